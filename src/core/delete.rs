@@ -1,0 +1,35 @@
+//! Removing cached images by name.
+
+use crate::core::layout::Place;
+use crate::core::shared::{Fate, Shared};
+use crate::error::Result;
+
+/// How many images are removed in one stay in the gate.
+pub(crate) const BATCH: usize = 64;
+
+impl Shared {
+    /// Removes one image, if it is there.
+    pub fn delete_cached(&self, image_id: &str) -> Result<()> {
+        let id = self.image_id(image_id)?;
+        let gate = self.gate.acquire()?;
+        self.remove_cached(&gate, &[id]).1
+    }
+
+    /// Removes every image that is cached now; how many there were.
+    pub fn delete_all_cached(&self) -> Result<u64> {
+        let mut ids = Vec::new();
+        for image in self.layout.images(Place::Cached)? {
+            ids.push(image?.0);
+        }
+        let mut deleted = 0;
+        let mut outcome = Ok(());
+        for batch in ids.chunks(BATCH) {
+            let (fates, result) = self.remove_cached(&self.gate.acquire()?, batch);
+            deleted += fates.iter().filter(|fate| **fate == Fate::Removed).count() as u64;
+            outcome = outcome.and(result);
+        }
+        // Entries whose file had vanished go as well.
+        drop(self.enter_settled()?);
+        outcome.map(|()| deleted)
+    }
+}

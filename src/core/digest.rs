@@ -1,0 +1,194 @@
+//! What a writer was told to expect of its bytes, checked as they pass by.
+
+use std::fmt::Write as _;
+
+use md5::Md5;
+use sha2::{Digest as _, Sha256, Sha512};
+
+use crate::error::{Error, Result};
+
+/// A digest algorithm. The later one is the stronger one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// MD5 (RFC 1321): against accidents only; anybody can make two files with the same one.
+    Md5,
+    /// SHA-256 (FIPS 180-4).
+    Sha256,
+    /// SHA-512 (FIPS 180-4).
+    Sha512,
+}
+
+impl Algorithm {
+    const ALL: [Self; 3] = [Self::Md5, Self::Sha256, Self::Sha512];
+
+    /// The algorithm of that name: `md5`, `sha256` or `sha512`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for another name.
+    pub fn from_name(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name).ok_or_else(|| {
+            Error::Unsupported(format!("the digest algorithm {name:?} is not one of md5, sha256, sha512"))
+        })
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Md5 => "md5",
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// The length of its digests, in bytes.
+    fn length(self) -> usize {
+        match self {
+            Self::Md5 => 16,
+            Self::Sha256 => 32,
+            Self::Sha512 => 64,
+        }
+    }
+
+    fn hasher(self) -> Hasher {
+        match self {
+            Self::Md5 => Hasher::Md5(Md5::new()),
+            Self::Sha256 => Hasher::Sha256(Sha256::new()),
+            Self::Sha512 => Hasher::Sha512(Sha512::new()),
+        }
+    }
+
+    /// Puts a digest in the form in which it is compared and kept: hexadecimal digits in lower case.
+    pub(crate) fn normalise(self, hex: &str) -> Result<String> {
+        if hex.len() == 2 * self.length() && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(hex.to_ascii_lowercase());
+        }
+        Err(Error::InvalidArgument(format!(
+            "{hex:?} is no {} digest: that has {} hexadecimal digits",
+            self.name(),
+            2 * self.length()
+        )))
+    }
+}
+
+/// Whether a text has the form in which a digest is kept: `algorithm:hex`.
+pub(crate) fn is_well_formed(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(name, hex)| {
+        Algorithm::from_name(name).and_then(|algorithm| algorithm.normalise(hex)).is_ok_and(|normal| normal == hex)
+    })
+}
+
+#[derive(Debug)]
+enum Hasher {
+    Md5(Md5),
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    fn update(&mut self, data: &[u8]) {
+        match self {
+            Self::Md5(hasher) => hasher.update(data),
+            Self::Sha256(hasher) => hasher.update(data),
+            Self::Sha512(hasher) => hasher.update(data),
+        }
+    }
+
+    fn finish(self) -> String {
+        match self {
+            Self::Md5(hasher) => to_hex(&hasher.finalize()),
+            Self::Sha256(hasher) => to_hex(&hasher.finalize()),
+            Self::Sha512(hasher) => to_hex(&hasher.finalize()),
+        }
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // writing to a String cannot fail
+        text
+    })
+}
+
+/// The length and the digests that an image must have, and what of it has come so far.
+#[derive(Debug, Default)]
+pub(crate) struct Expectations {
+    size: Option<u64>,
+    digests: Vec<(Algorithm, String)>,
+    hashers: Vec<(Algorithm, Hasher)>,
+    received: u64,
+    began: bool,
+}
+
+impl Expectations {
+    /// Expects that many bytes.
+    pub fn expect_size(&mut self, bytes: u64) -> Result<()> {
+        self.check_not_begun()?;
+        match self.size {
+            Some(size) if size != bytes => {
+                Err(Error::InvalidArgument(format!("{size} bytes are expected already, so {bytes} cannot be")))
+            }
+            _ => {
+                self.size = Some(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Expects a digest; several may be expected, and each algorithm runs once.
+    pub fn expect_digest(&mut self, algorithm: Algorithm, hex: &str) -> Result<()> {
+        self.check_not_begun()?;
+        let hex = algorithm.normalise(hex)?;
+        if self.digests.iter().all(|(known, _)| *known != algorithm) {
+            self.hashers.push((algorithm, algorithm.hasher()));
+        }
+        self.digests.push((algorithm, hex));
+        Ok(())
+    }
+
+    fn check_not_begun(&self) -> Result<()> {
+        if self.began {
+            return Err(Error::InvalidArgument("size and digest must be expected before the first chunk".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Takes note of the next bytes; fails as soon as they are more than expected.
+    pub fn receive(&mut self, image_id: &str, data: &[u8]) -> Result<()> {
+        self.began = true;
+        self.received += data.len() as u64;
+        match self.size {
+            Some(size) if self.received > size => Err(self.size_mismatch(image_id, size)),
+            _ => {
+                self.hashers.iter_mut().for_each(|(_, hasher)| hasher.update(data));
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks the whole: the strongest of the digests that held, as `algorithm:hex`, or what did not hold.
+    pub fn conclude(&mut self, image_id: &str) -> Result<Option<String>> {
+        if let Some(size) = self.size
+            && size != self.received
+        {
+            return Err(self.size_mismatch(image_id, size));
+        }
+        for (algorithm, hasher) in self.hashers.drain(..) {
+            let actual = hasher.finish();
+            if let Some((_, expected)) = self.digests.iter().find(|(known, hex)| *known == algorithm && *hex != actual)
+            {
+                return Err(Error::DigestMismatch {
+                    image_id: image_id.to_owned(),
+                    algorithm: algorithm.name(),
+                    expected: expected.clone(),
+                    actual,
+                });
+            }
+        }
+        let strongest = self.digests.iter().max_by_key(|(algorithm, _)| *algorithm);
+        Ok(strongest.map(|(algorithm, hex)| format!("{}:{hex}", algorithm.name())))
+    }
+
+    fn size_mismatch(&self, image_id: &str, expected: u64) -> Error {
+        Error::SizeMismatch { image_id: image_id.to_owned(), expected, actual: self.received }
+    }
+}

@@ -1,0 +1,278 @@
+//! The file of an image that is being cached: how it comes to be, and the only two ways in which it ends.
+//!
+//! # Begin
+//!
+//! All of it under the gate, so that no other process sees or does anything in between.
+//!
+//! 1. Look at the final name: an image there is cached already.
+//! 2. Create `incomplete/<id>` exclusively. A new inode is nobody else's: no second writer can share or truncate it.
+//! 3. Is the name taken, then try to lock the file that has it. A live writer holds that lock, and has the image.
+//!    If the lock is free, the writer is dead (the kernel drops a lock with its process): remove the name and go to 2.
+//!    A live writer that has written nothing for longer than the stall time loses its name as well; it keeps its inode,
+//!    where it harms nobody, and learns of it at its next call.
+//! 4. Lock the new file. A process that dies between 2 and 4 leaves an unlocked file: a dead writer's, see 3.
+//!
+//! # Publish
+//!
+//! 1. The file has the length that was written: nobody truncated it (what is appended after a truncation is missing at the end).
+//! 2. Put on the file what belongs to it (attributes, times), so that it gets its final name with all of it.
+//! 3. Durability full: sync the file. A name must never reach the disk before its bytes. A failed sync is final: the
+//!    kernel may have dropped the pages, and a second sync would say that all is well.
+//!    Durability none: mark the file instead (see `unsynced`).
+//! 4. Under the gate: the incomplete name still is this file's (else the writer lost it); note the intent in the index;
+//!    rename to the final name, which must be free; enter it into the index; take it off the queue. Died before the
+//!    rename: an unlocked incomplete file. Died after it: the intent tells the next one to look, and the file is whole.
+//! 5. Durability full: sync both directories. Should that fail, the image is taken back: its name may not outlast a crash.
+//!
+//! # Invalidate
+//!
+//! Note the reason on the file; under the gate, if the incomplete name still is this file's, move it to `invalid/`.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{fsync, futimens};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
+use crate::core::image_id::ImageId;
+use crate::core::layout::{Place, Standing};
+use crate::core::options::Durability;
+use crate::core::shared::Shared;
+use crate::driver::{self, Record};
+use crate::error::{Error, Result};
+use crate::system::directory::{Facts, Identity};
+use crate::system::lock::{HostLockGuard, try_lock};
+use crate::system::time::Timestamp;
+
+/// A live writer loses its image to another one no sooner than this, whatever the stall time: a file's
+/// modification time is not exact enough to tell sooner (some file systems store whole or even seconds).
+const SHORTEST_STALL: Duration = Duration::from_secs(2);
+
+/// How often the name is tried for when programs that do not keep to the gate put files there.
+const ATTEMPTS: usize = 8;
+
+/// The one writer's file of an image. Dropped without an end, it is invalidated.
+pub(crate) struct IncompleteFile {
+    shared: Arc<Shared>,
+    id: ImageId,
+    file: File,
+    identity: Identity,
+    written: u64,
+    ended: bool,
+}
+
+impl IncompleteFile {
+    /// Becomes the image's writer.
+    pub fn begin(shared: &Arc<Shared>, id: ImageId) -> Result<Self> {
+        let gate = shared.gate.acquire()?;
+        match shared.layout.examine(Place::Cached, &id)? {
+            Standing::Nothing => {}
+            Standing::Image(_) => return Err(Error::AlreadyCached(id.to_string())),
+            Standing::Other => return Err(occupied(shared, Place::Cached, &id)),
+        }
+        let file = create(shared, &gate, &id)?;
+        let identity = Facts::of(&file, &shared.layout.path(Place::Incomplete, &id))?.identity;
+        Ok(Self { shared: Arc::clone(shared), id, file, identity, written: 0, ended: false })
+    }
+
+    pub fn id(&self) -> &ImageId {
+        &self.id
+    }
+
+    /// Appends bytes.
+    pub fn append(&mut self, data: &[u8]) -> Result<()> {
+        self.check_unharmed()?;
+        self.check_file_size_limit(data.len() as u64)?;
+        self.file.write_all(data).map_err(|error| Error::from_io("write", &self.path(), &error))?;
+        self.written += data.len() as u64;
+        Ok(())
+    }
+
+    /// Gives the image its final name. On failure its file goes to `invalid/`.
+    pub fn publish(mut self, digest: Option<&str>) -> Result<()> {
+        let outcome = self.try_publish(digest);
+        if let Err(error) = &outcome {
+            self.end_invalid(&error.to_string());
+        }
+        self.ended = true;
+        outcome
+    }
+
+    /// Moves the file to `invalid/`, with the reason.
+    pub fn invalidate(mut self, reason: &str) {
+        self.end_invalid(reason);
+    }
+
+    /// Removes the file: it never was of any use, and there is nothing to look at.
+    pub fn discard(mut self) {
+        self.ended = true;
+        let removed = self.shared.gate.acquire().and_then(|gate| {
+            if self.has_its_name()? {
+                self.shared.layout.remove(&gate, Place::Incomplete, &self.id)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = removed {
+            self.shared.log.warning(|| error.to_string());
+        }
+    }
+
+    fn try_publish(&mut self, digest: Option<&str>) -> Result<()> {
+        self.check_unharmed()?;
+        let path = self.path();
+        let now = Timestamp::now();
+        self.shared.driver.prepare(&self.file, &path, digest)?;
+        futimens(&self.file, &now.as_both_times()).map_err(|errno| Error::system("set the times of", &path, errno))?;
+
+        let shared = Arc::clone(&self.shared);
+        let synced =
+            shared.durability == Durability::Full || !shared.unsynced.mark(&shared.layout, &self.file, &self.id);
+        if synced {
+            fsync(&self.file).map_err(|errno| Error::system("sync", &path, errno))?;
+        }
+        {
+            let gate = shared.gate.acquire()?;
+            if !self.has_its_name()? {
+                return Err(self.lost("it was cleaned away"));
+            }
+            let record = Record { size: self.written, committed: now, digest };
+            let ids = std::slice::from_ref(&self.id);
+            shared.follow_up(ids, shared.driver.intend_to_publish(&gate, &self.id, &record));
+            let published = shared.layout.publish(&gate, &self.id);
+            if !matches!(published, Ok(true)) {
+                shared.follow_up(ids, shared.settle_image(&gate, &self.id));
+                published?;
+                return Err(Error::AlreadyCached(self.id.to_string()));
+            }
+            shared.record(&gate, &self.id, &record);
+            if let Err(error) = shared.layout.remove(&gate, Place::Queue, &self.id) {
+                shared.log.warning(|| error.to_string());
+            }
+        }
+        if synced && let Err(error) = shared.layout.sync_published() {
+            self.take_back(&error);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Withdraws an image whose name may not outlast a crash.
+    fn take_back(&self, cause: &Error) {
+        let shared = &self.shared;
+        let taken = shared.gate.acquire().and_then(|gate| {
+            let standing = shared.layout.examine(Place::Cached, &self.id)?.image();
+            if standing.is_some_and(|facts| facts.identity == self.identity) {
+                let ids = std::slice::from_ref(&self.id);
+                shared.follow_up(ids, shared.driver.intend_to_remove(&gate, ids));
+                driver::note_failure(&self.file, &cause.to_string());
+                let moved = shared.layout.invalidate(&gate, Place::Cached, &self.id);
+                shared.follow_up(ids, shared.settle_image(&gate, &self.id));
+                moved?;
+            }
+            Ok(())
+        });
+        if let Err(error) = taken {
+            shared.log.error(|| format!("an image that could not be synced stays: {error}"));
+        }
+    }
+
+    fn end_invalid(&mut self, reason: &str) {
+        self.ended = true;
+        let shared = &self.shared;
+        shared.log.info(|| format!("image '{}' was not cached: {reason}", self.id));
+        driver::note_failure(&self.file, reason);
+        let moved = shared.gate.acquire().and_then(|gate| {
+            if !self.has_its_name()? {
+                return Ok(());
+            }
+            shared.layout.invalidate(&gate, Place::Incomplete, &self.id).or_else(|error| {
+                shared.log.warning(|| error.to_string());
+                // Better no file to look at than one in the way.
+                shared.layout.remove(&gate, Place::Incomplete, &self.id).map(drop)
+            })
+        });
+        if let Err(error) = moved {
+            shared.log.error(|| error.to_string());
+        }
+    }
+
+    /// Nobody removed or truncated the file, or wrote to it.
+    fn check_unharmed(&self) -> Result<()> {
+        let facts = Facts::of(&self.file, &self.path())?;
+        if facts.links == 0 {
+            Err(self.lost("it was cleaned away"))
+        } else if facts.size != self.written {
+            Err(self.lost("something else changed its length"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether the incomplete name still is this file's. True or false for as long as the gate is held.
+    fn has_its_name(&self) -> Result<bool> {
+        let standing = self.shared.layout.examine(Place::Incomplete, &self.id)?;
+        Ok(standing.image().is_some_and(|facts| facts.identity == self.identity))
+    }
+
+    /// Writing beyond the process's limit on file sizes would raise a signal that ends the host; say it instead.
+    fn check_file_size_limit(&self, length: u64) -> Result<()> {
+        match getrlimit(Resource::Fsize).current {
+            Some(limit) if self.written.saturating_add(length) > limit => {
+                Err(Error::system("write", &self.path(), Errno::FBIG))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.shared.layout.path(Place::Incomplete, &self.id)
+    }
+
+    fn lost(&self, why: &'static str) -> Error {
+        Error::Lost { image_id: self.id.to_string(), why }
+    }
+}
+
+impl Drop for IncompleteFile {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end_invalid("its writer was closed before the end");
+        }
+    }
+}
+
+/// Creates and locks the incomplete file, in place of a dead or stalled writer's.
+fn create(shared: &Shared, gate: &HostLockGuard<'_>, id: &ImageId) -> Result<File> {
+    let path = shared.layout.path(Place::Incomplete, id);
+    let lock = |file: &File| try_lock(file).map_err(|errno| Error::system("lock", &path, errno));
+    for _ in 0..ATTEMPTS {
+        if let Some(file) = shared.layout.create_incomplete(gate, id)? {
+            return if lock(&file)? { Ok(file) } else { Err(Error::BeingCached(id.to_string())) };
+        }
+        let Some((former, facts)) = shared.layout.open_file(Place::Incomplete, id)? else {
+            match shared.layout.examine(Place::Incomplete, id)? {
+                Standing::Other => return Err(occupied(shared, Place::Incomplete, id)),
+                _ => continue,
+            }
+        };
+        let idle = facts.modified.distance(Timestamp::now());
+        if lock(&former)? {
+            shared.log.info(|| format!("'{}' is a dead writer's; it is replaced", path.display()));
+        } else if idle > shared.stall_time.max(SHORTEST_STALL) {
+            shared
+                .log
+                .warning(|| format!("the writer of '{}' has stalled for {idle:?}; it is replaced", path.display()));
+        } else {
+            return Err(Error::BeingCached(id.to_string()));
+        }
+        shared.layout.remove(gate, Place::Incomplete, id)?;
+    }
+    Err(Error::BeingCached(id.to_string()))
+}
+
+fn occupied(shared: &Shared, place: Place, id: &ImageId) -> Error {
+    Error::system("create", &shared.layout.path(place, id), Errno::EXIST)
+}

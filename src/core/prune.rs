@@ -1,0 +1,82 @@
+//! Evicting the least recently accessed images until the cache is within its limit.
+//!
+//! One ordered pass: how much is too much is found once, and each image is looked at once at the most, so that it ends
+//! whatever else happens. An image that is in use may be evicted: its readers keep its bytes.
+
+use std::collections::VecDeque;
+
+use crate::core::delete::BATCH;
+use crate::core::shared::{Fate, Shared};
+use crate::driver::Candidate;
+use crate::error::Result;
+
+/// What was evicted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// How many images.
+    pub images: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+}
+
+impl Shared {
+    /// Evicts until the cache is within its limit, or nothing is left that can be evicted.
+    pub fn prune(&self) -> Result<Pruned> {
+        // Whoever pruned at the same time would find the same excess, and evict as much again.
+        let _pruning = self.pruning.acquire()?;
+        let (totals, mut order) = {
+            let gate = self.enter_settled()?;
+            (self.driver.totals(&gate)?, self.driver.eviction_order(&gate)?)
+        };
+        let mut excess = totals.bytes.saturating_sub(self.max_size);
+        // Images that come while it runs are not its business: without end, they would keep it running.
+        let mut unseen = usize::try_from(totals.images).unwrap_or(usize::MAX);
+        let mut candidates = VecDeque::new();
+        let mut pruned = Pruned::default();
+        let mut outcome = Ok(());
+        while excess > 0 {
+            if candidates.is_empty() {
+                candidates.extend(order.next_batch(BATCH.min(unseen))?);
+                unseen -= candidates.len().min(unseen);
+            }
+            let victims = take_enough(&mut candidates, excess);
+            if victims.is_empty() {
+                break;
+            }
+            let ids: Vec<_> = victims.iter().map(|victim| victim.id.clone()).collect();
+            let (fates, result) = self.remove_cached(&self.gate.acquire()?, &ids);
+            outcome = outcome.and(result);
+            for (victim, fate) in victims.iter().zip(fates) {
+                if fate != Fate::Kept {
+                    excess = excess.saturating_sub(victim.size);
+                }
+                if fate == Fate::Removed {
+                    pruned.images += 1;
+                    pruned.bytes += victim.size;
+                }
+            }
+        }
+        // That something could not be removed is a failure only where the limit is missed for it.
+        match outcome {
+            Err(error) if excess > 0 => Err(error),
+            Err(error) => {
+                self.log.warning(|| error.to_string());
+                Ok(pruned)
+            }
+            Ok(()) => Ok(pruned),
+        }
+    }
+}
+
+/// Takes the first of the candidates, as many as are needed.
+fn take_enough(candidates: &mut VecDeque<Candidate>, excess: u64) -> Vec<Candidate> {
+    let mut chosen = Vec::new();
+    let mut bytes = 0_u64;
+    while bytes < excess
+        && let Some(candidate) = candidates.pop_front()
+    {
+        bytes = bytes.saturating_add(candidate.size);
+        chosen.push(candidate);
+    }
+    chosen
+}

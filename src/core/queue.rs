@@ -1,0 +1,115 @@
+//! The queue of images to be cached, and the work on it.
+//!
+//! The queue is a folder of empty files. Being cached takes an image off it (see `incomplete`), so that a prefetcher that
+//! dies, or whose fetch fails, leaves its image queued. Prefetchers share the queue by becoming an image's writer: there
+//! is only one.
+
+use std::sync::Arc;
+
+use crate::core::cache::QueuedImage;
+use crate::core::image_id::ImageId;
+use crate::core::layout::{Place, Standing};
+use crate::core::shared::Shared;
+use crate::core::writer::Writer;
+use crate::error::{Error, Result};
+
+/// What a prefetch did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Prefetched {
+    /// How many images it fetched and cached.
+    pub fetched: u64,
+    /// How many failed, and stay queued.
+    pub failed: u64,
+}
+
+impl Shared {
+    /// Puts an image at the end of the queue; false when it is queued, cached or being cached.
+    pub fn enqueue(&self, image_id: &str) -> Result<bool> {
+        let id = self.image_id(image_id)?;
+        let gate = self.gate.acquire()?;
+        Ok(self.is_cacheable(&id)? && self.layout.enqueue(&gate, &id)?)
+    }
+
+    /// Whether the image is neither cached nor being cached.
+    pub fn is_cacheable(&self, id: &ImageId) -> Result<bool> {
+        Ok(!self.layout.has(Place::Cached, id)? && !self.layout.has(Place::Incomplete, id)?)
+    }
+
+    /// Whether the image is queued. One that is cached is not, whatever a writer that died left behind.
+    pub fn is_queued(&self, id: &ImageId) -> Result<bool> {
+        Ok(self.layout.has(Place::Queue, id)? && !self.layout.has(Place::Cached, id)?)
+    }
+
+    /// The queue, oldest first.
+    pub fn queued(&self) -> Result<Vec<(ImageId, QueuedImage)>> {
+        let mut queue = Vec::new();
+        for image in self.layout.images(Place::Queue)? {
+            let (id, facts) = image?;
+            if !self.layout.has(Place::Cached, &id)? {
+                let queued = facts.modified.as_nanoseconds();
+                let image = QueuedImage { image_id: id.to_string(), queued };
+                queue.push((id, image));
+            }
+        }
+        queue.sort_unstable_by(|(id, image), (other_id, other)| (image.queued, id).cmp(&(other.queued, other_id)));
+        Ok(queue)
+    }
+
+    /// Takes an image off the queue; false when it was not queued.
+    pub fn dequeue(&self, id: &ImageId) -> Result<bool> {
+        self.layout.remove(&self.gate.acquire()?, Place::Queue, id)
+    }
+
+    /// Empties the queue; how many images were in it.
+    pub fn dequeue_all(&self) -> Result<u64> {
+        let mut deleted = 0;
+        for (id, _) in self.queued()? {
+            deleted += u64::from(self.dequeue(&id)?);
+        }
+        Ok(deleted)
+    }
+
+    /// Fetches each image that is queued now, oldest first.
+    pub fn prefetch(self: &Arc<Self>, mut fetch: impl FnMut(&str, &mut Writer) -> Result<()>) -> Result<Prefetched> {
+        let mut done = Prefetched::default();
+        for (id, _) in self.queued()? {
+            match self.prefetch_image(&id, &mut fetch) {
+                Ok(fetched) => done.fetched += u64::from(fetched),
+                Err(error) => {
+                    self.log.warning(|| format!("prefetching image '{id}' failed: {error}"));
+                    done.failed += 1;
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    /// Fetches one image; false when somebody else does or did, or took it off the queue.
+    fn prefetch_image(
+        self: &Arc<Self>,
+        id: &ImageId,
+        fetch: &mut impl FnMut(&str, &mut Writer) -> Result<()>,
+    ) -> Result<bool> {
+        let mut writer = match Writer::begin(self, id.as_str()) {
+            Ok(writer) => writer,
+            Err(Error::AlreadyCached(_)) => {
+                self.dequeue(id)?;
+                return Ok(false);
+            }
+            Err(Error::BeingCached(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        // Since the queue was listed, another prefetcher may have cached the image, and somebody deleted it again.
+        if matches!(self.layout.examine(Place::Queue, id)?, Standing::Nothing) {
+            writer.discard();
+            return Ok(false);
+        }
+        match fetch(id.as_str(), &mut writer) {
+            Ok(()) => writer.commit().map(|()| true),
+            Err(error) => {
+                writer.abort(&error.to_string());
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Opening the database: its settings, its schema, and what to do with one that is damaged.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use crate::core::log::Log;
+use crate::driver::sqlite::{SqlResult, index_error};
+use crate::error::{Error, Result};
+
+/// How long to wait for another program that writes the database. Ours wait at the gate.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The schema's version, in the database's `user_version`. Glance leaves that at 0.
+const SCHEMA_VERSION: i64 = 1;
+
+/// Glance's table comes first, by its names. The rest is ours. Triggers keep the totals right whoever writes the table.
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS cached_images (
+        image_id TEXT PRIMARY KEY,
+        last_accessed REAL DEFAULT 0.0,
+        last_modified REAL DEFAULT 0.0,
+        size INTEGER DEFAULT 0,
+        hits INTEGER DEFAULT 0,
+        checksum TEXT
+    );
+    CREATE INDEX IF NOT EXISTS image_cache_by_use ON cached_images (ifnull(last_accessed, 0), image_id);
+    -- Images whose row may disagree with the directory, and the digest of those about to be published.
+    CREATE TABLE IF NOT EXISTS image_cache_intents (image_id TEXT PRIMARY KEY, checksum TEXT) WITHOUT ROWID;
+    -- One row: the totals, and the directory's modification time when all was settled last.
+    CREATE TABLE IF NOT EXISTS image_cache_state (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        images INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        seal INTEGER
+    );
+    INSERT OR IGNORE INTO image_cache_state (id, images, bytes)
+        SELECT 1, count(*), ifnull(sum(size), 0) FROM cached_images;
+    CREATE TRIGGER IF NOT EXISTS image_cache_inserted AFTER INSERT ON cached_images BEGIN
+        UPDATE image_cache_state SET images = images + 1, bytes = bytes + ifnull(NEW.size, 0);
+    END;
+    CREATE TRIGGER IF NOT EXISTS image_cache_deleted AFTER DELETE ON cached_images BEGIN
+        UPDATE image_cache_state SET images = images - 1, bytes = bytes - ifnull(OLD.size, 0);
+    END;
+    CREATE TRIGGER IF NOT EXISTS image_cache_resized AFTER UPDATE OF size ON cached_images BEGIN
+        UPDATE image_cache_state SET bytes = bytes + ifnull(NEW.size, 0) - ifnull(OLD.size, 0);
+    END;
+    PRAGMA user_version = 1;
+";
+
+/// Opens the database, creating it when there is none. One that is damaged is emptied, to be rebuilt.
+pub(super) fn open(path: &Path, log: &Log) -> Result<Connection> {
+    let failed = |error: rusqlite::Error| index_error("open the database", path, &error);
+    // Without SQLITE_OPEN_URI: the path is a path. The connection is behind a mutex of ours.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    match set_up(&mut connection) {
+        Err(error) if is_damage(&error) => {
+            log.warning(|| format!("the index '{}' is damaged ({error}); it is rebuilt", path.display()));
+            reset(&mut connection).map_err(failed)?;
+        }
+        outcome => outcome.map_err(failed)?,
+    }
+    let version = schema_version(&connection).map_err(failed)?;
+    if version > SCHEMA_VERSION {
+        return Err(Error::Unsupported(format!(
+            "the index '{}' has version {version}, made by a newer version of this library; this one knows {SCHEMA_VERSION}",
+            path.display()
+        )));
+    }
+    Ok(connection)
+}
+
+/// Empties the database, if it has a defect, so that it can be rebuilt.
+pub(super) fn reset_if_damaged(connection: &mut Connection, log: &Log) -> SqlResult<()> {
+    let defect = match connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)) {
+        Ok(answer) if answer == "ok" => return Ok(()),
+        Ok(answer) => answer,
+        Err(error) if is_damage(&error) => error.to_string(),
+        Err(error) => return Err(error),
+    };
+    log.warning(|| format!("the index is damaged ({defect}); it is rebuilt"));
+    reset(connection)
+}
+
+/// The settings of a connection, and the schema, unless the database is newer than this library: that is left untouched.
+fn set_up(connection: &mut Connection) -> SqlResult<()> {
+    connection.set_prepared_statement_cache_capacity(64);
+    // What another program put into the schema is not to be trusted.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    // No mapping: an input/output error on one is a signal to the host. No temporary files outside of the cache.
+    connection.execute_batch("PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;")?;
+    if schema_version(connection)? > SCHEMA_VERSION {
+        return Ok(());
+    }
+    // A write-ahead log spares a sync per transaction; the last transactions before a power cut may be lost, which the
+    // next open finds by the directory's seal. Where it cannot be had, SQLite keeps its rollback journal, and says so.
+    connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?;
+    connection.execute_batch("PRAGMA synchronous = NORMAL;")?;
+    if schema_version(connection)? < SCHEMA_VERSION {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(SCHEMA)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn schema_version(connection: &Connection) -> SqlResult<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Empties the database in place: it must not be removed or replaced, since another process may have it open.
+fn reset(connection: &mut Connection) -> SqlResult<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_RESET_DATABASE, true)?;
+    let emptied = connection.execute_batch("VACUUM");
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_RESET_DATABASE, false)?;
+    emptied?;
+    set_up(connection)
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}

@@ -1,0 +1,173 @@
+//! The xattr driver: everything about an image is on its file. Hits and digest are extended attributes, the last access is the
+//! file's access time, which the cache sets itself, and the last modification its modification time.
+//!
+//! There is no index, so nothing can disagree with the directory: most of the driver's duties are void. What asks for
+//! all images (totals, listing, order of eviction) is a scan of the directory.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use crate::core::digest::is_well_formed;
+use crate::core::image_id::ImageId;
+use crate::core::layout::{Layout, Place};
+use crate::driver::attributes::{self, DIGEST, HITS, PROBE};
+use crate::driver::{CachedImage, Candidate, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Totals};
+use crate::error::{Error, Result};
+use crate::system::directory::Facts;
+use crate::system::lock::{HostLock, HostLockGuard};
+use crate::system::time::Timestamp;
+
+/// The driver.
+pub(crate) struct XattrDriver {
+    layout: Arc<Layout>,
+}
+
+impl XattrDriver {
+    /// Fails with [`Error::Unsupported`] where the file system has no extended attributes.
+    pub fn open(layout: &Arc<Layout>) -> Result<Self> {
+        let directory = layout.directory(Place::Cached);
+        let probed = attributes::with_descriptor(directory, |file| {
+            attributes::set(file, PROBE, "1")?;
+            attributes::remove(file, PROBE)
+        });
+        match probed {
+            Ok(()) => Ok(Self { layout: Arc::clone(layout) }),
+            Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {
+                let path = directory.path().display();
+                Err(Error::Unsupported(format!("the file system of '{path}' has no extended attributes")))
+            }
+            Err(error) => Err(Error::from_io("set an extended attribute of", directory.path(), &error)),
+        }
+    }
+
+    /// An attribute of a cached image; `None` when the image or the attribute is not there.
+    fn attribute(&self, id: &ImageId, name: &str) -> Result<Option<String>> {
+        let Some((file, _)) = self.layout.open_file(Place::Cached, id)? else { return Ok(None) };
+        self.attribute_of(&file, id, name)
+    }
+
+    fn attribute_of(&self, file: &File, id: &ImageId, name: &str) -> Result<Option<String>> {
+        attributes::get(file, name).map_err(|error| self.failed("read an extended attribute of", id, &error))
+    }
+
+    fn failed(&self, operation: &'static str, id: &ImageId, error: &std::io::Error) -> Error {
+        let path = self.layout.path(Place::Cached, id);
+        Error::Index { operation, path, cause: error.to_string() }
+    }
+
+    fn cached_image(&self, id: &ImageId) -> Result<Option<CachedImage>> {
+        let Some((file, facts)) = self.layout.open_file(Place::Cached, id)? else { return Ok(None) };
+        Ok(Some(CachedImage {
+            image_id: id.to_string(),
+            size: facts.size,
+            hits: parse_hits(self.attribute_of(&file, id, HITS)?),
+            last_accessed: facts.accessed.as_nanoseconds(),
+            last_modified: facts.modified.as_nanoseconds(),
+            digest: self.attribute_of(&file, id, DIGEST)?.filter(|text| is_well_formed(text)),
+        }))
+    }
+}
+
+impl Driver for XattrDriver {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Xattr
+    }
+
+    fn needs_rebuild(&self, _directory_modified: Timestamp) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn rebuild(&self, _gate: &HostLockGuard<'_>) -> Result<Rebuilt> {
+        Ok(Rebuilt::default())
+    }
+
+    fn close(&self, _gate: &HostLockGuard<'_>, _seal: Option<Timestamp>) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// All of an image's metadata is on its file before it gets its name.
+    fn prepare(&self, file: &File, path: &Path, digest: Option<&str>) -> Result<()> {
+        attributes::set(file, HITS, "0")
+            .and_then(|()| digest.map_or(Ok(()), |digest| attributes::set(file, DIGEST, digest)))
+            .map_err(|error| Error::from_io("set an extended attribute of", path, &error))
+    }
+
+    fn intend_to_publish(&self, _gate: &HostLockGuard<'_>, _id: &ImageId, _record: &Record<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn intend_to_remove(&self, _gate: &HostLockGuard<'_>, _ids: &[ImageId]) -> Result<()> {
+        Ok(())
+    }
+
+    fn record(&self, _gate: &HostLockGuard<'_>, _id: &ImageId, _record: &Record<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn adopt(&self, _gate: &HostLockGuard<'_>, _id: &ImageId, _facts: &Facts) -> Result<()> {
+        Ok(())
+    }
+
+    fn forget(&self, _gate: &HostLockGuard<'_>, _ids: &[ImageId]) -> Result<()> {
+        Ok(())
+    }
+
+    fn unsettled(&self, _gate: &HostLockGuard<'_>) -> Result<Vec<ImageId>> {
+        Ok(Vec::new())
+    }
+
+    fn note_use(&self, _gate: &HostLock, _id: &ImageId, _at: Timestamp) -> Result<bool> {
+        Ok(true) // The access time says it.
+    }
+
+    /// Under the gate: two readers that close at once, in two processes, count two hits.
+    fn note_hit(&self, gate: &HostLock, id: &ImageId, file: &File) -> Result<()> {
+        let _gate = gate.acquire()?;
+        let hits = parse_hits(self.attribute_of(file, id, HITS)?).saturating_add(1);
+        attributes::set(file, HITS, &hits.to_string())
+            .map_err(|error| self.failed("set an extended attribute of", id, &error))
+    }
+
+    fn hits(&self, _gate: &HostLockGuard<'_>, id: &ImageId) -> Result<u64> {
+        Ok(parse_hits(self.attribute(id, HITS)?))
+    }
+
+    fn totals(&self, _gate: &HostLockGuard<'_>) -> Result<Totals> {
+        self.layout.images(Place::Cached)?.try_fold(Totals::default(), |totals, image| {
+            let (_, facts) = image?;
+            Ok(Totals { images: totals.images + 1, bytes: totals.bytes.saturating_add(facts.size) })
+        })
+    }
+
+    fn list(&self, _gate: &HostLockGuard<'_>) -> Result<Vec<CachedImage>> {
+        let mut images = Vec::new();
+        for image in self.layout.images(Place::Cached)? {
+            images.extend(self.cached_image(&image?.0)?);
+        }
+        images.sort_unstable_by(|image, other| image.image_id.cmp(&other.image_id));
+        Ok(images)
+    }
+
+    fn eviction_order(&self, _gate: &HostLockGuard<'_>) -> Result<Box<dyn EvictionOrder + '_>> {
+        let mut images = self.layout.images(Place::Cached)?.collect::<Result<Vec<_>>>()?;
+        images.sort_unstable_by(|(id, facts), (other_id, other)| (facts.accessed, id).cmp(&(other.accessed, other_id)));
+        Ok(Box::new(Sorted(images.into_iter())))
+    }
+}
+
+/// One scan, sorted.
+struct Sorted(std::vec::IntoIter<(ImageId, Facts)>);
+
+impl EvictionOrder for Sorted {
+    fn next_batch(&mut self, count: usize) -> Result<Vec<Candidate>> {
+        Ok(self.0.by_ref().take(count).map(|(id, facts)| Candidate { id, size: facts.size }).collect())
+    }
+}
+
+/// Another program may have written anything.
+fn parse_hits(text: Option<String>) -> u64 {
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,148 @@
+//! What can go wrong, as one type. Every failure names the operation, the path and the cause.
+
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+/// The result of every operation of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failure, with what was tried, on which path, and why it failed.
+///
+/// It is cheap to clone, since a failed writer repeats its first failure for every later call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument is out of its range, or the call does not fit the handle's state.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// The text cannot name an image.
+    #[error("{image_id:?} cannot name an image: {why}")]
+    InvalidImageId {
+        /// The text as it was given (bytes that are not UTF-8 replaced).
+        image_id: String,
+        /// The rule that it breaks.
+        why: &'static str,
+    },
+    /// The image is not cached.
+    #[error("image '{image_id}' is not cached{}", if *.occupied { ": something other than a regular file has its name" } else { "" })]
+    NotFound {
+        /// The image asked for.
+        image_id: String,
+        /// Whether a directory, symbolic link or the like stands under the image's name.
+        occupied: bool,
+    },
+    /// The image is cached already.
+    #[error("image '{0}' is cached already")]
+    AlreadyCached(String),
+    /// A live writer has the image, in this process or in another.
+    #[error("image '{0}' is being cached by another writer")]
+    BeingCached(String),
+    /// The bytes written do not have the digest that was expected.
+    #[error("image '{image_id}' has the {algorithm} digest {actual}, expected was {expected}")]
+    DigestMismatch {
+        /// The image being written.
+        image_id: String,
+        /// The digest's algorithm.
+        algorithm: &'static str,
+        /// The digest expected, in hexadecimal digits.
+        expected: String,
+        /// The digest of the bytes, in hexadecimal digits.
+        actual: String,
+    },
+    /// The image does not have the length that was expected.
+    #[error("image '{image_id}' has {}{actual} bytes, expected were {expected}", if actual > expected { "at least " } else { "" })]
+    SizeMismatch {
+        /// The image being written.
+        image_id: String,
+        /// The length expected, in bytes.
+        expected: u64,
+        /// The length written, in bytes.
+        actual: u64,
+    },
+    /// A system call failed.
+    #[error("cannot {operation} '{}': {}", .path.display(), std::io::Error::from_raw_os_error(*.os_error))]
+    System {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// The error number that the system gave.
+        os_error: i32,
+    },
+    /// A file of the cache is not what it must be.
+    #[error("cannot {operation} '{}': {why}", .path.display())]
+    Damaged {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The driver's metadata could not be read or written.
+    #[error("cannot {operation} in the index '{}': {cause}", .path.display())]
+    Index {
+        /// What was tried, as a verb and its object.
+        operation: &'static str,
+        /// The index's file.
+        path: PathBuf,
+        /// What the driver said.
+        cause: String,
+    },
+    /// The file system or this version of the library cannot do it.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The incomplete file was cleaned away or changed under its writer.
+    #[error("the writer of image '{image_id}' lost its file: {why}")]
+    Lost {
+        /// The image being written.
+        image_id: String,
+        /// What happened to the file.
+        why: &'static str,
+    },
+    /// The caller's own source or fetch function failed.
+    #[error("the source of image '{image_id}' failed: {cause}")]
+    Source {
+        /// The image being fetched.
+        image_id: String,
+        /// What the source said.
+        cause: String,
+    },
+    /// The handle was made by another process and came here over `fork`.
+    #[error("the handle belongs to process {owner}, which forked this one")]
+    Forked {
+        /// The process that made the handle.
+        owner: u32,
+    },
+    /// A defect of this library.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// A failed system call.
+    pub(crate) fn system(operation: &'static str, path: &Path, errno: Errno) -> Self {
+        Self::System { operation, path: path.to_owned(), os_error: errno.raw_os_error() }
+    }
+
+    /// A failed call of the standard library; one that never reached the system counts as an input/output error.
+    pub(crate) fn from_io(operation: &'static str, path: &Path, error: &std::io::Error) -> Self {
+        let os_error = error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
+        Self::System { operation, path: path.to_owned(), os_error }
+    }
+
+    /// The error number of the failed system call, if one failed.
+    pub fn os_error(&self) -> Option<i32> {
+        match self {
+            Self::System { os_error, .. } => Some(*os_error),
+            _ => None,
+        }
+    }
+
+    /// Whether a full disk, an exhausted quota or a lack of inodes is the cause.
+    pub fn is_no_space(&self) -> bool {
+        let no_space = [Errno::NOSPC, Errno::DQUOT].map(Errno::raw_os_error);
+        self.os_error().is_some_and(|os_error| no_space.contains(&os_error))
+    }
+}

@@ -1,0 +1,252 @@
+//! A cache: opening, closing and asking it.
+
+use std::ffi::c_char;
+use std::sync::atomic::AtomicBool;
+
+use crate::core::cache::ImageCache;
+use crate::core::options::Options;
+use crate::ffi::argument::{image_id, invalid, path};
+use crate::ffi::call::{close, create, create_first, handle, peek, query};
+use crate::ffi::list::{List, image_cache_list_t};
+use crate::ffi::options::{current, driver_number, image_cache_options_t};
+use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
+
+/// A cache of images in one directory. Made by image_cache_open(), ended by image_cache_close(). Many threads may use it
+/// at once. Many handles, in many processes, may be open on the same directory.
+pub struct image_cache_t {
+    pub(super) broken: AtomicBool,
+    pub(super) value: ImageCache,
+}
+handle!(image_cache_t, ImageCache, "cache");
+
+/// Opens the cache in a directory. What a crash left behind is repaired, and a directory that Glance filled is opened in
+/// place.
+///
+/// directory  its path, in any encoding; it and its folders are created when missing, its parent is not
+/// options    how to open it, copied; NULL for the defaults
+/// cache      set to the cache, which image_cache_close() ends; NULL on failure
+/// error      filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO (or _NO_SPACE) when the directory or one of its folders cannot be created
+/// or opened, or a folder is a symbolic link; IMAGE_CACHE_ERROR_INDEX when the SQLite index cannot be opened;
+/// IMAGE_CACHE_ERROR_UNSUPPORTED when the file system has no extended attributes and the driver is IMAGE_CACHE_DRIVER_XATTR, or
+/// when the index was made by a newer version of the library; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL.
+///
+/// Threads: any. Blocks for the disk; the first open after a crash reads the whole directory. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_open(
+    directory: *const c_char,
+    options: *const image_cache_options_t,
+    cache: *mut *mut image_cache_t,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe {
+        create_first(cache, error, || ImageCache::open(path("directory", directory)?, options_or_default(options)?))
+    }
+}
+
+unsafe fn options_or_default(options: *const image_cache_options_t) -> crate::Result<Options> {
+    if options.is_null() {
+        return Ok(Options::default());
+    }
+    // SAFETY: passed on.
+    unsafe { peek(options, None, |options| Some(current(options))) }.ok_or_else(|| invalid("options are broken"))
+}
+
+/// Ends a cache handle. Readers, writers, tees and lists that were made from it go on, and keep what they need. When the
+/// last of them ends, pending metadata is written.
+///
+/// cache  ended; NULL is fine; harmless in a forked child
+///
+/// Threads: any, but no other call may use this handle now or later. Blocks for the disk when images were committed without
+/// durability: they are synced. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_close(cache: *mut image_cache_t) {
+    // SAFETY: see the module.
+    unsafe { close(cache) }
+}
+
+/// The driver in use: IMAGE_CACHE_DRIVER_SQLITE or IMAGE_CACHE_DRIVER_XATTR.
+///
+/// cache  asked
+///
+/// Returns -1 for NULL. Threads: any. Does not block. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_get_driver(cache: *const image_cache_t) -> i32 {
+    // SAFETY: see the module.
+    unsafe { peek(cache, -1, |cache| driver_number(cache.driver())) }
+}
+
+/// Whether an image is cached.
+///
+/// cache     asked
+/// image_id  the image
+/// answer    set to the answer; false on failure
+/// error     filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;
+/// IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for one look at the directory. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_is_cached(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    answer: *mut bool,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { query(cache, answer, error, |cache| cache.is_cached(self::image_id(image_id)?)) }
+}
+
+/// Whether a file of an image stands in incomplete/, its writer alive or not. Whether one can begin to write it is for
+/// image_cache_begin_write() to say, which takes over from a writer that is dead.
+///
+/// cache     asked
+/// image_id  the image
+/// answer    set to the answer; false on failure
+/// error     filled on failure; may be NULL
+///
+/// Returns and blocks as image_cache_is_cached(). Threads: any. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_is_being_cached(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    answer: *mut bool,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { query(cache, answer, error, |cache| cache.is_being_cached(self::image_id(image_id)?)) }
+}
+
+/// Whether an image is in the queue.
+///
+/// cache     asked
+/// image_id  the image
+/// answer    set to the answer; false on failure
+/// error     filled on failure; may be NULL
+///
+/// Returns and blocks as image_cache_is_cached(). Threads: any. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_is_queued(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    answer: *mut bool,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { query(cache, answer, error, |cache| cache.is_queued(self::image_id(image_id)?)) }
+}
+
+/// Whether an image is neither cached nor being cached.
+///
+/// cache     asked
+/// image_id  the image
+/// answer    set to the answer; false on failure
+/// error     filled on failure; may be NULL
+///
+/// Returns and blocks as image_cache_is_cached(). Threads: any. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_is_cacheable(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    answer: *mut bool,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { query(cache, answer, error, |cache| cache.is_cacheable(self::image_id(image_id)?)) }
+}
+
+/// The size of all cached images.
+///
+/// cache  asked
+/// bytes  set to the sum of their lengths in bytes; 0 on failure
+/// error  filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_INDEX; IMAGE_CACHE_ERROR_IO;
+/// IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for the index; the xattr driver reads the whole directory. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_get_cache_size(
+    cache: *const image_cache_t,
+    bytes: *mut u64,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { query(cache, bytes, error, ImageCache::cache_size) }
+}
+
+/// The length of a cached image.
+///
+/// cache     asked
+/// image_id  the image
+/// bytes     set to its length in bytes; 0 on failure
+/// error     filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NOT_FOUND when it is not cached; otherwise as image_cache_is_cached().
+/// Threads: any. Blocks for one look at the directory. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_get_image_size(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    bytes: *mut u64,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { query(cache, bytes, error, |cache| cache.image_size(self::image_id(image_id)?)) }
+}
+
+/// How often an image was read (opened and closed) since it was cached.
+///
+/// cache     asked
+/// image_id  the image
+/// hits      set to the count; 0 for an image that is not cached, and on failure
+/// error     filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;
+/// IMAGE_CACHE_ERROR_INDEX; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for the index. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_get_hit_count(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    hits: *mut u64,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { query(cache, hits, error, |cache| cache.hit_count(self::image_id(image_id)?)) }
+}
+
+/// Lists the cached images, by image id: a snapshot.
+///
+/// cache  asked
+/// list   set to the list, which image_cache_list_free() ends; NULL on failure
+/// error  filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_INDEX; IMAGE_CACHE_ERROR_IO;
+/// IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for the index; the xattr driver reads the whole directory. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_list_cached(
+    cache: *const image_cache_t,
+    list: *mut *mut image_cache_list_t,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { create(cache, list, error, |cache| cache.list_cached().map(List::of_cached)) }
+}
+
+/// Lists the queued images, oldest first: a snapshot. An entry's last_accessed and last_modified are when it was queued, its
+/// size and hits are 0, its digest NULL.
+///
+/// cache  asked
+/// list   set to the list, which image_cache_list_free() ends; NULL on failure
+/// error  filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_FORKED.
+/// Threads: any. Blocks for reading the queue's folder. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_list_queued(
+    cache: *const image_cache_t,
+    list: *mut *mut image_cache_list_t,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { create(cache, list, error, |cache| cache.list_queued().map(List::of_queued)) }
+}

@@ -1,0 +1,132 @@
+//! A list of images: what a listing found, one entry after the other.
+
+use std::ffi::{CString, c_char};
+use std::ptr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
+
+use crate::core::cache::QueuedImage;
+use crate::driver::CachedImage;
+use crate::ffi::argument::Out;
+use crate::ffi::call::{close, handle, peek};
+
+/// One image of a list. The library allocates it; later versions may append fields. Since 0.1.
+#[repr(C)]
+pub struct image_cache_entry_t {
+    /// The image's id.
+    pub image_id: *const c_char,
+    /// Its length in bytes.
+    pub size: u64,
+    /// How often it was read.
+    pub hits: u64,
+    /// When it was opened last, or else committed: nanoseconds since the Unix epoch.
+    pub last_accessed: i64,
+    /// When it was committed: nanoseconds since the Unix epoch.
+    pub last_modified: i64,
+    /// The digest verified at commit, the strongest one if there were several, as "algorithm:hex"; or NULL.
+    pub digest: *const c_char,
+}
+
+/// A list of images. Made by image_cache_list_cached() or image_cache_list_queued(), ended by image_cache_list_free(). It is a
+/// snapshot: it needs the cache no more.
+pub struct image_cache_list_t {
+    pub(super) broken: AtomicBool,
+    pub(super) value: List,
+}
+handle!(image_cache_list_t, List, "list");
+
+/// The entries that are left, and the one that C looks at.
+pub(super) struct List(Mutex<State>);
+
+struct State {
+    rest: std::vec::IntoIter<CachedImage>,
+    current: Option<Box<CurrentEntry>>,
+}
+
+/// An entry with the texts that it points to.
+struct CurrentEntry {
+    shown: image_cache_entry_t,
+    _image_id: CString,
+    _digest: Option<CString>,
+}
+
+// SAFETY: the pointers in an entry point to texts that are owned beside it and never change.
+unsafe impl Send for CurrentEntry {}
+
+impl List {
+    pub fn of_cached(images: Vec<CachedImage>) -> Self {
+        Self(Mutex::new(State { rest: images.into_iter(), current: None }))
+    }
+
+    pub fn of_queued(images: Vec<QueuedImage>) -> Self {
+        let entry = |image: QueuedImage| CachedImage {
+            image_id: image.image_id,
+            size: 0,
+            hits: 0,
+            last_accessed: image.queued,
+            last_modified: image.queued,
+            digest: None,
+        };
+        Self::of_cached(images.into_iter().map(entry).collect())
+    }
+
+    /// The next entry, which lives until the next call or the end of the list; NULL at the end.
+    fn next(&self) -> *const image_cache_entry_t {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.current = state.rest.next().map(CurrentEntry::new).map(Box::new);
+        state.current.as_ref().map_or(ptr::null(), |current| &raw const current.shown)
+    }
+}
+
+impl CurrentEntry {
+    fn new(image: CachedImage) -> Self {
+        // Neither an id nor a digest can have a NUL.
+        let image_id = CString::new(image.image_id).unwrap_or_default();
+        let digest = image.digest.and_then(|digest| CString::new(digest).ok());
+        Self {
+            shown: image_cache_entry_t {
+                image_id: image_id.as_ptr(),
+                size: image.size,
+                hits: image.hits,
+                last_accessed: image.last_accessed,
+                last_modified: image.last_modified,
+                digest: digest.as_ref().map_or(ptr::null(), |digest| digest.as_ptr()),
+            },
+            _image_id: image_id,
+            _digest: digest,
+        }
+    }
+}
+
+/// Moves on to the next entry of a list.
+///
+/// list   moved on
+/// entry  set to the entry, which is valid until the next call for this list or its end; NULL at the end
+///
+/// Returns true, or false at the end of the list and for NULL.
+/// Threads: any; but a thread's entry is gone when another thread moves the list on. Does not block. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_list_next(
+    list: *mut image_cache_list_t,
+    entry: *mut *const image_cache_entry_t,
+) -> bool {
+    // SAFETY: see the module.
+    unsafe {
+        Out::new(entry).check().is_ok_and(|entry| {
+            let next = peek(list, ptr::null(), List::next);
+            entry.set(next);
+            !next.is_null()
+        })
+    }
+}
+
+/// Ends a list.
+///
+/// list  ended; NULL is fine
+///
+/// Threads: any, but no other call may use this handle now or later. Does not block. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_list_free(list: *mut image_cache_list_t) {
+    // SAFETY: see the module.
+    unsafe { close(list) }
+}

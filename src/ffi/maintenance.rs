@@ -1,0 +1,94 @@
+//! Deleting, pruning and cleaning.
+
+use std::ffi::c_char;
+use std::time::Duration;
+
+use crate::core::cache::ImageCache;
+use crate::ffi::argument::image_id;
+use crate::ffi::cache::image_cache_t;
+use crate::ffi::call::{act, query, query_pair};
+use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
+
+/// Deletes a cached image; one that is not cached is no error. Its readers keep its bytes.
+///
+/// cache     asked
+/// image_id  the image
+/// error     filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for
+/// NULL; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Deletions are not synced: after a power cut the
+/// image may be there again, whole. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_delete_cached_image(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { act(cache, error, |cache| cache.delete_cached_image(self::image_id(image_id)?)) }
+}
+
+/// Deletes every image that is cached now, and nothing else.
+///
+/// cache    asked
+/// deleted  set to how many images were deleted; 0 on failure
+/// error    filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INDEX; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL;
+/// IMAGE_CACHE_ERROR_FORKED. What can be deleted is deleted even then. Threads: any. Blocks for the directory. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_delete_all_cached_images(
+    cache: *const image_cache_t,
+    deleted: *mut u64,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { query(cache, deleted, error, ImageCache::delete_all_cached_images) }
+}
+
+/// Deletes images, the least recently accessed first, until the cache has at most its maximal size. Their readers keep
+/// their bytes.
+///
+/// cache   asked
+/// images  set to how many images were deleted; 0 on failure
+/// bytes   set to their size in bytes; 0 on failure
+/// error   filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO when the limit is missed since images could not be deleted;
+/// IMAGE_CACHE_ERROR_INDEX; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
+/// Threads: any; one prunes, over all processes, and others wait for it. Blocks for the directory. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_prune(
+    cache: *const image_cache_t,
+    images: *mut u64,
+    bytes: *mut u64,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe {
+        query_pair(cache, (images, bytes), error, |cache| cache.prune().map(|pruned| (pruned.images, pruned.bytes)))
+    }
+}
+
+/// Empties invalid/, and removes the incomplete files to which nothing was written for the stall time, whether their writers
+/// live or not. A writer that lives gets IMAGE_CACHE_ERROR_LOST from its next call.
+///
+/// cache       asked
+/// stall_time  in seconds; 0 removes all incomplete files; negative: the configured one
+/// removed     set to how many files were removed; 0 on failure
+/// error       filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. What
+/// can be removed is removed even then. Threads: any. Blocks for the directories. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_clean(
+    cache: *const image_cache_t,
+    stall_time: i64,
+    removed: *mut u64,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe {
+        query(cache, removed, error, |cache| cache.clean(u64::try_from(stall_time).ok().map(Duration::from_secs)))
+    }
+}

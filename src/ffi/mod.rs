@@ -1,0 +1,28 @@
+//! The C ABI: `include/image_cache.h` is generated from here, and the documentation of each function is written here.
+//!
+//! One module per object of the header. An exported function is one expression: arguments are parsed by `argument`, the
+//! safe API is called, and `call` turns its result into a status, with the one guard for panics around it all.
+//!
+//! # Safety
+//!
+//! For every function: a pointer is NULL, or valid for what the function does with it for the length of the call; a handle
+//! is NULL, or was returned by this library and not ended yet; text is NUL-terminated. NULL where it is not allowed gives
+//! a status. These are the only conditions that a caller must keep, so the functions do not repeat them.
+
+#![allow(unsafe_code, reason = "the C ABI is raw pointers")]
+#![allow(non_camel_case_types, reason = "the names of the header")]
+#![allow(clippy::missing_safety_doc, reason = "said once, above")]
+#![allow(clippy::doc_markdown, reason = "the documentation is the header's")]
+
+mod argument;
+pub mod cache;
+mod call;
+pub mod list;
+pub mod maintenance;
+pub mod options;
+pub mod queue;
+pub mod reader;
+pub mod status;
+pub mod tee;
+pub mod version;
+pub mod writer;

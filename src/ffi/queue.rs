@@ -1,0 +1,145 @@
+//! The queue, and the work on it.
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicBool;
+
+use crate::core::cache::ImageCache;
+use crate::core::writer::Writer;
+use crate::error::{Error, Result};
+use crate::ffi::argument::{image_id, invalid};
+use crate::ffi::cache::image_cache_t;
+use crate::ffi::call::{act, query, query_pair};
+use crate::ffi::status::{IMAGE_CACHE_OK, image_cache_error_t, image_cache_status_name, image_cache_status_t};
+use crate::ffi::writer::{Hold, image_cache_writer_t};
+
+/// Fetches an image for image_cache_prefetch().
+///
+/// user_data  as it was given to image_cache_prefetch()
+/// image_id   the image; valid until the function returns
+/// writer     the image's writer, lent until the function returns: image_cache_writer_expect_size(),
+///            image_cache_writer_expect_digest() and image_cache_write_chunk() may be called for it; it is committed or aborted
+///            by the prefetch
+///
+/// Returns IMAGE_CACHE_OK to commit, anything else to give the image up: it stays queued. It is called on the thread that
+/// called image_cache_prefetch(). It must not throw or longjmp. Since 0.1.
+pub type image_cache_fetch_fn = Option<
+    unsafe extern "C" fn(
+        user_data: *mut c_void,
+        image_id: *const c_char,
+        writer: *mut image_cache_writer_t,
+    ) -> image_cache_status_t,
+>;
+
+/// Puts an image at the end of the queue.
+///
+/// cache     asked
+/// image_id  the image
+/// queued    set to true, or to false when it is queued, cached or being cached already; false on failure
+/// error     filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NO_SPACE; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;
+/// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
+/// Threads: any. Blocks for a few system calls. The queue is not synced: a power cut may lose its last entries. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_queue_image(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    queued: *mut bool,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { query(cache, queued, error, |cache| cache.queue_image(self::image_id(image_id)?)) }
+}
+
+/// Takes an image off the queue; one that is not queued is no error.
+///
+/// cache     asked
+/// image_id  the image
+/// error     filled on failure; may be NULL
+///
+/// Returns and blocks as image_cache_queue_image(). Threads: any. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_delete_queued_image(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { act(cache, error, |cache| cache.delete_queued_image(self::image_id(image_id)?)) }
+}
+
+/// Empties the queue.
+///
+/// cache    asked
+/// deleted  set to how many images were taken off; 0 on failure
+/// error    filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
+/// Threads: any. Blocks for the queue's folder. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_delete_all_queued_images(
+    cache: *const image_cache_t,
+    deleted: *mut u64,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { query(cache, deleted, error, ImageCache::delete_all_queued_images) }
+}
+
+/// Fetches each image that is queued now, oldest first, and caches it. An image whose fetch fails stays queued, and the others
+/// are fetched all the same. Many threads and processes may prefetch at once: each image is fetched by one of them.
+///
+/// cache      asked
+/// fetch      called for each image that this call became the writer of
+/// user_data  passed to fetch
+/// fetched    set to how many images were cached; 0 on failure
+/// failed     set to how many were not, and stay queued, the log says why; 0 on failure
+/// error      filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK, also when fetches failed; IMAGE_CACHE_ERROR_IO when the queue cannot be read;
+/// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
+/// Threads: any. Blocks for the fetches and for the disk; no lock is held while fetch runs. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_prefetch(
+    cache: *const image_cache_t,
+    fetch: image_cache_fetch_fn,
+    user_data: *mut c_void,
+    fetched: *mut u64,
+    failed: *mut u64,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe {
+        query_pair(cache, (fetched, failed), error, |cache| {
+            let fetch = fetch.ok_or_else(|| invalid("fetch is NULL"))?;
+            let done =
+                cache.prefetch(|image_id, writer| lend(writer, image_id, |id, writer| fetch(user_data, id, writer)))?;
+            Ok((done.fetched, done.failed))
+        })
+    }
+}
+
+/// Lends a writer to a fetch function for the length of its call.
+fn lend(
+    writer: &mut Writer,
+    image_id: &str,
+    fetch: impl FnOnce(*const c_char, *mut image_cache_writer_t) -> image_cache_status_t,
+) -> Result<()> {
+    let text = CString::new(image_id).map_err(|_| Error::Internal("an image id has a NUL".to_owned()))?;
+    let mut lent = image_cache_writer_t {
+        broken: AtomicBool::new(false),
+        value: Hold::Lent { writer: NonNull::from(writer), aborted: None },
+    };
+    let status = fetch(text.as_ptr(), &raw mut lent);
+    let failed = |cause| Err(Error::Source { image_id: image_id.to_owned(), cause });
+    match lent.value {
+        Hold::Lent { aborted: Some(reason), .. } => failed(reason),
+        _ if status == IMAGE_CACHE_OK => Ok(()),
+        _ => {
+            // SAFETY: the name is a constant text.
+            let name = unsafe { CStr::from_ptr(image_cache_status_name(status)) };
+            failed(format!("the fetch function returned {status} ({})", name.to_string_lossy()))
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! A reader: a cached image that is open.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::AtomicBool;
+
+use crate::core::reader::Reader;
+use crate::ffi::argument::{buffer, image_id};
+use crate::ffi::cache::image_cache_t;
+use crate::ffi::call::{close, create, handle, peek, query_mut};
+use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
+
+/// A cached image that is open. Made by image_cache_open_for_read(), ended by image_cache_reader_close(). It goes on with the
+/// same bytes when the image is deleted, pruned or cached anew. One thread at a time may use it.
+pub struct image_cache_reader_t {
+    pub(super) broken: AtomicBool,
+    pub(super) value: Reader,
+}
+handle!(image_cache_reader_t, Reader, "reader");
+
+/// Opens a cached image. Opening counts as use: the image becomes the last to be pruned.
+///
+/// cache     asked; it may be closed before the reader
+/// image_id  the image
+/// reader    set to the reader, which image_cache_reader_close() ends; NULL on failure
+/// error     filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NOT_FOUND; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_IO;
+/// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. A failing index does not fail it.
+/// Threads: any. Blocks for a few system calls. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_open_for_read(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    reader: *mut *mut image_cache_reader_t,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { create(cache, reader, error, |cache| cache.open_for_read(self::image_id(image_id)?)) }
+}
+
+/// Reads the image's next bytes.
+///
+/// reader    read from
+/// buffer    the bytes go there; NULL is fine when capacity is 0
+/// capacity  how many bytes it has room for
+/// length    set to how many came: fewer than capacity is no sign of the end, 0 is; 0 on failure
+/// error     filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO, with os_error 0 when the file has become shorter than it was at the open;
+/// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. Threads: one at a time. Blocks for the disk. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_read(
+    reader: *mut image_cache_reader_t,
+    buffer: *mut c_void,
+    capacity: usize,
+    length: *mut usize,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { query_mut(reader, length, error, |reader| reader.read(self::buffer(buffer, capacity)?)) }
+}
+
+/// Reads bytes at an offset. image_cache_read() goes on where it was.
+///
+/// reader    read from
+/// offset    of the first byte
+/// buffer    the bytes go there; NULL is fine when capacity is 0
+/// capacity  how many bytes it has room for
+/// length    set to how many came: fewer than capacity is no sign of the end, 0 is; 0 on failure
+/// error     filled on failure; may be NULL
+///
+/// Returns and blocks as image_cache_read(). Threads: one at a time. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_read_at(
+    reader: *mut image_cache_reader_t,
+    offset: u64,
+    buffer: *mut c_void,
+    capacity: usize,
+    length: *mut usize,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { query_mut(reader, length, error, |reader| reader.read_at(offset, self::buffer(buffer, capacity)?)) }
+}
+
+/// The image's length in bytes; 0 for NULL.
+///
+/// reader  asked
+///
+/// Threads: one at a time. Does not block. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_reader_size(reader: *const image_cache_reader_t) -> u64 {
+    // SAFETY: see the module.
+    unsafe { peek(reader, 0, Reader::size) }
+}
+
+/// The image's file descriptor, open for reading only: for sendfile, splice, mmap. image_cache_read() does not use the
+/// file's own offset.
+///
+/// reader  asked
+///
+/// Returns the descriptor, which stays the reader's: it must not be closed, and is gone with the reader. -1 for NULL and in
+/// a forked child. Threads: one at a time. Does not block. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_reader_fd(reader: *const image_cache_reader_t) -> c_int {
+    // SAFETY: see the module.
+    unsafe { peek(reader, -1, |reader| reader.descriptor().map_or(-1, |descriptor| descriptor.as_raw_fd())) }
+}
+
+/// Ends a reader, which counts one hit of the image.
+///
+/// reader  ended; NULL is fine; harmless in a forked child
+///
+/// Threads: one at a time. Blocks for the index; that it could not be written is logged, and the hit is written later.
+/// Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_reader_close(reader: *mut image_cache_reader_t) {
+    // SAFETY: see the module.
+    unsafe { close(reader) }
+}

@@ -1,0 +1,143 @@
+//! Statuses and the error that a failing call fills.
+
+use std::ffi::{CStr, c_char};
+
+use crate::error::Error;
+
+/// The outcome of a call: 0 is success, positive is an outcome that is no error, negative an error. The numbers never
+/// change their meaning, and new ones are only ever added. Since 0.1.
+pub type image_cache_status_t = i32;
+
+/// Success.
+pub const IMAGE_CACHE_OK: image_cache_status_t = 0;
+/// A NULL that is not allowed, an unknown enumerator, a value out of range, or a call in the wrong state.
+pub const IMAGE_CACHE_ERROR_INVALID_ARGUMENT: image_cache_status_t = -1;
+/// The text cannot name an image.
+pub const IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_cache_status_t = -2;
+/// The image is not cached.
+pub const IMAGE_CACHE_ERROR_NOT_FOUND: image_cache_status_t = -3;
+/// The image is cached already.
+pub const IMAGE_CACHE_ERROR_ALREADY_CACHED: image_cache_status_t = -4;
+/// A live writer has the image, in this process or in another.
+pub const IMAGE_CACHE_ERROR_BEING_CACHED: image_cache_status_t = -5;
+/// The bytes do not have the digest that was expected.
+pub const IMAGE_CACHE_ERROR_DIGEST_MISMATCH: image_cache_status_t = -6;
+/// There are more or fewer bytes than were expected.
+pub const IMAGE_CACHE_ERROR_SIZE_MISMATCH: image_cache_status_t = -7;
+/// The disk is full, or the quota or the inodes are used up.
+pub const IMAGE_CACHE_ERROR_NO_SPACE: image_cache_status_t = -8;
+/// Any other system error; os_error says which.
+pub const IMAGE_CACHE_ERROR_IO: image_cache_status_t = -9;
+/// The driver's metadata could not be read or written.
+pub const IMAGE_CACHE_ERROR_INDEX: image_cache_status_t = -10;
+/// The file system or this version of the library cannot do it: no extended attributes, an unknown digest algorithm,
+/// an index made by a newer version.
+pub const IMAGE_CACHE_ERROR_UNSUPPORTED: image_cache_status_t = -11;
+/// The incomplete file was cleaned away or changed under its writer.
+pub const IMAGE_CACHE_ERROR_LOST: image_cache_status_t = -12;
+/// The caller's own source or fetch function failed.
+pub const IMAGE_CACHE_ERROR_SOURCE: image_cache_status_t = -13;
+/// The handle was made by another process and came here over fork().
+pub const IMAGE_CACHE_ERROR_FORKED: image_cache_status_t = -14;
+/// A defect of this library; the message says where. The handle refuses further work.
+pub const IMAGE_CACHE_ERROR_INTERNAL: image_cache_status_t = -15;
+
+/// Every status with its name.
+const NAMES: [(image_cache_status_t, &CStr); 16] = [
+    (IMAGE_CACHE_OK, c"IMAGE_CACHE_OK"),
+    (IMAGE_CACHE_ERROR_INVALID_ARGUMENT, c"IMAGE_CACHE_ERROR_INVALID_ARGUMENT"),
+    (IMAGE_CACHE_ERROR_INVALID_IMAGE_ID, c"IMAGE_CACHE_ERROR_INVALID_IMAGE_ID"),
+    (IMAGE_CACHE_ERROR_NOT_FOUND, c"IMAGE_CACHE_ERROR_NOT_FOUND"),
+    (IMAGE_CACHE_ERROR_ALREADY_CACHED, c"IMAGE_CACHE_ERROR_ALREADY_CACHED"),
+    (IMAGE_CACHE_ERROR_BEING_CACHED, c"IMAGE_CACHE_ERROR_BEING_CACHED"),
+    (IMAGE_CACHE_ERROR_DIGEST_MISMATCH, c"IMAGE_CACHE_ERROR_DIGEST_MISMATCH"),
+    (IMAGE_CACHE_ERROR_SIZE_MISMATCH, c"IMAGE_CACHE_ERROR_SIZE_MISMATCH"),
+    (IMAGE_CACHE_ERROR_NO_SPACE, c"IMAGE_CACHE_ERROR_NO_SPACE"),
+    (IMAGE_CACHE_ERROR_IO, c"IMAGE_CACHE_ERROR_IO"),
+    (IMAGE_CACHE_ERROR_INDEX, c"IMAGE_CACHE_ERROR_INDEX"),
+    (IMAGE_CACHE_ERROR_UNSUPPORTED, c"IMAGE_CACHE_ERROR_UNSUPPORTED"),
+    (IMAGE_CACHE_ERROR_LOST, c"IMAGE_CACHE_ERROR_LOST"),
+    (IMAGE_CACHE_ERROR_SOURCE, c"IMAGE_CACHE_ERROR_SOURCE"),
+    (IMAGE_CACHE_ERROR_FORKED, c"IMAGE_CACHE_ERROR_FORKED"),
+    (IMAGE_CACHE_ERROR_INTERNAL, c"IMAGE_CACHE_ERROR_INTERNAL"),
+];
+
+/// What went wrong. The caller allocates it and passes it last to a call, which fills it when it fails and leaves it
+/// alone when it succeeds. Its size and fields are fixed for ever. Since 0.1.
+#[repr(C)]
+pub struct image_cache_error_t {
+    /// The status that the call returned.
+    pub status: image_cache_status_t,
+    /// The errno of the system call that failed, or 0.
+    pub os_error: i32,
+    /// What was tried, on which path, and why it failed: UTF-8, NUL-terminated, cut at a character's boundary.
+    pub message: [c_char; 504],
+}
+
+impl Default for image_cache_error_t {
+    fn default() -> Self {
+        Self { status: IMAGE_CACHE_OK, os_error: 0, message: [0; 504] }
+    }
+}
+
+impl image_cache_error_t {
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> String {
+        let bytes: Vec<u8> =
+            self.message.iter().take_while(|byte| **byte != 0).map(|byte| byte.cast_unsigned()).collect();
+        String::from_utf8(bytes).unwrap()
+    }
+}
+
+impl From<&Error> for image_cache_error_t {
+    fn from(error: &Error) -> Self {
+        // A NUL would end the message early.
+        let text = error.to_string().replace('\0', "\u{fffd}");
+        let mut filled = Self { status: status_of(error), os_error: error.os_error().unwrap_or(0), ..Self::default() };
+        let end = text.floor_char_boundary(text.len().min(filled.message.len() - 1));
+        for (place, byte) in filled.message.iter_mut().zip(text[..end].bytes()) {
+            *place = c_char::from_ne_bytes([byte]);
+        }
+        filled
+    }
+}
+
+fn status_of(error: &Error) -> image_cache_status_t {
+    match error {
+        Error::InvalidArgument(_) => IMAGE_CACHE_ERROR_INVALID_ARGUMENT,
+        Error::InvalidImageId { .. } => IMAGE_CACHE_ERROR_INVALID_IMAGE_ID,
+        Error::NotFound { .. } => IMAGE_CACHE_ERROR_NOT_FOUND,
+        Error::AlreadyCached(_) => IMAGE_CACHE_ERROR_ALREADY_CACHED,
+        Error::BeingCached(_) => IMAGE_CACHE_ERROR_BEING_CACHED,
+        Error::DigestMismatch { .. } => IMAGE_CACHE_ERROR_DIGEST_MISMATCH,
+        Error::SizeMismatch { .. } => IMAGE_CACHE_ERROR_SIZE_MISMATCH,
+        Error::System { .. } if error.is_no_space() => IMAGE_CACHE_ERROR_NO_SPACE,
+        Error::System { .. } | Error::Damaged { .. } => IMAGE_CACHE_ERROR_IO,
+        Error::Index { .. } => IMAGE_CACHE_ERROR_INDEX,
+        Error::Unsupported(_) => IMAGE_CACHE_ERROR_UNSUPPORTED,
+        Error::Lost { .. } => IMAGE_CACHE_ERROR_LOST,
+        Error::Source { .. } => IMAGE_CACHE_ERROR_SOURCE,
+        Error::Forked { .. } => IMAGE_CACHE_ERROR_FORKED,
+        Error::Internal(_) => IMAGE_CACHE_ERROR_INTERNAL,
+    }
+}
+
+/// The name of a status, such as "IMAGE_CACHE_ERROR_NOT_FOUND"; "IMAGE_CACHE_ERROR_UNKNOWN" for a number that is none.
+///
+/// Returns a constant that lives as long as the library. Threads: any. Does not block. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn image_cache_status_name(status: image_cache_status_t) -> *const c_char {
+    NAMES.iter().find(|(number, _)| *number == status).map_or(c"IMAGE_CACHE_ERROR_UNKNOWN", |(_, name)| name).as_ptr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character() {
+        let error = Error::InvalidArgument("ä".repeat(400));
+        let filled = image_cache_error_t::from(&error);
+        assert_eq!(filled.text(), "ä".repeat(251));
+    }
+}

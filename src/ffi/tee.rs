@@ -1,0 +1,170 @@
+//! A tee: a source's bytes, handed on and cached on the way.
+
+use std::ffi::{c_char, c_void};
+use std::io::{self, Read};
+use std::sync::atomic::AtomicBool;
+
+use crate::core::tee::Tee;
+use crate::error::Result;
+use crate::ffi::argument::{buffer, image_id, invalid};
+use crate::ffi::cache::image_cache_t;
+use crate::ffi::call::{act_mut, close, create, handle, peek, query_mut};
+use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
+use crate::ffi::writer::expected;
+
+/// Gives the next bytes of an image.
+///
+/// user_data  as it was given to image_cache_tee_open()
+/// buffer     the bytes go there
+/// capacity   how many it has room for, at least 1
+///
+/// Returns how many bytes came, 0 at the end, a negative number for a failure, after which it is not called again. It is
+/// called on the thread that calls image_cache_tee_read(). It must not throw or longjmp. Since 0.1.
+pub type image_cache_source_fn =
+    Option<unsafe extern "C" fn(user_data: *mut c_void, buffer: *mut c_void, capacity: usize) -> i64>;
+
+/// A source that is read, and cached on the way. Made by image_cache_tee_open(), ended by image_cache_tee_close(). One
+/// thread at a time may use it.
+pub struct image_cache_tee_t {
+    pub(super) broken: AtomicBool,
+    pub(super) value: Tee<Source>,
+}
+handle!(image_cache_tee_t, Tee<Source>, "tee");
+
+/// The caller's function with its data.
+pub(super) struct Source {
+    function: unsafe extern "C" fn(*mut c_void, *mut c_void, usize) -> i64,
+    user_data: *mut c_void,
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // SAFETY: the caller's function takes its own data and a buffer with that capacity.
+        let length = unsafe { (self.function)(self.user_data, buffer.as_mut_ptr().cast(), buffer.len()) };
+        usize::try_from(length).map_err(|_| io::Error::other(format!("the source function returned {length}")))
+    }
+}
+
+/// Opens a tee: it reads from a source of the caller's, hands the bytes on, and caches them on the way.
+///
+/// cache      asked; it may be closed before the tee
+/// image_id   the image
+/// source     called once for each image_cache_tee_read()
+/// user_data  passed to source; it must stay valid until the tee ends
+/// tee        set to the tee, which image_cache_tee_close() ends; NULL on failure
+/// error      filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK, also when the image cannot be cached (it is cached already, another writer has it, the disk is
+/// full): then the bytes are handed on only, see image_cache_tee_is_caching(). IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL;
+/// IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_tee_open(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    source: image_cache_source_fn,
+    user_data: *mut c_void,
+    tee: *mut *mut image_cache_tee_t,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe {
+        create(cache, tee, error, |cache| {
+            let function = source.ok_or_else(|| invalid("source is NULL"))?;
+            cache.tee(self::image_id(image_id)?, Source { function, user_data })
+        })
+    }
+}
+
+/// Expects the source to have that many bytes. Before the first read.
+///
+/// tee    changed
+/// bytes  the image's length
+/// error  filled on failure; may be NULL
+///
+/// Returns as image_cache_writer_expect_size(). After a failure nothing is cached any more, since it could not be checked; the
+/// bytes are handed on. Threads: one at a time. Does not block. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_tee_expect_size(
+    tee: *mut image_cache_tee_t,
+    bytes: u64,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { act_mut(tee, error, |tee| tee.expect_size(bytes)) }
+}
+
+/// Expects the source's bytes to have a digest. Before the first read.
+///
+/// tee        changed
+/// algorithm  "md5", "sha256" or "sha512"
+/// hex        the digest in hexadecimal digits, of either case
+/// error      filled on failure; may be NULL
+///
+/// Returns as image_cache_writer_expect_digest(). After a failure nothing is cached any more, since it could not be checked;
+/// the bytes are handed on. Threads: one at a time. Does not block. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_tee_expect_digest(
+    tee: *mut image_cache_tee_t,
+    algorithm: *const c_char,
+    hex: *const c_char,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { act_mut(tee, error, |tee| expect_digest(tee, expected(algorithm, hex))) }
+}
+
+fn expect_digest(tee: &mut Tee<Source>, expected: Result<(crate::Algorithm, String)>) -> Result<()> {
+    match expected {
+        Ok((algorithm, hex)) => tee.expect_digest(algorithm, &hex),
+        // As for a digest that is refused.
+        Err(error) => tee.give_up(&error).and(Err(error)),
+    }
+}
+
+/// Reads the source's next bytes, with one call of the source, and caches them. At the source's end the image is published.
+///
+/// tee       read from
+/// buffer    the bytes go there
+/// capacity  how many it has room for; with 0 the source is not called
+/// length    set to how many came; 0 at the end, and on failure
+/// error     filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_SOURCE when the source failed; IMAGE_CACHE_ERROR_SIZE_MISMATCH or
+/// IMAGE_CACHE_ERROR_DIGEST_MISMATCH at the end, after all bytes were handed on, whether they were cached or not;
+/// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. That the image could not be cached is no failure.
+/// Once at the end or failed, each further call returns the same.
+///
+/// Threads: one at a time. Blocks for the source and for the disk. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_tee_read(
+    tee: *mut image_cache_tee_t,
+    buffer: *mut c_void,
+    capacity: usize,
+    length: *mut usize,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { query_mut(tee, length, error, |tee| tee.read(self::buffer(buffer, capacity)?)) }
+}
+
+/// Whether the bytes are being cached, or were cached at the end; false once caching was given up, and for NULL.
+///
+/// tee  asked
+///
+/// Threads: one at a time. Does not block. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_tee_is_caching(tee: *const image_cache_tee_t) -> bool {
+    // SAFETY: see the module.
+    unsafe { peek(tee, false, Tee::is_caching) }
+}
+
+/// Ends a tee. Before the source's end, the file goes to invalid/.
+///
+/// tee  ended; NULL is fine; harmless in a forked child
+///
+/// Threads: one at a time. Blocks for a few system calls. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_tee_close(tee: *mut image_cache_tee_t) {
+    // SAFETY: see the module.
+    unsafe { close(tee) }
+}

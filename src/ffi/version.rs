@@ -1,0 +1,43 @@
+//! Which version of the library it is.
+
+use std::ffi::{CStr, c_char};
+
+/// The major version that this header belongs to.
+pub const IMAGE_CACHE_VERSION_MAJOR: u32 = 0;
+/// The minor version that this header belongs to.
+pub const IMAGE_CACHE_VERSION_MINOR: u32 = 1;
+/// The patch version that this header belongs to.
+pub const IMAGE_CACHE_VERSION_PATCH: u32 = 0;
+
+const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+    Ok(version) => version,
+    Err(_) => c"",
+};
+
+/// The version of the library that is loaded, such as "0.1.0". The macros tell the one that was compiled against.
+///
+/// Returns a constant that lives as long as the library. Threads: any. Does not block. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn image_cache_version() -> *const c_char {
+    VERSION.as_ptr()
+}
+
+/// The version of the library that is loaded, as a number that grows: major << 16 | minor << 8 | patch.
+///
+/// Threads: any. Does not block. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn image_cache_version_number() -> u32 {
+    IMAGE_CACHE_VERSION_MAJOR << 16 | IMAGE_CACHE_VERSION_MINOR << 8 | IMAGE_CACHE_VERSION_PATCH
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_has_the_version_of_the_crate() {
+        let numbers = [IMAGE_CACHE_VERSION_MAJOR, IMAGE_CACHE_VERSION_MINOR, IMAGE_CACHE_VERSION_PATCH];
+        assert_eq!(numbers.map(|number| number.to_string()).join("."), env!("CARGO_PKG_VERSION"));
+        assert_eq!(VERSION.to_str().unwrap(), env!("CARGO_PKG_VERSION"));
+    }
+}

@@ -1,0 +1,6 @@
+//! Thin wrappers of the operating system. They know nothing of images.
+
+pub(crate) mod directory;
+pub(crate) mod lock;
+pub(crate) mod process_bound;
+pub(crate) mod time;

@@ -1,0 +1,101 @@
+//! Points in time, as nanoseconds since the Unix epoch, and their other forms.
+
+use std::time::Duration;
+
+use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
+use rustix::time::{ClockId, clock_gettime};
+
+const NANOSECONDS_PER_SECOND: i64 = 1_000_000_000;
+
+/// A point in time: nanoseconds since the Unix epoch, of the host's real-time clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Timestamp(i64);
+
+impl Timestamp {
+    /// The present.
+    pub fn now() -> Self {
+        let now = clock_gettime(ClockId::Realtime);
+        Self::from_parts(now.tv_sec, now.tv_nsec)
+    }
+
+    /// A time as the system gives it; one that does not fit (before 1678, after 2262) is clamped.
+    pub fn from_parts(seconds: i64, nanoseconds: i64) -> Self {
+        Self(seconds.saturating_mul(NANOSECONDS_PER_SECOND).saturating_add(nanoseconds))
+    }
+
+    /// Nanoseconds since the Unix epoch.
+    pub fn as_nanoseconds(self) -> i64 {
+        self.0
+    }
+
+    /// Seconds since the Unix epoch, as Glance's index keeps them; what is no number counts as the epoch.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "a float saturates, and NaN becomes 0"
+    )]
+    pub fn from_seconds(seconds: f64) -> Self {
+        let whole = seconds.floor();
+        let nanoseconds = ((seconds - whole) * NANOSECONDS_PER_SECOND as f64).round();
+        Self::from_parts(whole as i64, nanoseconds as i64)
+    }
+
+    /// Seconds since the Unix epoch: exact to about a quarter of a microsecond in this century.
+    #[allow(clippy::cast_precision_loss, reason = "the index has no more precision")]
+    pub fn as_seconds(self) -> f64 {
+        self.0 as f64 / NANOSECONDS_PER_SECOND as f64
+    }
+
+    /// The last whole second that was over before this time.
+    pub fn previous_second(self) -> Self {
+        let seconds = self.0.div_euclid(NANOSECONDS_PER_SECOND) - 1;
+        Self::from_parts(seconds, 0)
+    }
+
+    /// How far apart two times are, whichever is the later one.
+    pub fn distance(self, other: Self) -> Duration {
+        Duration::from_nanos(self.0.abs_diff(other.0))
+    }
+
+    /// For `futimens`: set the access time, leave the modification time alone.
+    pub fn as_access_time(self) -> Timestamps {
+        Timestamps { last_access: self.as_timespec(), last_modification: OMIT }
+    }
+
+    /// For `futimens`: set the modification time, leave the access time alone.
+    pub fn as_modification_time(self) -> Timestamps {
+        Timestamps { last_access: OMIT, last_modification: self.as_timespec() }
+    }
+
+    /// For `futimens`: set both.
+    pub fn as_both_times(self) -> Timestamps {
+        Timestamps { last_access: self.as_timespec(), last_modification: self.as_timespec() }
+    }
+
+    fn as_timespec(self) -> Timespec {
+        Timespec {
+            tv_sec: self.0.div_euclid(NANOSECONDS_PER_SECOND),
+            tv_nsec: self.0.rem_euclid(NANOSECONDS_PER_SECOND),
+        }
+    }
+}
+
+const OMIT: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_survives_the_index_to_a_microsecond() {
+        let time = Timestamp(1_800_000_000_123_456_789);
+        assert!(Timestamp::from_seconds(time.as_seconds()).distance(time) < Duration::from_micros(1));
+    }
+
+    #[test]
+    fn seconds_that_are_no_time_become_one() {
+        assert_eq!(Timestamp::from_seconds(f64::NAN), Timestamp(0));
+        assert_eq!(Timestamp::from_seconds(f64::INFINITY), Timestamp(i64::MAX));
+        assert!(Timestamp::from_seconds(-1.5) < Timestamp(0));
+    }
+}

@@ -1,0 +1,29 @@
+//! The checked-in header is the one that the sources give.
+
+use std::path::Path;
+
+/// Set to write the header instead of comparing it.
+const UPDATE: &str = "IMAGE_CACHE_UPDATE_HEADER";
+
+#[test]
+fn the_header_is_current() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = root.join("include/image_cache.h");
+    let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml can be read");
+    let bindings =
+        cbindgen::Builder::new().with_crate(root).with_config(config).generate().expect("the sources can be parsed");
+    let mut generated = Vec::new();
+    bindings.write(&mut generated);
+    let generated = String::from_utf8(generated).expect("the header is UTF-8");
+
+    if std::env::var_os(UPDATE).is_some() {
+        std::fs::write(&path, generated).expect("the header can be written");
+        return;
+    }
+    let checked_in = std::fs::read_to_string(&path).expect("the header can be read");
+    let differs = generated.lines().zip(checked_in.lines()).enumerate().find(|(_, (new, old))| new != old);
+    if let Some((number, (new, old))) = differs {
+        panic!("line {} of the header is\n  {old}\nbut the sources give\n  {new}\nRun `make header`.", number + 1);
+    }
+    assert_eq!(generated.len(), checked_in.len(), "the header ends differently. Run `make header`.");
+}
