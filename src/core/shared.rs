@@ -11,7 +11,7 @@ use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place};
 use crate::core::log::Log;
 use crate::core::options::{Durability, Options};
-use crate::core::unsynced::Unsynced;
+use crate::core::unsynced::{self, Unsynced};
 use crate::driver::{self, Driver, Record};
 use crate::error::Result;
 use crate::system::lock::{HostLock, HostLockGuard, Presence};
@@ -60,9 +60,7 @@ impl Shared {
             let modified = layout.directory(Place::Cached).modified()?;
             let alone = presence.is_alone()?;
             let driver = driver::open(&layout, &options, &guard)?;
-            if alone {
-                recover(&layout, driver.as_ref(), &options.log, &guard, modified)?;
-            }
+            recover(&layout, driver.as_ref(), &options.log, &guard, alone.then_some(modified))?;
             presence.announce()?;
             driver
         };
@@ -211,16 +209,17 @@ impl Drop for Shared {
     }
 }
 
-/// What the first handle to open a cache does, before any other can.
+/// Repairs what is found at an open. The first handle to open a cache, which no other can be before or beside, gives the
+/// directory's modification time, and looks at everything.
 fn recover(
     layout: &Layout,
     driver: &dyn Driver,
     log: &Log,
     gate: &HostLockGuard<'_>,
-    modified: Timestamp,
+    alone: Option<Timestamp>,
 ) -> Result<()> {
-    let dropped = crate::core::unsynced::drop_unsynced(layout, log, gate)?;
-    if dropped > 0 || driver.needs_rebuild(modified)? {
+    let dropped = if alone.is_some() { unsynced::drop_unsynced(layout, log, gate)? } else { 0 };
+    if dropped > 0 || driver.needs_rebuild(alone)? {
         let found = driver.rebuild(gate)?;
         if found != driver::Rebuilt::default() {
             log.info(|| {
@@ -231,11 +230,13 @@ fn recover(
             });
         }
     }
-    // A writer that died after publishing may have left its image in the queue.
-    for queued in layout.images(Place::Queue)? {
-        let (id, _) = queued?;
-        if layout.has(Place::Cached, &id)? {
-            layout.remove(gate, Place::Queue, &id)?;
+    if alone.is_some() {
+        // A writer that died after publishing may have left its image in the queue.
+        for queued in layout.images(Place::Queue)? {
+            let (id, _) = queued?;
+            if layout.has(Place::Cached, &id)? {
+                layout.remove(gate, Place::Queue, &id)?;
+            }
         }
     }
     Ok(())

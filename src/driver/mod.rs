@@ -101,9 +101,10 @@ pub(crate) struct Rebuilt {
 pub(crate) trait Driver: Send + Sync {
     fn kind(&self) -> DriverKind;
 
-    /// Whether the index may have missed changes of the directory, whose modification time was `directory_modified`
-    /// before the driver was opened. Asked by the first handle to open a cache, before anything else.
-    fn needs_rebuild(&self, directory_modified: Timestamp) -> Result<bool>;
+    /// Whether the index is damaged, or may have missed changes of the directory. Asked before anything else. The first
+    /// handle to open a cache gives the directory's modification time as it was before the driver was opened; the
+    /// others, `None`: those before them looked.
+    fn needs_rebuild(&self, directory_modified: Option<Timestamp>) -> Result<bool>;
 
     /// Makes the index agree with the directory.
     fn rebuild(&self, gate: &HostLockGuard<'_>) -> Result<Rebuilt>;

@@ -76,7 +76,7 @@ impl Driver for XattrDriver {
         DriverKind::Xattr
     }
 
-    fn needs_rebuild(&self, _directory_modified: Timestamp) -> Result<bool> {
+    fn needs_rebuild(&self, _directory_modified: Option<Timestamp>) -> Result<bool> {
         Ok(false)
     }
 

@@ -78,6 +78,12 @@ pub(super) fn open(path: &Path, log: &Log) -> Result<Connection> {
     Ok(connection)
 }
 
+/// Whether the failure is the database's own, so that it can only be rebuilt: it is damaged, or its one row of state is gone.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        || matches!(error, rusqlite::Error::QueryReturnedNoRows)
+}
+
 /// Empties the database, if it has a defect, so that it can be rebuilt.
 pub(super) fn reset_if_damaged(connection: &mut Connection, log: &Log) -> SqlResult<()> {
     let defect = match connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)) {
@@ -123,8 +129,4 @@ fn reset(connection: &mut Connection) -> SqlResult<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_RESET_DATABASE, false)?;
     emptied?;
     set_up(connection)
-}
-
-fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }

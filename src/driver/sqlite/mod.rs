@@ -154,11 +154,14 @@ impl Driver for SqliteDriver {
         DriverKind::Sqlite
     }
 
-    fn needs_rebuild(&self, directory_modified: Timestamp) -> Result<bool> {
-        let seal: Option<i64> = self.read("read the state", |connection| {
-            connection.query_row("SELECT seal FROM image_cache_state", [], |row| row.get(0))
-        })?;
-        Ok(seal != Some(directory_modified.as_nanoseconds()))
+    fn needs_rebuild(&self, directory_modified: Option<Timestamp>) -> Result<bool> {
+        self.read("read the state", |connection| {
+            match connection.query_row("SELECT seal FROM image_cache_state", [], |row| row.get::<_, Option<i64>>(0)) {
+                Ok(seal) => Ok(directory_modified.is_some_and(|modified| seal != Some(modified.as_nanoseconds()))),
+                Err(error) if connection::is_damage(&error) => Ok(true),
+                Err(error) => Err(error),
+            }
+        })
     }
 
     fn rebuild(&self, gate: &HostLockGuard<'_>) -> Result<Rebuilt> {

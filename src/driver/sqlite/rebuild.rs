@@ -60,8 +60,8 @@ pub(super) fn rebuild(transaction: &Transaction<'_>, layout: &Layout) -> Result<
     )?;
     transaction.execute_batch(
         "DELETE FROM image_cache_intents;
-         UPDATE image_cache_state SET images = (SELECT count(*) FROM cached_images),
-             bytes = (SELECT ifnull(sum(size), 0) FROM cached_images), seal = NULL;
+         INSERT OR REPLACE INTO image_cache_state (id, images, bytes)
+             SELECT 1, count(*), ifnull(sum(size), 0) FROM cached_images;
          DROP TABLE temp.image_cache_found;",
     )?;
     Ok(Rebuilt { adopted: adopted as u64, dropped: dropped as u64, corrected: corrected as u64 })

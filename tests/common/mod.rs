@@ -1,0 +1,88 @@
+//! What the tests share: scratch caches of either driver, and images in one line.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use image_cache::{DriverChoice, Durability, ImageCache, Log, Options};
+use tempfile::TempDir;
+
+pub const DRIVERS: [DriverChoice; 2] = [DriverChoice::Sqlite, DriverChoice::Xattr];
+
+/// A directory that removes itself, and the options of the cache in it.
+pub struct Scratch {
+    directory: TempDir,
+    pub options: Options,
+    pub messages: Arc<Mutex<Vec<String>>>,
+}
+
+impl Scratch {
+    pub fn new(driver: DriverChoice) -> Self {
+        let messages = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&messages);
+        let log = Log::new(move |_, message| sink.lock().unwrap().push(message.to_owned()));
+        let options = Options::new().driver(driver).durability(Durability::None).log(log);
+        Self { directory: tempfile::tempdir().unwrap(), options, messages }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("cache")
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    pub fn open(&self) -> ImageCache {
+        self.open_with(self.options.clone())
+    }
+
+    pub fn open_with(&self, options: Options) -> ImageCache {
+        ImageCache::open(self.path(), options).unwrap()
+    }
+
+    pub fn logged(&self, part: &str) -> bool {
+        self.messages.lock().unwrap().iter().any(|message| message.contains(part))
+    }
+
+    /// A connection of another program to the index, which this process's caches must not have open.
+    pub fn database(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.file("cache.db")).unwrap()
+    }
+}
+
+pub fn cache_image(cache: &ImageCache, image_id: &str, data: &[u8]) {
+    let mut writer = cache.begin_write(image_id).unwrap();
+    writer.write_chunk(data).unwrap();
+    writer.commit().unwrap();
+}
+
+pub fn read_image(cache: &ImageCache, image_id: &str) -> Vec<u8> {
+    let mut data = Vec::new();
+    std::io::Read::read_to_end(&mut cache.open_for_read(image_id).unwrap(), &mut data).unwrap();
+    data
+}
+
+pub fn ids(cache: &ImageCache) -> Vec<String> {
+    cache.list_cached().unwrap().into_iter().map(|image| image.image_id).collect()
+}
+
+/// The names of the regular files in a folder.
+pub fn files(path: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(path)
+        .unwrap()
+        .map(Result::unwrap)
+        .filter(|entry| entry.file_type().unwrap().is_file())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Makes a file look as if nothing had been written to it for that long.
+pub fn age(path: &Path, age: Duration) {
+    File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() - age).unwrap();
+}

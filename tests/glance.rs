@@ -1,0 +1,119 @@
+//! A directory that Glance filled is opened in place, with its images, hits and order of use.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{Scratch, ids, read_image};
+use image_cache::{DriverChoice, DriverKind};
+
+/// What Glance 33 executes when its SQLite driver starts (`glance/image_cache/drivers/sqlite.py`, by name and column).
+const GLANCE_TABLE: &str = "CREATE TABLE IF NOT EXISTS cached_images (image_id TEXT PRIMARY KEY,
+    last_accessed REAL DEFAULT 0.0, last_modified REAL DEFAULT 0.0, size INTEGER DEFAULT 0, hits INTEGER DEFAULT 0,
+    checksum TEXT)";
+
+/// Images in the order in which Glance used them: id, size, hits, seconds of the last use.
+const IMAGES: [(&str, usize, u64, f64); 4] = [
+    ("71c675ab-d94f-49cd-a114-e12490b328d9", 10, 3, 1_700_000_300.25),
+    ("2", 20, 0, 1_700_000_400.5),
+    ("1", 30, 7, 1_700_000_500.75),
+    ("0f0f", 40, 1, 1_700_000_600.0),
+];
+
+fn make_folders(directory: &Path) {
+    for folder in ["", "incomplete", "invalid", "queue"] {
+        fs::create_dir_all(directory.join(folder)).unwrap();
+    }
+    fs::write(directory.join("queue/queued"), b"").unwrap();
+    fs::write(directory.join("invalid/failed"), b"half of it").unwrap();
+}
+
+/// Runs statements as Glance does: another program, with Python's own SQLite.
+fn in_python(database: &Path, statements: &str) {
+    let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\nc.executescript(sys.argv[2])\nc.commit()";
+    let status = std::process::Command::new("python3").arg("-c").arg(script).arg(database).arg(statements).status();
+    assert!(status.expect("python3 plays Glance").success());
+}
+
+#[test]
+fn a_directory_of_the_sqlite_driver_opens_in_place() {
+    let scratch = Scratch::new(DriverChoice::Sqlite);
+    make_folders(&scratch.path());
+    let mut statements = format!("{GLANCE_TABLE};");
+    // The files are made in another order than that of their use: the table has the say, not the files' times.
+    for (id, size, hits, used) in IMAGES.iter().rev() {
+        fs::write(scratch.file(id), vec![b'g'; *size]).unwrap();
+        statements += &format!(
+            "INSERT INTO cached_images (image_id, last_accessed, last_modified, hits, size)
+             VALUES ('{id}', {used}, 1700000000.5, {hits}, {size});"
+        );
+    }
+    in_python(&scratch.file("cache.db"), &statements);
+
+    let cache = scratch.open_with(scratch.options.clone().max_size(70));
+    assert_eq!(cache.driver(), DriverKind::Sqlite);
+    let listed = cache.list_cached().unwrap();
+    assert_eq!(listed.len(), IMAGES.len());
+    for (id, size, hits, used) in IMAGES {
+        let image = listed.iter().find(|image| image.image_id == id).unwrap();
+        assert_eq!((image.size, image.hits), (size as u64, hits), "{id}");
+        assert!((image.last_accessed as f64 / 1e9 - used).abs() < 1e-5, "{id}");
+        assert_eq!(image.last_modified, 1_700_000_000_500_000_000, "{id}");
+    }
+    assert_eq!(cache.cache_size().unwrap(), 100);
+    assert!(cache.is_queued("queued").unwrap());
+    assert_eq!(cache.prune().unwrap().images, 2);
+    assert_eq!(ids(&cache), ["0f0f", "1"]);
+    assert_eq!(read_image(&cache, "1"), vec![b'g'; 30]);
+    assert_eq!(cache.hit_count("1").unwrap(), 8);
+    assert_eq!(cache.clean(None).unwrap(), 1);
+}
+
+#[test]
+fn a_directory_of_the_xattr_driver_opens_in_place() {
+    let scratch = Scratch::new(DriverChoice::Xattr);
+    make_folders(&scratch.path());
+    for (id, size, hits, used) in IMAGES.iter().rev() {
+        let path = scratch.file(id);
+        fs::write(&path, vec![b'g'; *size]).unwrap();
+        xattr::set(&path, "user.hits", hits.to_string().as_bytes()).unwrap();
+        let used = std::time::UNIX_EPOCH + std::time::Duration::from_secs_f64(*used);
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_times(fs::FileTimes::new().set_accessed(used)).unwrap();
+    }
+    let cache = scratch.open_with(scratch.options.clone().max_size(70));
+    assert_eq!(cache.driver(), DriverKind::Xattr);
+    for (id, size, hits, _) in IMAGES {
+        let image = cache.list_cached().unwrap().into_iter().find(|image| image.image_id == id).unwrap();
+        assert_eq!((image.size, image.hits), (size as u64, hits), "{id}");
+    }
+    assert_eq!(cache.prune().unwrap().images, 2);
+    assert_eq!(ids(&cache), ["0f0f", "1"]);
+    read_image(&cache, "1");
+    assert_eq!(xattr::get(scratch.file("1"), "user.hits").unwrap().unwrap(), b"8");
+}
+
+#[test]
+fn glances_own_statements_work_on_the_index_and_keep_the_totals_right() {
+    let scratch = Scratch::new(DriverChoice::Sqlite);
+    common::cache_image(&scratch.open(), "ours", b"12345");
+    fs::write(scratch.file("glances"), b"1234567").unwrap();
+    in_python(
+        &scratch.file("cache.db"),
+        &format!(
+            "{GLANCE_TABLE};
+             INSERT INTO cached_images (image_id, last_accessed, last_modified, hits, size) VALUES ('glances', 1.5, 1.5, 0, 7);
+             UPDATE cached_images SET hits = hits + 1, last_accessed = 2.5 WHERE image_id = 'glances';
+             DELETE FROM cached_images WHERE image_id = 'ours';"
+        ),
+    );
+    fs::remove_file(scratch.file("ours")).unwrap();
+    let cache = scratch.open();
+    assert_eq!(ids(&cache), ["glances"]);
+    assert_eq!(cache.cache_size().unwrap(), 7);
+    assert_eq!(cache.hit_count("glances").unwrap(), 1);
+    // While it is open, triggers count what the other program does.
+    in_python(&scratch.file("cache.db"), "UPDATE cached_images SET size = 9 WHERE image_id = 'glances';");
+    assert_eq!(cache.cache_size().unwrap(), 9);
+}

@@ -1,0 +1,240 @@
+//! The model: what a cache is, without files, locks or drivers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use proptest_state_machine::ReferenceStateMachine;
+
+/// The limit that is pruned to.
+pub const LIMIT: u64 = 100;
+
+/// What is done to the cache.
+#[derive(Debug, Clone)]
+pub enum Step {
+    Begin(Id),
+    Chunk(Id, u8),
+    Commit(Id),
+    Abort(Id),
+    Read(Id),
+    Tee {
+        id: Id,
+        length: u8,
+        ends: TeeEnd,
+    },
+    Delete(Id),
+    DeleteAll,
+    Queue(Id),
+    Dequeue(Id),
+    DequeueAll,
+    /// Each queued image is fetched; those with an odd number fail.
+    Prefetch,
+    Prune,
+    /// With a stall time of 0: everything in `incomplete/` goes.
+    CleanAll,
+    /// With the default stall time: what failed goes, what is being cached stays.
+    CleanFailed,
+    /// Every handle is closed, writers before their end, and the cache is opened again.
+    Reopen,
+}
+
+/// How a tee ends.
+#[derive(Debug, Clone, Copy)]
+pub enum TeeEnd {
+    Whole,
+    SourceFails,
+    WrongSize,
+    Closed,
+}
+
+/// Few images, so that steps meet.
+pub type Id = u8;
+
+pub fn name(id: Id) -> String {
+    format!("image {id}")
+}
+
+/// The bytes of an image: which one it is, and how long.
+pub fn bytes(id: Id, length: u64) -> Vec<u8> {
+    vec![id; usize::try_from(length).unwrap()]
+}
+
+/// A cached image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cached {
+    pub size: u64,
+    pub hits: u64,
+}
+
+/// A cache, as its users see it.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    pub cached: BTreeMap<Id, Cached>,
+    /// Least recently accessed first.
+    pub order_of_use: Vec<Id>,
+    /// Writers by image, with what they wrote; `None` once their file was cleaned away.
+    pub writers: BTreeMap<Id, Option<u64>>,
+    pub invalid: BTreeSet<Id>,
+    /// Oldest first.
+    pub queue: Vec<Id>,
+}
+
+impl Model {
+    pub fn size(&self) -> u64 {
+        self.cached.values().map(|image| image.size).sum()
+    }
+
+    fn is_free(&self, id: Id) -> bool {
+        !self.cached.contains_key(&id) && !self.is_being_written(id)
+    }
+
+    pub fn is_being_written(&self, id: Id) -> bool {
+        matches!(self.writers.get(&id), Some(Some(_)))
+    }
+
+    fn publish(&mut self, id: Id, size: u64) {
+        self.cached.insert(id, Cached { size, hits: 0 });
+        self.use_image(id);
+        self.queue.retain(|queued| *queued != id);
+    }
+
+    fn use_image(&mut self, id: Id) {
+        self.order_of_use.retain(|used| *used != id);
+        self.order_of_use.push(id);
+    }
+
+    fn remove(&mut self, id: Id) {
+        self.cached.remove(&id);
+        self.order_of_use.retain(|used| *used != id);
+    }
+
+    fn apply(&mut self, step: &Step) {
+        match *step {
+            Step::Begin(id) => {
+                if self.is_free(id) {
+                    self.writers.insert(id, Some(0));
+                }
+            }
+            Step::Chunk(id, length) => {
+                if let Some(Some(written)) = self.writers.get_mut(&id) {
+                    *written += u64::from(length);
+                }
+            }
+            Step::Commit(id) => {
+                if let Some(Some(written)) = self.writers.remove(&id) {
+                    self.publish(id, written);
+                }
+            }
+            Step::Abort(id) => {
+                if let Some(Some(_)) = self.writers.remove(&id) {
+                    self.invalid.insert(id);
+                }
+            }
+            Step::Read(id) => {
+                if let Some(image) = self.cached.get_mut(&id) {
+                    image.hits += 1;
+                    self.use_image(id);
+                }
+            }
+            Step::Tee { id, length, ends } => {
+                if self.is_free(id) {
+                    match ends {
+                        TeeEnd::Whole => self.publish(id, u64::from(length)),
+                        // Its one read met the end.
+                        TeeEnd::Closed if length == 0 => self.publish(id, 0),
+                        TeeEnd::SourceFails | TeeEnd::WrongSize | TeeEnd::Closed => {
+                            self.invalid.insert(id);
+                        }
+                    }
+                }
+            }
+            Step::Delete(id) => self.remove(id),
+            Step::DeleteAll => {
+                self.cached.clear();
+                self.order_of_use.clear();
+            }
+            Step::Queue(id) => {
+                if self.is_free(id) && !self.queue.contains(&id) {
+                    self.queue.push(id);
+                }
+            }
+            Step::Dequeue(id) => self.queue.retain(|queued| *queued != id),
+            Step::DequeueAll => self.queue.clear(),
+            Step::Prefetch => {
+                for id in self.queue.clone() {
+                    if self.is_free(id) {
+                        if id % 2 == 0 {
+                            self.publish(id, u64::from(id));
+                        } else {
+                            self.invalid.insert(id);
+                        }
+                    }
+                }
+            }
+            Step::Prune => {
+                while self.size() > LIMIT {
+                    self.remove(self.order_of_use[0]);
+                }
+            }
+            Step::CleanAll => {
+                self.invalid.clear();
+                self.writers.values_mut().for_each(|written| *written = None);
+            }
+            Step::CleanFailed => self.invalid.clear(),
+            Step::Reopen => {
+                let open = std::mem::take(&mut self.writers);
+                self.invalid.extend(open.into_iter().filter_map(|(id, written)| written.map(|_| id)));
+            }
+        }
+    }
+}
+
+impl ReferenceStateMachine for Model {
+    type State = Self;
+    type Transition = Step;
+
+    fn init_state() -> BoxedStrategy<Self> {
+        Just(Self::default()).boxed()
+    }
+
+    fn transitions(_state: &Self) -> BoxedStrategy<Step> {
+        let id = || 0..6_u8;
+        let ends = prop_oneof![
+            3 => Just(TeeEnd::Whole),
+            1 => Just(TeeEnd::SourceFails),
+            1 => Just(TeeEnd::WrongSize),
+            1 => Just(TeeEnd::Closed),
+        ];
+        prop_oneof![
+            8 => id().prop_map(Step::Begin),
+            8 => (id(), 0..60_u8).prop_map(|(id, length)| Step::Chunk(id, length)),
+            8 => id().prop_map(Step::Commit),
+            2 => id().prop_map(Step::Abort),
+            8 => id().prop_map(Step::Read),
+            6 => (id(), 0..60_u8, ends).prop_map(|(id, length, ends)| Step::Tee { id, length, ends }),
+            3 => id().prop_map(Step::Delete),
+            1 => Just(Step::DeleteAll),
+            5 => id().prop_map(Step::Queue),
+            1 => id().prop_map(Step::Dequeue),
+            1 => Just(Step::DequeueAll),
+            3 => Just(Step::Prefetch),
+            3 => Just(Step::Prune),
+            1 => Just(Step::CleanAll),
+            2 => Just(Step::CleanFailed),
+            2 => Just(Step::Reopen),
+        ]
+        .boxed()
+    }
+
+    fn apply(mut state: Self, step: &Step) -> Self {
+        Model::apply(&mut state, step);
+        state
+    }
+
+    fn preconditions(state: &Self, step: &Step) -> bool {
+        // A writer's handle is kept under its image's name: a second one comes when the first has gone.
+        match step {
+            Step::Begin(id) => !matches!(state.writers.get(id), Some(None)),
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The real cache under the steps of the model, and what must agree after each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
+use std::marker::PhantomData;
+
+use image_cache::{Durability, Error, ImageCache, Options, Writer};
+use proptest_state_machine::StateMachineTest;
+
+use crate::Driver;
+use crate::common::{Scratch, files, read_image};
+use crate::reference::{Id, LIMIT, Model, Step, TeeEnd, bytes, name};
+
+pub struct CacheUnderTest<D> {
+    scratch: Scratch,
+    cache: ImageCache,
+    writers: BTreeMap<Id, Writer>,
+    driver: PhantomData<D>,
+}
+
+fn options<D: Driver>() -> Options {
+    Options::new().driver(D::CHOICE).durability(Durability::None).max_size(LIMIT)
+}
+
+/// A source that gives an image in uneven pieces, and may fail after them.
+struct Source {
+    data: io::Cursor<Vec<u8>>,
+    fails: bool,
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let piece = buffer.len().min(7);
+        match self.data.read(&mut buffer[..piece])? {
+            0 if self.fails => Err(io::Error::other("the connection broke")),
+            length => Ok(length),
+        }
+    }
+}
+
+impl<D: Driver> CacheUnderTest<D> {
+    fn tee(&self, id: Id, length: u64, ends: TeeEnd) {
+        let source = Source { data: io::Cursor::new(bytes(id, length)), fails: matches!(ends, TeeEnd::SourceFails) };
+        let mut tee = self.cache.tee(&name(id), source).unwrap();
+        if matches!(ends, TeeEnd::WrongSize) {
+            tee.expect_size(length + 1).unwrap();
+        }
+        let mut data = Vec::new();
+        let mut buffer = [0; 16];
+        let outcome = loop {
+            match tee.read(&mut buffer) {
+                Ok(0) => break Ok(()),
+                Ok(length) => data.extend_from_slice(&buffer[..length]),
+                Err(error) => break Err(error),
+            }
+            if matches!(ends, TeeEnd::Closed) {
+                return;
+            }
+        };
+        // Whatever becomes of the caching, the bytes come.
+        assert_eq!(data, bytes(id, length));
+        match ends {
+            TeeEnd::SourceFails => assert!(matches!(outcome, Err(Error::Source { .. })), "{outcome:?}"),
+            TeeEnd::WrongSize => assert!(matches!(outcome, Err(Error::SizeMismatch { .. })), "{outcome:?}"),
+            TeeEnd::Whole | TeeEnd::Closed => assert_eq!(outcome, Ok(())),
+        }
+    }
+
+    fn prefetch(&self) {
+        self.cache
+            .prefetch(|image_id, writer| {
+                let id = (0..=u8::MAX).find(|id| name(*id) == image_id).unwrap();
+                writer.write_chunk(&bytes(id, u64::from(id)))?;
+                if id % 2 == 0 { Ok(()) } else { Err(Error::InvalidArgument("an odd image".to_owned())) }
+            })
+            .unwrap();
+    }
+}
+
+impl<D: Driver> StateMachineTest for CacheUnderTest<D> {
+    type SystemUnderTest = Self;
+    type Reference = Model;
+
+    fn init_test(_model: &Model) -> Self {
+        let scratch = Scratch::new(D::CHOICE);
+        let cache = scratch.open_with(options::<D>());
+        Self { scratch, cache, writers: BTreeMap::new(), driver: PhantomData }
+    }
+
+    /// `model` is the state after the step.
+    fn apply(mut system: Self, model: &Model, step: Step) -> Self {
+        match step {
+            Step::Begin(id) => match system.cache.begin_write(&name(id)) {
+                Ok(writer) => assert!(system.writers.insert(id, writer).is_none(), "a second writer of {id}"),
+                Err(Error::AlreadyCached(_)) => assert!(model.cached.contains_key(&id)),
+                Err(Error::BeingCached(_)) => assert!(system.writers.contains_key(&id)),
+                Err(error) => panic!("{error}"),
+            },
+            Step::Chunk(id, length) => {
+                if let Some(writer) = system.writers.get_mut(&id) {
+                    let outcome = writer.write_chunk(&bytes(id, u64::from(length)));
+                    assert_eq!(outcome.is_ok(), model.is_being_written(id), "{outcome:?}");
+                }
+            }
+            Step::Commit(id) => {
+                if let Some(writer) = system.writers.remove(&id) {
+                    let outcome = writer.commit();
+                    assert!(
+                        matches!(&outcome, Err(Error::Lost { .. }))
+                            || outcome.is_ok() && model.cached.contains_key(&id),
+                        "{outcome:?}"
+                    );
+                }
+            }
+            Step::Abort(id) => {
+                if let Some(writer) = system.writers.remove(&id) {
+                    writer.abort("the model wants it");
+                }
+            }
+            Step::Read(id) => match model.cached.get(&id) {
+                Some(image) => assert_eq!(read_image(&system.cache, &name(id)), bytes(id, image.size)),
+                None => assert!(matches!(system.cache.open_for_read(&name(id)), Err(Error::NotFound { .. }))),
+            },
+            Step::Tee { id, length, ends } => system.tee(id, u64::from(length), ends),
+            Step::Delete(id) => system.cache.delete_cached_image(&name(id)).unwrap(),
+            Step::DeleteAll => drop(system.cache.delete_all_cached_images().unwrap()),
+            Step::Queue(id) => drop(system.cache.queue_image(&name(id)).unwrap()),
+            Step::Dequeue(id) => system.cache.delete_queued_image(&name(id)).unwrap(),
+            Step::DequeueAll => drop(system.cache.delete_all_queued_images().unwrap()),
+            Step::Prefetch => system.prefetch(),
+            Step::Prune => {
+                let before = system.cache.cache_size().unwrap();
+                assert_eq!(system.cache.prune().unwrap().bytes, before - model.size());
+            }
+            Step::CleanAll => drop(system.cache.clean(Some(std::time::Duration::ZERO)).unwrap()),
+            Step::CleanFailed => drop(system.cache.clean(None).unwrap()),
+            Step::Reopen => {
+                let Self { scratch, cache, writers, driver } = system;
+                drop(writers);
+                drop(cache);
+                let cache = scratch.open_with(options::<D>());
+                system = Self { scratch, cache, writers: BTreeMap::new(), driver };
+            }
+        }
+        system
+    }
+
+    fn check_invariants(system: &Self, model: &Model) {
+        let names = |ids: &mut dyn Iterator<Item = Id>| ids.map(name).collect::<BTreeSet<_>>();
+        let listed = system.cache.list_cached().unwrap();
+        let expected: Vec<_> = model.cached.iter().map(|(id, image)| (name(*id), image.size, image.hits)).collect();
+        let found: Vec<_> = listed.iter().map(|image| (image.image_id.clone(), image.size, image.hits)).collect();
+        assert_eq!(found, expected, "the listing");
+
+        let mut by_use: Vec<_> = listed.iter().map(|image| (image.last_accessed, image.image_id.clone())).collect();
+        by_use.sort();
+        let by_use: Vec<_> = by_use.into_iter().map(|(_, id)| id).collect();
+        assert_eq!(by_use, model.order_of_use.iter().copied().map(name).collect::<Vec<_>>(), "the order of use");
+
+        assert_eq!(system.cache.cache_size().unwrap(), model.size(), "the size");
+        let queue: Vec<_> = system.cache.list_queued().unwrap().into_iter().map(|image| image.image_id).collect();
+        assert_eq!(queue, model.queue.iter().copied().map(name).collect::<Vec<_>>(), "the queue");
+
+        let folder = |folder: &str| files(&system.scratch.file(folder)).into_iter().collect::<BTreeSet<_>>();
+        let images = folder(".").into_iter().filter(|name| name.starts_with("image")).collect::<BTreeSet<_>>();
+        assert_eq!(images, names(&mut model.cached.keys().copied()), "the cached files");
+        let writing = model.writers.iter().filter(|(_, written)| written.is_some()).map(|(id, _)| *id);
+        assert_eq!(folder("incomplete"), names(&mut writing.collect::<Vec<_>>().into_iter()), "incomplete/");
+        assert_eq!(folder("invalid"), names(&mut model.invalid.iter().copied()), "invalid/");
+        assert_eq!(folder("queue"), names(&mut model.queue.iter().copied()), "queue/");
+        for (id, image) in &model.cached {
+            let length = std::fs::metadata(system.scratch.file(&name(*id))).unwrap().len();
+            assert_eq!(length, image.size, "the length of the file of image {id}");
+        }
+    }
+}

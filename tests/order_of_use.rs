@@ -1,0 +1,109 @@
+//! The order of use and the hits are exact, whoever reads, and whatever the mount says of access times.
+
+mod common;
+
+use std::sync::Barrier;
+
+use common::{DRIVERS, Scratch, cache_image, ids, read_image};
+
+#[test]
+fn opening_counts_as_use_even_when_nothing_is_read() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open_with(scratch.options.clone().max_size(1));
+        for id in ["1", "2", "3"] {
+            cache_image(&cache, id, b"x");
+        }
+        drop(cache.open_for_read("1").unwrap());
+        cache.prune().unwrap();
+        assert_eq!(ids(&cache), ["1"]);
+    }
+}
+
+#[test]
+fn the_order_of_use_is_that_of_all_handles_together() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let handles = [scratch.open(), scratch.open(), scratch.open_with(scratch.options.clone().max_size(2))];
+        for id in ["1", "2", "3", "4"] {
+            cache_image(&handles[0], id, b"x");
+        }
+        // Readers of two handles in turn, the first ones still open.
+        let _open = [
+            handles[0].open_for_read("4").unwrap(),
+            handles[1].open_for_read("3").unwrap(),
+            handles[0].open_for_read("2").unwrap(),
+            handles[1].open_for_read("1").unwrap(),
+        ];
+        assert_eq!(handles[2].prune().unwrap().images, 2);
+        assert_eq!(ids(&handles[0]), ["1", "2"]);
+    }
+}
+
+#[test]
+fn each_of_many_readers_at_once_counts_one_hit() {
+    const THREADS: usize = 8;
+    const READS: usize = 50;
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        cache_image(&cache, "1", b"popular");
+        let start = Barrier::new(THREADS);
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (cache, scratch, start) = (&cache, &scratch, &start);
+                scope.spawn(move || {
+                    // Half of the threads share a handle, the others have one each.
+                    let own = (thread % 2 == 0).then(|| scratch.open());
+                    start.wait();
+                    for _ in 0..READS {
+                        assert_eq!(read_image(own.as_ref().unwrap_or(cache), "1"), b"popular");
+                    }
+                });
+            }
+        });
+        assert_eq!(cache.hit_count("1").unwrap(), (THREADS * READS) as u64);
+    }
+}
+
+#[test]
+fn a_reader_goes_on_with_its_own_bytes_when_the_image_is_cached_anew() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        cache_image(&cache, "1", b"old");
+        let mut reader = cache.open_for_read("1").unwrap();
+        cache.delete_cached_image("1").unwrap();
+        cache_image(&cache, "1", b"anew");
+        let mut buffer = [0; 8];
+        assert_eq!(reader.read(&mut buffer).unwrap(), 3);
+        assert_eq!(&buffer[..3], b"old");
+        drop(reader);
+        assert_eq!(cache.hit_count("1").unwrap(), 0, "a hit of the old image is none of the new one");
+    }
+}
+
+#[test]
+fn two_prunes_at_once_evict_no_more_than_one() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let options = scratch.options.clone().max_size(50);
+        let cache = scratch.open_with(options.clone());
+        for number in 0..100 {
+            cache_image(&cache, &format!("{number:02}"), b"x");
+        }
+        let start = Barrier::new(2);
+        let pruned = std::thread::scope(|scope| {
+            let prune = || {
+                let cache = scratch.open_with(options.clone());
+                start.wait();
+                cache.prune().unwrap().images
+            };
+            let threads = [scope.spawn(prune), scope.spawn(prune)];
+            threads.map(|thread| thread.join().unwrap())
+        });
+        assert_eq!(pruned.iter().sum::<u64>(), 50, "{pruned:?}");
+        assert_eq!(cache.cache_size().unwrap(), 50);
+        assert_eq!(ids(&cache)[0], "50");
+    }
+}

@@ -1,0 +1,249 @@
+//! What an open finds after a crash, after another program, and after time went by: the directory is the truth.
+
+mod common;
+
+use common::{DRIVERS, Scratch, cache_image, files, ids, read_image};
+use image_cache::{DriverChoice, Error, Options};
+
+const SQLITE: DriverChoice = DriverChoice::Sqlite;
+
+#[test]
+fn files_without_rows_are_adopted_at_the_next_open() {
+    let scratch = Scratch::new(SQLITE);
+    cache_image(&scratch.open(), "1", b"known");
+    std::fs::write(scratch.file("2"), b"an orphan").unwrap();
+    let cache = scratch.open();
+    assert_eq!(ids(&cache), ["1", "2"]);
+    assert_eq!(cache.cache_size().unwrap(), 14);
+    assert!(scratch.logged("1 images adopted"));
+}
+
+#[test]
+fn rows_without_files_are_dropped_at_the_next_open() {
+    let scratch = Scratch::new(SQLITE);
+    {
+        let cache = scratch.open();
+        cache_image(&cache, "1", b"one");
+        cache_image(&cache, "2", b"two");
+    }
+    std::fs::remove_file(scratch.file("1")).unwrap();
+    let cache = scratch.open();
+    assert_eq!(ids(&cache), ["2"]);
+    assert_eq!(cache.cache_size().unwrap(), 3);
+}
+
+#[test]
+fn an_orphan_under_a_live_handle_is_adopted_when_it_is_read_and_can_be_pruned() {
+    let scratch = Scratch::new(SQLITE);
+    let cache = scratch.open_with(scratch.options.clone().max_size(0));
+    std::fs::write(scratch.file("1"), b"orphan").unwrap();
+    assert_eq!(read_image(&cache, "1"), b"orphan");
+    assert_eq!(cache.hit_count("1").unwrap(), 1);
+    assert_eq!(cache.cache_size().unwrap(), 6);
+    assert_eq!(cache.prune().unwrap().images, 1);
+    assert!(!cache.is_cached("1").unwrap());
+}
+
+#[test]
+fn a_row_whose_file_vanished_under_a_live_handle_is_replaced_by_a_new_image() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        cache_image(&cache, "1", b"old and long");
+        read_image(&cache, "1");
+        std::fs::remove_file(scratch.file("1")).unwrap();
+        cache_image(&cache, "1", b"new");
+        assert_eq!(cache.cache_size().unwrap(), 3);
+        assert_eq!(cache.hit_count("1").unwrap(), 0);
+    }
+}
+
+#[test]
+fn asking_for_an_image_that_vanished_takes_it_out_of_the_totals() {
+    let scratch = Scratch::new(SQLITE);
+    let cache = scratch.open();
+    cache_image(&cache, "1", b"12345");
+    std::fs::remove_file(scratch.file("1")).unwrap();
+    assert!(matches!(cache.open_for_read("1"), Err(Error::NotFound { occupied: false, .. })));
+    assert_eq!(cache.cache_size().unwrap(), 0);
+}
+
+/// What a process leaves that dies between two steps of a change: the note in the index, with or without the file.
+#[test]
+fn a_change_that_a_dead_process_began_is_settled_while_others_live() {
+    let scratch = Scratch::new(SQLITE);
+    let live = scratch.open();
+    cache_image(&live, "kept", b"kept");
+    cache_image(&live, "removed", b"removed");
+    // Publishing "new" and removing "removed" got as far as the file, removing "kept" did not.
+    std::fs::write(scratch.file("new"), b"new image").unwrap();
+    std::fs::remove_file(scratch.file("removed")).unwrap();
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let status = std::process::Command::new("python3")
+        .args(["-c", "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.executescript(sys.argv[2])"])
+        .arg(scratch.file("cache.db"))
+        .arg(format!("INSERT INTO image_cache_intents VALUES ('kept', NULL), ('removed', NULL), ('new', '{digest}');"))
+        .status()
+        .expect("python3 plays the other process");
+    assert!(status.success());
+
+    assert_eq!(live.cache_size().unwrap(), 13);
+    assert_eq!(ids(&live), ["kept", "new"]);
+    assert_eq!(live.list_cached().unwrap()[1].digest.as_ref(), Some(&digest));
+}
+
+#[test]
+fn a_damaged_index_is_rebuilt_from_the_directory() {
+    for (name, damage) in [
+        ("random bytes", (0..8192_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<_>>()),
+        ("an empty file", Vec::new()),
+        ("text", b"this is no database, it is a text file that somebody put here by mistake".to_vec()),
+    ] {
+        let scratch = Scratch::new(SQLITE);
+        cache_image(&scratch.open(), "1", b"survives");
+        std::fs::write(scratch.file("cache.db"), &damage).unwrap();
+        let cache = scratch.open();
+        assert_eq!(ids(&cache), ["1"], "{name}");
+        assert_eq!(cache.cache_size().unwrap(), 8, "{name}");
+        assert_eq!(read_image(&cache, "1"), b"survives", "{name}");
+        cache_image(&cache, "2", b"works again");
+    }
+}
+
+#[test]
+fn an_index_with_a_damaged_page_is_rebuilt_from_the_directory() {
+    let scratch = Scratch::new(SQLITE);
+    {
+        let cache = scratch.open();
+        for number in 0..100 {
+            cache_image(&cache, &format!("image-{number:03}"), b"0123456789");
+        }
+    }
+    let mut bytes = std::fs::read(scratch.file("cache.db")).unwrap();
+    let (_, pages) = bytes.split_at_mut(4096);
+    pages.fill(0x5a);
+    std::fs::write(scratch.file("cache.db"), &bytes).unwrap();
+    // Renamed over, as a restore does: the directory changes.
+    std::fs::write(scratch.file(".touch"), b"").unwrap();
+    let cache = scratch.open();
+    assert_eq!(ids(&cache).len(), 100);
+    assert_eq!(cache.cache_size().unwrap(), 1000);
+}
+
+#[test]
+fn an_index_of_a_newer_version_is_refused_and_left_as_it_is() {
+    let scratch = Scratch::new(SQLITE);
+    cache_image(&scratch.open(), "1", b"x");
+    scratch.database().execute_batch("PRAGMA user_version = 2; PRAGMA journal_mode = DELETE;").unwrap();
+    let before = std::fs::read(scratch.file("cache.db")).unwrap();
+    let refused = image_cache::ImageCache::open(scratch.path(), scratch.options.clone());
+    assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
+    assert_eq!(std::fs::read(scratch.file("cache.db")).unwrap(), before);
+}
+
+#[test]
+fn rows_that_lie_are_corrected_at_the_next_open() {
+    let scratch = Scratch::new(SQLITE);
+    {
+        let cache = scratch.open();
+        for id in ["1", "2", "3"] {
+            cache_image(&cache, id, b"12345");
+        }
+    }
+    scratch
+        .database()
+        .execute_batch(
+            "UPDATE cached_images SET size = -7, hits = -1 WHERE image_id = '1';
+             UPDATE cached_images SET size = 9223372036854775807, last_accessed = 'never' WHERE image_id = '2';
+             UPDATE cached_images SET last_accessed = NULL, last_modified = NULL, hits = 'many' WHERE image_id = '3';
+             INSERT INTO cached_images (image_id, size) VALUES ('../../etc/passwd', 1), ('', 2), (NULL, 3), ('queue', 4);",
+        )
+        .unwrap();
+    let cache = scratch.open_with(scratch.options.clone().max_size(5));
+    assert_eq!(ids(&cache), ["1", "2", "3"]);
+    assert_eq!(cache.cache_size().unwrap(), 15);
+    assert!(cache.list_cached().unwrap().iter().all(|image| image.hits == 0 && image.size == 5));
+    assert_eq!(cache.prune().unwrap().images, 2);
+    assert_eq!(cache.cache_size().unwrap(), 5);
+}
+
+#[test]
+fn an_index_that_lies_under_a_live_handle_cannot_keep_prune_from_ending() {
+    let scratch = Scratch::new(SQLITE);
+    let cache = scratch.open_with(scratch.options.clone().max_size(0));
+    cache_image(&cache, "1", b"12345");
+    let status = std::process::Command::new("python3")
+        .args(["-c", "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.executescript(sys.argv[2])"])
+        .arg(scratch.file("cache.db"))
+        .arg(
+            "INSERT INTO cached_images (image_id, size, last_accessed) VALUES
+             ('gone', 1000000, 1), ('../1', 7, NULL), ('x', -5, 'text'), ('y', 9e18, 1e300);",
+        )
+        .status()
+        .expect("python3 plays the other program");
+    assert!(status.success());
+    assert_eq!(cache.prune().unwrap().images, 1);
+    assert!(!cache.is_cached("1").unwrap());
+}
+
+#[test]
+fn a_cache_that_was_closed_is_not_scanned_again() {
+    let scratch = Scratch::new(SQLITE);
+    cache_image(&scratch.open(), "1", b"12345");
+    // A change that does not touch the directory itself shows whether it was scanned.
+    std::fs::write(scratch.file("1"), b"1234567").unwrap();
+    assert_eq!(scratch.open().cache_size().unwrap(), 5);
+    std::fs::write(scratch.file("2"), b"").unwrap();
+    assert_eq!(scratch.open().cache_size().unwrap(), 7);
+}
+
+#[test]
+fn an_image_left_in_the_queue_by_a_dead_writer_is_not_queued() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        cache_image(&cache, "1", b"x");
+        std::fs::write(scratch.file("queue/1"), b"").unwrap();
+        assert!(!cache.is_queued("1").unwrap());
+        assert!(cache.list_queued().unwrap().is_empty());
+        drop(cache);
+        scratch.open();
+        assert!(files(&scratch.file("queue")).is_empty());
+    }
+}
+
+#[test]
+fn what_was_not_synced_before_the_host_restarted_is_dropped_and_the_rest_stays() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        cache_image(&cache, "torn", b"perhaps");
+        cache_image(&cache, "also torn", b"perhaps");
+        let mark = xattr::get(scratch.file("torn"), "user.image_cache.unsynced").unwrap().unwrap();
+        assert_eq!(mark.len(), 36, "the boot id of this host");
+        drop(cache);
+        // Closing synced them and took the marks off.
+        assert_eq!(xattr::get(scratch.file("torn"), "user.image_cache.unsynced").unwrap(), None);
+
+        // The state after a power cut: marks of an earlier start of the host.
+        let earlier = b"00000000-0000-0000-0000-000000000000";
+        for name in [".", "torn", "also torn"] {
+            xattr::set(scratch.file(name), "user.image_cache.unsynced", earlier).unwrap();
+        }
+        cache_image(&scratch.open_with(Options::new().driver(driver)), "durable", b"whole");
+        let cache = scratch.open();
+        assert_eq!(ids(&cache), ["durable"]);
+        assert_eq!(cache.cache_size().unwrap(), 5);
+    }
+}
+
+#[test]
+fn a_durable_image_carries_no_mark() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open_with(Options::new().driver(driver));
+        cache_image(&cache, "1", b"durable");
+        assert_eq!(xattr::get(scratch.file("1"), "user.image_cache.unsynced").unwrap(), None);
+        assert_eq!(xattr::get(scratch.file("."), "user.image_cache.unsynced").unwrap(), None);
+    }
+}

@@ -1,0 +1,173 @@
+//! One writer per image, and what becomes of its file.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{DRIVERS, Scratch, age, cache_image, files, read_image};
+use image_cache::{Algorithm, Error, Options};
+
+#[test]
+fn a_second_writer_is_refused_while_the_first_lives() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let (cache, other) = (scratch.open(), scratch.open());
+        let mut writer = cache.begin_write("1").unwrap();
+        writer.write_chunk(b"first").unwrap();
+        assert!(matches!(cache.begin_write("1"), Err(Error::BeingCached(_))));
+        assert!(matches!(other.begin_write("1"), Err(Error::BeingCached(_))));
+        writer.write_chunk(b" and whole").unwrap();
+        writer.commit().unwrap();
+        assert!(matches!(other.begin_write("1"), Err(Error::AlreadyCached(_))));
+        assert_eq!(read_image(&other, "1"), b"first and whole");
+    }
+}
+
+#[test]
+fn an_unlocked_incomplete_file_is_a_dead_writers_and_is_replaced() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        std::fs::write(scratch.file("incomplete/1"), b"left by a crash").unwrap();
+        assert!(cache.is_being_cached("1").unwrap());
+        cache_image(&cache, "1", b"new");
+        assert_eq!(read_image(&cache, "1"), b"new");
+        assert!(scratch.logged("dead writer"));
+    }
+}
+
+#[test]
+fn a_writer_that_stalled_loses_its_image_to_the_next_one() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        let mut stalled = cache.begin_write("1").unwrap();
+        stalled.write_chunk(b"slow").unwrap();
+        age(&scratch.file("incomplete/1"), Duration::from_secs(25 * 60 * 60));
+        cache_image(&cache, "1", b"fast");
+        assert!(matches!(stalled.write_chunk(b"er"), Err(Error::Lost { .. })));
+        assert!(matches!(stalled.commit(), Err(Error::Lost { .. })));
+        assert_eq!(read_image(&cache, "1"), b"fast");
+        assert!(files(&scratch.file("invalid")).is_empty());
+    }
+}
+
+#[test]
+fn a_stall_time_of_zero_takes_no_image_from_a_writer_that_writes() {
+    let scratch = Scratch::new(DRIVERS[0]);
+    let cache = scratch.open_with(scratch.options.clone().stall_time(Duration::ZERO));
+    let _writer = cache.begin_write("1").unwrap();
+    assert!(matches!(cache.begin_write("1"), Err(Error::BeingCached(_))));
+}
+
+#[test]
+fn a_writer_whose_file_was_cleaned_away_gets_lost_and_the_image_can_be_cached() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        let mut writer = cache.begin_write("1").unwrap();
+        writer.write_chunk(b"part").unwrap();
+        assert_eq!(cache.clean(Some(Duration::ZERO)).unwrap(), 1);
+        let successor = cache.begin_write("1").unwrap();
+        // It must not take its successor's file along.
+        assert!(matches!(writer.commit(), Err(Error::Lost { .. })));
+        assert!(cache.is_being_cached("1").unwrap());
+        successor.commit().unwrap();
+        assert_eq!(cache.image_size("1").unwrap(), 0);
+    }
+}
+
+#[test]
+fn a_file_that_something_else_truncated_is_never_published() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        let mut writer = cache.begin_write("1").unwrap();
+        writer.write_chunk(b"0123456789").unwrap();
+        // As Glance's own writer does when it opens the same file.
+        std::fs::File::create(scratch.file("incomplete/1")).unwrap();
+        assert!(matches!(writer.write_chunk(b"more"), Err(Error::Lost { .. })));
+        assert!(matches!(writer.commit(), Err(Error::Lost { .. })));
+        assert!(!cache.is_cached("1").unwrap());
+
+        let mut writer = cache.begin_write("2").unwrap();
+        writer.write_chunk(b"0123456789").unwrap();
+        std::fs::File::create(scratch.file("incomplete/2")).unwrap();
+        assert!(matches!(writer.commit(), Err(Error::Lost { .. })));
+        assert!(!cache.is_cached("2").unwrap());
+    }
+}
+
+#[test]
+fn a_dropped_writer_leaves_its_file_in_invalid() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        drop(cache.begin_write("1").unwrap());
+        assert!(!cache.is_being_cached("1").unwrap());
+        assert_eq!(files(&scratch.file("invalid")), ["1"]);
+        cache_image(&cache, "1", b"again");
+    }
+}
+
+#[test]
+fn a_file_under_the_final_name_is_never_replaced() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        let mut writer = cache.begin_write("1").unwrap();
+        writer.write_chunk(b"mine").unwrap();
+        std::fs::write(scratch.file("1"), b"another program's").unwrap();
+        assert!(matches!(writer.commit(), Err(Error::AlreadyCached(_))));
+        assert_eq!(read_image(&cache, "1"), b"another program's");
+        assert_eq!(cache.cache_size().unwrap(), 17);
+    }
+}
+
+#[test]
+fn every_expected_digest_must_hold_and_the_strongest_is_kept() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        let md5 = "900150983cd24fb0d6963f7d28e17f72";
+        let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let mut writer = cache.begin_write("abc").unwrap();
+        writer.expect_size(3).unwrap();
+        writer.expect_digest(Algorithm::Sha256, &sha256.to_uppercase()).unwrap();
+        writer.expect_digest(Algorithm::Md5, md5).unwrap();
+        writer.write_chunk(b"a").unwrap();
+        writer.write_chunk(b"bc").unwrap();
+        writer.commit().unwrap();
+        assert_eq!(cache.list_cached().unwrap()[0].digest.as_deref(), Some(format!("sha256:{sha256}").as_str()));
+
+        let mut writer = cache.begin_write("2").unwrap();
+        writer.expect_digest(Algorithm::Sha256, sha256).unwrap();
+        writer.expect_digest(Algorithm::Md5, &md5.replace('9', "8")).unwrap();
+        writer.write_chunk(b"abc").unwrap();
+        assert!(matches!(writer.commit(), Err(Error::DigestMismatch { algorithm: "md5", .. })));
+        assert!(!cache.is_cached("2").unwrap());
+    }
+}
+
+#[test]
+fn the_reason_of_a_failure_is_kept_with_the_invalid_file() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        cache.begin_write("1").unwrap().abort("the network went away");
+        let reason = xattr::get(scratch.file("invalid/1"), "user.error").unwrap().unwrap();
+        assert_eq!(reason, b"the network went away");
+    }
+}
+
+#[test]
+fn two_caches_may_have_databases_of_their_own_names() {
+    let scratch = Scratch::new(DRIVERS[0]);
+    let cache = scratch.open_with(Options::new().database("index.sqlite").unwrap());
+    cache_image(&cache, "1", b"x");
+    for id in ["index.sqlite", "index.sqlite-wal", "index.sqlite-shm", "index.sqlite-journal", "cache.db"] {
+        assert!(matches!(cache.begin_write(id), Err(Error::InvalidImageId { .. })), "{id}");
+    }
+    assert!(scratch.file("index.sqlite").exists());
+    assert!(!scratch.file("cache.db").exists());
+}
