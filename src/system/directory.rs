@@ -63,8 +63,8 @@ impl From<Stat> for Facts {
             identity: Identity { device: stat.st_dev, inode: stat.st_ino },
             is_regular: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            accessed: Timestamp::from_parts(stat.st_atime, stat.st_atime_nsec.cast_signed()),
-            modified: Timestamp::from_parts(stat.st_mtime, stat.st_mtime_nsec.cast_signed()),
+            accessed: Timestamp::from_parts(stat.st_atime, stat.st_atime_nsec),
+            modified: Timestamp::from_parts(stat.st_mtime, stat.st_mtime_nsec),
             links: stat.st_nlink as u64,
         }
     }
