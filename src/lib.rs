@@ -13,6 +13,9 @@
 //! - `ffi`: the C ABI. The only `unsafe` code.
 
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
+// What would end the host, or print into it.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod core;
 mod driver;

@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use common::{Scratch, ids, read_image};
 use image_cache::{DriverChoice, DriverKind};
@@ -44,10 +45,9 @@ fn a_directory_of_the_sqlite_driver_opens_in_place() {
     // The files are made in another order than that of their use: the table has the say, not the files' times.
     for (id, size, hits, used) in IMAGES.iter().rev() {
         fs::write(scratch.file(id), vec![b'g'; *size]).unwrap();
-        statements += &format!(
-            "INSERT INTO cached_images (image_id, last_accessed, last_modified, hits, size)
-             VALUES ('{id}', {used}, 1700000000.5, {hits}, {size});"
-        );
+        let row = format!("('{id}', {used}, 1700000000.5, {hits}, {size});");
+        statements += "INSERT INTO cached_images (image_id, last_accessed, last_modified, hits, size) VALUES ";
+        statements += &row;
     }
     in_python(&scratch.file("cache.db"), &statements);
 
@@ -58,7 +58,8 @@ fn a_directory_of_the_sqlite_driver_opens_in_place() {
     for (id, size, hits, used) in IMAGES {
         let image = listed.iter().find(|image| image.image_id == id).unwrap();
         assert_eq!((image.size, image.hits), (size as u64, hits), "{id}");
-        assert!((image.last_accessed as f64 / 1e9 - used).abs() < 1e-5, "{id}");
+        let used = Duration::from_secs_f64(used).as_nanos();
+        assert!(used.abs_diff(image.last_accessed.unsigned_abs().into()) < 10_000, "{id}");
         assert_eq!(image.last_modified, 1_700_000_000_500_000_000, "{id}");
     }
     assert_eq!(cache.cache_size().unwrap(), 100);
@@ -78,7 +79,7 @@ fn a_directory_of_the_xattr_driver_opens_in_place() {
         let path = scratch.file(id);
         fs::write(&path, vec![b'g'; *size]).unwrap();
         xattr::set(&path, "user.hits", hits.to_string().as_bytes()).unwrap();
-        let used = std::time::UNIX_EPOCH + std::time::Duration::from_secs_f64(*used);
+        let used = std::time::UNIX_EPOCH + Duration::from_secs_f64(*used);
         let file = fs::File::options().write(true).open(&path).unwrap();
         file.set_times(fs::FileTimes::new().set_accessed(used)).unwrap();
     }

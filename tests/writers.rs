@@ -43,7 +43,7 @@ fn a_writer_that_stalled_loses_its_image_to_the_next_one() {
         let cache = scratch.open();
         let mut stalled = cache.begin_write("1").unwrap();
         stalled.write_chunk(b"slow").unwrap();
-        age(&scratch.file("incomplete/1"), Duration::from_secs(25 * 60 * 60));
+        age(&scratch.file("incomplete/1"), Duration::from_hours(25));
         cache_image(&cache, "1", b"fast");
         assert!(matches!(stalled.write_chunk(b"er"), Err(Error::Lost { .. })));
         assert!(matches!(stalled.commit(), Err(Error::Lost { .. })));
