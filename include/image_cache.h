@@ -419,7 +419,7 @@ image_cache_status_t image_cache_is_queued(const struct image_cache_t *cache,
                                            struct image_cache_error_t *error);
 
 /**
- * Whether an image is neither cached nor being cached.
+ * Whether an image is neither cached nor being cached, and nothing else (a folder, say) has its name.
  *
  * cache     asked
  * image_id  the image
@@ -697,7 +697,8 @@ image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *o
  *
  * cache     asked
  * image_id  the image
- * queued    set to true, or to false when it is queued, cached or being cached already; false on failure
+ * queued    set to true, or to false when it is queued, cached or being cached already, or when something else (a folder,
+ *           say) has its name; false on failure
  * error     filled on failure; may be NULL
  *
  * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NO_SPACE; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;

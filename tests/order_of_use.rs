@@ -85,12 +85,14 @@ fn a_reader_goes_on_with_its_own_bytes_when_the_image_is_cached_anew() {
 
 #[test]
 fn two_prunes_at_once_evict_no_more_than_one() {
+    // Many batches, so that the two are at work at the same time.
+    const IMAGES: usize = 1000;
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
-        let options = scratch.options.clone().max_size(50);
+        let options = scratch.options.clone().max_size(IMAGES as u64 / 2);
         let cache = scratch.open_with(options.clone());
-        for number in 0..100 {
-            cache_image(&cache, &format!("{number:02}"), b"x");
+        for number in 0..IMAGES {
+            cache_image(&cache, &format!("{number:03}"), b"x");
         }
         let start = Barrier::new(2);
         let pruned = std::thread::scope(|scope| {
@@ -102,8 +104,8 @@ fn two_prunes_at_once_evict_no_more_than_one() {
             let threads = [scope.spawn(prune), scope.spawn(prune)];
             threads.map(|thread| thread.join().unwrap())
         });
-        assert_eq!(pruned.iter().sum::<u64>(), 50, "{pruned:?}");
-        assert_eq!(cache.cache_size().unwrap(), 50);
-        assert_eq!(ids(&cache)[0], "50");
+        assert_eq!(pruned.iter().sum::<u64>(), IMAGES as u64 / 2, "{pruned:?}");
+        assert_eq!(cache.cache_size().unwrap(), IMAGES as u64 / 2);
+        assert_eq!(ids(&cache)[0], "500");
     }
 }

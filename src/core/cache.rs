@@ -86,7 +86,7 @@ impl ImageCache {
         self.with_id(image_id, Shared::is_queued)
     }
 
-    /// Whether the image is neither cached nor being cached.
+    /// Whether the image is neither cached nor being cached, and nothing else (a folder, say) has its name.
     ///
     /// # Errors
     /// See [`ImageCache`].

@@ -30,9 +30,10 @@ impl Shared {
         Ok(self.is_cacheable(&id)? && self.layout.enqueue(&gate, &id)?)
     }
 
-    /// Whether the image is neither cached nor being cached.
+    /// Whether the image is neither cached nor being cached, and nothing else has its name.
     pub fn is_cacheable(&self, id: &ImageId) -> Result<bool> {
-        Ok(!self.layout.has(Place::Cached, id)? && !self.layout.has(Place::Incomplete, id)?)
+        let is_free = |place| Ok(matches!(self.layout.examine(place, id)?, Standing::Nothing));
+        Ok(is_free(Place::Cached)? && is_free(Place::Incomplete)?)
     }
 
     /// Whether the image is queued. One that is cached is not, whatever a writer that died left behind.

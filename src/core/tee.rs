@@ -66,8 +66,12 @@ impl<S: Read> Tee<S> {
         self.0.get_mut()?.expect(|expectations| expectations.expect_digest(algorithm, hex))
     }
 
-    /// Gives caching up, since something that was to be checked cannot be.
-    pub(crate) fn give_up(&mut self, reason: &Error) -> Result<()> {
+    /// Gives caching up, since what was to be checked cannot be, say; the bytes go on. The file goes to `invalid/`, with
+    /// the reason.
+    ///
+    /// # Errors
+    /// [`Error::Forked`].
+    pub fn give_up(&mut self, reason: &str) -> Result<()> {
         self.0.get_mut()?.give_up(reason);
         Ok(())
     }
@@ -95,13 +99,13 @@ impl<S: Read> Read for Tee<S> {
 
 impl<S: Read> State<S> {
     fn expect(&mut self, expectation: impl FnOnce(&mut Expectations) -> Result<()>) -> Result<()> {
-        expectation(&mut self.expectations).inspect_err(|error| self.give_up(error))
+        expectation(&mut self.expectations).inspect_err(|error| self.give_up(&error.to_string()))
     }
 
-    fn give_up(&mut self, reason: &Error) {
+    fn give_up(&mut self, reason: &str) {
         if let Some(file) = self.file.take() {
             self.shared.log.warning(|| format!("caching image '{}' is given up: {reason}", self.id));
-            file.invalidate(&reason.to_string());
+            file.invalidate(reason);
         }
     }
 
@@ -133,13 +137,13 @@ impl<S: Read> State<S> {
         }
         let kept = self.verdict.clone().and_then(|()| self.file.as_mut().map_or(Ok(()), |file| file.append(data)));
         if let Err(error) = kept {
-            self.give_up(&error);
+            self.give_up(&error.to_string());
         }
     }
 
     fn finish(&mut self) -> Result<()> {
         let verdict = self.verdict.clone().and_then(|()| self.expectations.conclude(self.id.as_str()));
-        let digest = verdict.inspect_err(|error| self.give_up(error))?;
+        let digest = verdict.inspect_err(|error| self.give_up(&error.to_string()))?;
         if let Some(file) = self.file.take() {
             match file.publish(digest.as_deref()) {
                 Ok(()) => self.cached = true,
@@ -152,7 +156,7 @@ impl<S: Read> State<S> {
 
     fn fail(&mut self, cause: String) -> Result<usize> {
         let error = Error::Source { image_id: self.id.to_string(), cause };
-        self.give_up(&error);
+        self.give_up(&error.to_string());
         self.end = Some(Err(error.clone()));
         Err(error)
     }

@@ -137,7 +137,7 @@ pub unsafe extern "C" fn image_cache_is_queued(
     unsafe { query(cache, answer, error, |cache| cache.is_queued(self::image_id(image_id)?)) }
 }
 
-/// Whether an image is neither cached nor being cached.
+/// Whether an image is neither cached nor being cached, and nothing else (a folder, say) has its name.
 ///
 /// cache     asked
 /// image_id  the image

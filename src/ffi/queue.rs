@@ -35,7 +35,8 @@ pub type image_cache_fetch_fn = Option<
 ///
 /// cache     asked
 /// image_id  the image
-/// queued    set to true, or to false when it is queued, cached or being cached already; false on failure
+/// queued    set to true, or to false when it is queued, cached or being cached already, or when something else (a folder,
+///           say) has its name; false on failure
 /// error     filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NO_SPACE; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;

@@ -117,7 +117,7 @@ fn expect_digest(tee: &mut Tee<Source>, expected: Result<(crate::Algorithm, Stri
     match expected {
         Ok((algorithm, hex)) => tee.expect_digest(algorithm, &hex),
         // As for a digest that is refused.
-        Err(error) => tee.give_up(&error).and(Err(error)),
+        Err(error) => tee.give_up(&error.to_string()).and(Err(error)),
     }
 }
 

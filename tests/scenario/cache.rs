@@ -1,0 +1,157 @@
+//! Operations on a cache: open and close, questions, lists, the queue, deletes, prune and clean.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use image_cache::{CachedImage, DriverChoice, DriverKind, Durability, Error, ImageCache, Log, Options};
+
+use super::words::{escape, list, number, text};
+use super::{Found, Handle, OpenCache, Operated, Scenario, Stop, disk};
+
+pub fn operate(scenario: &mut Scenario, name: &str, arguments: &[&[u8]]) -> Option<Operated> {
+    let operated = match (name, arguments) {
+        ("open", [name, options @ ..]) => open(scenario, name, options),
+        ("use", [name]) => select(scenario, name),
+        ("close", [name]) => close(scenario, name),
+        ("has_logged", []) => {
+            scenario.selected_handle().map(|handle| yes_or_no(Ok(handle.log_messages.load(Ordering::Relaxed) > 0)))
+        }
+        _ => return scenario.cache().and_then(|cache| operate_on(cache, name, arguments)).transpose(),
+    };
+    Some(operated)
+}
+
+/// `None` where there is no such operation.
+fn operate_on(cache: &ImageCache, name: &str, arguments: &[&[u8]]) -> Result<Option<Found>, Stop> {
+    Ok(Some(match (name, arguments) {
+        ("get_driver", []) => Found::ok(match cache.driver() {
+            DriverKind::Sqlite => "sqlite",
+            DriverKind::Xattr => "xattr",
+        }),
+        ("is_cached", [id]) => yes_or_no(named(id, |id| cache.is_cached(id))),
+        ("is_being_cached", [id]) => yes_or_no(named(id, |id| cache.is_being_cached(id))),
+        ("is_queued", [id]) => yes_or_no(named(id, |id| cache.is_queued(id))),
+        ("is_cacheable", [id]) => yes_or_no(named(id, |id| cache.is_cacheable(id))),
+        ("queue_image", [id]) => yes_or_no(named(id, |id| cache.queue_image(id))),
+        ("get_cache_size", []) => Found::of(cache.cache_size(), |bytes| bytes.to_string()),
+        ("get_image_size", [id]) => Found::of(named(id, |id| cache.image_size(id)), |bytes| bytes.to_string()),
+        ("get_hit_count", [id]) => Found::of(named(id, |id| cache.hit_count(id)), |hits| hits.to_string()),
+        ("list_cached", []) => Found::of(cache.list_cached(), |images| list(images.iter().map(show))),
+        ("list_queued", []) => {
+            Found::of(cache.list_queued(), |images| list(images.iter().map(|image| escape(image.image_id.as_bytes()))))
+        }
+        ("order_of_use", []) => Found::of(cache.list_cached(), |mut images| {
+            images.sort_by_key(|image| image.last_accessed);
+            list(images.iter().map(|image| escape(image.image_id.as_bytes())))
+        }),
+        ("delete_queued_image", [id]) => Found::status(named(id, |id| cache.delete_queued_image(id))),
+        ("delete_cached_image", [id]) => Found::status(named(id, |id| cache.delete_cached_image(id))),
+        ("delete_all_queued_images", []) => {
+            Found::of(cache.delete_all_queued_images(), |deleted| format!("{deleted} deleted"))
+        }
+        ("delete_all_cached_images", []) => {
+            Found::of(cache.delete_all_cached_images(), |deleted| format!("{deleted} deleted"))
+        }
+        ("prune", []) => Found::of(cache.prune(), |pruned| format!("{} images {} bytes", pruned.images, pruned.bytes)),
+        ("clean", [seconds]) => Found::of(cache.clean(stall_time(seconds)?), |removed| format!("{removed} removed")),
+        _ => return Ok(None),
+    }))
+}
+
+/// Calls with an image id; one that is not UTF-8, which no `&str` can be, is refused as the C functions refuse it.
+pub fn named<T>(word: &[u8], call: impl FnOnce(&str) -> image_cache::Result<T>) -> image_cache::Result<T> {
+    match std::str::from_utf8(word) {
+        Ok(id) => call(id),
+        Err(_) => Err(Error::InvalidImageId { image_id: escape(word), why: "it is not UTF-8" }),
+    }
+}
+
+fn yes_or_no(answer: image_cache::Result<bool>) -> Found {
+    Found::of(answer, |answer| answer.to_string())
+}
+
+fn show(image: &CachedImage) -> String {
+    let digest = image.digest.as_deref().unwrap_or("-");
+    format!("{},{},{},{digest}", escape(image.image_id.as_bytes()), image.size, image.hits)
+}
+
+/// `None`, the configured one, where it is negative.
+fn stall_time(word: &[u8]) -> Result<Option<Duration>, Stop> {
+    let seconds: i64 = text(word)?.parse().map_err(|_| Stop::BadLine("not a number"))?;
+    Ok(u64::try_from(seconds).ok().map(Duration::from_secs))
+}
+
+fn open(scenario: &mut Scenario, name: &[u8], words: &[&[u8]]) -> Operated {
+    let name = scenario.free_name(name)?;
+    let own_driver = words.iter().any(|word| word.starts_with(b"driver="));
+    if !own_driver && scenario.driver == DriverChoice::Xattr && !disk::has_user_attributes(&scenario.root) {
+        return Err(Stop::Skipped(disk::NO_USER_ATTRIBUTES));
+    }
+    let log_messages = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&log_messages);
+    let log = Log::new(move |_, _| {
+        counter.fetch_add(1, Ordering::Relaxed);
+    });
+    let mut directory = scenario.path(b"");
+    let mut options = Ok(Options::new().driver(scenario.driver).log(log));
+    for word in words {
+        let equals = word.iter().position(|&byte| byte == b'=').ok_or(Stop::BadLine("no such option"))?;
+        let (key, value) = (&word[..equals], &word[equals + 1..]);
+        if key == b"directory" {
+            directory = scenario.path(value);
+        } else if let Ok(so_far) = options {
+            options = set_option(so_far, key, value)?;
+        }
+    }
+    let opened = options.and_then(|options| ImageCache::open(directory, options));
+    if opened.is_ok() {
+        scenario.selected = Some(name.clone());
+    }
+    Ok(scenario.keep(name, opened.map(|cache| Handle::Cache(OpenCache { cache, log_messages }))))
+}
+
+/// Where the types of this API rule a value out, the error is the one that the C function gives.
+fn set_option(options: Options, key: &[u8], value: &[u8]) -> Result<image_cache::Result<Options>, Stop> {
+    let unknown = || Error::InvalidArgument(format!("{} is unknown", escape(value)));
+    Ok(match key {
+        b"max_size" => Ok(options.max_size(number(value)?)),
+        b"stall_time" => Ok(options.stall_time(Duration::from_secs(number(value)?))),
+        b"database" => options.database(OsStr::from_bytes(value)),
+        b"durability" => match value {
+            b"none" => Ok(options.durability(Durability::None)),
+            b"full" => Ok(options.durability(Durability::Full)),
+            _ => Err(unknown()),
+        },
+        b"driver" => match value {
+            b"sqlite" => Ok(options.driver(DriverChoice::Sqlite)),
+            b"xattr" => Ok(options.driver(DriverChoice::Xattr)),
+            b"xattr_or_sqlite" => Ok(options.driver(DriverChoice::XattrOrSqlite)),
+            _ => Err(unknown()),
+        },
+        _ => return Err(Stop::BadLine("no such option")),
+    })
+}
+
+fn select(scenario: &mut Scenario, name: &[u8]) -> Operated {
+    let name = text(name)?;
+    if !matches!(scenario.handles.get(name), Some(Handle::Cache(_))) {
+        return Err(Stop::BadLine("no cache of that name is open"));
+    }
+    scenario.selected = Some(name.to_owned());
+    Ok(Found::ok(""))
+}
+
+fn close(scenario: &mut Scenario, name: &[u8]) -> Operated {
+    let name = text(name)?;
+    if !matches!(scenario.handles.get(name), Some(Handle::Cache(_))) {
+        return Err(Stop::BadLine("no cache of that name is open"));
+    }
+    scenario.handles.remove(name);
+    if scenario.selected.as_deref() == Some(name) {
+        scenario.selected = None;
+    }
+    Ok(Found::ok(""))
+}

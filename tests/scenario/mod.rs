@@ -1,0 +1,283 @@
+//! A runner of the scenarios in `tests/scenarios` over the safe Rust API; the README there describes their language.
+
+mod cache;
+mod disk;
+mod folder;
+mod line;
+mod stream;
+mod tee;
+mod words;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use image_cache::{DriverChoice, ImageCache, Reader, Writer};
+
+pub use disk::{become_able_to_mount, has_user_attributes};
+
+/// How a scenario ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Passed,
+    Failed,
+    Skipped(&'static str),
+}
+
+/// A scenario that was played.
+pub struct Played {
+    pub transcript: String,
+    pub outcome: Outcome,
+    /// What was wrong, for people: mismatches with the library's messages.
+    pub complaints: String,
+}
+
+/// Why an operation has no result.
+enum Stop {
+    BadLine(&'static str),
+    Skipped(&'static str),
+}
+
+/// What an operation found: the result for the transcript, and a detail for people.
+#[derive(Default)]
+struct Found {
+    result: String,
+    detail: String,
+}
+
+type Operated = Result<Found, Stop>;
+
+struct OpenCache {
+    cache: ImageCache,
+    log_messages: Arc<AtomicU64>,
+}
+
+enum Handle {
+    Cache(OpenCache),
+    Writer(Writer),
+    Reader(Reader),
+    Tee(Box<tee::OpenTee>),
+}
+
+/// A scenario that is being played.
+struct Scenario {
+    driver: DriverChoice,
+    /// Its own folder; `cache` in it is the cache's directory.
+    root: PathBuf,
+    handles: BTreeMap<String, Handle>,
+    selected: Option<String>,
+    fetches: BTreeMap<String, tee::Script>,
+    in_namespace: bool,
+}
+
+/// The driver's name on the command line and in transcripts.
+pub fn driver_name(driver: DriverChoice) -> &'static str {
+    match driver {
+        DriverChoice::Sqlite => "sqlite",
+        DriverChoice::Xattr => "xattr",
+        DriverChoice::XattrOrSqlite => "xattr_or_sqlite",
+    }
+}
+
+/// A scenario's name: its file's, without `.scenario`.
+pub fn name_of(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// How long a scenario may take, so that one that hangs fails.
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// Plays a scenario file.
+pub fn play(path: &Path, driver: DriverChoice) -> Played {
+    let root = tempfile::Builder::new().prefix("scenario-").tempdir().expect("a temporary folder");
+    fs::create_dir(root.path().join("cache")).expect("a folder for the cache");
+    let scenario_root = root.path().to_owned();
+    let file = path.to_owned();
+    let (sender, receiver) = mpsc::channel();
+    // A thread of its own: what a scenario mounts is seen by it alone, and ends with it.
+    thread::spawn(move || sender.send(play_in_thread(scenario_root, &file, driver)));
+    receiver.recv_timeout(LONGEST).unwrap_or_else(|error| Played {
+        transcript: String::new(),
+        outcome: Outcome::Failed,
+        complaints: format!("{}: its thread panicked or hangs: {error}\n", path.display()),
+    })
+}
+
+fn play_in_thread(root: PathBuf, path: &Path, driver: DriverChoice) -> Played {
+    let title = format!("{} ({})", name_of(path), driver_name(driver));
+    let transcript = format!("scenario {title}\n");
+    let mut played = Played { transcript, outcome: Outcome::Passed, complaints: String::new() };
+    let mut scenario = Scenario {
+        driver,
+        root,
+        handles: BTreeMap::new(),
+        selected: None,
+        fetches: BTreeMap::new(),
+        in_namespace: false,
+    };
+    let lines = fs::read_to_string(path).unwrap_or_else(|error| {
+        played.outcome = Outcome::Failed;
+        played.complaints = format!("{}: {error}\n", path.display());
+        String::new()
+    });
+    for (line, number) in lines.lines().zip(1..) {
+        if !line.is_empty() && !line.starts_with('#') {
+            line::play(&mut scenario, &mut played, path, number, line);
+        }
+        if matches!(played.outcome, Outcome::Skipped(_)) {
+            break;
+        }
+    }
+    scenario.close_everything();
+
+    // Writing to a String cannot fail.
+    let _ = match &played.outcome {
+        Outcome::Passed => writeln!(played.transcript, "passed {title}\n"),
+        Outcome::Failed => writeln!(played.transcript, "FAILED {title}\n"),
+        Outcome::Skipped(reason) => writeln!(played.transcript, "SKIPPED {title}: {reason}\n"),
+    };
+    played
+}
+
+impl Scenario {
+    /// A path of the scenario, which is relative to the cache's directory.
+    fn path(&self, word: &[u8]) -> PathBuf {
+        self.root.join("cache").join(OsStr::from_bytes(word))
+    }
+
+    /// The selected cache.
+    fn cache(&self) -> Result<&ImageCache, Stop> {
+        self.selected_handle().map(|handle| &handle.cache)
+    }
+
+    fn selected_handle(&self) -> Result<&OpenCache, Stop> {
+        match self.selected.as_ref().and_then(|name| self.handles.get(name)) {
+            Some(Handle::Cache(handle)) => Ok(handle),
+            _ => Err(Stop::BadLine("no cache is selected")),
+        }
+    }
+
+    fn writer(&mut self, name: &[u8]) -> Result<&mut Writer, Stop> {
+        match self.handles.get_mut(words::text(name)?) {
+            Some(Handle::Writer(writer)) => Ok(writer),
+            _ => Err(Stop::BadLine("no writer of that name is open")),
+        }
+    }
+
+    fn reader(&mut self, name: &[u8]) -> Result<&mut Reader, Stop> {
+        match self.handles.get_mut(words::text(name)?) {
+            Some(Handle::Reader(reader)) => Ok(reader),
+            _ => Err(Stop::BadLine("no reader of that name is open")),
+        }
+    }
+
+    fn tee(&mut self, name: &[u8]) -> Result<&mut tee::OpenTee, Stop> {
+        match self.handles.get_mut(words::text(name)?) {
+            Some(Handle::Tee(tee)) => Ok(tee),
+            _ => Err(Stop::BadLine("no tee of that name is open")),
+        }
+    }
+
+    /// Keeps the handle that a call gave under a free name, or reports its failure.
+    fn keep(&mut self, name: String, made: image_cache::Result<Handle>) -> Found {
+        match made {
+            Ok(handle) => {
+                self.handles.insert(name, handle);
+                Found::ok("")
+            }
+            Err(error) => Found::failed(&error),
+        }
+    }
+
+    /// A name for a new handle.
+    fn free_name(&self, word: &[u8]) -> Result<String, Stop> {
+        let name = words::text(word)?;
+        if self.handles.contains_key(name) {
+            return Err(Stop::BadLine("the name is in use"));
+        }
+        Ok(name.to_owned())
+    }
+
+    /// What the scenario left open: first what was made of a cache, then the caches.
+    fn close_everything(&mut self) {
+        let handles = std::mem::take(&mut self.handles);
+        let (caches, others): (Vec<_>, Vec<_>) =
+            handles.into_values().partition(|handle| matches!(handle, Handle::Cache(_)));
+        for handle in others {
+            if let Handle::Writer(writer) = handle {
+                writer.abort("the scenario ended");
+            }
+        }
+        drop(caches);
+    }
+}
+
+impl Found {
+    fn ok(values: &str) -> Self {
+        let space = if values.is_empty() { "" } else { " " };
+        Self { result: format!("OK{space}{values}"), detail: String::new() }
+    }
+
+    fn failed(error: &image_cache::Error) -> Self {
+        Self { result: status_of(error).to_owned(), detail: error.to_string() }
+    }
+
+    /// What a call of the library gave, its value shown by `show`.
+    fn of<T>(outcome: image_cache::Result<T>, show: impl FnOnce(T) -> String) -> Self {
+        match outcome {
+            Ok(value) => Self::ok(&show(value)),
+            Err(error) => Self::failed(&error),
+        }
+    }
+
+    /// What a call without a value gave.
+    fn status(outcome: image_cache::Result<()>) -> Self {
+        Self::of(outcome, |()| String::new())
+    }
+
+    /// What something that the test itself did gave.
+    fn system<E: std::fmt::Display>(outcome: Result<(), E>) -> Self {
+        match outcome {
+            Ok(()) => Self::ok(""),
+            Err(error) => Self { result: "FAILED".to_owned(), detail: error.to_string() },
+        }
+    }
+
+    fn just(result: impl Into<String>) -> Self {
+        Self { result: result.into(), detail: String::new() }
+    }
+
+    fn and_bytes(mut self, data: &[u8]) -> Self {
+        let _ = write!(self.result, " {}", words::fingerprint(data)); // writing to a String cannot fail
+        self
+    }
+}
+
+/// The name that the C ABI's status for this error has, without its prefix.
+fn status_of(error: &image_cache::Error) -> &'static str {
+    use image_cache::Error;
+    match error {
+        Error::InvalidArgument(_) => "INVALID_ARGUMENT",
+        Error::InvalidImageId { .. } => "INVALID_IMAGE_ID",
+        Error::NotFound { .. } => "NOT_FOUND",
+        Error::AlreadyCached(_) => "ALREADY_CACHED",
+        Error::BeingCached(_) => "BEING_CACHED",
+        Error::DigestMismatch { .. } => "DIGEST_MISMATCH",
+        Error::SizeMismatch { .. } => "SIZE_MISMATCH",
+        error if error.is_no_space() => "NO_SPACE",
+        Error::System { .. } | Error::Damaged { .. } => "IO",
+        Error::Index { .. } => "INDEX",
+        Error::Unsupported(_) => "UNSUPPORTED",
+        Error::Lost { .. } => "LOST",
+        Error::Source { .. } => "SOURCE",
+        Error::Forked { .. } => "FORKED",
+        _ => "INTERNAL",
+    }
+}

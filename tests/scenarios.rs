@@ -1,0 +1,136 @@
+//! Plays every file of `tests/scenarios` on both drivers, and compares the transcripts with those of the C program
+//! that does the same through the C header (`tests/c/scenario*.c`).
+//!
+//! The C program is the one that the environment variable `IMAGE_CACHE_SCENARIO_C` names, or it is built here with `cc`.
+
+mod scenario;
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use image_cache::DriverChoice;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use scenario::{Outcome, Played, driver_name, name_of, play};
+use tempfile::TempDir;
+
+const DRIVERS: [DriverChoice; 2] = [DriverChoice::Sqlite, DriverChoice::Xattr];
+
+fn main() -> io::Result<ExitCode> {
+    let may_mount = scenario::become_able_to_mount();
+    let arguments = Arguments::from_args();
+    let has_attributes = scenario::has_user_attributes(tempfile::tempdir()?.path());
+    // A run says of each test whether it was skipped; a listing, from which cargo-nextest goes, must know it before.
+    let must_know_skipped = arguments.list && !(may_mount && has_attributes);
+
+    let files = scenario_files()?;
+    let mut trials = Vec::new();
+    for driver in DRIVERS {
+        for file in files.clone() {
+            let name = format!("{}::{}", driver_name(driver), name_of(&file));
+            let skipped = must_know_skipped && matches!(play(&file, driver).outcome, Outcome::Skipped(_));
+            let trial = Trial::ignorable_test(name, move || passes(&play(&file, driver)));
+            trials.push(trial.with_ignored_flag(skipped));
+        }
+        let files = files.clone();
+        let name = format!("{}::the_c_program_prints_the_same_transcripts", driver_name(driver));
+        trials.push(Trial::test(name, move || same_as_c(&files, driver)));
+    }
+    Ok(libtest_mimic::run(&arguments, trials).exit_code())
+}
+
+fn scenario_files() -> io::Result<Vec<PathBuf>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut files: Vec<_> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "scenario"));
+    files.sort_unstable();
+    assert!(!files.is_empty(), "there are no scenarios");
+    Ok(files)
+}
+
+fn passes(played: &Played) -> Result<Completion, Failed> {
+    match played.outcome {
+        Outcome::Passed => Ok(Completion::Completed),
+        Outcome::Skipped(reason) => Ok(Completion::ignored_with(reason)),
+        Outcome::Failed => Err(format!("{}\n{}", played.complaints, played.transcript).into()),
+    }
+}
+
+/// The Rust API and the C ABI show the same behaviour, to the letter.
+fn same_as_c(files: &[PathBuf], driver: DriverChoice) -> Result<(), Failed> {
+    let program = CProgram::find_or_build()?;
+    let output = Command::new(&program.path).arg(driver_name(driver)).args(files).output()?;
+    let theirs = String::from_utf8(output.stdout)?;
+    let ours = transcripts(files, driver);
+    if ours == theirs && output.status.success() {
+        return Ok(());
+    }
+    let first_difference = ours.lines().zip(theirs.lines()).find(|(ours, theirs)| ours != theirs);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{}: the first difference is {first_difference:#?}\n{complaints}", output.status).into())
+}
+
+fn transcripts(files: &[PathBuf], driver: DriverChoice) -> String {
+    let played: Vec<_> = files.iter().map(|file| play(file, driver)).collect();
+    let count = |is: fn(&Outcome) -> bool| played.iter().filter(|played| is(&played.outcome)).count();
+    let totals = format!(
+        "{} passed, {} failed, {} skipped\n",
+        count(|outcome| *outcome == Outcome::Passed),
+        count(|outcome| *outcome == Outcome::Failed),
+        count(|outcome| matches!(outcome, Outcome::Skipped(_))),
+    );
+    played.into_iter().map(|played| played.transcript).chain([totals]).collect()
+}
+
+/// The C program that plays scenarios, and the folder where it was built, if that was here.
+struct CProgram {
+    path: OsString,
+    _folder: Option<TempDir>,
+}
+
+impl CProgram {
+    fn find_or_build() -> io::Result<Self> {
+        match env::var_os("IMAGE_CACHE_SCENARIO_C") {
+            Some(path) => Ok(Self { path, _folder: None }),
+            None => Self::build(),
+        }
+    }
+
+    /// Links it with the shared library that cargo built beside this test.
+    fn build() -> io::Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = tempfile::tempdir()?;
+        let program = folder.path().join("scenario");
+        let built = env::current_exe()?.with_file_name("libimage_cache.so");
+        let library = folder.path().join("libimage_cache.so");
+        symlink(&built, &library)?;
+        let mut run_path = OsString::from("-Wl,-rpath,");
+        run_path.push(folder.path());
+        let sources = c_sources(&root.join("tests/c"))?;
+        let status = Command::new("cc")
+            .args(["-std=c99", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-pedantic", "-Werror", "-I"])
+            .arg(root.join("include"))
+            .args(sources)
+            .arg("-o")
+            .arg(&program)
+            .args([library.as_os_str(), &run_path])
+            .status()?;
+        if !status.success() {
+            return Err(io::Error::other(format!("cc: {status}")));
+        }
+        Ok(Self { path: program.into(), _folder: Some(folder) })
+    }
+}
+
+fn c_sources(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut sources: Vec<_> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    sources.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("scenario") && name.ends_with(".c")
+    });
+    Ok(sources)
+}
