@@ -5,6 +5,27 @@
 //! keeps a queue of images to prefetch, and stays within a limit ([`ImageCache::prune`], [`ImageCache::clean`]).
 //! The same, for C and everything that can call C, is in [`ffi`] and in `include/image_cache.h`.
 //!
+//! ```
+//! use image_cache::{Algorithm, ImageCache, Options};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let scratch = tempfile::tempdir()?;
+//! # let directory = scratch.path().join("cache");
+//! let cache = ImageCache::open(&directory, Options::new().max_size(10 << 30))?;
+//!
+//! let mut writer = cache.begin_write("cirros")?;
+//! writer.expect_size(5)?;
+//! writer.expect_digest(Algorithm::Md5, "5d41402abc4b2a76b9719d911017c592")?;
+//! writer.write_chunk(b"hello")?;
+//! writer.commit()?;
+//!
+//! let mut bytes = Vec::new();
+//! std::io::copy(&mut cache.open_for_read("cirros")?, &mut bytes)?;
+//! assert_eq!(bytes, b"hello");
+//! assert_eq!(cache.hit_count("cirros")?, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The map of the crate, from the bottom up; each layer knows only those before it:
 //!
 //! - `system`: thin wrappers of the operating system (directories by descriptor, locks, times, fork).
