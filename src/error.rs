@@ -81,9 +81,9 @@ pub enum Error {
         why: String,
     },
     /// The driver's metadata could not be read or written.
-    #[error("cannot {operation} in the index '{}': {cause}", .path.display())]
+    #[error("cannot {operation} '{}': {cause}", .path.display())]
     Index {
-        /// What was tried, as a verb and its object.
+        /// What was tried, as a verb.
         operation: &'static str,
         /// The index's file.
         path: PathBuf,
@@ -138,6 +138,12 @@ impl Error {
             Self::System { os_error, .. } => Some(*os_error),
             _ => None,
         }
+    }
+
+    /// Whether the process lacks the right to do it.
+    pub(crate) fn is_not_permitted(&self) -> bool {
+        let not_permitted = [Errno::PERM, Errno::ACCESS].map(Errno::raw_os_error);
+        self.os_error().is_some_and(|os_error| not_permitted.contains(&os_error))
     }
 
     /// Whether a full disk, an exhausted quota or a lack of inodes is the cause.

@@ -68,28 +68,52 @@ fn asking_for_an_image_that_vanished_takes_it_out_of_the_totals() {
     assert_eq!(cache.cache_size().unwrap(), 0);
 }
 
-/// What a process leaves that dies between two steps of a change: the note in the index, with or without the file.
+/// What a process leaves that dies between two steps of a change: the file, without its row or with a row too many.
 #[test]
 fn a_change_that_a_dead_process_began_is_settled_while_others_live() {
     let scratch = Scratch::new(SQLITE);
     let live = scratch.open();
     cache_image(&live, "kept", b"kept");
     cache_image(&live, "removed", b"removed");
-    // Publishing "new" and removing "removed" got as far as the file, removing "kept" did not.
+    read_image(&live, "kept");
     std::fs::write(scratch.file("new"), b"new image").unwrap();
     std::fs::remove_file(scratch.file("removed")).unwrap();
-    let digest = format!("sha256:{}", "ab".repeat(32));
-    let status = std::process::Command::new("python3")
-        .args(["-c", "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.executescript(sys.argv[2])"])
-        .arg(scratch.file("cache.db"))
-        .arg(format!("INSERT INTO image_cache_intents VALUES ('kept', NULL), ('removed', NULL), ('new', '{digest}');"))
-        .status()
-        .expect("python3 plays the other process");
-    assert!(status.success());
+    // A change of the cache's own must not cover them up.
+    cache_image(&live, "later", b"later");
+    assert_eq!(live.cache_size().unwrap(), 18);
+    assert_eq!(ids(&live), ["kept", "later", "new"]);
+    assert_eq!(live.hit_count("kept").unwrap(), 1);
+}
 
-    assert_eq!(live.cache_size().unwrap(), 13);
-    assert_eq!(ids(&live), ["kept", "new"]);
-    assert_eq!(live.list_cached().unwrap()[1].digest.as_ref(), Some(&digest));
+#[test]
+fn what_one_driver_does_shows_in_the_other() {
+    let scratch = Scratch::new(SQLITE);
+    let sqlite = scratch.open();
+    let xattr = scratch.open_with(scratch.options.clone().driver(DriverChoice::Xattr));
+    cache_image(&xattr, "1", b"one");
+    cache_image(&sqlite, "2", b"two");
+    xattr.delete_cached_image("2").unwrap();
+    drop(xattr);
+    assert_eq!(ids(&sqlite), ["1"]);
+    assert_eq!(sqlite.cache_size().unwrap(), 3);
+    drop(sqlite);
+    assert_eq!(ids(&scratch.open()), ["1"]);
+}
+
+#[test]
+fn an_index_that_is_damaged_under_a_live_handle_is_rebuilt() {
+    let scratch = Scratch::new(SQLITE);
+    let cache = scratch.open();
+    cache_image(&cache, "1", b"12345");
+    // Another program: this process must not open the file a second time.
+    let damage = "import sys, os\nf = os.open(sys.argv[1], os.O_WRONLY)\nos.pwrite(f, b'Z' * 65536, 0)";
+    for file in ["cache.db", "cache.db-wal"] {
+        let damaged = std::process::Command::new("python3").args(["-c", damage]).arg(scratch.file(file)).status();
+        assert!(damaged.expect("python3 plays the other program").success());
+    }
+    std::fs::write(scratch.file("2"), b"123").unwrap();
+    let size = cache.cache_size().unwrap();
+    assert_eq!(size, 8);
 }
 
 #[test]

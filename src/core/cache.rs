@@ -99,8 +99,7 @@ impl ImageCache {
     /// # Errors
     /// See [`ImageCache`].
     pub fn cache_size(&self) -> Result<u64> {
-        let shared = self.shared.get()?;
-        Ok(shared.driver.totals(&shared.enter_settled()?)?.bytes)
+        self.shared.get()?.size()
     }
 
     /// The length of a cached image, in bytes.

@@ -12,7 +12,7 @@ impl Shared {
     pub fn delete_cached(&self, image_id: &str) -> Result<()> {
         let id = self.image_id(image_id)?;
         let gate = self.gate.acquire()?;
-        self.remove_cached(&gate, &[id]).1
+        self.remove_cached(&gate, &[id])?.1
     }
 
     /// Removes every image that is cached now; how many there were.
@@ -24,12 +24,10 @@ impl Shared {
         let mut deleted = 0;
         let mut outcome = Ok(());
         for batch in ids.chunks(BATCH) {
-            let (fates, result) = self.remove_cached(&self.gate.acquire()?, batch);
+            let (fates, result) = self.remove_cached(&self.gate.acquire()?, batch)?;
             deleted += fates.iter().filter(|fate| **fate == Fate::Removed).count() as u64;
             outcome = outcome.and(result);
         }
-        // Entries whose file had vanished go as well.
-        drop(self.enter_settled()?);
         outcome.map(|()| deleted)
     }
 }

@@ -19,9 +19,10 @@
 //! 3. Durability full: sync the file. A name must never reach the disk before its bytes. A failed sync is final: the
 //!    kernel may have dropped the pages, and a second sync would say that all is well.
 //!    Durability none: mark the file instead (see `unsynced`).
-//! 4. Under the gate: the incomplete name still is this file's (else the writer lost it); note the intent in the index;
-//!    rename to the final name, which must be free; enter it into the index; take it off the queue. Died before the
-//!    rename: an unlocked incomplete file. Died after it: the intent tells the next one to look, and the file is whole.
+//! 4. Under the gate: the incomplete name still is this file's (else the writer lost it); rename it to the final name, which
+//!    must be free; enter it into the index, and seal the directory (see `driver`); take it off the queue. Died before the
+//!    rename: an unlocked incomplete file. Died after it: the file is whole, and the directory's time tells the next one
+//!    that the index does not know it yet.
 //! 5. Durability full: sync both directories. Should that fail, the image is taken back: its name may not outlast a crash.
 //!
 //! # Invalidate
@@ -139,15 +140,11 @@ impl IncompleteFile {
                 return Err(self.lost("it was cleaned away"));
             }
             let record = Record { size: self.written, committed: now, digest };
-            let ids = std::slice::from_ref(&self.id);
-            shared.follow_up(ids, shared.driver.intend_to_publish(&gate, &self.id, &record));
-            let published = shared.layout.publish(&gate, &self.id);
-            if !matches!(published, Ok(true)) {
-                shared.follow_up(ids, shared.settle_image(&gate, &self.id));
-                published?;
+            let seal = shared.begin_change(&gate)?;
+            if !shared.layout.publish(&gate, &self.id)? {
                 return Err(Error::AlreadyCached(self.id.to_string()));
             }
-            shared.record(&gate, &self.id, &record);
+            shared.record(&gate, &self.id, &record, &seal);
             if let Err(error) = shared.layout.remove(&gate, Place::Queue, &self.id) {
                 shared.log.warning(|| error.to_string());
             }
@@ -165,12 +162,10 @@ impl IncompleteFile {
         let taken = shared.gate.acquire().and_then(|gate| {
             let standing = shared.layout.examine(Place::Cached, &self.id)?.image();
             if standing.is_some_and(|facts| facts.identity == self.identity) {
-                let ids = std::slice::from_ref(&self.id);
-                shared.follow_up(ids, shared.driver.intend_to_remove(&gate, ids));
                 driver::note_failure(&self.file, &cause.to_string());
-                let moved = shared.layout.invalidate(&gate, Place::Cached, &self.id);
-                shared.follow_up(ids, shared.settle_image(&gate, &self.id));
-                moved?;
+                let seal = shared.begin_change(&gate)?;
+                shared.layout.invalidate(&gate, Place::Cached, &self.id)?;
+                shared.forget(&gate, std::slice::from_ref(&self.id), &seal);
             }
             Ok(())
         });

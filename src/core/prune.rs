@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::core::delete::BATCH;
 use crate::core::shared::{Fate, Shared};
-use crate::driver::Candidate;
+use crate::driver::{Candidate, EvictionOrder, Totals, scan};
 use crate::error::Result;
 
 /// What was evicted.
@@ -24,10 +24,7 @@ impl Shared {
     pub fn prune(&self) -> Result<Pruned> {
         // Whoever pruned at the same time would find the same excess, and evict as much again.
         let _pruning = self.pruning.acquire()?;
-        let (totals, mut order) = {
-            let gate = self.enter_settled()?;
-            (self.driver.totals(&gate)?, self.driver.eviction_order(&gate)?)
-        };
+        let (totals, mut order) = self.eviction_order()?;
         let mut excess = totals.bytes.saturating_sub(self.max_size);
         // Images that come while it runs are not its business: without end, they would keep it running.
         let mut unseen = usize::try_from(totals.images).unwrap_or(usize::MAX);
@@ -44,7 +41,7 @@ impl Shared {
                 break;
             }
             let ids: Vec<_> = victims.iter().map(|victim| victim.id.clone()).collect();
-            let (fates, result) = self.remove_cached(&self.gate.acquire()?, &ids);
+            let (fates, result) = self.remove_cached(&self.gate.acquire()?, &ids)?;
             outcome = outcome.and(result);
             for (victim, fate) in victims.iter().zip(fates) {
                 if fate != Fate::Kept {
@@ -65,6 +62,29 @@ impl Shared {
             }
             Ok(()) => Ok(pruned),
         }
+    }
+}
+
+impl Shared {
+    /// The size of all cached images, in bytes.
+    pub fn size(&self) -> Result<u64> {
+        let from_index = self.enter_settled().and_then(|gate| self.driver.totals(&gate));
+        let totals = from_index.or_else(|error| {
+            self.log.warning(|| format!("{error}; the directory gives the size"));
+            scan::totals(&self.layout)
+        });
+        Ok(totals?.bytes)
+    }
+
+    /// How much is cached, and in which order it is evicted. Should the index fail (it cannot be written on a full disk,
+    /// for one), the directory and the files' access times say it: a full cache must not be kept from becoming smaller.
+    fn eviction_order(&self) -> Result<(Totals, Box<dyn EvictionOrder + '_>)> {
+        let from_index =
+            self.enter_settled().and_then(|gate| Ok((self.driver.totals(&gate)?, self.driver.eviction_order(&gate)?)));
+        from_index.or_else(|error| {
+            self.log.warning(|| format!("{error}; the files' access times give the order of use"));
+            Ok((scan::totals(&self.layout)?, scan::eviction_order(&self.layout)?))
+        })
     }
 }
 

@@ -89,7 +89,8 @@ impl State {
         let path = || self.shared.layout.path(Place::Cached, &self.id);
         match retry_on_intr(|| pread(&self.file, &mut *buffer, offset)) {
             Ok(0) => {
-                let why = format!("it had {} bytes when it was opened and ends at byte {offset} now", self.size);
+                let why =
+                    format!("it had {} bytes when it was opened, and has no byte at offset {offset} now", self.size);
                 Err(Error::Damaged { operation: "read", path: path(), why })
             }
             Ok(length) => Ok(length),
@@ -114,9 +115,8 @@ impl Drop for State {
     }
 }
 
-/// The answer for an image that is not there; an index that still has it learns of it.
+/// The answer for an image that is not there.
 pub(crate) fn not_found(shared: &Shared, id: &ImageId) -> Error {
-    shared.try_settle_image(id);
     let occupied = matches!(shared.layout.examine(Place::Cached, id), Ok(crate::core::layout::Standing::Other));
     Error::NotFound { image_id: id.to_string(), occupied }
 }

@@ -1,8 +1,7 @@
 //! What a cache, its readers, writers and tees have in common, alive as long as one of them is.
 
-use std::collections::BTreeSet;
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::futimens;
@@ -12,7 +11,7 @@ use crate::core::layout::{Layout, Place};
 use crate::core::log::Log;
 use crate::core::options::{Durability, Options};
 use crate::core::unsynced::{self, Unsynced};
-use crate::driver::{self, Driver, Record};
+use crate::driver::{self, Driver, Rebuilt, Record, Seal};
 use crate::error::Result;
 use crate::system::lock::{HostLock, HostLockGuard, Presence};
 use crate::system::time::Timestamp;
@@ -43,8 +42,6 @@ pub(crate) struct Shared {
     pub log: Log,
     /// What this handle published without waiting for the disk.
     pub unsynced: Unsynced,
-    /// Images whose change the driver could not note or follow; settled as soon as it can.
-    unsettled: Mutex<BTreeSet<ImageId>>,
 }
 
 impl Shared {
@@ -60,11 +57,11 @@ impl Shared {
             let modified = layout.directory(Place::Cached).modified()?;
             let alone = presence.is_alone()?;
             let driver = driver::open(&layout, &options, &guard)?;
-            recover(&layout, driver.as_ref(), &options.log, &guard, alone.then_some(modified))?;
+            recover(&layout, driver.as_ref(), &options.log, &guard, modified, alone)?;
             presence.announce()?;
             driver
         };
-        let shared = Self {
+        Ok(Self {
             layout,
             driver,
             gate,
@@ -75,10 +72,7 @@ impl Shared {
             durability: options.durability,
             log: options.log,
             unsynced: Unsynced::default(),
-            unsettled: Mutex::default(),
-        };
-        shared.settle(&shared.gate.acquire()?)?;
-        Ok(shared)
+        })
     }
 
     /// Validates an image id.
@@ -89,65 +83,53 @@ impl Shared {
     /// Takes the gate and makes the index exact: whoever asks it for totals or lists comes in this way.
     pub fn enter_settled(&self) -> Result<HostLockGuard<'_>> {
         let gate = self.gate.acquire()?;
-        self.settle(&gate)?;
+        let modified = self.layout.directory(Place::Cached).modified()?;
+        if !self.driver.is_current(&gate, modified)? {
+            rebuild(&self.layout, self.driver.as_ref(), &self.log, &gate)?;
+        }
         Ok(gate)
     }
 
-    /// Makes the index agree with the directory wherever a change was begun and not ended, here or by a process that died.
-    fn settle(&self, gate: &HostLockGuard<'_>) -> Result<()> {
-        let mut ids: BTreeSet<ImageId> = self.driver.unsettled(gate)?.into_iter().collect();
-        ids.extend(self.unsettled().iter().cloned());
-        for id in &ids {
-            self.settle_image(gate, id)?;
+    /// Begins a change of final names.
+    pub fn begin_change(&self, gate: &HostLockGuard<'_>) -> Result<Seal> {
+        Seal::begin(gate, self.layout.directory(Place::Cached))
+    }
+
+    /// Enters a published image into the index.
+    pub fn record(&self, gate: &HostLockGuard<'_>, id: &ImageId, record: &Record<'_>, seal: &Seal) {
+        self.end_change(gate, seal, self.driver.record(gate, id, record, seal));
+    }
+
+    /// Drops images whose files were removed from the index.
+    pub fn forget(&self, gate: &HostLockGuard<'_>, ids: &[ImageId], seal: &Seal) {
+        if !ids.is_empty() {
+            self.end_change(gate, seal, self.driver.forget(gate, ids, seal));
         }
-        Ok(())
     }
 
-    /// Makes the index agree with the directory on one image.
-    pub fn settle_image(&self, gate: &HostLockGuard<'_>, id: &ImageId) -> Result<()> {
-        match self.layout.examine(Place::Cached, id)?.image() {
-            Some(facts) => {
-                self.driver.adopt(gate, id, &facts)?;
-                // Its writer may have died before it could take the image off the queue.
-                self.layout.remove(gate, Place::Queue, id)?;
-            }
-            None => self.driver.forget(gate, std::slice::from_ref(id))?,
-        }
-        self.unsettled().remove(id);
-        Ok(())
-    }
-
-    /// The same, where the caller has done its work and only the index lags behind.
-    pub fn try_settle_image(&self, id: &ImageId) {
-        let settled = self.gate.acquire().and_then(|gate| self.settle_image(&gate, id));
-        self.follow_up(std::slice::from_ref(id), settled);
-    }
-
-    /// Runs a step of the index. A failure does not undo what happened to the files: it is logged, and the images are
-    /// settled as soon as the index can be written again.
-    pub fn follow_up(&self, ids: &[ImageId], step: Result<()>) {
-        match step {
-            Ok(()) => {}
-            Err(error) => {
-                self.log.warning(|| format!("{error}; the index is put right later"));
-                self.unsettled().extend(ids.iter().cloned());
-            }
+    /// Ends a change of final names that the index followed, or failed to. Such a failure does not undo what happened to
+    /// the files: the directory keeps the time of the change, so that the index is put right before it is asked next.
+    fn end_change(&self, gate: &HostLockGuard<'_>, seal: &Seal, followed: Result<bool>) {
+        let sealed = followed
+            .and_then(|sealed| if sealed { put_seal(&self.layout, self.driver.as_ref(), gate, seal) } else { Ok(()) });
+        if let Err(error) = sealed {
+            self.log.warning(|| format!("{error}; the index is put right later"));
         }
     }
 
     /// Removes the files of cached images and their entries. What became of each, and the first failure, if any.
-    pub fn remove_cached(&self, gate: &HostLockGuard<'_>, ids: &[ImageId]) -> (Vec<Fate>, Result<()>) {
-        // An index that cannot be written must not keep the disk full.
-        self.follow_up(ids, self.driver.intend_to_remove(gate, ids));
+    pub fn remove_cached(&self, gate: &HostLockGuard<'_>, ids: &[ImageId]) -> Result<(Vec<Fate>, Result<()>)> {
+        let seal = self.begin_change(gate)?;
         let mut outcome = Ok(());
-        let mut gone = Vec::with_capacity(ids.len());
+        let mut removed = Vec::with_capacity(ids.len());
         let fates = ids.iter().map(|id| match self.layout.remove(gate, Place::Cached, id) {
-            Ok(was_there) => {
-                gone.push(id.clone());
-                if was_there { Fate::Removed } else { Fate::WasGone }
+            Ok(true) => {
+                removed.push(id.clone());
+                Fate::Removed
             }
+            // Whoever removed it saw to the index, or did not know of it: then the directory's time tells.
+            Ok(false) => Fate::WasGone,
             Err(error) => {
-                self.follow_up(std::slice::from_ref(id), self.settle_image(gate, id));
                 if outcome.is_ok() {
                     outcome = Err(error);
                 }
@@ -155,13 +137,8 @@ impl Shared {
             }
         });
         let fates = fates.collect();
-        self.follow_up(&gone, self.driver.forget(gate, &gone));
-        (fates, outcome)
-    }
-
-    /// Enters a published image into the index.
-    pub fn record(&self, gate: &HostLockGuard<'_>, id: &ImageId, record: &Record<'_>) {
-        self.follow_up(std::slice::from_ref(id), self.driver.record(gate, id, record));
+        self.forget(gate, &removed, &seal);
+        Ok((fates, outcome))
     }
 
     /// The image was opened: the file's access time is set, so that the order of use is exact on every mount, and the
@@ -172,32 +149,27 @@ impl Shared {
             let path = self.layout.path(Place::Cached, id);
             self.log.warning(|| format!("cannot set the access time of '{}': {errno}", path.display()));
         }
-        match self.driver.note_use(&self.gate, id, now) {
-            Ok(true) => {}
+        let noted = match self.driver.note_use(&self.gate, id, now) {
             // A file that was put there behind the cache's back.
-            Ok(false) => self.try_settle_image(id),
-            Err(error) => self.log.warning(|| format!("{error}; the image's use is noted later")),
+            Ok(false) => self.enter_settled().map(drop),
+            noted => noted.map(drop),
+        };
+        if let Err(error) = noted {
+            self.log.warning(|| format!("{error}; the image's use is noted later"));
         }
     }
 
-    fn unsettled(&self) -> std::sync::MutexGuard<'_, BTreeSet<ImageId>> {
-        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends the handle. If it was the last one and all is settled, the directory is sealed: its modification time is set
-    /// to one that the index knows, and which any later change of a name in it replaces. So the next open can tell
-    /// without a scan that index and directory agree, and a crash, a power cut and another program's changes all show.
+    /// Ends the handle. The driver may remove files of its own with its last handle, so the directory is sealed once more.
     fn close(&self) -> Result<()> {
         self.unsynced.sync(&self.layout, &self.log);
         let gate = self.gate.acquire()?;
-        let settled = self.settle(&gate);
-        // A whole second, which every file system can store, and one that is over, so that no later change has it.
-        let seal = (settled.is_ok() && self.presence.is_alone()?).then(|| Timestamp::now().previous_second());
-        let sealed = self.driver.close(&gate, seal)?;
-        match seal {
-            Some(seal) if sealed => self.layout.directory(Place::Cached).set_modified(seal),
-            _ => settled,
+        let seal = self.begin_change(&gate)?;
+        let sealed = self.presence.is_alone()? && self.driver.reseal(&gate, &seal)?;
+        self.driver.close(&gate)?;
+        if sealed {
+            self.layout.directory(Place::Cached).set_modified(seal.after)?;
         }
+        Ok(())
     }
 }
 
@@ -209,28 +181,27 @@ impl Drop for Shared {
     }
 }
 
-/// Repairs what is found at an open. The first handle to open a cache, which no other can be before or beside, gives the
-/// directory's modification time, and looks at everything.
+/// Repairs what is found at an open. `modified` was the directory's time before the driver created files of its own. The
+/// first handle to open a cache, which no other can be beside, looks at more.
 fn recover(
     layout: &Layout,
     driver: &dyn Driver,
     log: &Log,
     gate: &HostLockGuard<'_>,
-    alone: Option<Timestamp>,
+    modified: Timestamp,
+    alone: bool,
 ) -> Result<()> {
-    let dropped = if alone.is_some() { unsynced::drop_unsynced(layout, log, gate)? } else { 0 };
-    if dropped > 0 || driver.needs_rebuild(alone)? {
-        let found = driver.rebuild(gate)?;
-        if found != driver::Rebuilt::default() {
-            log.info(|| {
-                format!(
-                    "the index was put right: {} images adopted, {} dropped, {} corrected",
-                    found.adopted, found.dropped, found.corrected
-                )
-            });
+    let was_current = driver.is_current(gate, modified)?;
+    let dropped = if alone { unsynced::drop_unsynced(layout, log, gate)? } else { 0 };
+    if !was_current || dropped > 0 {
+        rebuild(layout, driver, log, gate)?;
+    } else if layout.directory(Place::Cached).modified()? != modified {
+        let seal = Seal { before: modified, ..Seal::begin(gate, layout.directory(Place::Cached))? };
+        if driver.reseal(gate, &seal)? {
+            put_seal(layout, driver, gate, &seal)?;
         }
     }
-    if alone.is_some() {
+    if alone {
         // A writer that died after publishing may have left its image in the queue.
         for queued in layout.images(Place::Queue)? {
             let (id, _) = queued?;
@@ -240,4 +211,33 @@ fn recover(
         }
     }
     Ok(())
+}
+
+/// Makes the index agree with the directory.
+fn rebuild(layout: &Layout, driver: &dyn Driver, log: &Log, gate: &HostLockGuard<'_>) -> Result<()> {
+    let directory = layout.directory(Place::Cached);
+    let seal = Seal::begin(gate, directory)?;
+    let found = driver.rebuild(gate, &seal)?;
+    if found != Rebuilt::default() {
+        log.info(|| {
+            format!(
+                "the index was put right: {} images adopted, {} dropped, {} corrected",
+                found.adopted, found.dropped, found.corrected
+            )
+        });
+    }
+    // Another program may have changed names while they were read: then the index is not right yet.
+    if directory.modified()? == seal.before { put_seal(layout, driver, gate, &seal) } else { Ok(()) }
+}
+
+/// Gives the directory the time that the index has. Only its owner may choose a time; for others, the index takes the
+/// directory's.
+fn put_seal(layout: &Layout, driver: &dyn Driver, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<()> {
+    let directory = layout.directory(Place::Cached);
+    match directory.set_modified(seal.after) {
+        Err(error) if error.is_not_permitted() => {
+            driver.reseal(gate, &Seal { before: seal.after, after: directory.modified()? }).map(drop)
+        }
+        result => result,
+    }
 }

@@ -1,19 +1,26 @@
 //! The metadata beside the files: hits, last use, totals, digests. A driver keeps it and knows nothing of an image's
 //! states; it never creates, moves or removes an image's file.
 //!
-//! The directory is the truth. An index may therefore disagree with it for a moment, and always in a way that can be
-//! found again, by this protocol around every change of a final name, all of it under the cache's gate:
+//! # The seal
 //!
-//! 1. [`Driver::intend_to_publish`] or [`Driver::intend_to_remove`] notes which names are about to change.
-//! 2. The file is moved or removed.
-//! 3. [`Driver::record`] or [`Driver::forget`] follows suit and takes the note back.
+//! The directory is the truth, and an index beside it can be wrong: its writer was killed between the file and the row, a
+//! power cut took its last transactions, the disk was full, another program (or a handle with another driver) added and
+//! removed files. One mark tells of all of these: the modification time of the directory, which the kernel sets to the
+//! present whenever a name in it is added, removed or renamed. Whoever changes a final name does this, under the gate:
 //!
-//! A process that dies in between leaves the note. Since its holder had the gate, whoever holds the gate and sees a note
-//! ([`Driver::unsettled`]) knows that nobody is at work on it, and settles it by looking at the directory:
-//! [`Driver::adopt`] when the file is there, [`Driver::forget`] when it is not. Where the notes themselves can be lost (a
-//! power cut) or do not tell of everything (another program's files), [`Driver::needs_rebuild`] says so at the next open.
+//! 1. Take the directory's time ([`Seal::begin`]), and choose another, which no other change has or will have.
+//! 2. Move or remove the file. The kernel sets the directory's time.
+//! 3. Follow suit in the index ([`Driver::record`], [`Driver::forget`]): if the index has the time of step 1, then nothing but
+//!    this change happened since it was right, and in the same transaction it takes the chosen time.
+//! 4. Give the directory the chosen time.
+//!
+//! The index is right if and only if it has the directory's time ([`Driver::is_current`]). Died, failed or cut anywhere in
+//! between, the times differ, and stay different until [`Driver::rebuild`] has made the index agree with the directory. The chosen
+//! time is one second in the past, so that the kernel never gives it to a later change, and exact to the nanosecond, so that
+//! no two changes choose the same.
 
 mod attributes;
+pub(crate) mod scan;
 mod sqlite;
 mod xattr;
 
@@ -25,7 +32,7 @@ use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place};
 use crate::core::options::{DriverChoice, Options};
 use crate::error::{Error, Result};
-use crate::system::directory::{Directory, Facts};
+use crate::system::directory::Directory;
 use crate::system::lock::{HostLock, HostLockGuard};
 use crate::system::time::Timestamp;
 
@@ -97,43 +104,45 @@ pub(crate) struct Rebuilt {
     pub corrected: u64,
 }
 
+/// A change of final names: the directory's modification time before it, and the one that it is given after it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seal {
+    pub before: Timestamp,
+    pub after: Timestamp,
+}
+
+impl Seal {
+    /// Before the names are changed, and for as long as the gate is held.
+    pub fn begin(_gate: &HostLockGuard<'_>, directory: &Directory) -> Result<Self> {
+        Ok(Self { before: directory.modified()?, after: Timestamp::now().one_second_ago() })
+    }
+}
+
 /// Keeps the metadata. See the module for the protocol.
 pub(crate) trait Driver: Send + Sync {
     fn kind(&self) -> DriverKind;
 
-    /// Whether the index is damaged, or may have missed changes of the directory. Asked before anything else. The first
-    /// handle to open a cache gives the directory's modification time as it was before the driver was opened; the
-    /// others, `None`: those before them looked.
-    fn needs_rebuild(&self, directory_modified: Option<Timestamp>) -> Result<bool>;
+    /// Whether the index agrees with the directory, whose modification time is `modified`.
+    fn is_current(&self, gate: &HostLockGuard<'_>, modified: Timestamp) -> Result<bool>;
 
-    /// Makes the index agree with the directory.
-    fn rebuild(&self, gate: &HostLockGuard<'_>) -> Result<Rebuilt>;
+    /// Makes the index agree with the directory. Returns what it found; the directory is then given the seal's time.
+    fn rebuild(&self, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<Rebuilt>;
 
-    /// Ends the driver. `seal` is the modification time that the directory can be given, since this was the last handle
-    /// and all is settled: as long as the directory keeps it, nothing was added, removed or renamed there. Returns
-    /// whether the driver has use for it, and has kept it.
-    fn close(&self, gate: &HostLockGuard<'_>, seal: Option<Timestamp>) -> Result<bool>;
+    /// Takes note that nothing but files of the driver's own was added or removed. Whether the directory is now to be given
+    /// the seal's time.
+    fn reseal(&self, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<bool>;
+
+    /// Ends the driver. Uses and hits that are not in the index yet are written.
+    fn close(&self, gate: &HostLockGuard<'_>) -> Result<()>;
 
     /// Puts on a finished file, before it is made durable and published, what the driver keeps there.
     fn prepare(&self, file: &File, path: &Path, digest: Option<&str>) -> Result<()>;
 
-    /// Notes that a file is about to appear under a final name that is free.
-    fn intend_to_publish(&self, gate: &HostLockGuard<'_>, id: &ImageId, record: &Record<'_>) -> Result<()>;
+    /// Enters a new image, whose file was published. Whether the directory is now to be given the seal's time.
+    fn record(&self, gate: &HostLockGuard<'_>, id: &ImageId, record: &Record<'_>, seal: &Seal) -> Result<bool>;
 
-    /// Notes that the files of these images are about to go.
-    fn intend_to_remove(&self, gate: &HostLockGuard<'_>, ids: &[ImageId]) -> Result<()>;
-
-    /// Enters a new image, whose file was published.
-    fn record(&self, gate: &HostLockGuard<'_>, id: &ImageId, record: &Record<'_>) -> Result<()>;
-
-    /// Enters an image whose file is there, keeping what is known of it.
-    fn adopt(&self, gate: &HostLockGuard<'_>, id: &ImageId, facts: &Facts) -> Result<()>;
-
-    /// Drops images whose file is gone.
-    fn forget(&self, gate: &HostLockGuard<'_>, ids: &[ImageId]) -> Result<()>;
-
-    /// The images whose entry may disagree with the directory.
-    fn unsettled(&self, gate: &HostLockGuard<'_>) -> Result<Vec<ImageId>>;
+    /// Drops images whose files were removed. Whether the directory is now to be given the seal's time.
+    fn forget(&self, gate: &HostLockGuard<'_>, ids: &[ImageId], seal: &Seal) -> Result<bool>;
 
     /// The image was opened, and its file has that access time now; false when the driver has no such image.
     fn note_use(&self, gate: &HostLock, id: &ImageId, at: Timestamp) -> Result<bool>;

@@ -1,8 +1,8 @@
 //! The xattr driver: everything about an image is on its file. Hits and digest are extended attributes, the last access is the
 //! file's access time, which the cache sets itself, and the last modification its modification time.
 //!
-//! There is no index, so nothing can disagree with the directory: most of the driver's duties are void. What asks for
-//! all images (totals, listing, order of eviction) is a scan of the directory.
+//! There is no index, so nothing can disagree with the directory, and no seal is needed: most of the driver's duties are
+//! void. What asks for all images (totals, listing, order of eviction) is a scan of the directory.
 
 use std::fs::File;
 use std::path::Path;
@@ -14,9 +14,8 @@ use crate::core::digest::is_well_formed;
 use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place};
 use crate::driver::attributes::{self, DIGEST, HITS, PROBE};
-use crate::driver::{CachedImage, Candidate, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Totals};
+use crate::driver::{CachedImage, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Seal, Totals, scan};
 use crate::error::{Error, Result};
-use crate::system::directory::Facts;
 use crate::system::lock::{HostLock, HostLockGuard};
 use crate::system::time::Timestamp;
 
@@ -76,16 +75,20 @@ impl Driver for XattrDriver {
         DriverKind::Xattr
     }
 
-    fn needs_rebuild(&self, _directory_modified: Option<Timestamp>) -> Result<bool> {
-        Ok(false)
+    fn is_current(&self, _gate: &HostLockGuard<'_>, _modified: Timestamp) -> Result<bool> {
+        Ok(true)
     }
 
-    fn rebuild(&self, _gate: &HostLockGuard<'_>) -> Result<Rebuilt> {
+    fn rebuild(&self, _gate: &HostLockGuard<'_>, _seal: &Seal) -> Result<Rebuilt> {
         Ok(Rebuilt::default())
     }
 
-    fn close(&self, _gate: &HostLockGuard<'_>, _seal: Option<Timestamp>) -> Result<bool> {
+    fn reseal(&self, _gate: &HostLockGuard<'_>, _seal: &Seal) -> Result<bool> {
         Ok(false)
+    }
+
+    fn close(&self, _gate: &HostLockGuard<'_>) -> Result<()> {
+        Ok(())
     }
 
     /// All of an image's metadata is on its file before it gets its name.
@@ -95,28 +98,12 @@ impl Driver for XattrDriver {
             .map_err(|error| Error::from_io("set an extended attribute of", path, &error))
     }
 
-    fn intend_to_publish(&self, _gate: &HostLockGuard<'_>, _id: &ImageId, _record: &Record<'_>) -> Result<()> {
-        Ok(())
+    fn record(&self, _gate: &HostLockGuard<'_>, _id: &ImageId, _record: &Record<'_>, _seal: &Seal) -> Result<bool> {
+        Ok(false)
     }
 
-    fn intend_to_remove(&self, _gate: &HostLockGuard<'_>, _ids: &[ImageId]) -> Result<()> {
-        Ok(())
-    }
-
-    fn record(&self, _gate: &HostLockGuard<'_>, _id: &ImageId, _record: &Record<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    fn adopt(&self, _gate: &HostLockGuard<'_>, _id: &ImageId, _facts: &Facts) -> Result<()> {
-        Ok(())
-    }
-
-    fn forget(&self, _gate: &HostLockGuard<'_>, _ids: &[ImageId]) -> Result<()> {
-        Ok(())
-    }
-
-    fn unsettled(&self, _gate: &HostLockGuard<'_>) -> Result<Vec<ImageId>> {
-        Ok(Vec::new())
+    fn forget(&self, _gate: &HostLockGuard<'_>, _ids: &[ImageId], _seal: &Seal) -> Result<bool> {
+        Ok(false)
     }
 
     fn note_use(&self, _gate: &HostLock, _id: &ImageId, _at: Timestamp) -> Result<bool> {
@@ -136,10 +123,7 @@ impl Driver for XattrDriver {
     }
 
     fn totals(&self, _gate: &HostLockGuard<'_>) -> Result<Totals> {
-        self.layout.images(Place::Cached)?.try_fold(Totals::default(), |totals, image| {
-            let (_, facts) = image?;
-            Ok(Totals { images: totals.images + 1, bytes: totals.bytes.saturating_add(facts.size) })
-        })
+        scan::totals(&self.layout)
     }
 
     fn list(&self, _gate: &HostLockGuard<'_>) -> Result<Vec<CachedImage>> {
@@ -152,18 +136,7 @@ impl Driver for XattrDriver {
     }
 
     fn eviction_order(&self, _gate: &HostLockGuard<'_>) -> Result<Box<dyn EvictionOrder + '_>> {
-        let mut images = self.layout.images(Place::Cached)?.collect::<Result<Vec<_>>>()?;
-        images.sort_unstable_by(|(id, facts), (other_id, other)| (facts.accessed, id).cmp(&(other.accessed, other_id)));
-        Ok(Box::new(Sorted(images.into_iter())))
-    }
-}
-
-/// One scan, sorted.
-struct Sorted(std::vec::IntoIter<(ImageId, Facts)>);
-
-impl EvictionOrder for Sorted {
-    fn next_batch(&mut self, count: usize) -> Result<Vec<Candidate>> {
-        Ok(self.0.by_ref().take(count).map(|(id, facts)| Candidate { id, size: facts.size }).collect())
+        scan::eviction_order(&self.layout)
     }
 }
 

@@ -8,8 +8,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, fstat, fsync, futimens, mkdirat, openat, renameat,
-    renameat_with, statat, unlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, fstat, fstatvfs, fsync, futimens, mkdirat, openat,
+    renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
 
@@ -181,6 +181,15 @@ impl Directory {
     /// Makes the names in it durable.
     pub fn sync(&self) -> Result<()> {
         fsync(&self.descriptor).map_err(|errno| Error::system("sync the directory", &self.path, errno))
+    }
+
+    /// Whether the file system has room for a few small files. False also where nothing but the superuser's reserve is left.
+    pub fn has_room(&self) -> Result<bool> {
+        const FEW_BLOCKS: u64 = 32;
+        let status = fstatvfs(&self.descriptor).map_err(|errno| Error::system("examine", &self.path, errno))?;
+        // Some file systems create inodes as they go, and count none.
+        let has_inodes = status.f_files == 0 || status.f_favail > 2;
+        Ok(status.f_bavail > FEW_BLOCKS && has_inodes)
     }
 
     /// When a name was last added, removed or changed, or the time that [`Self::set_modified`] gave it.

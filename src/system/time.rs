@@ -24,6 +24,11 @@ impl Timestamp {
     }
 
     /// Nanoseconds since the Unix epoch.
+    pub fn from_nanoseconds(nanoseconds: i64) -> Self {
+        Self(nanoseconds)
+    }
+
+    /// Nanoseconds since the Unix epoch.
     pub fn as_nanoseconds(self) -> i64 {
         self.0
     }
@@ -46,10 +51,16 @@ impl Timestamp {
         self.0 as f64 / NANOSECONDS_PER_SECOND as f64
     }
 
-    /// The last whole second that was over before this time.
-    pub fn previous_second(self) -> Self {
-        let seconds = self.0.div_euclid(NANOSECONDS_PER_SECOND) - 1;
-        Self::from_parts(seconds, 0)
+    /// A second earlier, to the nanosecond.
+    pub fn one_second_ago(self) -> Self {
+        Self(self.0.saturating_sub(NANOSECONDS_PER_SECOND))
+    }
+
+    /// Whether a file that was given the time `given` has this one: some file systems store whole seconds only.
+    pub fn is_stored(self, given: Self) -> bool {
+        let is_whole = self.0.rem_euclid(NANOSECONDS_PER_SECOND) == 0;
+        self == given
+            || is_whole && self.0.div_euclid(NANOSECONDS_PER_SECOND) == given.0.div_euclid(NANOSECONDS_PER_SECOND)
     }
 
     /// How far apart two times are, whichever is the later one.

@@ -27,9 +27,7 @@ const SCHEMA: &str = "
         checksum TEXT
     );
     CREATE INDEX IF NOT EXISTS image_cache_by_use ON cached_images (ifnull(last_accessed, 0), image_id);
-    -- Images whose row may disagree with the directory, and the digest of those about to be published.
-    CREATE TABLE IF NOT EXISTS image_cache_intents (image_id TEXT PRIMARY KEY, checksum TEXT) WITHOUT ROWID;
-    -- One row: the totals, and the directory's modification time when all was settled last.
+    -- One row: the totals, and the modification time of the directory that the rows agree with.
     CREATE TABLE IF NOT EXISTS image_cache_state (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         images INTEGER NOT NULL,
@@ -52,7 +50,7 @@ const SCHEMA: &str = "
 
 /// Opens the database, creating it when there is none. One that is damaged is emptied, to be rebuilt.
 pub(super) fn open(path: &Path, log: &Log) -> Result<Connection> {
-    let failed = |error: rusqlite::Error| index_error("open the database", path, &error);
+    let failed = |error: rusqlite::Error| index_error("open the index", path, &error);
     // Without SQLITE_OPEN_URI: the path is a path. The connection is behind a mutex of ours.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
@@ -84,6 +82,14 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
         || matches!(error, rusqlite::Error::QueryReturnedNoRows)
 }
 
+/// An index that lives as long as its connection.
+pub(super) fn open_in_memory(path: &Path) -> Result<Connection> {
+    let failed = |error: rusqlite::Error| index_error("open, in memory, the index", path, &error);
+    let mut connection = Connection::open_in_memory().map_err(failed)?;
+    set_up(&mut connection).map_err(failed)?;
+    Ok(connection)
+}
+
 /// Empties the database, if it has a defect, so that it can be rebuilt.
 pub(super) fn reset_if_damaged(connection: &mut Connection, log: &Log) -> SqlResult<()> {
     let defect = match connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)) {
@@ -108,7 +114,11 @@ fn set_up(connection: &mut Connection) -> SqlResult<()> {
     }
     // A write-ahead log spares a sync per transaction; the last transactions before a power cut may be lost, which the
     // next open finds by the directory's seal. Where it cannot be had, SQLite keeps its rollback journal, and says so.
-    connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?;
+    let mode = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?;
+    if mode == "delete" {
+        // A journal that comes and goes would change the directory's time.
+        connection.query_row("PRAGMA journal_mode = TRUNCATE", [], |row| row.get::<_, String>(0))?;
+    }
     connection.execute_batch("PRAGMA synchronous = NORMAL;")?;
     if schema_version(connection)? < SCHEMA_VERSION {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

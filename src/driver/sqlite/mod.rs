@@ -8,21 +8,22 @@
 mod connection;
 mod rebuild;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
+
+use rustix::io::Errno;
 
 use crate::core::digest::is_well_formed;
 use crate::core::image_id::ImageId;
-use crate::core::layout::Layout;
+use crate::core::layout::{Layout, Place};
 use crate::core::log::Log;
-use crate::driver::{CachedImage, Candidate, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Totals};
+use crate::driver::{CachedImage, Candidate, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Seal, Totals};
 use crate::error::{Error, Result};
-use crate::system::directory::Facts;
 use crate::system::lock::{HostLock, HostLockGuard};
 use crate::system::time::Timestamp;
 
@@ -47,7 +48,16 @@ struct Use {
 
 impl SqliteDriver {
     pub fn open(layout: &Arc<Layout>, log: &Log, _gate: &HostLockGuard<'_>) -> Result<Self> {
-        let connection = connection::open(layout.database(), log)?;
+        let connection = connection::open(layout.database(), log).or_else(|error| {
+            // On a full disk the files that SQLite needs cannot be created, and what is cached could not even be pruned.
+            if !error.is_no_space() && layout.directory(Place::Cached).has_room()? {
+                return Err(error);
+            }
+            log.warning(|| {
+                format!("{error}; the disk is full: the index is made in memory, without the hits of before")
+            });
+            connection::open_in_memory(layout.database())
+        })?;
         Ok(Self {
             layout: Arc::clone(layout),
             log: log.clone(),
@@ -98,7 +108,7 @@ impl SqliteDriver {
         if pending.is_empty() {
             return Ok(Vec::new());
         }
-        let known = self.write("note the use of images", gate, |transaction| {
+        let known = self.write("note the use of images in the index", gate, |transaction| {
             let now = Timestamp::now().as_seconds();
             let mut update = transaction.prepare_cached(
                 // A time in the future, by a clock that was set back, must not stand for ever.
@@ -119,14 +129,26 @@ impl SqliteDriver {
         Ok(known)
     }
 
+    /// The same, where what could not be written is added to what the index says.
+    fn try_write_uses(&self, gate: &HostLockGuard<'_>) {
+        if let Err(error) = self.write_uses(gate) {
+            self.log.warning(|| format!("{error}; it is done later"));
+        }
+    }
+
+    /// What the index does not know of an image's use.
+    fn pending_use(&self, id: &ImageId) -> Use {
+        self.pending().get(id).copied().unwrap_or_default()
+    }
+
     fn pending(&self) -> MutexGuard<'_, HashMap<ImageId, Use>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next images in the order of eviction, after the one at the cursor.
-    fn candidates_after(&self, cursor: &mut Option<(Value, String)>, count: usize) -> Result<Vec<Candidate>> {
+    /// The next rows in the order of eviction, after the one at the cursor; `None` for one that names no image.
+    fn candidates_after(&self, cursor: &mut Option<(Value, String)>, count: usize) -> Result<Vec<Option<Candidate>>> {
         let (used, id) = cursor.clone().unwrap_or((Value::Null, String::new()));
-        let rows = self.read("order the images by their use", |connection| {
+        let rows = self.read("read the order of use in the index", |connection| {
             let mut select = connection.prepare_cached(
                 "SELECT ifnull(last_accessed, 0), image_id, max(0, CAST(ifnull(size, 0) AS INTEGER)) FROM cached_images
                  WHERE ?1 IS NULL OR (ifnull(last_accessed, 0), image_id) > (?1, ?2)
@@ -140,7 +162,7 @@ impl SqliteDriver {
         if let Some((used, id, _)) = rows.last() {
             *cursor = Some((used.clone(), id.clone()));
         }
-        Ok(rows.into_iter().filter_map(|(_, id, size)| Some(Candidate { id: self.known_id(&id)?, size })).collect())
+        Ok(rows.into_iter().map(|(_, id, size)| Some(Candidate { id: self.known_id(&id)?, size })).collect())
     }
 
     /// The id in a row. Another program may write rows: an id that cannot name an image is passed over.
@@ -154,72 +176,51 @@ impl Driver for SqliteDriver {
         DriverKind::Sqlite
     }
 
-    fn needs_rebuild(&self, directory_modified: Option<Timestamp>) -> Result<bool> {
-        self.read("read the state", |connection| {
-            match connection.query_row("SELECT seal FROM image_cache_state", [], |row| row.get::<_, Option<i64>>(0)) {
-                Ok(seal) => Ok(directory_modified.is_some_and(|modified| seal != Some(modified.as_nanoseconds()))),
-                Err(error) if connection::is_damage(&error) => Ok(true),
-                Err(error) => Err(error),
-            }
+    fn is_current(&self, _gate: &HostLockGuard<'_>, modified: Timestamp) -> Result<bool> {
+        self.read("read the seal in the index", |connection| match stored_seal(connection) {
+            Ok(seal) => Ok(seal.is_some_and(|seal| modified.is_stored(seal))),
+            Err(error) if connection::is_damage(&error) => Ok(false),
+            Err(error) => Err(error),
         })
     }
 
-    fn rebuild(&self, gate: &HostLockGuard<'_>) -> Result<Rebuilt> {
-        self.read("check the whole", |connection| connection::reset_if_damaged(connection, &self.log))?;
+    fn rebuild(&self, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<Rebuilt> {
+        self.read("check the index", |connection| connection::reset_if_damaged(connection, &self.log))?;
         let mut listing = Ok(());
-        let rebuilt = self.write("enter what the directory has", gate, |transaction| {
-            rebuild::rebuild(transaction, &self.layout).map_err(|error| match error {
+        let rebuilt = self.write("enter what the directory has in the index", gate, |transaction| {
+            let rebuilt = rebuild::rebuild(transaction, &self.layout).map_err(|error| match error {
                 rebuild::Failure::Index(error) => error,
                 rebuild::Failure::Directory(error) => {
                     listing = Err(error);
-                    rusqlite::Error::QueryReturnedNoRows // ends the transaction; the failure itself is in `listing`
+                    rusqlite::Error::InvalidQuery // ends the transaction; the failure itself is in `listing`
                 }
-            })
+            })?;
+            set_seal(transaction, seal.after)?;
+            Ok(rebuilt)
         });
         listing?;
         rebuilt
     }
 
-    fn close(&self, gate: &HostLockGuard<'_>, seal: Option<Timestamp>) -> Result<bool> {
+    fn reseal(&self, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<bool> {
+        self.write("seal the index", gate, |transaction| advance(transaction, seal))
+    }
+
+    fn close(&self, gate: &HostLockGuard<'_>) -> Result<()> {
         let written = self.write_uses(gate);
-        let sealed = written.is_ok() && seal.is_some();
-        if let Some(seal) = seal.filter(|_| sealed) {
-            self.write("seal the state", gate, |transaction| {
-                transaction.execute("UPDATE image_cache_state SET seal = ?1", [seal.as_nanoseconds()])
-            })?;
-        }
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Err((_, error))) = connection.map(Connection::close) {
-            return Err(index_error("close the connection", self.layout.database(), &error));
+            return Err(index_error("close the index", self.layout.database(), &error));
         }
-        written.map(|_| sealed)
+        written.map(drop)
     }
 
     fn prepare(&self, _file: &File, _path: &Path, _digest: Option<&str>) -> Result<()> {
         Ok(())
     }
 
-    fn intend_to_publish(&self, gate: &HostLockGuard<'_>, id: &ImageId, record: &Record<'_>) -> Result<()> {
-        self.write("note what is about to be published", gate, |transaction| {
-            // The final name is free: a row that says otherwise is stale, and must not be taken for the new image's.
-            transaction.prepare_cached("DELETE FROM cached_images WHERE image_id = ?1")?.execute([id.as_str()])?;
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO image_cache_intents (image_id, checksum) VALUES (?1, ?2)")?
-                .execute(params![id.as_str(), record.digest])?;
-            Ok(())
-        })
-    }
-
-    fn intend_to_remove(&self, gate: &HostLockGuard<'_>, ids: &[ImageId]) -> Result<()> {
-        self.write("note what is about to be removed", gate, |transaction| {
-            let mut insert =
-                transaction.prepare_cached("INSERT OR REPLACE INTO image_cache_intents (image_id) VALUES (?1)")?;
-            ids.iter().try_for_each(|id| insert.execute([id.as_str()]).map(drop))
-        })
-    }
-
-    fn record(&self, gate: &HostLockGuard<'_>, id: &ImageId, record: &Record<'_>) -> Result<()> {
-        self.write("enter an image", gate, |transaction| {
+    fn record(&self, gate: &HostLockGuard<'_>, id: &ImageId, record: &Record<'_>, seal: &Seal) -> Result<bool> {
+        self.write("enter an image in the index", gate, |transaction| {
             let committed = record.committed.as_seconds();
             transaction
                 .prepare_cached(
@@ -229,45 +230,16 @@ impl Driver for SqliteDriver {
                          last_modified = excluded.last_modified, size = excluded.size, hits = 0, checksum = excluded.checksum",
                 )?
                 .execute(params![id.as_str(), committed, to_sql(record.size), record.digest])?;
-            drop_intent(transaction, id)
+            advance(transaction, seal)
         })
     }
 
-    fn adopt(&self, gate: &HostLockGuard<'_>, id: &ImageId, facts: &Facts) -> Result<()> {
-        self.write("adopt an image", gate, |transaction| {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO cached_images (image_id, last_accessed, last_modified, size, hits, checksum)
-                     VALUES (?1, ?2, ?3, ?4, 0, (SELECT checksum FROM image_cache_intents WHERE image_id = ?1))
-                     ON CONFLICT (image_id) DO UPDATE SET size = excluded.size",
-                )?
-                .execute(params![
-                    id.as_str(),
-                    facts.accessed.as_seconds(),
-                    facts.modified.as_seconds(),
-                    to_sql(facts.size)
-                ])?;
-            drop_intent(transaction, id)
-        })
-    }
-
-    fn forget(&self, gate: &HostLockGuard<'_>, ids: &[ImageId]) -> Result<()> {
-        self.write("drop images", gate, |transaction| {
+    fn forget(&self, gate: &HostLockGuard<'_>, ids: &[ImageId], seal: &Seal) -> Result<bool> {
+        self.write("drop images from the index", gate, |transaction| {
             let mut delete = transaction.prepare_cached("DELETE FROM cached_images WHERE image_id = ?1")?;
-            for id in ids {
-                delete.execute([id.as_str()])?;
-                drop_intent(transaction, id)?;
-            }
-            Ok(())
+            ids.iter().try_for_each(|id| delete.execute([id.as_str()]).map(drop))?;
+            advance(transaction, seal)
         })
-    }
-
-    fn unsettled(&self, _gate: &HostLockGuard<'_>) -> Result<Vec<ImageId>> {
-        let texts = self.read("read what is unsettled", |connection| {
-            let mut select = connection.prepare_cached("SELECT image_id FROM image_cache_intents")?;
-            select.query_map([], |row| row.get::<_, String>(0))?.collect::<SqlResult<Vec<_>>>()
-        })?;
-        Ok(texts.iter().filter_map(|text| self.known_id(text)).collect())
     }
 
     fn note_use(&self, gate: &HostLock, id: &ImageId, at: Timestamp) -> Result<bool> {
@@ -279,8 +251,8 @@ impl Driver for SqliteDriver {
     }
 
     fn hits(&self, gate: &HostLockGuard<'_>, id: &ImageId) -> Result<u64> {
-        self.write_uses(gate)?;
-        let hits = self.read("read the hits", |connection| {
+        self.try_write_uses(gate);
+        let hits = self.read("read the hits in the index", |connection| {
             connection
                 .prepare_cached(
                     "SELECT max(0, CAST(ifnull(hits, 0) AS INTEGER)) FROM cached_images WHERE image_id = ?1",
@@ -288,11 +260,11 @@ impl Driver for SqliteDriver {
                 .query_row([id.as_str()], |row| row.get(0))
                 .optional()
         })?;
-        Ok(hits.map_or(0, from_sql))
+        Ok(hits.map_or(0, |hits| from_sql(hits) + self.pending_use(id).hits))
     }
 
     fn totals(&self, _gate: &HostLockGuard<'_>) -> Result<Totals> {
-        self.read("read the totals", |connection| {
+        self.read("read the totals in the index", |connection| {
             connection
                 .prepare_cached("SELECT images, bytes FROM image_cache_state")?
                 .query_row([], |row| Ok(Totals { images: from_sql(row.get(0)?), bytes: from_sql(row.get(1)?) }))
@@ -300,8 +272,8 @@ impl Driver for SqliteDriver {
     }
 
     fn list(&self, gate: &HostLockGuard<'_>) -> Result<Vec<CachedImage>> {
-        self.write_uses(gate)?;
-        let images = self.read("list the images", |connection| {
+        self.try_write_uses(gate);
+        let images = self.read("list the images in the index", |connection| {
             let mut select = connection.prepare_cached(
                 "SELECT image_id, max(0, CAST(ifnull(size, 0) AS INTEGER)), max(0, CAST(ifnull(hits, 0) AS INTEGER)),
                      CAST(ifnull(last_accessed, 0) AS REAL), CAST(ifnull(last_modified, 0) AS REAL), checksum
@@ -309,12 +281,17 @@ impl Driver for SqliteDriver {
             )?;
             select.query_map([], cached_image)?.collect::<SqlResult<Vec<_>>>()
         })?;
-        Ok(images.into_iter().filter(|image| self.known_id(&image.image_id).is_some()).collect())
+        let known = images.into_iter().filter_map(|image| {
+            let pending = self.pending_use(&self.known_id(&image.image_id)?);
+            let accessed = pending.last_accessed.map_or(image.last_accessed, Timestamp::as_nanoseconds);
+            Some(CachedImage { hits: image.hits + pending.hits, last_accessed: accessed, ..image })
+        });
+        Ok(known.collect())
     }
 
     fn eviction_order(&self, gate: &HostLockGuard<'_>) -> Result<Box<dyn EvictionOrder + '_>> {
-        self.write_uses(gate)?;
-        Ok(Box::new(ByUse { driver: self, cursor: None }))
+        self.try_write_uses(gate);
+        Ok(Box::new(ByUse { driver: self, cursor: None, later: BTreeMap::new() }))
     }
 }
 
@@ -322,16 +299,49 @@ impl Driver for SqliteDriver {
 struct ByUse<'a> {
     driver: &'a SqliteDriver,
     cursor: Option<(Value, String)>,
+    /// Images that were used since, which the index could not be told of.
+    later: BTreeMap<(Timestamp, ImageId), Candidate>,
 }
 
 impl EvictionOrder for ByUse<'_> {
     fn next_batch(&mut self, count: usize) -> Result<Vec<Candidate>> {
-        self.driver.candidates_after(&mut self.cursor, count)
+        loop {
+            let page = self.driver.candidates_after(&mut self.cursor, count)?;
+            if page.is_empty() {
+                return Ok(std::iter::from_fn(|| self.later.pop_first()).take(count).map(|(_, one)| one).collect());
+            }
+            let mut batch = Vec::with_capacity(page.len());
+            for candidate in page.into_iter().flatten() {
+                match self.driver.pending_use(&candidate.id).last_accessed {
+                    Some(used) => drop(self.later.insert((used, candidate.id.clone()), candidate)),
+                    None => batch.push(candidate),
+                }
+            }
+            if !batch.is_empty() {
+                return Ok(batch);
+            }
+        }
     }
 }
 
-fn drop_intent(transaction: &Transaction<'_>, id: &ImageId) -> SqlResult<()> {
-    transaction.prepare_cached("DELETE FROM image_cache_intents WHERE image_id = ?1")?.execute([id.as_str()]).map(drop)
+fn stored_seal(connection: &Connection) -> SqlResult<Option<Timestamp>> {
+    let mut select = connection.prepare_cached("SELECT seal FROM image_cache_state")?;
+    let seal: Option<i64> = select.query_row([], |row| row.get(0))?;
+    Ok(seal.map(Timestamp::from_nanoseconds))
+}
+
+fn set_seal(transaction: &Transaction<'_>, seal: Timestamp) -> SqlResult<()> {
+    let mut update = transaction.prepare_cached("UPDATE image_cache_state SET seal = ?1")?;
+    update.execute([seal.as_nanoseconds()]).map(drop)
+}
+
+/// Takes the seal's time, if the index was right before the change that the transaction follows.
+fn advance(transaction: &Transaction<'_>, seal: &Seal) -> SqlResult<bool> {
+    let was_current = stored_seal(transaction)?.is_some_and(|stored| seal.before.is_stored(stored));
+    if was_current {
+        set_seal(transaction, seal.after)?;
+    }
+    Ok(was_current)
 }
 
 fn cached_image(row: &Row<'_>) -> SqlResult<CachedImage> {
@@ -362,6 +372,10 @@ fn from_sql(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
+/// A full disk is told apart: the caller can do something about it.
 fn index_error(operation: &'static str, path: &Path, error: &rusqlite::Error) -> Error {
+    if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+        return Error::system(operation, path, Errno::NOSPC);
+    }
     Error::Index { operation, path: path.to_owned(), cause: error.to_string() }
 }

@@ -22,7 +22,8 @@ impl From<rusqlite::Error> for Failure {
 /// Adopts files that have no row, drops rows that have no file, and corrects sizes, hits and times that cannot be true.
 pub(super) fn rebuild(transaction: &Transaction<'_>, layout: &Layout) -> Result<Rebuilt, Failure> {
     transaction.execute_batch(
-        "CREATE TEMP TABLE image_cache_found
+        "DROP TABLE IF EXISTS temp.image_cache_found;
+         CREATE TEMP TABLE image_cache_found
              (image_id TEXT PRIMARY KEY, size INTEGER, accessed REAL, modified REAL) WITHOUT ROWID;",
     )?;
     {
@@ -41,8 +42,7 @@ pub(super) fn rebuild(transaction: &Transaction<'_>, layout: &Layout) -> Result<
     )?;
     let adopted = transaction.execute(
         "INSERT INTO cached_images (image_id, last_accessed, last_modified, size, hits, checksum)
-         SELECT image_id, found.accessed, found.modified, found.size, 0, intent.checksum
-         FROM temp.image_cache_found AS found LEFT JOIN image_cache_intents AS intent USING (image_id)
+         SELECT image_id, accessed, modified, size, 0, NULL FROM temp.image_cache_found AS found
          WHERE NOT EXISTS (SELECT 1 FROM cached_images AS known WHERE known.image_id = found.image_id)",
         [],
     )?;
@@ -59,8 +59,7 @@ pub(super) fn rebuild(transaction: &Transaction<'_>, layout: &Layout) -> Result<
         [],
     )?;
     transaction.execute_batch(
-        "DELETE FROM image_cache_intents;
-         INSERT OR REPLACE INTO image_cache_state (id, images, bytes)
+        "INSERT OR REPLACE INTO image_cache_state (id, images, bytes)
              SELECT 1, count(*), ifnull(sum(size), 0) FROM cached_images;
          DROP TABLE temp.image_cache_found;",
     )?;
