@@ -222,6 +222,33 @@ fn a_cache_that_was_closed_is_not_scanned_again() {
 }
 
 #[test]
+fn what_the_cache_itself_does_needs_no_scan() {
+    let scratch = Scratch::new(SQLITE);
+    let (cache, other) = (scratch.open_with(scratch.options.clone().max_size(9)), scratch.open());
+    cache_image(&cache, "1", b"12345");
+    // A scan would find the two bytes that no change of a name tells of.
+    std::fs::write(scratch.file("1"), b"1234567").unwrap();
+    cache_image(&cache, "2", b"12345");
+    cache_image(&other, "3", b"12345");
+    read_image(&other, "1");
+    other.delete_cached_image("2").unwrap();
+    assert_eq!(cache.cache_size().unwrap(), 10);
+    assert_eq!(cache.prune().unwrap().images, 1);
+    assert_eq!(other.cache_size().unwrap(), 5);
+    assert_eq!(ids(&cache), ["1"]);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_not_overwritten_for_a_name_given_by_mistake() {
+    let scratch = Scratch::new(SQLITE);
+    cache_image(&scratch.open(), "image", &[b'x'; 10_000]);
+    let options = scratch.options.clone().database("image").unwrap();
+    let refused = image_cache::ImageCache::open(scratch.path(), options);
+    assert!(matches!(refused, Err(Error::Index { .. })), "{refused:?}");
+    assert_eq!(read_image(&scratch.open(), "image"), [b'x'; 10_000]);
+}
+
+#[test]
 fn an_image_left_in_the_queue_by_a_dead_writer_is_not_queued() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);

@@ -138,7 +138,7 @@ impl ImageCache {
     /// # Errors
     /// See [`ImageCache`].
     pub fn list_queued(&self) -> Result<Vec<QueuedImage>> {
-        Ok(self.shared.get()?.queued()?.into_iter().map(|(_, image)| image).collect())
+        self.shared.get()?.queued()
     }
 
     /// Begins to cache an image, and becomes its only writer.

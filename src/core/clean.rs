@@ -49,7 +49,7 @@ impl Shared {
         if !facts.is_some_and(|facts| has_stalled(&facts, stall_time)) {
             return Ok(false);
         }
-        self.log.info(|| format!("image '{id}' has stalled and is cleaned away"));
+        self.log.info(|| format!("nothing was written to image '{id}' for {stall_time:?}: it is cleaned away"));
         self.layout.remove(&gate, Place::Incomplete, id)
     }
 }

@@ -165,6 +165,11 @@ impl Expectations {
         }
     }
 
+    /// Whether a size is expected, and so many bytes have come.
+    pub fn has_expected_size(&self) -> bool {
+        self.size == Some(self.received)
+    }
+
     /// Checks the whole: the strongest of the digests that held, as `algorithm:hex`, or what did not hold.
     pub fn conclude(&mut self, image_id: &str) -> Result<Option<String>> {
         if let Some(size) = self.size

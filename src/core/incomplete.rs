@@ -268,6 +268,17 @@ fn create(shared: &Shared, gate: &HostLockGuard<'_>, id: &ImageId) -> Result<Fil
     Err(Error::BeingCached(id.to_string()))
 }
 
+/// Whether an incomplete file stands there that no living writer has: the next writer replaces it.
+pub(crate) fn is_left_by_a_dead_writer(shared: &Shared, _gate: &HostLockGuard<'_>, id: &ImageId) -> Result<bool> {
+    if shared.layout.has(Place::Cached, id)? {
+        return Ok(false);
+    }
+    let path = shared.layout.path(Place::Incomplete, id);
+    let Some((file, _)) = shared.layout.open_file(Place::Incomplete, id)? else { return Ok(false) };
+    // Under the gate nobody else tries; the lock goes with the descriptor.
+    try_lock(&file).map_err(|errno| Error::system("lock", &path, errno))
+}
+
 fn occupied(shared: &Shared, place: Place, id: &ImageId) -> Error {
     Error::system("create", &shared.layout.path(place, id), Errno::EXIST)
 }

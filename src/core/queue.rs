@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use crate::core::cache::QueuedImage;
 use crate::core::image_id::ImageId;
+use crate::core::incomplete::is_left_by_a_dead_writer;
 use crate::core::layout::{Place, Standing};
 use crate::core::shared::Shared;
 use crate::core::writer::Writer;
 use crate::error::{Error, Result};
+use crate::system::time::Timestamp;
 
 /// What a prefetch did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,7 +29,8 @@ impl Shared {
     pub fn enqueue(&self, image_id: &str) -> Result<bool> {
         let id = self.image_id(image_id)?;
         let gate = self.gate.acquire()?;
-        Ok(self.is_cacheable(&id)? && self.layout.enqueue(&gate, &id)?)
+        let is_free = self.is_cacheable(&id)? || is_left_by_a_dead_writer(self, &gate, &id)?;
+        Ok(is_free && self.layout.enqueue(&gate, &id)?)
     }
 
     /// Whether the image is neither cached nor being cached, and nothing else has its name.
@@ -41,18 +44,23 @@ impl Shared {
         Ok(self.layout.has(Place::Queue, id)? && !self.layout.has(Place::Cached, id)?)
     }
 
-    /// The queue, oldest first.
-    pub fn queued(&self) -> Result<Vec<(ImageId, QueuedImage)>> {
-        let mut queue = Vec::new();
-        for image in self.layout.images(Place::Queue)? {
-            let (id, facts) = image?;
+    /// The queued images, oldest first.
+    pub fn queued(&self) -> Result<Vec<QueuedImage>> {
+        let mut images = Vec::new();
+        for (id, queued) in self.queue()? {
             if !self.layout.has(Place::Cached, &id)? {
-                let queued = facts.modified.as_nanoseconds();
-                let image = QueuedImage { image_id: id.to_string(), queued };
-                queue.push((id, image));
+                images.push(QueuedImage { image_id: id.to_string(), queued: queued.as_nanoseconds() });
             }
         }
-        queue.sort_unstable_by(|(id, image), (other_id, other)| (image.queued, id).cmp(&(other.queued, other_id)));
+        Ok(images)
+    }
+
+    /// What is in the queue's folder, oldest first; one that is cached may be left there by a writer that died.
+    fn queue(&self) -> Result<Vec<(ImageId, Timestamp)>> {
+        let images = self.layout.images(Place::Queue)?;
+        let mut queue =
+            images.map(|image| image.map(|(id, facts)| (id, facts.modified))).collect::<Result<Vec<_>>>()?;
+        queue.sort_unstable_by(|(id, queued), (other_id, other)| (queued, id).cmp(&(other, other_id)));
         Ok(queue)
     }
 
@@ -64,7 +72,7 @@ impl Shared {
     /// Empties the queue; how many images were in it.
     pub fn dequeue_all(&self) -> Result<u64> {
         let mut deleted = 0;
-        for (id, _) in self.queued()? {
+        for (id, _) in self.queue()? {
             deleted += u64::from(self.dequeue(&id)?);
         }
         Ok(deleted)
@@ -73,7 +81,7 @@ impl Shared {
     /// Fetches each image that is queued now, oldest first.
     pub fn prefetch(self: &Arc<Self>, mut fetch: impl FnMut(&str, &mut Writer) -> Result<()>) -> Result<Prefetched> {
         let mut done = Prefetched::default();
-        for (id, _) in self.queued()? {
+        for (id, _) in self.queue()? {
             match self.prefetch_image(&id, &mut fetch) {
                 Ok(fetched) => done.fetched += u64::from(fetched),
                 Err(error) => {

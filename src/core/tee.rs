@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::core::digest::{Algorithm, Expectations};
 use crate::core::image_id::ImageId;
 use crate::core::incomplete::IncompleteFile;
+use crate::core::log::LogLevel;
 use crate::core::shared::Shared;
 use crate::error::{Error, Result};
 use crate::system::process_bound::ProcessBound;
@@ -14,7 +15,8 @@ use crate::system::process_bound::ProcessBound;
 ///
 /// At the source's end the image is published. Caching is given up, and the bytes go on, when the image is cached
 /// already or has another writer, when the disk is full, or when anything else fails that is not the source. What was
-/// expected of the bytes is checked at the end in every case, cached or not. Dropping it before the end gives caching up.
+/// expected of the bytes is checked at the end in every case, cached or not. Dropping it before the end gives caching up, unless
+/// a size was expected and so many bytes have come: that is the end as well.
 /// One thread at a time may use it.
 pub struct Tee<S>(ProcessBound<State<S>>);
 
@@ -36,7 +38,13 @@ impl<S: Read> Tee<S> {
     pub(crate) fn open(shared: &Arc<Shared>, image_id: &str, source: S) -> Result<Self> {
         let id = shared.image_id(image_id)?;
         let file = IncompleteFile::begin(shared, id.clone())
-            .inspect_err(|error| shared.log.info(|| format!("{error}; its bytes are handed on only")))
+            .inspect_err(|error| {
+                let level = match error {
+                    Error::AlreadyCached(_) | Error::BeingCached(_) => LogLevel::Info,
+                    _ => LogLevel::Warning,
+                };
+                shared.log.write(level, || format!("{error}; the bytes of image '{id}' are handed on only"));
+            })
             .ok();
         Ok(Self(ProcessBound::new(State {
             shared: Arc::clone(shared),
@@ -98,17 +106,6 @@ impl<S: Read> Read for Tee<S> {
 }
 
 impl<S: Read> State<S> {
-    fn expect(&mut self, expectation: impl FnOnce(&mut Expectations) -> Result<()>) -> Result<()> {
-        expectation(&mut self.expectations).inspect_err(|error| self.give_up(&error.to_string()))
-    }
-
-    fn give_up(&mut self, reason: &str) {
-        if let Some(file) = self.file.take() {
-            self.shared.log.warning(|| format!("caching image '{}' is given up: {reason}", self.id));
-            file.invalidate(reason);
-        }
-    }
-
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         if let Some(end) = &self.end {
             return end.clone().map(|()| 0);
@@ -129,6 +126,22 @@ impl<S: Read> State<S> {
         }
         self.keep(&buffer[..length]);
         Ok(length)
+    }
+}
+
+impl<S> State<S> {
+    fn expect(&mut self, expectation: impl FnOnce(&mut Expectations) -> Result<()>) -> Result<()> {
+        if self.end.is_some() {
+            return Err(Error::InvalidArgument("size and digest must be expected before the first read".to_owned()));
+        }
+        expectation(&mut self.expectations).inspect_err(|error| self.give_up(&error.to_string()))
+    }
+
+    fn give_up(&mut self, reason: &str) {
+        if let Some(file) = self.file.take() {
+            self.shared.log.warning(|| format!("caching image '{}' is given up: {reason}", self.id));
+            file.invalidate(reason);
+        }
     }
 
     fn keep(&mut self, data: &[u8]) {
@@ -159,5 +172,15 @@ impl<S: Read> State<S> {
         self.give_up(&error.to_string());
         self.end = Some(Err(error.clone()));
         Err(error)
+    }
+}
+
+impl<S> Drop for State<S> {
+    /// A reader that knows the length need not ask for the end: with all bytes that were expected, this is it.
+    fn drop(&mut self) {
+        if self.end.is_none() && self.file.is_some() && self.expectations.has_expected_size() {
+            // Should the digest not be the expected one, the file goes to invalid/ and the log says so.
+            let _ = self.finish();
+        }
     }
 }

@@ -181,6 +181,8 @@ pub(super) unsafe fn end<H: Handle>(
 ) -> image_cache_status_t {
     let outcome = if handle.is_null() {
         Err(is_null::<H>())
+    } else if let Err(refused) = check_not_logging() {
+        Err(refused)
     } else {
         // SAFETY: a handle that is not NULL was made by `give`, and the caller does not use it again.
         let handle = unsafe { Box::from_raw(handle) };
@@ -239,10 +241,24 @@ unsafe fn report(outcome: Result<()>, error: *mut image_cache_error_t) -> image_
 }
 
 thread_local! {
+    /// Whether this thread is in a log function of the caller's.
+    static LOGGING: Cell<bool> = const { Cell::new(false) };
     /// Whether a guard of ours is around what this thread does.
     static GUARDED: Cell<bool> = const { Cell::new(false) };
     /// What the last panic on this thread said.
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Runs a log function of the caller's.
+pub(super) fn logging(function: impl FnOnce()) {
+    let outer = LOGGING.replace(true);
+    function();
+    LOGGING.set(outer);
+}
+
+/// Locks of the cache are held while a message is logged: another call would wait for them for ever.
+fn check_not_logging() -> Result<()> {
+    if LOGGING.get() { Err(invalid("a log function must not call the library")) } else { Ok(()) }
 }
 
 /// Rust's own hook would print to the host's stderr. Panics of anybody else go on to whoever was there before.
@@ -262,6 +278,7 @@ fn silence_our_panics() {
 
 /// Runs `body`. A panic becomes an error and breaks the handle.
 fn guard<T>(broken: &AtomicBool, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    check_not_logging()?;
     silence_our_panics();
     // A caller's function, called from `body`, may call the library again.
     let outer = GUARDED.replace(true);

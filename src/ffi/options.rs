@@ -10,7 +10,7 @@ use crate::core::options::{DriverChoice, Durability, Options};
 use crate::driver::DriverKind;
 use crate::error::Result;
 use crate::ffi::argument::{invalid, path};
-use crate::ffi::call::{act, close, give, handle};
+use crate::ffi::call::{act, close, give, handle, logging};
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 
 /// Metadata in a SQLite database in the cache's directory (the default).
@@ -41,8 +41,9 @@ pub const IMAGE_CACHE_LOG_DEBUG: i32 = 4;
 /// level      one of IMAGE_CACHE_LOG_*
 /// message    NUL-terminated UTF-8; valid until the function returns
 ///
-/// It is called on every thread that calls the library, on several at once, while locks of the cache are held: it must not
-/// call the library and should not block. It must not throw or longjmp. Since 0.1.
+/// It is called on every thread that calls the library, on several at once, while locks of the cache are held: it should not
+/// block, and what it calls of the library with a handle does nothing and returns IMAGE_CACHE_ERROR_INVALID_ARGUMENT. It must
+/// not throw or longjmp. Since 0.1.
 pub type image_cache_log_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, level: i32, message: *const c_char)>;
 
 /// How a cache is opened. Made by image_cache_options_new(), ended by image_cache_options_free(). It holds nothing of the
@@ -255,7 +256,7 @@ fn log_to(log: image_cache_log_fn, user_data: *mut c_void) -> Log {
         let text = message.split('\0').next().unwrap_or_default();
         if let Ok(text) = CString::new(text) {
             // SAFETY: the caller's function takes these arguments, on any thread.
-            unsafe { log(user_data.get(), level_number(level), text.as_ptr()) }
+            logging(|| unsafe { log(user_data.get(), level_number(level), text.as_ptr()) });
         }
     })
 }

@@ -158,7 +158,8 @@ pub unsafe extern "C" fn image_cache_tee_is_caching(tee: *const image_cache_tee_
     unsafe { peek(tee, false, Tee::is_caching) }
 }
 
-/// Ends a tee. Before the source's end, the file goes to invalid/.
+/// Ends a tee. Before the source's end, the file goes to invalid/, unless a size was expected and so many bytes have come:
+/// then the image is checked and published as at the source's end; that it was not is logged.
 ///
 /// tee  ended; NULL is fine; harmless in a forked child
 ///

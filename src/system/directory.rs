@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, fstat, fstatvfs, fsync, futimens, mkdirat, openat,
     renameat, renameat_with, statat, unlinkat,
 };
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 
 use crate::error::{Error, Result};
 use crate::system::time::Timestamp;
@@ -115,7 +115,7 @@ impl Directory {
     pub fn create(&self, name: &OsStr) -> Result<Option<File>> {
         let flags = PLAIN | OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::APPEND;
         match retry_on_intr(|| openat(&self.descriptor, name, flags, Mode::from_raw_mode(0o666))) {
-            Ok(descriptor) => Ok(Some(File::from(descriptor))),
+            Ok(descriptor) => above_standard(descriptor).map(Some).map_err(|errno| self.failed("create", name, errno)),
             Err(Errno::EXIST) => Ok(None),
             Err(errno) => Err(self.failed("create", name, errno)),
         }
@@ -229,6 +229,15 @@ impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
+}
+
+/// A host that closed its standard descriptors may go on printing into whatever has their numbers: never into an image.
+fn above_standard(descriptor: OwnedFd) -> std::result::Result<File, Errno> {
+    const FIRST_FREE: i32 = 3;
+    if descriptor.as_raw_fd() >= FIRST_FREE {
+        return Ok(File::from(descriptor));
+    }
+    fcntl_dupfd_cloexec(&descriptor, FIRST_FREE).map(File::from)
 }
 
 fn is_name(name: &CStr) -> bool {

@@ -1,5 +1,6 @@
 //! Opening the database: its settings, its schema, and what to do with one that is damaged.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::core::log::Log;
+use crate::core::options::DEFAULT_DATABASE;
 use crate::driver::sqlite::{SqlResult, index_error};
 use crate::error::{Error, Result};
 
@@ -60,7 +62,7 @@ pub(super) fn open(path: &Path, log: &Log) -> Result<Connection> {
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     match set_up(&mut connection) {
-        Err(error) if is_damage(&error) => {
+        Err(error) if is_damage(&error) && is_ours(path, &error) => {
             log.warning(|| format!("the index '{}' is damaged ({error}); it is rebuilt", path.display()));
             reset(&mut connection).map_err(failed)?;
         }
@@ -100,6 +102,13 @@ pub(super) fn reset_if_damaged(connection: &mut Connection, log: &Log) -> SqlRes
     };
     log.warning(|| format!("the index is damaged ({defect}); it is rebuilt"));
     reset(connection)
+}
+
+/// Whether a file that SQLite cannot read is an index all the same. One of the default name is: no image can have it. One of
+/// another name may be an image, or any file, that was named by mistake, if it does not even begin as a database.
+fn is_ours(path: &Path, damage: &rusqlite::Error) -> bool {
+    path.file_name() == Some(OsStr::new(DEFAULT_DATABASE))
+        || damage.sqlite_error_code() != Some(ErrorCode::NotADatabase)
 }
 
 /// The settings of a connection, and the schema, unless the database is newer than this library: that is left untouched.
