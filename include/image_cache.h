@@ -9,6 +9,7 @@
  *   An image is absent, queued, being cached, or cached; a fetch that failed leaves an invalid file for a look.
  *
  *     absent --image_cache_queue_image--> queued --image_cache_begin_write--> being cached --image_cache_commit--> cached
+ *     (it stays in the queue until it is cached, so that a failed fetch leaves it queued)
  *     absent --image_cache_begin_write--> being cached
  *     being cached --image_cache_abort, a failed commit, a handle closed early--> invalid --image_cache_clean--> absent
  *     cached --image_cache_delete_cached_image, image_cache_prune--> absent
@@ -25,19 +26,27 @@
  *   or NULL. There is no global or thread-local error. On failure every out parameter is NULL, 0 or false. NULL where it is
  *   not allowed gives IMAGE_CACHE_ERROR_INVALID_ARGUMENT, never a crash.
  *
- *   Many threads may use one handle at once, but for writers, readers and tees: those, one thread at a time.
+ *   Many threads may use one handle at once, but for writers, readers and tees: those, one thread at a time. A source or a
+ *   fetch function may call the library, but for ending the handle (cache, tee) that it is called for; a log function may not.
  *
  *   An image id is 1 to 255 bytes of UTF-8, without '/' and control characters, not beginning with '.', and not the name of
  *   one of the cache's own files: incomplete, invalid, queue, the database, and the database with -journal, -wal or -shm.
  *
  * CAVEATS
  *
- *   fork(): a handle belongs to the process that made it. In the child every call for it returns IMAGE_CACHE_ERROR_FORKED,
- *   and closing it there is harmless. A child that neither ends nor calls exec() keeps the parent's locks alive when the
- *   parent is killed.
+ *   fork(): a handle belongs to the process that made it. In the child every call for it that returns a status returns
+ *   IMAGE_CACHE_ERROR_FORKED, and closing it there is harmless, but frees nothing that the parent has: a daemon opens the
+ *   cache after it has forked. Options and lists are memory alone, and go on. A child that neither ends nor calls exec()
+ *   keeps the parent's locks alive when the parent is killed.
  *
  *   A second SQLite in the process (Python's, for one) must not open the cache's database file while a cache is open: when
  *   it closes the file, POSIX drops the locks that this library's own SQLite holds.
+ *
+ *   One driver and one database name for one directory: another one finds the same images, but hits and digests stay where
+ *   they were noted, and the database of another name is, to it, an image.
+ *
+ *   Files are made with the modes that the umask leaves, and whoever uses a cache needs write permission in its directory. A
+ *   directory that is removed under an open cache is gone for that handle: close it, and open anew.
  *
  *   Network file systems: the locks and the write-ahead log are those of one host. The directory must be on a local disk.
  *
@@ -212,8 +221,9 @@ typedef struct image_cache_entry_t {
  * level      one of IMAGE_CACHE_LOG_*
  * message    NUL-terminated UTF-8; valid until the function returns
  *
- * It is called on every thread that calls the library, on several at once, while locks of the cache are held: it must not
- * call the library and should not block. It must not throw or longjmp. Since 0.1.
+ * It is called on every thread that calls the library, on several at once, while locks of the cache are held: it should not
+ * block, and what it calls of the library with a handle does nothing and returns IMAGE_CACHE_ERROR_INVALID_ARGUMENT. It must
+ * not throw or longjmp. Since 0.1.
  */
 typedef void (*image_cache_log_fn)(void *user_data, int32_t level, const char *message);
 
@@ -227,7 +237,8 @@ typedef void (*image_cache_log_fn)(void *user_data, int32_t level, const char *m
  *            by the prefetch
  *
  * Returns IMAGE_CACHE_OK to commit, anything else to give the image up: it stays queued. It is called on the thread that
- * called image_cache_prefetch(). It must not throw or longjmp. Since 0.1.
+ * called image_cache_prefetch(), and may call the library, but must not close that cache. It must not throw or longjmp.
+ * Since 0.1.
  */
 typedef image_cache_status_t (*image_cache_fetch_fn)(void *user_data,
                                                      const char *image_id,
@@ -558,8 +569,8 @@ image_cache_status_t image_cache_delete_all_cached_images(const struct image_cac
                                                           struct image_cache_error_t *error);
 
 /**
- * Deletes images, the least recently accessed first, until the cache has at most its maximal size. Their readers keep
- * their bytes.
+ * Deletes images, the least recently accessed first, until the cache has at most its maximal size. An image that is open is
+ * not spared: its readers keep its bytes, and the disk has them until the last reader closes.
  *
  * cache   asked
  * images  set to how many images were deleted; 0 on failure
@@ -576,7 +587,7 @@ image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
                                        struct image_cache_error_t *error);
 
 /**
- * Empties invalid/, and removes the incomplete files to which nothing was written for the stall time, whether their writers
+ * Empties invalid/ of images (names that no image can have, and folders, stay), and removes the incomplete files to which nothing was written for the stall time, whether their writers
  * live or not. A writer that lives gets IMAGE_CACHE_ERROR_LOST from its next call.
  *
  * cache       asked
@@ -693,12 +704,12 @@ image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *o
                                                  struct image_cache_error_t *error);
 
 /**
- * Puts an image at the end of the queue.
+ * Puts an image at the end of the queue, where it stays until it is cached or taken off.
  *
  * cache     asked
  * image_id  the image
- * queued    set to true, or to false when it is queued, cached or being cached already, or when something else (a folder,
- *           say) has its name; false on failure
+ * queued    set to true, or to false when it is queued, cached or being cached by a live writer, or when something
+ *           else (a folder, say) has its name; false on failure
  * error     filled on failure; may be NULL
  *
  * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NO_SPACE; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;
@@ -828,8 +839,8 @@ uint64_t image_cache_reader_size(const struct image_cache_reader_t *reader);
  *
  * reader  asked
  *
- * Returns the descriptor, which stays the reader's: it must not be closed, and is gone with the reader. -1 for NULL and in
- * a forked child. Threads: one at a time. Does not block. Since 0.1.
+ * Returns the descriptor, which stays the reader's: it must not be closed, and is gone with the reader. It is close-on-exec;
+ * a dup() of it, to hand to another program, outlives the reader. -1 for NULL and in a forked child. Threads: one at a time. Does not block. Since 0.1.
  */
 int image_cache_reader_fd(const struct image_cache_reader_t *reader);
 
@@ -902,7 +913,8 @@ image_cache_status_t image_cache_tee_expect_digest(struct image_cache_tee_t *tee
                                                    struct image_cache_error_t *error);
 
 /**
- * Reads the source's next bytes, with one call of the source, and caches them. At the source's end the image is published.
+ * Reads the source's next bytes, with one call of the source, and caches them. At the source's end, when length is 0, the
+ * image is published: read until then, or tell image_cache_tee_expect_size() where the end is.
  *
  * tee       read from
  * buffer    the bytes go there
@@ -933,7 +945,8 @@ image_cache_status_t image_cache_tee_read(struct image_cache_tee_t *tee,
 bool image_cache_tee_is_caching(const struct image_cache_tee_t *tee);
 
 /**
- * Ends a tee. Before the source's end, the file goes to invalid/.
+ * Ends a tee. Before the source's end, the file goes to invalid/, unless a size was expected and so many bytes have come:
+ * then the image is checked and published as at the source's end; that it was not is logged.
  *
  * tee  ended; NULL is fine; harmless in a forked child
  *
@@ -990,7 +1003,8 @@ image_cache_status_t image_cache_writer_expect_size(struct image_cache_writer_t 
                                                     struct image_cache_error_t *error);
 
 /**
- * Expects the image to have a digest. Several can be expected; the strongest is kept with the image.
+ * Expects the image to have a digest. Several can be expected; the strongest is kept with the image. One that is refused is
+ * not expected, and the writer goes on: a caller that must have its digest checked aborts.
  *
  * writer     changed
  * algorithm  "md5", "sha256" or "sha512"
@@ -1007,7 +1021,8 @@ image_cache_status_t image_cache_writer_expect_digest(struct image_cache_writer_
                                                       struct image_cache_error_t *error);
 
 /**
- * Appends bytes to the image. The first failure is final: every later chunk, and the commit, return it again.
+ * Appends bytes to the image. The first failure to write is final: every later chunk, and the commit, return it again. A call
+ * that is refused for its arguments changes nothing.
  *
  * writer  written to
  * data    the bytes, borrowed for the call; NULL is fine when length is 0

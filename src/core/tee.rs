@@ -84,7 +84,7 @@ impl<S: Read> Tee<S> {
         Ok(())
     }
 
-    /// Reads the source's next bytes, with one call of the source; 0 at the end.
+    /// Reads the source's next bytes, with one call of the source; 0 at the end, where the image is published.
     ///
     /// # Errors
     /// [`Error::Source`] when the source failed; at the end [`Error::SizeMismatch`] or [`Error::DigestMismatch`], after

@@ -35,7 +35,8 @@ impl Writer {
     }
 
     /// Expects the image to have a digest, in hexadecimal digits of either case. Before the first chunk. Several can be
-    /// expected; the bytes are hashed in one pass, and the strongest digest is kept with the image.
+    /// expected; the bytes are hashed in one pass, and the strongest digest is kept with the image. One that is refused is not
+    /// expected, and the writer goes on.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] after the first chunk or when `hex` has the wrong length or letters; [`Error::Forked`].

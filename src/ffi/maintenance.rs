@@ -46,8 +46,8 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
     unsafe { query(cache, deleted, error, ImageCache::delete_all_cached_images) }
 }
 
-/// Deletes images, the least recently accessed first, until the cache has at most its maximal size. Their readers keep
-/// their bytes.
+/// Deletes images, the least recently accessed first, until the cache has at most its maximal size. An image that is open is
+/// not spared: its readers keep its bytes, and the disk has them until the last reader closes.
 ///
 /// cache   asked
 /// images  set to how many images were deleted; 0 on failure
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn image_cache_prune(
     }
 }
 
-/// Empties invalid/, and removes the incomplete files to which nothing was written for the stall time, whether their writers
+/// Empties invalid/ of images (names that no image can have, and folders, stay), and removes the incomplete files to which nothing was written for the stall time, whether their writers
 /// live or not. A writer that lives gets IMAGE_CACHE_ERROR_LOST from its next call.
 ///
 /// cache       asked

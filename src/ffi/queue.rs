@@ -22,7 +22,8 @@ use crate::ffi::writer::{Hold, image_cache_writer_t};
 ///            by the prefetch
 ///
 /// Returns IMAGE_CACHE_OK to commit, anything else to give the image up: it stays queued. It is called on the thread that
-/// called image_cache_prefetch(). It must not throw or longjmp. Since 0.1.
+/// called image_cache_prefetch(), and may call the library, but must not close that cache. It must not throw or longjmp.
+/// Since 0.1.
 pub type image_cache_fetch_fn = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,
@@ -31,12 +32,12 @@ pub type image_cache_fetch_fn = Option<
     ) -> image_cache_status_t,
 >;
 
-/// Puts an image at the end of the queue.
+/// Puts an image at the end of the queue, where it stays until it is cached or taken off.
 ///
 /// cache     asked
 /// image_id  the image
-/// queued    set to true, or to false when it is queued, cached or being cached already, or when something else (a folder,
-///           say) has its name; false on failure
+/// queued    set to true, or to false when it is queued, cached or being cached by a live writer, or when something
+///           else (a folder, say) has its name; false on failure
 /// error     filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NO_SPACE; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;

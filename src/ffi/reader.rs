@@ -100,8 +100,8 @@ pub unsafe extern "C" fn image_cache_reader_size(reader: *const image_cache_read
 ///
 /// reader  asked
 ///
-/// Returns the descriptor, which stays the reader's: it must not be closed, and is gone with the reader. -1 for NULL and in
-/// a forked child. Threads: one at a time. Does not block. Since 0.1.
+/// Returns the descriptor, which stays the reader's: it must not be closed, and is gone with the reader. It is close-on-exec;
+/// a dup() of it, to hand to another program, outlives the reader. -1 for NULL and in a forked child. Threads: one at a time. Does not block. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_reader_fd(reader: *const image_cache_reader_t) -> c_int {
     // SAFETY: see the module.

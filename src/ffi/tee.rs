@@ -121,7 +121,8 @@ fn expect_digest(tee: &mut Tee<Source>, expected: Result<(crate::Algorithm, Stri
     }
 }
 
-/// Reads the source's next bytes, with one call of the source, and caches them. At the source's end the image is published.
+/// Reads the source's next bytes, with one call of the source, and caches them. At the source's end, when length is 0, the
+/// image is published: read until then, or tell image_cache_tee_expect_size() where the end is.
 ///
 /// tee       read from
 /// buffer    the bytes go there

@@ -88,7 +88,8 @@ pub unsafe extern "C" fn image_cache_writer_expect_size(
     unsafe { act_mut(writer, error, |writer| writer.writer()?.expect_size(bytes)) }
 }
 
-/// Expects the image to have a digest. Several can be expected; the strongest is kept with the image.
+/// Expects the image to have a digest. Several can be expected; the strongest is kept with the image. One that is refused is
+/// not expected, and the writer goes on: a caller that must have its digest checked aborts.
 ///
 /// writer     changed
 /// algorithm  "md5", "sha256" or "sha512"
@@ -120,7 +121,8 @@ pub(super) unsafe fn expected(algorithm: *const c_char, hex: *const c_char) -> R
     Ok((Algorithm::from_name(&algorithm)?, hex))
 }
 
-/// Appends bytes to the image. The first failure is final: every later chunk, and the commit, return it again.
+/// Appends bytes to the image. The first failure to write is final: every later chunk, and the commit, return it again. A call
+/// that is refused for its arguments changes nothing.
 ///
 /// writer  written to
 /// data    the bytes, borrowed for the call; NULL is fine when length is 0
