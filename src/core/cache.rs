@@ -166,7 +166,7 @@ impl ImageCache {
         Tee::open(self.shared.get()?, image_id, source)
     }
 
-    /// Puts an image at the end of the queue; false when it is queued, cached or being cached already.
+    /// Puts an image at the end of the queue; false when it is queued, cached, or being cached by a live writer.
     ///
     /// # Errors
     /// See [`ImageCache`].

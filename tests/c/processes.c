@@ -15,7 +15,8 @@ enum { PROCESSES = 4, ROUNDS = 30, IMAGES = 40, LENGTH = 100000 };
 /* The starting gun: children wait until the parent closes its end. */
 static int gun[2];
 
-static void wait_for_the_gun(void) {
+static void wait_for_the_gun(void)
+{
     char byte;
     close(gun[1]);
     CHECK(read(gun[0], &byte, 1) == 0);
@@ -23,7 +24,8 @@ static void wait_for_the_gun(void) {
 }
 
 /* Runs `body` in PROCESSES children at once; the sum of what they return. */
-static int in_processes(int (*body)(int)) {
+static int in_processes(int (*body)(int))
+{
     pid_t children[PROCESSES];
     int sum = 0;
     CHECK(pipe2(gun, O_CLOEXEC) == 0);
@@ -50,7 +52,8 @@ static int in_processes(int (*body)(int)) {
 /* Children return 2 and more: a failed check exits with 1, and the sum would be short. */
 static void name_image(char id[32], const char *kind, int number) { snprintf(id, 32, "%s-%02d", kind, number); }
 
-static int open_and_cache_one(int me) {
+static int open_and_cache_one(int me)
+{
     image_cache_t *cache = open_cache("new");
     char id[32];
     name_image(id, "first", me);
@@ -60,7 +63,8 @@ static int open_and_cache_one(int me) {
     return 2;
 }
 
-static void all_may_be_the_first_to_open(void) {
+static void all_may_be_the_first_to_open(void)
+{
     CHECK(in_processes(open_and_cache_one) == 2 * PROCESSES);
     image_cache_t *cache = open_cache("new");
     uint64_t bytes = 0;
@@ -70,7 +74,8 @@ static void all_may_be_the_first_to_open(void) {
 }
 
 /* Each fills its images with its own letter: a mixture would show. Returns 2 for each image that it cached. */
-static int race_for_images(int me) {
+static int race_for_images(int me)
+{
     image_cache_t *cache = open_cache("races");
     static char bytes[LENGTH];
     int cached = 0;
@@ -93,7 +98,8 @@ static int race_for_images(int me) {
     return cached;
 }
 
-static void every_image_has_one_writer(void) {
+static void every_image_has_one_writer(void)
+{
     CHECK(in_processes(race_for_images) == 2 * ROUNDS);
     image_cache_t *cache = open_cache("races");
     static char bytes[LENGTH];
@@ -115,7 +121,8 @@ static void every_image_has_one_writer(void) {
     image_cache_close(cache);
 }
 
-static int read_the_popular_one(int me) {
+static int read_the_popular_one(int me)
+{
     image_cache_t *cache = open_cache("hits");
     for (int round = 0; round < ROUNDS; round++)
         check_image(cache, "popular", "read by all");
@@ -123,7 +130,8 @@ static int read_the_popular_one(int me) {
     return 2 + 0 * me;
 }
 
-static void no_hit_is_lost(void) {
+static void no_hit_is_lost(void)
+{
     image_cache_t *cache = open_cache("hits");
     cache_image(cache, "popular", "read by all");
     CHECK(in_processes(read_the_popular_one) == 2 * PROCESSES);
@@ -131,12 +139,14 @@ static void no_hit_is_lost(void) {
     image_cache_close(cache);
 }
 
-static image_cache_status_t fetch(void *user_data, const char *id, image_cache_writer_t *writer) {
+static image_cache_status_t fetch(void *user_data, const char *id, image_cache_writer_t *writer)
+{
     (void)user_data;
     return image_cache_write_chunk(writer, id, strlen(id), NULL);
 }
 
-static int prefetch(int me) {
+static int prefetch(int me)
+{
     image_cache_t *cache = open_cache("queue");
     uint64_t fetched = 0, failed = 0;
     OK(image_cache_prefetch(cache, fetch, NULL, &fetched, &failed, &check_error));
@@ -145,7 +155,8 @@ static int prefetch(int me) {
     return 2 + (int)fetched + 0 * me;
 }
 
-static void the_queue_is_shared(void) {
+static void the_queue_is_shared(void)
+{
     image_cache_t *cache = open_cache("queue");
     char id[32];
     bool queued = false;
@@ -163,7 +174,8 @@ static void the_queue_is_shared(void) {
     image_cache_close(cache);
 }
 
-static image_cache_t *open_small(void) {
+static image_cache_t *open_small(void)
+{
     image_cache_options_t *options = new_options();
     image_cache_t *cache = NULL;
     OK(image_cache_options_set_max_size(options, 10, &check_error));
@@ -172,7 +184,8 @@ static image_cache_t *open_small(void) {
     return cache;
 }
 
-static int prune(int me) {
+static int prune(int me)
+{
     image_cache_t *cache = open_small();
     uint64_t images = 0, bytes = 0;
     OK(image_cache_prune(cache, &images, &bytes, &check_error));
@@ -180,7 +193,8 @@ static int prune(int me) {
     return 2 + (int)images + 0 * me;
 }
 
-static void those_that_prune_at_once_evict_what_is_too_much(void) {
+static void those_that_prune_at_once_evict_what_is_too_much(void)
+{
     image_cache_t *cache = open_small();
     char id[32];
     for (int i = 0; i < IMAGES; i++) {
@@ -193,7 +207,8 @@ static void those_that_prune_at_once_evict_what_is_too_much(void) {
 }
 
 /* Works until it is killed. */
-static void work_for_ever(void) {
+static void work_for_ever(void)
+{
     image_cache_t *cache = open_cache("killed");
     for (unsigned round = 0;; round++) {
         image_cache_writer_t *writer = NULL;
@@ -209,7 +224,8 @@ static void work_for_ever(void) {
 }
 
 /* Whenever a process is killed, a live one finds all images whole, none taken, and the size equal to the files'. */
-static void the_killed_leave_nothing_behind(void) {
+static void the_killed_leave_nothing_behind(void)
+{
     image_cache_t *cache = open_cache("killed");
     for (int kills = 0; kills < 100; kills++) {
         pid_t child = fork();
@@ -241,7 +257,8 @@ static void the_killed_leave_nothing_behind(void) {
     image_cache_close(cache);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     check_start(argc, argv);
     all_may_be_the_first_to_open();
     every_image_has_one_writer();
