@@ -1,0 +1,56 @@
+# The quickstart does its job, twice in the same folder, and says what is wrong when something is.
+# Given: PROGRAM DRIVER FOLDER
+file(REMOVE_RECURSE "${FOLDER}")
+file(MAKE_DIRECTORY "${FOLDER}")
+string(REPEAT "a line of an image, not compressed\n" 100000 text) # 3.5 MB, and no multiple of a chunk
+file(WRITE "${FOLDER}/image.raw" "${text}")
+file(SHA256 "${FOLDER}/image.raw" sha256)
+file(MD5 "${FOLDER}/image.raw" md5)
+
+# run(EXPECTED_CODE PATTERN ARGUMENTS...): the exit code, and what must be seen on stdout (0) or stderr (else).
+function(run code pattern)
+  execute_process(COMMAND "${PROGRAM}" ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE errors)
+  message("${output}${errors}")
+  if(errors MATCHES "IMAGE_CACHE_ERROR_UNSUPPORTED" AND DRIVER STREQUAL "xattr")
+    message(FATAL_ERROR "SKIPPED: the file system of this folder has no user extended attributes")
+  endif()
+  if(code EQUAL 0)
+    set(seen "${output}")
+    if(errors)
+      message(FATAL_ERROR "a good run prints nothing on stderr")
+    endif()
+  else()
+    set(seen "${errors}")
+  endif()
+  if(NOT result STREQUAL code OR NOT seen MATCHES "${pattern}")
+    message(FATAL_ERROR "exit code ${result}; expected ${code} and: ${pattern}")
+  endif()
+endfunction()
+
+function(same first second)
+  execute_process(COMMAND "${CMAKE_COMMAND}" -E compare_files "${first}" "${second}" RESULT_VARIABLE result)
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "${first} and ${second} differ")
+  endif()
+endfunction()
+
+set(cache "${FOLDER}/cache")
+run(0 "verified +sha256.*fetched +1 image, 0 failed.*the same.*removed +3.3 MiB in 1 image.*removed +1 file"
+    "${FOLDER}/image.raw" "${cache}" ${DRIVER} --sha256 ${sha256})
+same("${FOLDER}/image.raw" "${cache}/image.raw")
+run(0 "is cached already" "${FOLDER}/image.raw" "${cache}" ${DRIVER} --sha256 ${sha256})
+same("${FOLDER}/image.raw" "${cache}/image.raw")
+run(0 "verified +md5" "${FOLDER}/image.raw" "${FOLDER}/another" ${DRIVER} --md5 ${md5})
+
+file(WRITE "${FOLDER}/empty.raw" "")
+run(0 "cached +empty.raw" "${FOLDER}/empty.raw" "${FOLDER}/empty" ${DRIVER})
+
+string(REGEX REPLACE "^." "x" no_digest "${sha256}")
+string(SHA256 other_digest "something else")
+run(1 "IMAGE_CACHE_ERROR_DIGEST_MISMATCH" "${FOLDER}/image.raw" "${FOLDER}/wrong" ${DRIVER} --sha256 ${other_digest})
+run(1 "IMAGE_CACHE_ERROR_INVALID_ARGUMENT" "${FOLDER}/image.raw" "${FOLDER}/wrong" ${DRIVER} --sha256 ${no_digest})
+run(1 "absent.raw: No such file" "${FOLDER}/absent.raw" "${FOLDER}/wrong" ${DRIVER})
+run(1 "IMAGE_CACHE_ERROR_IO" "${FOLDER}/image.raw" "${FOLDER}/no/parent" ${DRIVER})
+run(2 "usage: " "${FOLDER}/image.raw")
+run(2 "usage: " "${FOLDER}/image.raw" "${FOLDER}/wrong" punchcards)
+file(REMOVE_RECURSE "${FOLDER}")

@@ -1,0 +1,226 @@
+/*
+ * fork(): in the child every inherited handle answers FORKED and closes without harm, and the parent goes on as if
+ * nothing had happened. After exec the child may open the folder anew. A process that dies with a writer blocks nobody.
+ */
+#include <image_cache.h>
+
+#include "check.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+static const char *program;
+static image_cache_t *cache;
+static image_cache_options_t *options;
+static image_cache_writer_t *writer;
+static image_cache_reader_t *reader;
+static image_cache_tee_t *tee;
+static image_cache_list_t *list;
+static text_source_t source = {"teed bytes", 0, 4, 0};
+
+#define FORKED(call) STATUS(IMAGE_CACHE_ERROR_FORKED, call)
+
+static image_cache_status_t fetch_nothing(void *user_data, const char *id, image_cache_writer_t *lent)
+{
+    (void)user_data, (void)id, (void)lent;
+    return IMAGE_CACHE_OK;
+}
+
+/* Runs `body` in a child, which must end by returning. */
+static void in_child(void (*body)(void))
+{
+    fflush(NULL);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        body();
+        _exit(0);
+    }
+    int how = 0;
+    CHECK(waitpid(child, &how, 0) == child);
+    CHECK(WIFEXITED(how) && WEXITSTATUS(how) == 0);
+}
+
+static void set_up(void)
+{
+    cache = open_cache("cache");
+    options = new_options();
+    bool queued = false;
+    cache_image(cache, "cached", "cached bytes");
+    OK(image_cache_queue_image(cache, "queued", &queued, &check_error));
+    OK(image_cache_begin_write(cache, "written", &writer, &check_error));
+    OK(image_cache_write_chunk(writer, "first half, ", 12, &check_error));
+    OK(image_cache_open_for_read(cache, "cached", &reader, &check_error));
+    OK(image_cache_tee_open(cache, "teed", read_text, &source, &tee, &check_error));
+    OK(image_cache_list_cached(cache, &list, &check_error));
+}
+
+static void use_cache_in_child(void)
+{
+    bool answer = true;
+    uint64_t one = 7, two = 7;
+    image_cache_list_t *new_list = (void *)&cache;
+    image_cache_writer_t *new_writer = (void *)&cache;
+    image_cache_reader_t *new_reader = (void *)&cache;
+    FORKED(image_cache_is_cached(cache, "cached", &answer, &check_error));
+    CHECK(!answer);
+    FORKED(image_cache_is_being_cached(cache, "cached", &answer, &check_error));
+    FORKED(image_cache_is_queued(cache, "cached", &answer, &check_error));
+    FORKED(image_cache_is_cacheable(cache, "cached", &answer, &check_error));
+    FORKED(image_cache_get_cache_size(cache, &one, &check_error));
+    CHECK(one == 0);
+    FORKED(image_cache_get_image_size(cache, "cached", &one, &check_error));
+    FORKED(image_cache_get_hit_count(cache, "cached", &one, &check_error));
+    FORKED(image_cache_list_cached(cache, &new_list, &check_error));
+    CHECK(new_list == NULL);
+    FORKED(image_cache_list_queued(cache, &new_list, &check_error));
+    FORKED(image_cache_begin_write(cache, "new", &new_writer, &check_error));
+    CHECK(new_writer == NULL);
+    FORKED(image_cache_open_for_read(cache, "cached", &new_reader, &check_error));
+    CHECK(new_reader == NULL);
+    FORKED(image_cache_queue_image(cache, "new", &answer, &check_error));
+    FORKED(image_cache_delete_queued_image(cache, "queued", &check_error));
+    FORKED(image_cache_delete_all_queued_images(cache, &one, &check_error));
+    FORKED(image_cache_prefetch(cache, fetch_nothing, NULL, &one, &two, &check_error));
+    CHECK(one == 0 && two == 0);
+    FORKED(image_cache_delete_cached_image(cache, "cached", &check_error));
+    FORKED(image_cache_delete_all_cached_images(cache, &one, &check_error));
+    FORKED(image_cache_prune(cache, &one, &two, &check_error));
+    FORKED(image_cache_clean(cache, 0, &one, &check_error));
+}
+
+static void use_streams_in_child(void)
+{
+    char buffer[16];
+    size_t length = 7;
+    FORKED(image_cache_writer_expect_size(writer, 1, &check_error));
+    FORKED(image_cache_writer_expect_digest(writer, "md5", "d41d8cd98f00b204e9800998ecf8427e", &check_error));
+    FORKED(image_cache_write_chunk(writer, "child", 5, &check_error));
+    FORKED(image_cache_read(reader, buffer, sizeof buffer, &length, &check_error));
+    CHECK(length == 0);
+    FORKED(image_cache_read_at(reader, 0, buffer, sizeof buffer, &length, &check_error));
+    FORKED(image_cache_tee_expect_size(tee, 1, &check_error));
+    FORKED(image_cache_tee_expect_digest(tee, "md5", "d41d8cd98f00b204e9800998ecf8427e", &check_error));
+    FORKED(image_cache_tee_read(tee, buffer, sizeof buffer, &length, &check_error));
+    CHECK(!image_cache_tee_is_caching(tee) && source.calls == 0);
+
+    /* Options and lists are memory alone, the child's own since the fork. */
+    const image_cache_entry_t *entry = NULL;
+    CHECK(image_cache_list_next(list, &entry) && strcmp(entry->image_id, "cached") == 0);
+    OK(image_cache_options_set_max_size(options, 1 << 20, &check_error));
+}
+
+static void close_all_in_child(void)
+{
+    use_cache_in_child();
+    use_streams_in_child();
+    image_cache_reader_close(reader);
+    image_cache_tee_close(tee);
+    image_cache_list_free(list);
+    image_cache_options_free(options);
+    image_cache_close(cache);
+    FORKED(image_cache_commit(writer, &check_error)); /* which ends it, too */
+}
+
+static void abort_in_child(void)
+{
+    image_cache_close(cache);
+    image_cache_abort(writer, "the child's wish");
+    image_cache_tee_close(tee);
+    image_cache_reader_close(reader);
+}
+
+/* Becomes another program: this one, called with the folder and what to do. */
+static void become(const char *what)
+{
+    const char *driver = check_driver == IMAGE_CACHE_DRIVER_XATTR ? "xattr" : "sqlite";
+    execl(program, program, driver, check_folder, what, (char *)NULL);
+    _exit(127);
+}
+
+static void become_user(void)
+{
+    become("use");
+}
+
+static int other_program(const char *what)
+{
+    image_cache_t *own = open_cache("cache");
+    image_cache_writer_t *second = NULL;
+    if (strcmp(what, "die") == 0) {
+        OK(image_cache_begin_write(own, "doomed", &second, &check_error));
+        OK(image_cache_write_chunk(second, "half", 4, &check_error));
+        kill(getpid(), SIGKILL);
+    }
+    /* No child's closing has let go of the parent's lock: for other processes the image is still taken. */
+    STATUS(IMAGE_CACHE_ERROR_BEING_CACHED, image_cache_begin_write(own, "written", &second, &check_error));
+    check_image(own, "cached", "cached bytes");
+    cache_image(own, "child's", "child's bytes");
+    image_cache_close(own);
+    return 0;
+}
+
+static void parent_goes_on(void)
+{
+    char buffer[64];
+    size_t length = 1, total = 0;
+    CHECK(exists(in_folder("cache/incomplete/written")) && !exists(in_folder("cache/invalid/written")));
+    OK(image_cache_write_chunk(writer, "second half", 11, &check_error));
+    OK(image_cache_commit(writer, &check_error));
+    check_image(cache, "written", "first half, second half");
+
+    check_rest(reader, "cached bytes");
+    image_cache_reader_close(reader);
+    CHECK(hits_of(cache, "cached") == 2); /* this reader's, and the child's own: not the inherited one's */
+
+    while (length > 0) {
+        OK(image_cache_tee_read(tee, buffer + total, sizeof buffer - total, &length, &check_error));
+        total += length;
+    }
+    CHECK(total == 10 && image_cache_tee_is_caching(tee));
+    image_cache_tee_close(tee);
+    check_image(cache, "teed", "teed bytes");
+
+    const image_cache_entry_t *entry = NULL;
+    CHECK(image_cache_list_next(list, &entry) && strcmp(entry->image_id, "cached") == 0);
+    image_cache_list_free(list);
+    check_image(cache, "child's", "child's bytes");
+    bool queued = false;
+    OK(image_cache_is_queued(cache, "queued", &queued, &check_error));
+    CHECK(queued);
+}
+
+static void dead_writers_block_nobody(void)
+{
+    fflush(NULL);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0)
+        become("die");
+    int how = 0;
+    CHECK(waitpid(child, &how, 0) == child && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
+    CHECK(exists(in_folder("cache/incomplete/doomed")));
+    cache_image(cache, "doomed", "whole");
+    check_image(cache, "doomed", "whole");
+}
+
+int main(int argc, char **argv)
+{
+    program = argv[0];
+    check_start(argc, argv);
+    if (argc > 3) {
+        check_remove(check_folder);
+        snprintf(check_folder, sizeof check_folder, "%s", argv[2]);
+        check_owner = 0; /* it is the parent's */
+        return other_program(argv[3]);
+    }
+    set_up();
+    in_child(close_all_in_child);
+    in_child(abort_in_child);
+    in_child(become_user);
+    parent_goes_on();
+    dead_writers_block_nobody();
+    image_cache_options_free(options);
+    image_cache_close(cache);
+    return 0;
+}

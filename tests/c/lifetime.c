@@ -1,0 +1,169 @@
+/*
+ * Handles may be closed in any order. A cache that is closed first takes nothing from the writers, readers, tees and
+ * lists that were made of it: they work to their end, and what they commit is there afterwards.
+ */
+#include <image_cache.h>
+
+#include "check.h"
+
+enum { CACHE, WRITER, READER, TEE, LIST, HANDLES };
+
+static struct {
+    image_cache_t *cache;
+    image_cache_writer_t *writer;
+    image_cache_reader_t *reader;
+    image_cache_tee_t *tee;
+    image_cache_list_t *list;
+    text_source_t source;
+} live;
+
+static void open_all(void)
+{
+    live.cache = open_cache("cache");
+    live.source = (text_source_t){"teed bytes", 0, 4, 0};
+    cache_image(live.cache, "cached", "cached bytes");
+    OK(image_cache_begin_write(live.cache, "written", &live.writer, &check_error));
+    OK(image_cache_open_for_read(live.cache, "cached", &live.reader, &check_error));
+    OK(image_cache_tee_open(live.cache, "teed", read_text, &live.source, &live.tee, &check_error));
+    OK(image_cache_list_cached(live.cache, &live.list, &check_error));
+}
+
+/* Uses a handle for the last time, whatever has been closed by then, and closes it. */
+static void use_and_close(int handle, bool commit)
+{
+    const image_cache_entry_t *entry = NULL;
+    char buffer[64];
+    size_t length = 1;
+    bool answer = false;
+    switch (handle) {
+    case CACHE:
+        OK(image_cache_is_cached(live.cache, "cached", &answer, &check_error));
+        CHECK(answer);
+        image_cache_close(live.cache);
+        break;
+    case WRITER:
+        OK(image_cache_write_chunk(live.writer, "written bytes", 13, &check_error));
+        if (commit)
+            OK(image_cache_commit(live.writer, &check_error));
+        else
+            image_cache_abort(live.writer, "the test's wish");
+        break;
+    case READER:
+        check_rest(live.reader, "cached bytes");
+        image_cache_reader_close(live.reader);
+        break;
+    case TEE:
+        OK(image_cache_tee_read(live.tee, buffer, sizeof buffer, &length, &check_error));
+        CHECK(length == 4 && image_cache_tee_is_caching(live.tee));
+        while (commit && length > 0)
+            OK(image_cache_tee_read(live.tee, buffer, sizeof buffer, &length, &check_error));
+        image_cache_tee_close(live.tee);
+        break;
+    default:
+        CHECK(image_cache_list_next(live.list, &entry) && strcmp(entry->image_id, "cached") == 0);
+        CHECK(entry->size == 12 && !image_cache_list_next(live.list, &entry) && entry == NULL);
+        image_cache_list_free(live.list);
+    }
+}
+
+static void try_order(const int order[HANDLES], bool commit)
+{
+    open_all();
+    for (int i = 0; i < HANDLES; i++)
+        use_and_close(order[i], commit);
+
+    image_cache_t *cache = open_cache("cache");
+    CHECK(is_cached(cache, "written") == commit && is_cached(cache, "teed") == commit);
+    CHECK(exists(in_folder("cache/invalid/written")) != commit && exists(in_folder("cache/invalid/teed")) != commit);
+    CHECK(!exists(in_folder("cache/incomplete/written")) && !exists(in_folder("cache/incomplete/teed")));
+    CHECK(hits_of(cache, "cached") == 1); /* of a reader, too, that outlived its cache */
+    if (commit)
+        check_image(cache, "written", "written bytes");
+    uint64_t count = 0;
+    OK(image_cache_delete_all_cached_images(cache, &count, &check_error));
+    CHECK(count == (commit ? 3 : 1));
+    OK(image_cache_clean(cache, 0, &count, &check_error));
+    CHECK(count == (commit ? 0 : 2));
+    image_cache_close(cache);
+}
+
+/* All orders of what is left of `order` from `from` on. */
+static int try_all_orders(int order[HANDLES], int from, int tried)
+{
+    if (from == HANDLES) {
+        try_order(order, tried % 2 == 0);
+        return tried + 1;
+    }
+    for (int i = from; i < HANDLES; i++) {
+        int first = order[i];
+        order[i] = order[from], order[from] = first;
+        tried = try_all_orders(order, from + 1, tried);
+        order[from] = order[i], order[i] = first;
+    }
+    return tried;
+}
+
+/* An image that is deleted, pruned or replaced under its reader stays readable for that reader. */
+static void image_deleted_under_its_reader(void)
+{
+    image_cache_t *cache = open_cache("cache");
+    image_cache_reader_t *reader = NULL;
+    cache_image(cache, "image", "first");
+    OK(image_cache_open_for_read(cache, "image", &reader, &check_error));
+    OK(image_cache_delete_cached_image(cache, "image", &check_error));
+    cache_image(cache, "image", "second");
+    check_rest(reader, "first");
+    CHECK(image_cache_reader_size(reader) == 5);
+    image_cache_reader_close(reader);
+    check_image(cache, "image", "second");
+    OK(image_cache_delete_cached_image(cache, "image", &check_error));
+    image_cache_close(cache);
+}
+
+/* A writer whose file was cleaned away learns of it, and its image may be begun anew meanwhile. */
+static void file_cleaned_under_its_writer(void)
+{
+    image_cache_t *cache = open_cache("cache");
+    image_cache_writer_t *stalled = NULL;
+    OK(image_cache_begin_write(cache, "image", &stalled, &check_error));
+    OK(image_cache_write_chunk(stalled, "stalled", 7, &check_error));
+    uint64_t removed = 0;
+    sleep(1);
+    OK(image_cache_clean(cache, 0, &removed, &check_error));
+    CHECK(removed == 1);
+    cache_image(cache, "image", "another");
+    STATUS(IMAGE_CACHE_ERROR_LOST, image_cache_write_chunk(stalled, "more", 4, &check_error));
+    STATUS(IMAGE_CACHE_ERROR_LOST, image_cache_commit(stalled, &check_error));
+    check_image(cache, "image", "another");
+    OK(image_cache_delete_cached_image(cache, "image", &check_error));
+    image_cache_close(cache);
+}
+
+/* Many handles of one folder in one process see the same cache, and close independently. */
+static void several_caches_of_one_folder(void)
+{
+    image_cache_t *caches[8];
+    for (int i = 0; i < 8; i++)
+        caches[i] = open_cache("cache");
+    cache_image(caches[0], "shared", "shared");
+    for (int i = 0; i < 8; i++) {
+        check_image(caches[i], "shared", "shared");
+        if (i < 7)
+            image_cache_close(caches[i]);
+    }
+    CHECK(hits_of(caches[7], "shared") == 8);
+    image_cache_writer_t *writer = NULL;
+    STATUS(IMAGE_CACHE_ERROR_ALREADY_CACHED, image_cache_begin_write(caches[7], "shared", &writer, &check_error));
+    image_cache_close(caches[7]);
+}
+
+int main(int argc, char **argv)
+{
+    check_start(argc, argv);
+    int order[HANDLES] = {CACHE, WRITER, READER, TEE, LIST};
+    CHECK(try_all_orders(order, 0, 0) == 120);
+    image_deleted_under_its_reader();
+    file_cleaned_under_its_writer();
+    several_caches_of_one_folder();
+    return 0;
+}
