@@ -115,6 +115,14 @@ pub enum Error {
         /// The process that made the handle.
         owner: u32,
     },
+    /// The index was open when this process was forked, and what SQLite remembers of that would damage it.
+    #[error("'{}' was open in process {owner} when it forked this one: open it after forking, or call exec first", .path.display())]
+    OpenAcrossFork {
+        /// The cache's directory.
+        path: PathBuf,
+        /// The process that had it open.
+        owner: u32,
+    },
     /// A defect of this library.
     #[error("internal error: {0}")]
     Internal(String),

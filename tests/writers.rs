@@ -125,6 +125,32 @@ fn a_file_under_the_final_name_is_never_replaced() {
 }
 
 #[test]
+fn a_folder_under_the_final_name_is_no_cached_image() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        let writer = cache.begin_write("1").unwrap();
+        std::fs::create_dir(scratch.file("1")).unwrap();
+        assert!(matches!(writer.commit(), Err(Error::System { .. })));
+        assert!(!cache.is_cacheable("1").unwrap());
+        std::fs::create_dir(scratch.file("queue/2")).unwrap();
+        assert!(matches!(cache.queue_image("2"), Err(Error::System { .. })));
+    }
+}
+
+#[test]
+fn a_reader_sees_nothing_that_was_appended_to_its_image() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        cache_image(&cache, "1", b"12345");
+        let reader = cache.open_for_read("1").unwrap();
+        std::fs::write(scratch.file("1"), b"12345 and more").unwrap();
+        assert_eq!(reader.read_at(0, &mut [0; 100]).unwrap(), 5);
+    }
+}
+
+#[test]
 fn every_expected_digest_must_hold_and_the_strongest_is_kept() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);

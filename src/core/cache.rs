@@ -50,7 +50,8 @@ impl ImageCache {
     /// [`crate::Error::System`] when the directory or a folder cannot be created or opened (a symbolic link in place of
     /// a folder is refused), [`crate::Error::Index`] when the index cannot be opened,
     /// [`crate::Error::Unsupported`] when the chosen driver does not work on this file system, or the index was made by
-    /// a newer version of this library.
+    /// a newer version of this library, [`crate::Error::OpenAcrossFork`] when the process that forked this one had the cache
+    /// open with the SQLite driver.
     pub fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
         let shared = Arc::new(Shared::open(directory.as_ref(), options)?);
         let driver = shared.driver.kind();
@@ -119,7 +120,11 @@ impl ImageCache {
     /// See [`ImageCache`].
     pub fn hit_count(&self, image_id: &str) -> Result<u64> {
         self.with_id(image_id, |shared, id| {
-            let gate = shared.enter_settled()?;
+            // The hits of one image can be told even where the index cannot be put right now.
+            let gate = shared.enter_settled().or_else(|error| {
+                shared.log.warning(|| format!("{error}; the index is put right later"));
+                shared.gate.acquire()
+            })?;
             if shared.layout.has(Place::Cached, id)? { shared.driver.hits(&gate, id) } else { Ok(0) }
         })
     }

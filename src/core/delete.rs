@@ -12,7 +12,9 @@ impl Shared {
     pub fn delete_cached(&self, image_id: &str) -> Result<()> {
         let id = self.image_id(image_id)?;
         let gate = self.gate.acquire()?;
-        self.remove_cached(&gate, &[id])?.1
+        let removal = self.remove_cached(&gate, &[id])?;
+        drop(gate);
+        removal.outcome
     }
 
     /// Removes every image that is cached now; how many there were.
@@ -24,9 +26,9 @@ impl Shared {
         let mut deleted = 0;
         let mut outcome = Ok(());
         for batch in ids.chunks(BATCH) {
-            let (fates, result) = self.remove_cached(&self.gate.acquire()?, batch)?;
-            deleted += fates.iter().filter(|fate| **fate == Fate::Removed).count() as u64;
-            outcome = outcome.and(result);
+            let removal = self.remove_cached(&self.gate.acquire()?, batch)?;
+            deleted += removal.fates.iter().filter(|fate| **fate == Fate::Removed).count() as u64;
+            outcome = outcome.and(removal.outcome);
         }
         outcome.map(|()| deleted)
     }

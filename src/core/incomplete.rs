@@ -20,10 +20,11 @@
 //!    kernel may have dropped the pages, and a second sync would say that all is well.
 //!    Durability none: mark the file instead (see `unsynced`).
 //! 4. Under the gate: the incomplete name still is this file's (else the writer lost it); rename it to the final name, which
-//!    must be free; enter it into the index, and seal the directory (see `driver`); take it off the queue. Died before the
+//!    must be free; enter it into the index, and seal the directory (see `driver`). Died before the
 //!    rename: an unlocked incomplete file. Died after it: the file is whole, and the directory's time tells the next one
 //!    that the index does not know it yet.
 //! 5. Durability full: sync both directories. Should that fail, the image is taken back: its name may not outlast a crash.
+//! 6. Under the gate: take the image off the queue. Died before: one that is cached does not count as queued.
 //!
 //! # Invalidate
 //!
@@ -35,8 +36,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{fsync, futimens};
-use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
 
 use crate::core::image_id::ImageId;
 use crate::core::layout::{Place, Standing};
@@ -46,6 +45,7 @@ use crate::driver::{self, Record};
 use crate::error::{Error, Result};
 use crate::system::directory::{Facts, Identity};
 use crate::system::lock::{HostLockGuard, try_lock};
+use crate::system::size_limit::without_size_signal;
 use crate::system::time::Timestamp;
 
 /// A live writer loses its image to another one no sooner than this, whatever the stall time: a file's
@@ -72,7 +72,7 @@ impl IncompleteFile {
         match shared.layout.examine(Place::Cached, &id)? {
             Standing::Nothing => {}
             Standing::Image(_) => return Err(Error::AlreadyCached(id.to_string())),
-            Standing::Other => return Err(occupied(shared, Place::Cached, &id)),
+            Standing::Other => return Err(shared.layout.occupied(Place::Cached, &id)),
         }
         let file = create(shared, &gate, &id)?;
         let identity = Facts::of(&file, &shared.layout.path(Place::Incomplete, &id))?.identity;
@@ -86,8 +86,8 @@ impl IncompleteFile {
     /// Appends bytes.
     pub fn append(&mut self, data: &[u8]) -> Result<()> {
         self.check_unharmed()?;
-        self.check_file_size_limit(data.len() as u64)?;
-        self.file.write_all(data).map_err(|error| Error::from_io("write", &self.path(), &error))?;
+        without_size_signal(|| self.file.write_all(data))
+            .map_err(|error| Error::from_io("write", &self.path(), &error))?;
         self.written += data.len() as u64;
         Ok(())
     }
@@ -140,38 +140,32 @@ impl IncompleteFile {
                 return Err(self.lost("it was cleaned away"));
             }
             let record = Record { size: self.written, committed: now, digest };
-            let seal = shared.begin_change(&gate)?;
-            if !shared.layout.publish(&gate, &self.id)? {
-                return Err(Error::AlreadyCached(self.id.to_string()));
+            let mut seal = shared.begin_change(&gate)?;
+            if !seal.step(shared.layout.directory(Place::Cached), || shared.layout.publish(&gate, &self.id))? {
+                return Err(match shared.layout.examine(Place::Cached, &self.id)? {
+                    Standing::Other => shared.layout.occupied(Place::Cached, &self.id),
+                    _ => Error::AlreadyCached(self.id.to_string()),
+                });
             }
             shared.record(&gate, &self.id, &record, &seal);
-            if let Err(error) = shared.layout.remove(&gate, Place::Queue, &self.id) {
-                shared.log.warning(|| error.to_string());
-            }
         }
         if synced && let Err(error) = shared.layout.sync_published() {
-            self.take_back(&error);
+            shared.withdraw(&self.id, &self.file, &error);
             return Err(error);
+        }
+        if let Err(error) = self.dequeue() {
+            shared.log.warning(|| error.to_string());
         }
         Ok(())
     }
 
-    /// Withdraws an image whose name may not outlast a crash.
-    fn take_back(&self, cause: &Error) {
-        let shared = &self.shared;
-        let taken = shared.gate.acquire().and_then(|gate| {
-            let standing = shared.layout.examine(Place::Cached, &self.id)?.image();
-            if standing.is_some_and(|facts| facts.identity == self.identity) {
-                driver::note_failure(&self.file, &cause.to_string());
-                let seal = shared.begin_change(&gate)?;
-                shared.layout.invalidate(&gate, Place::Cached, &self.id)?;
-                shared.forget(&gate, std::slice::from_ref(&self.id), &seal);
-            }
-            Ok(())
-        });
-        if let Err(error) = taken {
-            shared.log.error(|| format!("an image that could not be synced stays: {error}"));
+    /// Takes the image off the queue, once it is cached for good, and unless it is gone again.
+    fn dequeue(&self) -> Result<()> {
+        let gate = self.shared.gate.acquire()?;
+        if self.has_name_in(Place::Cached)? {
+            self.shared.layout.remove(&gate, Place::Queue, &self.id)?;
         }
+        Ok(())
     }
 
     fn end_invalid(&mut self, reason: &str) {
@@ -208,18 +202,12 @@ impl IncompleteFile {
 
     /// Whether the incomplete name still is this file's. True or false for as long as the gate is held.
     fn has_its_name(&self) -> Result<bool> {
-        let standing = self.shared.layout.examine(Place::Incomplete, &self.id)?;
-        Ok(standing.image().is_some_and(|facts| facts.identity == self.identity))
+        self.has_name_in(Place::Incomplete)
     }
 
-    /// Writing beyond the process's limit on file sizes would raise a signal that ends the host; say it instead.
-    fn check_file_size_limit(&self, length: u64) -> Result<()> {
-        match getrlimit(Resource::Fsize).current {
-            Some(limit) if self.written.saturating_add(length) > limit => {
-                Err(Error::system("write", &self.path(), Errno::FBIG))
-            }
-            _ => Ok(()),
-        }
+    fn has_name_in(&self, place: Place) -> Result<bool> {
+        let standing = self.shared.layout.examine(place, &self.id)?;
+        Ok(standing.image().is_some_and(|facts| facts.identity == self.identity))
     }
 
     fn path(&self) -> std::path::PathBuf {
@@ -249,7 +237,7 @@ fn create(shared: &Shared, gate: &HostLockGuard<'_>, id: &ImageId) -> Result<Fil
         }
         let Some((former, facts)) = shared.layout.open_file(Place::Incomplete, id)? else {
             match shared.layout.examine(Place::Incomplete, id)? {
-                Standing::Other => return Err(occupied(shared, Place::Incomplete, id)),
+                Standing::Other => return Err(shared.layout.occupied(Place::Incomplete, id)),
                 _ => continue,
             }
         };
@@ -277,8 +265,4 @@ pub(crate) fn is_left_by_a_dead_writer(shared: &Shared, _gate: &HostLockGuard<'_
     let Some((file, _)) = shared.layout.open_file(Place::Incomplete, id)? else { return Ok(false) };
     // Under the gate nobody else tries; the lock goes with the descriptor.
     try_lock(&file).map_err(|errno| Error::system("lock", &path, errno))
-}
-
-fn occupied(shared: &Shared, place: Place, id: &ImageId) -> Error {
-    Error::system("create", &shared.layout.path(place, id), Errno::EXIST)
 }

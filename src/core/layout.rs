@@ -13,6 +13,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, futimens, mkdirat};
@@ -51,6 +52,12 @@ impl Standing {
     pub fn image(self) -> Option<Facts> {
         if let Self::Image(facts) = self { Some(facts) } else { None }
     }
+}
+
+/// A file without a name. Its bytes are freed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Removed {
+    _kept: Option<OwnedFd>,
 }
 
 /// The open directories of a cache. Methods that move or remove what other processes look at take the proof that the
@@ -175,8 +182,19 @@ impl Layout {
     }
 
     /// Removes an image's file; false when there is none.
-    pub fn remove(&self, _gate: &HostLockGuard<'_>, place: Place, id: &ImageId) -> Result<bool> {
-        Ok(self.has(place, id)? && self.directory(place).remove(id.as_file_name())?)
+    pub fn remove(&self, gate: &HostLockGuard<'_>, place: Place, id: &ImageId) -> Result<bool> {
+        Ok(self.take_away(gate, place, id)?.is_some())
+    }
+
+    /// Removes an image's file, and hands out what keeps its bytes on the disk: the file system frees them, which can take long,
+    /// when that is dropped, best after the gate.
+    pub fn take_away(&self, _gate: &HostLockGuard<'_>, place: Place, id: &ImageId) -> Result<Option<Removed>> {
+        if !self.has(place, id)? {
+            return Ok(None);
+        }
+        let directory = self.directory(place);
+        let kept = directory.hold(id.as_file_name())?;
+        Ok(directory.remove(id.as_file_name())?.then_some(Removed { _kept: kept }))
     }
 
     /// Puts an image at the end of the queue; false when it is in the queue already.
@@ -186,6 +204,11 @@ impl Layout {
         futimens(&file, &Timestamp::now().as_modification_time())
             .map_err(|errno| Error::system("set the time of", &self.path(Place::Queue, id), errno))?;
         Ok(true)
+    }
+
+    /// The error for a name that something other than an image's file has.
+    pub fn occupied(&self, place: Place, id: &ImageId) -> Error {
+        Error::system("create", &self.path(place, id), Errno::EXIST)
     }
 
     /// Makes durable what was published.

@@ -41,9 +41,9 @@ impl Shared {
                 break;
             }
             let ids: Vec<_> = victims.iter().map(|victim| victim.id.clone()).collect();
-            let (fates, result) = self.remove_cached(&self.gate.acquire()?, &ids)?;
-            outcome = outcome.and(result);
-            for (victim, fate) in victims.iter().zip(fates) {
+            let removal = self.remove_cached(&self.gate.acquire()?, &ids)?;
+            outcome = outcome.and(removal.outcome);
+            for (victim, fate) in victims.iter().zip(removal.fates) {
                 if fate != Fate::Kept {
                     excess = excess.saturating_sub(victim.size);
                 }

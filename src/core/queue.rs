@@ -30,13 +30,20 @@ impl Shared {
         let id = self.image_id(image_id)?;
         let gate = self.gate.acquire()?;
         let is_free = self.is_cacheable(&id)? || is_left_by_a_dead_writer(self, &gate, &id)?;
-        Ok(is_free && self.layout.enqueue(&gate, &id)?)
+        if !is_free || self.layout.enqueue(&gate, &id)? {
+            return Ok(is_free);
+        }
+        match self.layout.examine(Place::Queue, &id)? {
+            Standing::Other => Err(self.layout.occupied(Place::Queue, &id)),
+            _ => Ok(false),
+        }
     }
 
     /// Whether the image is neither cached nor being cached, and nothing else has its name.
     pub fn is_cacheable(&self, id: &ImageId) -> Result<bool> {
         let is_free = |place| Ok(matches!(self.layout.examine(place, id)?, Standing::Nothing));
-        Ok(is_free(Place::Cached)? && is_free(Place::Incomplete)?)
+        // In this order: a writer that commits in between moves its file from the first to the second.
+        Ok(is_free(Place::Incomplete)? && is_free(Place::Cached)?)
     }
 
     /// Whether the image is queued. One that is cached is not, whatever a writer that died left behind.
@@ -102,7 +109,10 @@ impl Shared {
         let mut writer = match Writer::begin(self, id.as_str()) {
             Ok(writer) => writer,
             Err(Error::AlreadyCached(_)) => {
-                self.dequeue(id)?;
+                let gate = self.gate.acquire()?;
+                if self.layout.has(Place::Cached, id)? {
+                    self.layout.remove(&gate, Place::Queue, id)?;
+                }
                 return Ok(false);
             }
             Err(Error::BeingCached(_)) => return Ok(false),

@@ -86,6 +86,9 @@ impl State {
         if offset >= self.size || buffer.is_empty() {
             return Ok(0);
         }
+        // What another program appended is none of the image.
+        let left = usize::try_from(self.size - offset).unwrap_or(usize::MAX).min(buffer.len());
+        let buffer = &mut buffer[..left];
         let path = || self.shared.layout.path(Place::Cached, &self.id);
         match retry_on_intr(|| pread(&self.file, &mut *buffer, offset)) {
             Ok(0) => {

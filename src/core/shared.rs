@@ -7,12 +7,13 @@ use std::time::Duration;
 use rustix::fs::futimens;
 
 use crate::core::image_id::ImageId;
-use crate::core::layout::{Layout, Place};
+use crate::core::layout::{Layout, Place, Removed};
 use crate::core::log::Log;
 use crate::core::options::{Durability, Options};
 use crate::core::unsynced::{self, Unsynced};
 use crate::driver::{self, Driver, Rebuilt, Record, Seal};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::system::directory::Facts;
 use crate::system::lock::{HostLock, HostLockGuard, Presence};
 use crate::system::time::Timestamp;
 
@@ -24,6 +25,16 @@ pub(crate) enum Fate {
     WasGone,
     /// Its file could not be removed.
     Kept,
+}
+
+/// What became of images that were to be removed.
+#[derive(Debug)]
+pub(crate) struct Removal {
+    /// Of each, in their order.
+    pub fates: Vec<Fate>,
+    /// The first failure, if any.
+    pub outcome: Result<()>,
+    files: Vec<Removed>,
 }
 
 /// The state behind a cache's handles.
@@ -117,28 +128,56 @@ impl Shared {
         }
     }
 
-    /// Removes the files of cached images and their entries. What became of each, and the first failure, if any.
-    pub fn remove_cached(&self, gate: &HostLockGuard<'_>, ids: &[ImageId]) -> Result<(Vec<Fate>, Result<()>)> {
-        let seal = self.begin_change(gate)?;
-        let mut outcome = Ok(());
+    /// Removes the files of cached images and their entries. The files' bytes are freed when the removal is dropped, which is
+    /// to be after the gate.
+    pub fn remove_cached(&self, gate: &HostLockGuard<'_>, ids: &[ImageId]) -> Result<Removal> {
+        let mut seal = self.begin_change(gate)?;
+        let mut removal = Removal { fates: Vec::with_capacity(ids.len()), outcome: Ok(()), files: Vec::new() };
         let mut removed = Vec::with_capacity(ids.len());
-        let fates = ids.iter().map(|id| match self.layout.remove(gate, Place::Cached, id) {
-            Ok(true) => {
-                removed.push(id.clone());
-                Fate::Removed
-            }
-            // Whoever removed it saw to the index, or did not know of it: then the directory's time tells.
-            Ok(false) => Fate::WasGone,
-            Err(error) => {
-                if outcome.is_ok() {
-                    outcome = Err(error);
+        for id in ids {
+            // Left there by a writer that died; it must not come back with the image gone.
+            let dequeued = self.layout.remove(gate, Place::Queue, id);
+            let taken =
+                seal.step(self.layout.directory(Place::Cached), || self.layout.take_away(gate, Place::Cached, id));
+            let fate = match dequeued.and(taken) {
+                Ok(Some(file)) => {
+                    removed.push(id.clone());
+                    removal.files.push(file);
+                    Fate::Removed
                 }
-                Fate::Kept
-            }
-        });
-        let fates = fates.collect();
+                // Whoever removed it saw to the index, or did not know of it: then the directory's time tells.
+                Ok(None) => Fate::WasGone,
+                Err(error) => {
+                    if removal.outcome.is_ok() {
+                        removal.outcome = Err(error);
+                    }
+                    Fate::Kept
+                }
+            };
+            removal.fates.push(fate);
+        }
         self.forget(gate, &removed, &seal);
-        Ok((fates, outcome))
+        Ok(removal)
+    }
+
+    /// Takes back a published image whose bytes or name may not be on the disk: a sync that failed is final.
+    pub fn withdraw(&self, id: &ImageId, file: &File, cause: &Error) {
+        self.log.error(|| format!("{cause}; image '{id}' is withdrawn"));
+        let withdrawn = self.gate.acquire().and_then(|gate| {
+            let ours = Facts::of(file, &self.layout.path(Place::Cached, id))?.identity;
+            let standing = self.layout.examine(Place::Cached, id)?.image();
+            if standing.is_none_or(|facts| facts.identity != ours) {
+                return Ok(());
+            }
+            driver::note_failure(file, &cause.to_string());
+            let mut seal = self.begin_change(&gate)?;
+            seal.step(self.layout.directory(Place::Cached), || self.layout.invalidate(&gate, Place::Cached, id))?;
+            self.forget(&gate, std::slice::from_ref(id), &seal);
+            Ok(())
+        });
+        if let Err(error) = withdrawn {
+            self.log.error(|| format!("image '{id}', which could not be synced, stays: {error}"));
+        }
     }
 
     /// The image was opened: the file's access time is set, so that the order of use is exact on every mount, and the
@@ -161,15 +200,19 @@ impl Shared {
 
     /// Ends the handle. The driver may remove files of its own with its last handle, so the directory is sealed once more.
     fn close(&self) -> Result<()> {
-        self.unsynced.sync(&self.layout, &self.log);
+        for (id, file, error) in self.unsynced.sync(&self.layout, &self.log) {
+            self.withdraw(&id, &file, &error);
+        }
         let gate = self.gate.acquire()?;
         let seal = self.begin_change(&gate)?;
         let sealed = self.presence.is_alone()? && self.driver.reseal(&gate, &seal)?;
-        self.driver.close(&gate)?;
-        if sealed {
+        let closed = self.driver.close(&gate);
+        if sealed && closed.is_ok() {
             self.layout.directory(Place::Cached).set_modified(seal.after)?;
         }
-        Ok(())
+        // Not left to the descriptor's closing: a forked child may have it open for longer.
+        self.presence.withdraw();
+        closed
     }
 }
 
@@ -196,7 +239,7 @@ fn recover(
     if !was_current || dropped > 0 {
         rebuild(layout, driver, log, gate)?;
     } else if layout.directory(Place::Cached).modified()? != modified {
-        let seal = Seal { before: modified, ..Seal::begin(gate, layout.directory(Place::Cached))? };
+        let seal = Seal::begin(gate, layout.directory(Place::Cached))?.since(modified);
         if driver.reseal(gate, &seal)? {
             put_seal(layout, driver, gate, &seal)?;
         }
@@ -226,18 +269,18 @@ fn rebuild(layout: &Layout, driver: &dyn Driver, log: &Log, gate: &HostLockGuard
             )
         });
     }
-    // Another program may have changed names while they were read: then the index is not right yet.
-    if directory.modified()? == seal.before { put_seal(layout, driver, gate, &seal) } else { Ok(()) }
+    put_seal(layout, driver, gate, &seal)
 }
 
-/// Gives the directory the time that the index has. Only its owner may choose a time; for others, the index takes the
-/// directory's.
+/// Gives the directory the time that the index has, unless another program changed a name meanwhile. Only the directory's
+/// owner may choose a time; for others, the index takes the directory's.
 fn put_seal(layout: &Layout, driver: &dyn Driver, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<()> {
     let directory = layout.directory(Place::Cached);
+    if !seal.is_undisturbed(directory)? {
+        return Ok(());
+    }
     match directory.set_modified(seal.after) {
-        Err(error) if error.is_not_permitted() => {
-            driver.reseal(gate, &Seal { before: seal.after, after: directory.modified()? }).map(drop)
-        }
+        Err(error) if error.is_not_permitted() => driver.reseal(gate, &seal.taken_from(directory)?).map(drop),
         result => result,
     }
 }

@@ -114,7 +114,8 @@ impl<S: Read> State<S> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        let length = match self.source.read(buffer) {
+        let mut read = || self.source.read(buffer);
+        let length = match std::iter::repeat_with(&mut read).find(|read| !is_interrupted(read)).unwrap_or(Ok(0)) {
             Ok(length) if length <= buffer.len() => length,
             Ok(length) => return self.fail(format!("it returned {length} bytes for a buffer of {}", buffer.len())),
             Err(error) => return self.fail(error.to_string()),
@@ -127,6 +128,10 @@ impl<S: Read> State<S> {
         self.keep(&buffer[..length]);
         Ok(length)
     }
+}
+
+fn is_interrupted(read: &io::Result<usize>) -> bool {
+    read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted)
 }
 
 impl<S> State<S> {

@@ -9,18 +9,18 @@
 //! present whenever a name in it is added, removed or renamed. Whoever changes a final name does this, under the gate:
 //!
 //! 1. Take the directory's time ([`Seal::begin`]), and choose another, which no other change has or will have.
-//! 2. Move or remove the file. The kernel sets the directory's time.
+//! 2. Move or remove the file ([`Seal::step`]). The kernel sets the directory's time.
 //! 3. Follow suit in the index ([`Driver::record`], [`Driver::forget`]): if the index has the time of step 1, then nothing but
 //!    this change happened since it was right, and in the same transaction it takes the chosen time.
-//! 4. Give the directory the chosen time.
+//! 4. Give the directory the chosen time, unless another program changed a name meanwhile ([`Seal::is_undisturbed`]).
 //!
-//! The index is right if and only if it has the directory's time ([`Driver::is_current`]). Died, failed or cut anywhere in
-//! between, the times differ, and stay different until [`Driver::rebuild`] has made the index agree with the directory. The chosen
-//! time is one second in the past, so that the kernel never gives it to a later change, and exact to the nanosecond, so that
-//! no two changes choose the same.
+//! Other programs' changes of the index itself take its time away (see the triggers of the SQLite driver). So the index is right
+//! when it has the directory's time ([`Driver::is_current`]). Died, failed or cut anywhere in
+//! between, the times differ, and stay different until [`Driver::rebuild`] has made the index agree with the directory.
 
 mod attributes;
 pub(crate) mod scan;
+mod seal;
 mod sqlite;
 mod xattr;
 
@@ -36,6 +36,7 @@ use crate::system::directory::Directory;
 use crate::system::lock::{HostLock, HostLockGuard};
 use crate::system::time::Timestamp;
 
+pub(crate) use self::seal::Seal;
 pub(crate) use self::sqlite::SqliteDriver;
 pub(crate) use self::xattr::XattrDriver;
 
@@ -102,20 +103,6 @@ pub(crate) struct Rebuilt {
     pub dropped: u64,
     /// Entries that had something wrong.
     pub corrected: u64,
-}
-
-/// A change of final names: the directory's modification time before it, and the one that it is given after it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Seal {
-    pub before: Timestamp,
-    pub after: Timestamp,
-}
-
-impl Seal {
-    /// Before the names are changed, and for as long as the gate is held.
-    pub fn begin(_gate: &HostLockGuard<'_>, directory: &Directory) -> Result<Self> {
-        Ok(Self { before: directory.modified()?, after: Timestamp::now().one_second_ago() })
-    }
 }
 
 /// Keeps the metadata. See the module for the protocol.

@@ -30,7 +30,8 @@ handle!(image_cache_t, ImageCache, "cache");
 /// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO (or _NO_SPACE) when the directory or one of its folders cannot be created
 /// or opened, or a folder is a symbolic link; IMAGE_CACHE_ERROR_INDEX when the SQLite index cannot be opened;
 /// IMAGE_CACHE_ERROR_UNSUPPORTED when the file system has no extended attributes and the driver is IMAGE_CACHE_DRIVER_XATTR, or
-/// when the index was made by a newer version of the library; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL.
+/// when the index was made by a newer version of the library; IMAGE_CACHE_ERROR_FORKED when this process was forked by one
+/// that had the cache open with the SQLite driver; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL.
 ///
 /// Threads: any. Blocks for the disk; the first open after a crash reads the whole directory. Since 0.1.
 #[unsafe(no_mangle)]

@@ -186,7 +186,14 @@ pub(super) unsafe fn end<H: Handle>(
     } else {
         // SAFETY: a handle that is not NULL was made by `give`, and the caller does not use it again.
         let handle = unsafe { Box::from_raw(handle) };
-        usable(Some(&*handle)).map(drop).and_then(|()| guard(&AtomicBool::new(false), || body(handle.into_value())))
+        match usable(Some(&*handle)).map(drop) {
+            Ok(()) => guard(&AtomicBool::new(false), || body(handle.into_value())),
+            Err(refused) => {
+                // What a panic left in it must not be touched again, not even to drop it.
+                std::mem::forget(handle);
+                Err(refused)
+            }
+        }
     };
     // SAFETY: passed on.
     unsafe { report(outcome, error) }

@@ -137,6 +137,7 @@ fn lend(
     let failed = |cause| Err(Error::Source { image_id: image_id.to_owned(), cause });
     match lent.value {
         Hold::Lent { aborted: Some(reason), .. } => failed(reason),
+        _ if lent.broken.into_inner() => failed("a call for its writer met an internal error".to_owned()),
         _ if status == IMAGE_CACHE_OK => Ok(()),
         _ => {
             // SAFETY: the name is a constant text.

@@ -37,7 +37,7 @@ pub const IMAGE_CACHE_ERROR_UNSUPPORTED: image_cache_status_t = -11;
 pub const IMAGE_CACHE_ERROR_LOST: image_cache_status_t = -12;
 /// The caller's own source or fetch function failed.
 pub const IMAGE_CACHE_ERROR_SOURCE: image_cache_status_t = -13;
-/// The handle was made by another process and came here over fork().
+/// The handle was made by another process and came here over fork(); or the cache to be opened was open at the fork.
 pub const IMAGE_CACHE_ERROR_FORKED: image_cache_status_t = -14;
 /// A defect of this library; the message says where. The handle refuses further work.
 pub const IMAGE_CACHE_ERROR_INTERNAL: image_cache_status_t = -15;
@@ -117,7 +117,7 @@ fn status_of(error: &Error) -> image_cache_status_t {
         Error::Unsupported(_) => IMAGE_CACHE_ERROR_UNSUPPORTED,
         Error::Lost { .. } => IMAGE_CACHE_ERROR_LOST,
         Error::Source { .. } => IMAGE_CACHE_ERROR_SOURCE,
-        Error::Forked { .. } => IMAGE_CACHE_ERROR_FORKED,
+        Error::Forked { .. } | Error::OpenAcrossFork { .. } => IMAGE_CACHE_ERROR_FORKED,
         Error::Internal(_) => IMAGE_CACHE_ERROR_INTERNAL,
     }
 }

@@ -8,8 +8,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, fstat, fstatvfs, fsync, futimens, mkdirat, openat,
-    renameat, renameat_with, statat, unlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, StatxFlags, fstat, fstatvfs, fsync, futimens, mkdirat,
+    openat, renameat, renameat_with, statat, statx, unlinkat,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 
@@ -32,6 +32,13 @@ pub(crate) struct Directory {
 pub(crate) struct Identity {
     device: u64,
     inode: u64,
+}
+
+impl Identity {
+    /// The numbers that it is made of: of the file system, and of the file in it.
+    pub fn numbers(self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
 }
 
 /// What the file system says of a file.
@@ -138,6 +145,16 @@ impl Directory {
         }
     }
 
+    /// Keeps the file that has a name from being freed when the name goes; `None` when there is none, or no descriptor.
+    pub fn hold(&self, name: &OsStr) -> Result<Option<OwnedFd>> {
+        match openat(&self.descriptor, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(descriptor) => Ok(Some(descriptor)),
+            // Then its bytes are freed at once: removing goes before speed.
+            Err(Errno::NOENT | Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Ok(None),
+            Err(errno) => Err(self.failed("open", name, errno)),
+        }
+    }
+
     /// What stands under `name`, if anything.
     pub fn examine(&self, name: &OsStr) -> Result<Option<Facts>> {
         match statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -192,11 +209,27 @@ impl Directory {
         Ok(status.f_bavail > FEW_BLOCKS && has_inodes)
     }
 
+    /// The number of the mount that it is on, which no other mount has or will have until the host restarts; `None` where
+    /// the kernel gives none.
+    pub fn mount_number(&self) -> Option<u64> {
+        // STATX_MNT_ID_UNIQUE, of Linux 6.8.
+        const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+        let status = statx(&self.descriptor, c"", AtFlags::EMPTY_PATH, UNIQUE).ok()?;
+        StatxFlags::from_bits_retain(status.stx_mask).contains(UNIQUE).then_some(status.stx_mnt_id)
+    }
+
+    /// Which directory it is.
+    pub fn identity(&self) -> Result<Identity> {
+        Ok(self.facts()?.identity)
+    }
+
     /// When a name was last added, removed or changed, or the time that [`Self::set_modified`] gave it.
     pub fn modified(&self) -> Result<Timestamp> {
-        fstat(&self.descriptor)
-            .map(|stat| Facts::from(stat).modified)
-            .map_err(|errno| Error::system("examine", &self.path, errno))
+        Ok(self.facts()?.modified)
+    }
+
+    fn facts(&self) -> Result<Facts> {
+        fstat(&self.descriptor).map(Facts::from).map_err(|errno| Error::system("examine", &self.path, errno))
     }
 
     /// Sets the directory's own modification time.

@@ -72,6 +72,12 @@ impl Presence {
         self.apply(FlockOperation::NonBlockingLockShared).map(|_| ())
     }
 
+    /// Takes back what was announced.
+    pub fn withdraw(&self) {
+        // Unlocking does not fail; closing the descriptor would unlock as well.
+        let _ = flock(&self.descriptor, FlockOperation::Unlock);
+    }
+
     fn apply(&self, operation: FlockOperation) -> Result<bool> {
         would_lock(flock(&self.descriptor, operation)).map_err(|errno| Error::system("lock", &self.path, errno))
     }

@@ -56,11 +56,14 @@ impl Timestamp {
         Self(self.0.saturating_sub(NANOSECONDS_PER_SECOND))
     }
 
-    /// Whether a file that was given the time `given` has this one: some file systems store whole seconds only.
-    pub fn is_stored(self, given: Self) -> bool {
-        let is_whole = self.0.rem_euclid(NANOSECONDS_PER_SECOND) == 0;
-        self == given
-            || is_whole && self.0.div_euclid(NANOSECONDS_PER_SECOND) == given.0.div_euclid(NANOSECONDS_PER_SECOND)
+    /// Whether it is a whole second, as are all times that some file systems store.
+    pub fn is_whole_second(self) -> bool {
+        self.0.rem_euclid(NANOSECONDS_PER_SECOND) == 0
+    }
+
+    /// The whole second before or at this time.
+    pub fn whole_second(self) -> Self {
+        Self(self.0 - self.0.rem_euclid(NANOSECONDS_PER_SECOND))
     }
 
     /// How far apart two times are, whichever is the later one.

@@ -122,6 +122,21 @@ static void close_all_in_child(void)
     FORKED(image_cache_commit(writer, &check_error)); /* which ends it, too */
 }
 
+/* SQLite's memory of its locks comes along, the locks do not: what was open cannot be opened anew. */
+static void open_anew_in_child(void)
+{
+    image_cache_t *own = (void *)&cache;
+    bool queued = false;
+    image_cache_status_t expected =
+        check_driver == IMAGE_CACHE_DRIVER_SQLITE ? IMAGE_CACHE_ERROR_FORKED : IMAGE_CACHE_OK;
+    STATUS(expected, image_cache_open(in_folder("cache"), options, &own, &check_error));
+    CHECK((own != NULL) == (expected == IMAGE_CACHE_OK));
+    image_cache_close(own);
+    own = open_cache("another"); /* which nobody had open */
+    OK(image_cache_queue_image(own, "queued", &queued, &check_error));
+    image_cache_close(own);
+}
+
 static void abort_in_child(void)
 {
     image_cache_close(cache);
@@ -217,6 +232,7 @@ int main(int argc, char **argv)
     set_up();
     in_child(close_all_in_child);
     in_child(abort_in_child);
+    in_child(open_anew_in_child);
     in_child(become_user);
     parent_goes_on();
     dead_writers_block_nobody();

@@ -12,8 +12,10 @@
 
 enum { PROCESSES = 4, ROUNDS = 30, IMAGES = 40, LENGTH = 100000 };
 
-/* The starting gun: children wait until the parent closes its end. */
+/* The starting gun: children wait until the parent closes its end. They are forked before the parent opens the cache that
+ * they are to open: with the SQLite driver, nothing that was open at a fork may be opened in the child. */
 static int gun[2];
+static pid_t children[PROCESSES];
 
 static void wait_for_the_gun(void)
 {
@@ -23,11 +25,8 @@ static void wait_for_the_gun(void)
     close(gun[0]);
 }
 
-/* Runs `body` in PROCESSES children at once; the sum of what they return. */
-static int in_processes(int (*body)(int))
+static void line_up(int (*body)(int))
 {
-    pid_t children[PROCESSES];
-    int sum = 0;
     CHECK(pipe2(gun, O_CLOEXEC) == 0);
     fflush(NULL);
     for (int i = 0; i < PROCESSES; i++) {
@@ -38,6 +37,12 @@ static int in_processes(int (*body)(int))
             _exit(body(i));
         }
     }
+}
+
+/* Lets them go, all at once. Returns the sum of what they return. */
+static int fire(void)
+{
+    int sum = 0;
     close(gun[0]);
     close(gun[1]);
     for (int i = 0; i < PROCESSES; i++) {
@@ -65,7 +70,8 @@ static int open_and_cache_one(int me)
 
 static void all_may_be_the_first_to_open(void)
 {
-    CHECK(in_processes(open_and_cache_one) == 2 * PROCESSES);
+    line_up(open_and_cache_one);
+    CHECK(fire() == 2 * PROCESSES);
     image_cache_t *cache = open_cache("new");
     uint64_t bytes = 0;
     OK(image_cache_get_cache_size(cache, &bytes, &check_error));
@@ -100,7 +106,8 @@ static int race_for_images(int me)
 
 static void every_image_has_one_writer(void)
 {
-    CHECK(in_processes(race_for_images) == 2 * ROUNDS);
+    line_up(race_for_images);
+    CHECK(fire() == 2 * ROUNDS);
     image_cache_t *cache = open_cache("races");
     static char bytes[LENGTH];
     for (int round = 0; round < ROUNDS; round++) {
@@ -132,9 +139,10 @@ static int read_the_popular_one(int me)
 
 static void no_hit_is_lost(void)
 {
+    line_up(read_the_popular_one);
     image_cache_t *cache = open_cache("hits");
     cache_image(cache, "popular", "read by all");
-    CHECK(in_processes(read_the_popular_one) == 2 * PROCESSES);
+    CHECK(fire() == 2 * PROCESSES);
     CHECK(hits_of(cache, "popular") == PROCESSES * ROUNDS);
     image_cache_close(cache);
 }
@@ -157,6 +165,7 @@ static int prefetch(int me)
 
 static void the_queue_is_shared(void)
 {
+    line_up(prefetch);
     image_cache_t *cache = open_cache("queue");
     char id[32];
     bool queued = false;
@@ -164,7 +173,7 @@ static void the_queue_is_shared(void)
         name_image(id, "queued", i);
         OK(image_cache_queue_image(cache, id, &queued, &check_error));
     }
-    CHECK(in_processes(prefetch) == 2 * PROCESSES + IMAGES);
+    CHECK(fire() == 2 * PROCESSES + IMAGES);
     for (int i = 0; i < IMAGES; i++) {
         name_image(id, "queued", i);
         check_image(cache, id, id);
@@ -195,20 +204,25 @@ static int prune(int me)
 
 static void those_that_prune_at_once_evict_what_is_too_much(void)
 {
+    line_up(prune);
     image_cache_t *cache = open_small();
     char id[32];
     for (int i = 0; i < IMAGES; i++) {
         name_image(id, "small", i);
         cache_image(cache, id, "x");
     }
-    CHECK(in_processes(prune) == 2 * PROCESSES + IMAGES - 10);
+    CHECK(fire() == 2 * PROCESSES + IMAGES - 10);
     CHECK(!is_cached(cache, "small-29") && is_cached(cache, "small-30"));
     image_cache_close(cache);
 }
 
-/* Works until it is killed. */
-static void work_for_ever(void)
+static char program[PATH_MAX];
+
+/* Works until it is killed: a program of its own, with the same folder. */
+static void work_for_ever(const char *folder, const char *driver)
 {
+    snprintf(check_folder, sizeof check_folder, "%s", folder);
+    check_driver = strcmp(driver, "xattr") == 0 ? IMAGE_CACHE_DRIVER_XATTR : IMAGE_CACHE_DRIVER_SQLITE;
     image_cache_t *cache = open_cache("killed");
     for (unsigned round = 0;; round++) {
         image_cache_writer_t *writer = NULL;
@@ -230,9 +244,12 @@ static void the_killed_leave_nothing_behind(void)
     for (int kills = 0; kills < 100; kills++) {
         pid_t child = fork();
         CHECK(child >= 0);
-        if (child == 0)
-            work_for_ever();
-        usleep((useconds_t)(5000 + kills * 97)); /* when it dies is left to chance; any moment is right */
+        if (child == 0) {
+            execl(program, program, "--work", check_folder,
+                  check_driver == IMAGE_CACHE_DRIVER_XATTR ? "xattr" : "sqlite", (char *)NULL);
+            _exit(1);
+        }
+        usleep((useconds_t)(10000 + kills * 97)); /* when it dies is left to chance; any moment is right */
         kill(child, SIGKILL);
         CHECK(waitpid(child, NULL, 0) == child);
 
@@ -259,6 +276,9 @@ static void the_killed_leave_nothing_behind(void)
 
 int main(int argc, char **argv)
 {
+    CHECK(realpath(argv[0], program) != NULL);
+    if (argc == 4 && strcmp(argv[1], "--work") == 0)
+        work_for_ever(argv[2], argv[3]);
     check_start(argc, argv);
     all_may_be_the_first_to_open();
     every_image_has_one_writer();

@@ -2,23 +2,22 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::core::log::Log;
 use crate::core::options::DEFAULT_DATABASE;
-use crate::driver::sqlite::{SqlResult, index_error};
+use crate::driver::sqlite::{PATIENT, SqlResult, index_error};
 use crate::error::{Error, Result};
-
-/// How long to wait for another program that writes the database. Ours wait at the gate.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::system::size_limit::without_size_signal;
 
 /// The schema's version, in the database's `user_version`. Glance leaves that at 0.
 const SCHEMA_VERSION: i64 = 1;
 
-/// Glance's table comes first, by its names. The rest is ours. Triggers keep the totals right whoever writes the table.
+/// Glance's table comes first, by its names. The rest is ours. Triggers keep the totals right
+/// whoever writes the table, and take the seal away, which our own transactions put back: rows that another program adds or
+/// removes are looked at again.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS cached_images (
         image_id TEXT PRIMARY KEY,
@@ -37,15 +36,15 @@ const SCHEMA: &str = "
         seal INTEGER
     );
     INSERT OR IGNORE INTO image_cache_state (id, images, bytes)
-        SELECT 1, count(*), ifnull(sum(size), 0) FROM cached_images;
+        SELECT 1, count(*), CAST(total(size) AS INTEGER) FROM cached_images;
     CREATE TRIGGER IF NOT EXISTS image_cache_inserted AFTER INSERT ON cached_images BEGIN
-        UPDATE image_cache_state SET images = images + 1, bytes = bytes + ifnull(NEW.size, 0);
+        UPDATE image_cache_state SET images = images + 1, bytes = bytes + ifnull(NEW.size, 0), seal = NULL;
     END;
     CREATE TRIGGER IF NOT EXISTS image_cache_deleted AFTER DELETE ON cached_images BEGIN
-        UPDATE image_cache_state SET images = images - 1, bytes = bytes - ifnull(OLD.size, 0);
+        UPDATE image_cache_state SET images = images - 1, bytes = bytes - ifnull(OLD.size, 0), seal = NULL;
     END;
     CREATE TRIGGER IF NOT EXISTS image_cache_resized AFTER UPDATE OF size ON cached_images BEGIN
-        UPDATE image_cache_state SET bytes = bytes + ifnull(NEW.size, 0) - ifnull(OLD.size, 0);
+        UPDATE image_cache_state SET bytes = bytes + ifnull(NEW.size, 0) - ifnull(OLD.size, 0), seal = NULL;
     END;
     PRAGMA user_version = 1;
 ";
@@ -60,8 +59,8 @@ pub(super) fn open(path: &Path, log: &Log) -> Result<Connection> {
         | OpenFlags::SQLITE_OPEN_NOFOLLOW
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-    match set_up(&mut connection) {
+    connection.busy_timeout(PATIENT).map_err(failed)?;
+    match without_size_signal(|| set_up(&mut connection)) {
         Err(error) if is_damage(&error) && is_ours(path, &error) => {
             log.warning(|| format!("the index '{}' is damaged ({error}); it is rebuilt", path.display()));
             reset(&mut connection).map_err(failed)?;
@@ -78,10 +77,11 @@ pub(super) fn open(path: &Path, log: &Log) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Whether the failure is the database's own, so that it can only be rebuilt: it is damaged, or its one row of state is gone.
+/// Whether the failure is the database's own, so that it can only be rebuilt: it is damaged, its tables are not
+/// the ones that our statements are for (SQLite's error without a name), or its one row of state is gone.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
-        || matches!(error, rusqlite::Error::QueryReturnedNoRows)
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown))
+        || matches!(error, rusqlite::Error::QueryReturnedNoRows | rusqlite::Error::SqlInputError { .. })
 }
 
 /// An index that lives as long as its connection.
@@ -134,8 +134,14 @@ fn set_up(connection: &mut Connection) -> SqlResult<()> {
         transaction.execute_batch(SCHEMA)?;
         transaction.commit()?;
     }
+    // Of a database that says so, see whether it has the tables.
+    for statement in ["SELECT image_id, last_accessed, last_modified, size, hits, checksum FROM cached_images", STATE] {
+        connection.prepare(statement)?;
+    }
     Ok(())
 }
+
+const STATE: &str = "SELECT id, images, bytes, seal FROM image_cache_state";
 
 fn schema_version(connection: &Connection) -> SqlResult<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))

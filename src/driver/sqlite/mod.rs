@@ -11,9 +11,11 @@ mod rebuild;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use rusqlite::types::Value;
+use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
 use rustix::io::Errno;
@@ -24,8 +26,17 @@ use crate::core::layout::{Layout, Place};
 use crate::core::log::Log;
 use crate::driver::{CachedImage, Candidate, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Seal, Totals};
 use crate::error::{Error, Result};
+use crate::system::inherited::OpenMark;
 use crate::system::lock::{HostLock, HostLockGuard};
+use crate::system::size_limit::without_size_signal;
 use crate::system::time::Timestamp;
+
+/// For what everything depends on.
+const PATIENT: Duration = Duration::from_secs(2);
+/// For what can be put right later, at the price of a scan.
+const BRIEF: Duration = Duration::from_millis(100);
+/// For what can as well be written later.
+const NOW: Duration = Duration::ZERO;
 
 type SqlResult<T> = rusqlite::Result<T>;
 
@@ -37,6 +48,10 @@ pub(crate) struct SqliteDriver {
     connection: Mutex<Option<Connection>>,
     /// Uses and hits that are not in the index yet. They stay until they could be written.
     pending: Mutex<HashMap<ImageId, Use>>,
+    /// The database was found to be damaged; the next rebuild checks it.
+    is_suspect: AtomicBool,
+    /// Dropped after the connection.
+    _mark: OpenMark,
 }
 
 /// How an image was used.
@@ -48,9 +63,12 @@ struct Use {
 
 impl SqliteDriver {
     pub fn open(layout: &Arc<Layout>, log: &Log, _gate: &HostLockGuard<'_>) -> Result<Self> {
+        let directory = layout.directory(Place::Cached);
+        let mark = OpenMark::new(directory.identity()?)
+            .map_err(|owner| Error::OpenAcrossFork { path: directory.path().to_owned(), owner })?;
         let connection = connection::open(layout.database(), log).or_else(|error| {
             // On a full disk the files that SQLite needs cannot be created, and what is cached could not even be pruned.
-            if !error.is_no_space() && layout.directory(Place::Cached).has_room()? {
+            if !error.is_no_space() && directory.has_room()? {
                 return Err(error);
             }
             log.warning(|| {
@@ -63,6 +81,8 @@ impl SqliteDriver {
             log: log.clone(),
             connection: Mutex::new(Some(connection)),
             pending: Mutex::default(),
+            is_suspect: AtomicBool::new(false),
+            _mark: mark,
         })
     }
 
@@ -71,21 +91,31 @@ impl SqliteDriver {
         let mut slot = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let connection =
             slot.as_mut().ok_or_else(|| Error::Internal("the index was used after it was closed".to_owned()))?;
-        work(connection).map_err(|error| index_error(operation, self.layout.database(), &error))
+        work(connection).map_err(|error| {
+            if connection::is_damage(&error) {
+                self.is_suspect.store(true, Ordering::Relaxed);
+            }
+            index_error(operation, self.layout.database(), &error)
+        })
     }
 
-    /// Runs `work` in a transaction that is all or nothing.
+    /// Runs `work` in a transaction that is all or nothing. Another program's is waited for as long as `patience`, and all of
+    /// our own processes wait as well, at the gate.
     fn write<T>(
         &self,
         operation: &'static str,
+        patience: Duration,
         _gate: &HostLockGuard<'_>,
         work: impl FnOnce(&Transaction<'_>) -> SqlResult<T>,
     ) -> Result<T> {
         self.read(operation, |connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let value = work(&transaction)?;
-            transaction.commit()?;
-            Ok(value)
+            without_size_signal(|| {
+                connection.busy_timeout(patience)?;
+                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                let value = work(&transaction)?;
+                transaction.commit()?;
+                Ok(value)
+            })
         })
     }
 
@@ -108,7 +138,7 @@ impl SqliteDriver {
         if pending.is_empty() {
             return Ok(Vec::new());
         }
-        let known = self.write("note the use of images in the index", gate, |transaction| {
+        let known = self.write("note the use of images in the index", NOW, gate, |transaction| {
             let now = Timestamp::now().as_seconds();
             let mut update = transaction.prepare_cached(
                 // A time in the future, by a clock that was set back, must not stand for ever.
@@ -146,23 +176,30 @@ impl SqliteDriver {
     }
 
     /// The next rows in the order of eviction, after the one at the cursor; `None` for one that names no image.
-    fn candidates_after(&self, cursor: &mut Option<(Value, String)>, count: usize) -> Result<Vec<Option<Candidate>>> {
-        let (used, id) = cursor.clone().unwrap_or((Value::Null, String::new()));
+    fn candidates_after(&self, cursor: &mut Option<(Value, Value)>, count: usize) -> Result<Vec<Option<Candidate>>> {
+        // Written so that SQLite searches the index for the first row.
+        const AFTER: &str = "SELECT ifnull(last_accessed, 0), image_id, ifnull(size, 0) FROM cached_images
+             WHERE ifnull(last_accessed, 0) >= ?1 AND (ifnull(last_accessed, 0) > ?1 OR image_id > ?2)
+             ORDER BY ifnull(last_accessed, 0), image_id LIMIT ?3";
+        const FIRST: &str = "SELECT ifnull(last_accessed, 0), image_id, ifnull(size, 0) FROM cached_images
+             ORDER BY ifnull(last_accessed, 0), image_id LIMIT ?3 + 0 * ifnull(?1, ?2)";
+        let statement = if cursor.is_some() { AFTER } else { FIRST };
+        let (used, id) = cursor.clone().unwrap_or((Value::Integer(0), Value::Integer(0)));
         let rows = self.read("read the order of use in the index", |connection| {
-            let mut select = connection.prepare_cached(
-                "SELECT ifnull(last_accessed, 0), image_id, max(0, CAST(ifnull(size, 0) AS INTEGER)) FROM cached_images
-                 WHERE ?1 IS NULL OR (ifnull(last_accessed, 0), image_id) > (?1, ?2)
-                 ORDER BY ifnull(last_accessed, 0), image_id LIMIT ?3",
-            )?;
+            let mut select = connection.prepare_cached(statement)?;
             let rows = select.query_map(params![used, id, to_sql(count as u64)], |row| {
-                Ok((row.get::<_, Value>(0)?, row.get::<_, String>(1)?, from_sql(row.get(2)?)))
+                Ok((row.get::<_, Value>(0)?, row.get::<_, Value>(1)?, number(row, 2)?))
             })?;
             rows.collect::<SqlResult<Vec<_>>>()
         })?;
         if let Some((used, id, _)) = rows.last() {
             *cursor = Some((used.clone(), id.clone()));
         }
-        Ok(rows.into_iter().map(|(_, id, size)| Some(Candidate { id: self.known_id(&id)?, size })).collect())
+        let candidate = |(_, id, size)| {
+            let Value::Text(id) = id else { return None };
+            Some(Candidate { id: self.known_id(&id)?, size })
+        };
+        Ok(rows.into_iter().map(candidate).collect())
     }
 
     /// The id in a row. Another program may write rows: an id that cannot name an image is passed over.
@@ -178,7 +215,7 @@ impl Driver for SqliteDriver {
 
     fn is_current(&self, _gate: &HostLockGuard<'_>, modified: Timestamp) -> Result<bool> {
         self.read("read the seal in the index", |connection| match stored_seal(connection) {
-            Ok(seal) => Ok(seal.is_some_and(|seal| modified.is_stored(seal))),
+            Ok(seal) => Ok(seal == Some(modified) && !self.is_suspect.load(Ordering::Relaxed)),
             Err(error) if connection::is_damage(&error) => Ok(false),
             Err(error) => Err(error),
         })
@@ -187,7 +224,7 @@ impl Driver for SqliteDriver {
     fn rebuild(&self, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<Rebuilt> {
         self.read("check the index", |connection| connection::reset_if_damaged(connection, &self.log))?;
         let mut listing = Ok(());
-        let rebuilt = self.write("enter what the directory has in the index", gate, |transaction| {
+        let rebuilt = self.write("enter what the directory has in the index", PATIENT, gate, |transaction| {
             let rebuilt = rebuild::rebuild(transaction, &self.layout).map_err(|error| match error {
                 rebuild::Failure::Index(error) => error,
                 rebuild::Failure::Directory(error) => {
@@ -199,17 +236,19 @@ impl Driver for SqliteDriver {
             Ok(rebuilt)
         });
         listing?;
-        rebuilt
+        let rebuilt = rebuilt?;
+        self.is_suspect.store(false, Ordering::Relaxed);
+        Ok(rebuilt)
     }
 
     fn reseal(&self, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<bool> {
-        self.write("seal the index", gate, |transaction| advance(transaction, seal))
+        self.write("seal the index", PATIENT, gate, |transaction| follow(transaction, seal, || Ok(())))
     }
 
     fn close(&self, gate: &HostLockGuard<'_>) -> Result<()> {
         let written = self.write_uses(gate);
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Err((_, error))) = connection.map(Connection::close) {
+        if let Some(Err((_, error))) = without_size_signal(|| connection.map(Connection::close)) {
             return Err(index_error("close the index", self.layout.database(), &error));
         }
         written.map(drop)
@@ -220,25 +259,25 @@ impl Driver for SqliteDriver {
     }
 
     fn record(&self, gate: &HostLockGuard<'_>, id: &ImageId, record: &Record<'_>, seal: &Seal) -> Result<bool> {
-        self.write("enter an image in the index", gate, |transaction| {
+        self.write("enter an image in the index", BRIEF, gate, |transaction| {
             let committed = record.committed.as_seconds();
-            transaction
-                .prepare_cached(
+            let enter = || {
+                let mut insert = transaction.prepare_cached(
                     "INSERT INTO cached_images (image_id, last_accessed, last_modified, size, hits, checksum)
                      VALUES (?1, ?2, ?2, ?3, 0, ?4)
                      ON CONFLICT (image_id) DO UPDATE SET last_accessed = excluded.last_accessed,
                          last_modified = excluded.last_modified, size = excluded.size, hits = 0, checksum = excluded.checksum",
-                )?
-                .execute(params![id.as_str(), committed, to_sql(record.size), record.digest])?;
-            advance(transaction, seal)
+                )?;
+                insert.execute(params![id.as_str(), committed, to_sql(record.size), record.digest]).map(drop)
+            };
+            follow(transaction, seal, enter)
         })
     }
 
     fn forget(&self, gate: &HostLockGuard<'_>, ids: &[ImageId], seal: &Seal) -> Result<bool> {
-        self.write("drop images from the index", gate, |transaction| {
+        self.write("drop images from the index", BRIEF, gate, |transaction| {
             let mut delete = transaction.prepare_cached("DELETE FROM cached_images WHERE image_id = ?1")?;
-            ids.iter().try_for_each(|id| delete.execute([id.as_str()]).map(drop))?;
-            advance(transaction, seal)
+            follow(transaction, seal, || ids.iter().try_for_each(|id| delete.execute([id.as_str()]).map(drop)))
         })
     }
 
@@ -252,22 +291,20 @@ impl Driver for SqliteDriver {
 
     fn hits(&self, gate: &HostLockGuard<'_>, id: &ImageId) -> Result<u64> {
         self.try_write_uses(gate);
-        let hits = self.read("read the hits in the index", |connection| {
+        let hits: Option<u64> = self.read("read the hits in the index", |connection| {
             connection
-                .prepare_cached(
-                    "SELECT max(0, CAST(ifnull(hits, 0) AS INTEGER)) FROM cached_images WHERE image_id = ?1",
-                )?
-                .query_row([id.as_str()], |row| row.get(0))
+                .prepare_cached("SELECT hits FROM cached_images WHERE image_id = ?1")?
+                .query_row([id.as_str()], |row| number(row, 0))
                 .optional()
         })?;
-        Ok(hits.map_or(0, |hits| from_sql(hits) + self.pending_use(id).hits))
+        Ok(hits.map_or(0, |hits| hits.saturating_add(self.pending_use(id).hits)))
     }
 
     fn totals(&self, _gate: &HostLockGuard<'_>) -> Result<Totals> {
         self.read("read the totals in the index", |connection| {
             connection
                 .prepare_cached("SELECT images, bytes FROM image_cache_state")?
-                .query_row([], |row| Ok(Totals { images: from_sql(row.get(0)?), bytes: from_sql(row.get(1)?) }))
+                .query_row([], |row| Ok(Totals { images: number(row, 0)?, bytes: number(row, 1)? }))
         })
     }
 
@@ -275,16 +312,15 @@ impl Driver for SqliteDriver {
         self.try_write_uses(gate);
         let images = self.read("list the images in the index", |connection| {
             let mut select = connection.prepare_cached(
-                "SELECT image_id, max(0, CAST(ifnull(size, 0) AS INTEGER)), max(0, CAST(ifnull(hits, 0) AS INTEGER)),
-                     CAST(ifnull(last_accessed, 0) AS REAL), CAST(ifnull(last_modified, 0) AS REAL), checksum
-                 FROM cached_images ORDER BY image_id",
+                "SELECT image_id, size, hits, last_accessed, last_modified, checksum FROM cached_images
+                 WHERE typeof(image_id) = 'text' ORDER BY image_id",
             )?;
             select.query_map([], cached_image)?.collect::<SqlResult<Vec<_>>>()
         })?;
         let known = images.into_iter().filter_map(|image| {
             let pending = self.pending_use(&self.known_id(&image.image_id)?);
             let accessed = pending.last_accessed.map_or(image.last_accessed, Timestamp::as_nanoseconds);
-            Some(CachedImage { hits: image.hits + pending.hits, last_accessed: accessed, ..image })
+            Some(CachedImage { hits: image.hits.saturating_add(pending.hits), last_accessed: accessed, ..image })
         });
         Ok(known.collect())
     }
@@ -298,7 +334,7 @@ impl Driver for SqliteDriver {
 /// Pages through the index on the order of use.
 struct ByUse<'a> {
     driver: &'a SqliteDriver,
-    cursor: Option<(Value, String)>,
+    cursor: Option<(Value, Value)>,
     /// Images that were used since, which the index could not be told of.
     later: BTreeMap<(Timestamp, ImageId), Candidate>,
 }
@@ -335,9 +371,11 @@ fn set_seal(transaction: &Transaction<'_>, seal: Timestamp) -> SqlResult<()> {
     update.execute([seal.as_nanoseconds()]).map(drop)
 }
 
-/// Takes the seal's time, if the index was right before the change that the transaction follows.
-fn advance(transaction: &Transaction<'_>, seal: &Seal) -> SqlResult<bool> {
-    let was_current = stored_seal(transaction)?.is_some_and(|stored| seal.before.is_stored(stored));
+/// Makes a change in a transaction, and takes the seal's time if the index was right before it. (Triggers take the time away
+/// at every change of rows, so that those of other programs show.)
+fn follow(transaction: &Transaction<'_>, seal: &Seal, change: impl FnOnce() -> SqlResult<()>) -> SqlResult<bool> {
+    let was_current = stored_seal(transaction)? == Some(seal.before);
+    change()?;
     if was_current {
         set_seal(transaction, seal.after)?;
     }
@@ -346,11 +384,12 @@ fn advance(transaction: &Transaction<'_>, seal: &Seal) -> SqlResult<bool> {
 
 fn cached_image(row: &Row<'_>) -> SqlResult<CachedImage> {
     Ok(CachedImage {
-        image_id: row.get(0)?,
-        size: from_sql(row.get(1)?),
-        hits: from_sql(row.get(2)?),
-        last_accessed: Timestamp::from_seconds(row.get(3)?).as_nanoseconds(),
-        last_modified: Timestamp::from_seconds(row.get(4)?).as_nanoseconds(),
+        // Bytes that are not UTF-8 are no image's id.
+        image_id: row.get_ref(0)?.as_str().unwrap_or_default().to_owned(),
+        size: number(row, 1)?,
+        hits: number(row, 2)?,
+        last_accessed: time(row, 3)?,
+        last_modified: time(row, 4)?,
         digest: digest(row.get::<_, Value>(5)?),
     })
 }
@@ -367,9 +406,25 @@ fn to_sql(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// What another program wrote can be negative.
-fn from_sql(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
+/// A count. What another program wrote can be anything.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float saturates, and NaN becomes 0")]
+fn number(row: &Row<'_>, column: usize) -> SqlResult<u64> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Integer(number) => u64::try_from(number).unwrap_or(0),
+        ValueRef::Real(number) => number as u64,
+        _ => 0,
+    })
+}
+
+/// A time, in nanoseconds. What another program wrote can be anything.
+#[allow(clippy::cast_precision_loss, reason = "no time has so many seconds")]
+fn time(row: &Row<'_>, column: usize) -> SqlResult<i64> {
+    let seconds = match row.get_ref(column)? {
+        ValueRef::Integer(seconds) => seconds as f64,
+        ValueRef::Real(seconds) => seconds,
+        _ => 0.0,
+    };
+    Ok(Timestamp::from_seconds(seconds).as_nanoseconds())
 }
 
 /// A full disk is told apart: the caller can do something about it.

@@ -46,7 +46,16 @@ pub(super) fn rebuild(transaction: &Transaction<'_>, layout: &Layout) -> Result<
          WHERE NOT EXISTS (SELECT 1 FROM cached_images AS known WHERE known.image_id = found.image_id)",
         [],
     )?;
-    let corrected = transaction.execute(
+    // A row of ours has the file's own time of modification: with another one, it is another file, of which nothing is known.
+    let replaced = transaction.execute(
+        "UPDATE cached_images SET size = found.size, hits = 0, checksum = NULL, last_accessed = found.accessed,
+             last_modified = found.modified
+         FROM temp.image_cache_found AS found
+         WHERE found.image_id = cached_images.image_id AND checksum LIKE '%:%'
+             AND ifnull(abs(last_modified - found.modified), 1) > 0.000001",
+        [],
+    )?;
+    let corrected = replaced + transaction.execute(
         "UPDATE cached_images SET
              size = found.size,
              hits = CASE WHEN typeof(hits) = 'integer' AND hits >= 0 THEN hits ELSE 0 END,
@@ -60,7 +69,8 @@ pub(super) fn rebuild(transaction: &Transaction<'_>, layout: &Layout) -> Result<
     )?;
     transaction.execute_batch(
         "INSERT OR REPLACE INTO image_cache_state (id, images, bytes)
-             SELECT 1, count(*), ifnull(sum(size), 0) FROM cached_images;
+             SELECT 1, count(*), CAST(total(size) AS INTEGER) FROM cached_images;
+         REINDEX cached_images;
          DROP TABLE temp.image_cache_found;",
     )?;
     Ok(Rebuilt { adopted: adopted as u64, dropped: dropped as u64, corrected: corrected as u64 })

@@ -1,0 +1,54 @@
+//! A change of final names, as the directory's modification time shows it (see the module above).
+
+use crate::error::Result;
+use crate::system::directory::Directory;
+use crate::system::lock::HostLockGuard;
+use crate::system::time::Timestamp;
+
+/// The directory's time before a change, while it goes on, and the one that the directory is given after it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seal {
+    pub before: Timestamp,
+    pub after: Timestamp,
+    /// What the directory's time is as long as nobody but us changes names.
+    expected: Timestamp,
+    /// Somebody did.
+    disturbed: bool,
+}
+
+impl Seal {
+    /// Before the names are changed, and for as long as the gate is held.
+    ///
+    /// The time that the directory gets is in the past, so that the kernel never gives it to a later change, and no other seal
+    /// has it: it is exact to the nanosecond, or, on file systems that store whole seconds, earlier than the last one.
+    pub fn begin(_gate: &HostLockGuard<'_>, directory: &Directory) -> Result<Self> {
+        let before = directory.modified()?;
+        let past = Timestamp::now().one_second_ago();
+        let after = if before.is_whole_second() { past.min(before.one_second_ago()).whole_second() } else { past };
+        Ok(Self { before, after, expected: before, disturbed: false })
+    }
+
+    /// The same, of a directory whose time was `before` until files of our own were made in it.
+    pub fn since(self, before: Timestamp) -> Self {
+        Self { before, ..self }
+    }
+
+    /// Takes one step of the change.
+    pub fn step<T>(&mut self, directory: &Directory, step: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.disturbed |= !self.is_undisturbed(directory)?;
+        let outcome = step();
+        self.expected = directory.modified()?;
+        outcome
+    }
+
+    /// Whether nobody but us changed names since the change began.
+    pub fn is_undisturbed(&self, directory: &Directory) -> Result<bool> {
+        Ok(!self.disturbed && directory.modified()? == self.expected)
+    }
+
+    /// For an index that has this seal, and a directory that cannot be given it: the directory's time instead.
+    pub fn taken_from(self, directory: &Directory) -> Result<Self> {
+        let modified = directory.modified()?;
+        Ok(Self { before: self.after, after: modified, expected: modified, disturbed: false })
+    }
+}
