@@ -35,8 +35,9 @@
  * CAVEATS
  *
  *   fork(): a handle belongs to the process that made it. In the child every call for it that returns a status returns
- *   IMAGE_CACHE_ERROR_FORKED, and closing it there is harmless, but frees nothing that the parent has: a daemon opens the
- *   cache after it has forked. Options and lists are memory alone, and go on. A child that neither ends nor calls exec()
+ *   IMAGE_CACHE_ERROR_FORKED, and closing it there is harmless, but frees nothing that the parent has. With the
+ *   SQLite driver, what was open at the fork cannot be opened in the child, unless it calls exec(): a daemon opens the cache
+ *   after it has forked. Options and lists are memory alone, and go on. A child that neither ends nor calls exec()
  *   keeps the parent's locks alive when the parent is killed.
  *
  *   A second SQLite in the process (Python's, for one) must not open the cache's database file while a cache is open: when
@@ -130,7 +131,7 @@ typedef struct image_cache_list_t image_cache_list_t;
 
 /**
  * How a cache is opened. Made by image_cache_options_new(), ended by image_cache_options_free(). It holds nothing of the
- * process, so a forked child may go on using it.
+ * process, so a forked child may go on using it, unless another thread was in a call for it at the fork.
  */
 typedef struct image_cache_options_t image_cache_options_t;
 
@@ -264,78 +265,78 @@ typedef int64_t (*image_cache_source_fn)(void *user_data, void *buffer, size_t c
 /**
  * A NULL that is not allowed, an unknown enumerator, a value out of range, or a call in the wrong state.
  */
-#define IMAGE_CACHE_ERROR_INVALID_ARGUMENT -1
+#define IMAGE_CACHE_ERROR_INVALID_ARGUMENT (-1)
 
 /**
  * The text cannot name an image.
  */
-#define IMAGE_CACHE_ERROR_INVALID_IMAGE_ID -2
+#define IMAGE_CACHE_ERROR_INVALID_IMAGE_ID (-2)
 
 /**
  * The image is not cached.
  */
-#define IMAGE_CACHE_ERROR_NOT_FOUND -3
+#define IMAGE_CACHE_ERROR_NOT_FOUND (-3)
 
 /**
  * The image is cached already.
  */
-#define IMAGE_CACHE_ERROR_ALREADY_CACHED -4
+#define IMAGE_CACHE_ERROR_ALREADY_CACHED (-4)
 
 /**
  * A live writer has the image, in this process or in another.
  */
-#define IMAGE_CACHE_ERROR_BEING_CACHED -5
+#define IMAGE_CACHE_ERROR_BEING_CACHED (-5)
 
 /**
  * The bytes do not have the digest that was expected.
  */
-#define IMAGE_CACHE_ERROR_DIGEST_MISMATCH -6
+#define IMAGE_CACHE_ERROR_DIGEST_MISMATCH (-6)
 
 /**
  * There are more or fewer bytes than were expected.
  */
-#define IMAGE_CACHE_ERROR_SIZE_MISMATCH -7
+#define IMAGE_CACHE_ERROR_SIZE_MISMATCH (-7)
 
 /**
  * The disk is full, or the quota or the inodes are used up.
  */
-#define IMAGE_CACHE_ERROR_NO_SPACE -8
+#define IMAGE_CACHE_ERROR_NO_SPACE (-8)
 
 /**
  * Any other system error; os_error says which.
  */
-#define IMAGE_CACHE_ERROR_IO -9
+#define IMAGE_CACHE_ERROR_IO (-9)
 
 /**
  * The driver's metadata could not be read or written.
  */
-#define IMAGE_CACHE_ERROR_INDEX -10
+#define IMAGE_CACHE_ERROR_INDEX (-10)
 
 /**
  * The file system or this version of the library cannot do it: no extended attributes, an unknown digest algorithm,
  * an index made by a newer version.
  */
-#define IMAGE_CACHE_ERROR_UNSUPPORTED -11
+#define IMAGE_CACHE_ERROR_UNSUPPORTED (-11)
 
 /**
  * The incomplete file was cleaned away or changed under its writer.
  */
-#define IMAGE_CACHE_ERROR_LOST -12
+#define IMAGE_CACHE_ERROR_LOST (-12)
 
 /**
  * The caller's own source or fetch function failed.
  */
-#define IMAGE_CACHE_ERROR_SOURCE -13
+#define IMAGE_CACHE_ERROR_SOURCE (-13)
 
 /**
- * The handle was made by another process and came here over fork().
+ * The handle was made by another process and came here over fork(); or the cache to be opened was open at the fork.
  */
-#define IMAGE_CACHE_ERROR_FORKED -14
+#define IMAGE_CACHE_ERROR_FORKED (-14)
 
 /**
  * A defect of this library; the message says where. The handle refuses further work.
  */
-#define IMAGE_CACHE_ERROR_INTERNAL -15
+#define IMAGE_CACHE_ERROR_INTERNAL (-15)
 
 #ifdef __cplusplus
 extern "C" {
@@ -353,7 +354,8 @@ extern "C" {
  * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO (or _NO_SPACE) when the directory or one of its folders cannot be created
  * or opened, or a folder is a symbolic link; IMAGE_CACHE_ERROR_INDEX when the SQLite index cannot be opened;
  * IMAGE_CACHE_ERROR_UNSUPPORTED when the file system has no extended attributes and the driver is IMAGE_CACHE_DRIVER_XATTR, or
- * when the index was made by a newer version of the library; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL.
+ * when the index was made by a newer version of the library; IMAGE_CACHE_ERROR_FORKED when this process was forked by one
+ * that had the cache open with the SQLite driver; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL.
  *
  * Threads: any. Blocks for the disk; the first open after a crash reads the whole directory. Since 0.1.
  */
@@ -849,8 +851,8 @@ int image_cache_reader_fd(const struct image_cache_reader_t *reader);
  *
  * reader  ended; NULL is fine; harmless in a forked child
  *
- * Threads: one at a time. Blocks for the index; that it could not be written is logged, and the hit is written later.
- * Since 0.1.
+ * Threads: one at a time. Blocks for the index. A hit that cannot be counted is logged; the SQLite driver counts it later, the
+ * xattr driver does not. Since 0.1.
  */
 void image_cache_reader_close(struct image_cache_reader_t *reader);
 

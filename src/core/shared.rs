@@ -41,8 +41,9 @@ pub(crate) struct Removal {
 pub(crate) struct Shared {
     pub layout: Arc<Layout>,
     pub driver: Box<dyn Driver>,
-    /// Held, for microseconds, by whoever moves an image from one state to another. Never while data is copied,
-    /// hashed or synced, and never while a caller's function runs (a log's aside).
+    /// Held by whoever moves an image from one state to another, or needs all images to stay as they are: for
+    /// microseconds, but for a rebuild and for the xattr driver's scans. Never while data is copied, hashed, synced or freed,
+    /// and never while a caller's function runs (a log's aside).
     pub gate: HostLock,
     /// Held by whoever prunes, so that two do not both evict what is too much.
     pub pruning: HostLock,

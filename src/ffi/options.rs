@@ -47,7 +47,7 @@ pub const IMAGE_CACHE_LOG_DEBUG: i32 = 4;
 pub type image_cache_log_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, level: i32, message: *const c_char)>;
 
 /// How a cache is opened. Made by image_cache_options_new(), ended by image_cache_options_free(). It holds nothing of the
-/// process, so a forked child may go on using it.
+/// process, so a forked child may go on using it, unless another thread was in a call for it at the fork.
 pub struct image_cache_options_t {
     pub(super) broken: AtomicBool,
     pub(super) value: Mutex<Options>,

@@ -112,8 +112,8 @@ pub unsafe extern "C" fn image_cache_reader_fd(reader: *const image_cache_reader
 ///
 /// reader  ended; NULL is fine; harmless in a forked child
 ///
-/// Threads: one at a time. Blocks for the index; that it could not be written is logged, and the hit is written later.
-/// Since 0.1.
+/// Threads: one at a time. Blocks for the index. A hit that cannot be counted is logged; the SQLite driver counts it later, the
+/// xattr driver does not. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_reader_close(reader: *mut image_cache_reader_t) {
     // SAFETY: see the module.
