@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
+use std::ptr::NonNull;
 
 use crate::error::{Error, Result};
 
@@ -96,12 +97,16 @@ impl<T> Blank for *const T {
     const BLANK: Self = std::ptr::null();
 }
 
-/// Where a result goes. It is blank from the start, so that it is blank after every failure.
-pub(super) struct Out<T>(*mut T);
+/// Where a result goes, if the caller gave a place. It is blank from the start, so that it is blank after every failure.
+pub(super) struct Out<T>(Option<NonNull<T>>);
+
+/// A place for a result.
+pub(super) struct Place<T>(NonNull<T>);
 
 impl<T: Blank> Out<T> {
     pub unsafe fn new(place: *mut T) -> Self {
-        if !place.is_null() {
+        let place = NonNull::new(place);
+        if let Some(place) = place {
             // SAFETY: an out parameter that is not NULL has room for a value.
             unsafe { place.write(T::BLANK) };
         }
@@ -109,12 +114,14 @@ impl<T: Blank> Out<T> {
     }
 
     /// Fails when the caller gave no place.
-    pub fn check(self) -> Result<Self> {
-        if self.0.is_null() { Err(invalid("an out parameter is NULL")) } else { Ok(self) }
+    pub fn check(self) -> Result<Place<T>> {
+        self.0.map(Place).ok_or_else(|| invalid("an out parameter is NULL"))
     }
+}
 
+impl<T> Place<T> {
     pub fn set(self, value: T) {
-        // SAFETY: checked by `check`, without which a call never gets as far as a value.
+        // SAFETY: only `Out::check` makes a place, of an out parameter that has room for a value.
         unsafe { self.0.write(value) };
     }
 }

@@ -6,25 +6,28 @@
 //! that began by reading could not wait for its turn.
 
 mod connection;
+mod eviction;
 mod rebuild;
+mod rows;
+mod uses;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::types::{Value, ValueRef};
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
-
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use rustix::io::Errno;
 
-use crate::core::digest::is_well_formed;
 use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place};
 use crate::core::log::Log;
-use crate::driver::{CachedImage, Candidate, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Seal, Totals};
+use crate::driver::sqlite::eviction::ByUse;
+use crate::driver::sqlite::rows::{cached_image, number, to_sql};
+use crate::driver::sqlite::uses::Use;
+use crate::driver::{CachedImage, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Seal, Totals};
 use crate::error::{Error, Result};
 use crate::system::inherited::OpenMark;
 use crate::system::lock::{HostLock, HostLockGuard};
@@ -35,8 +38,6 @@ use crate::system::time::Timestamp;
 const PATIENT: Duration = Duration::from_secs(2);
 /// For what can be put right later, at the price of a scan.
 const BRIEF: Duration = Duration::from_millis(100);
-/// For what can as well be written later.
-const NOW: Duration = Duration::ZERO;
 
 type SqlResult<T> = rusqlite::Result<T>;
 
@@ -52,13 +53,6 @@ pub(crate) struct SqliteDriver {
     is_suspect: AtomicBool,
     /// Dropped after the connection.
     _mark: OpenMark,
-}
-
-/// How an image was used.
-#[derive(Debug, Clone, Copy, Default)]
-struct Use {
-    hits: u64,
-    last_accessed: Option<Timestamp>,
 }
 
 impl SqliteDriver {
@@ -117,89 +111,6 @@ impl SqliteDriver {
                 Ok(value)
             })
         })
-    }
-
-    /// Adds a use to those that are not in the index yet, and writes all of them; true when the index has the image.
-    fn add_use(&self, gate: &HostLock, id: &ImageId, one: Use) -> Result<bool> {
-        {
-            let mut pending = self.pending();
-            let sum = pending.entry(id.clone()).or_default();
-            sum.hits += one.hits;
-            sum.last_accessed = sum.last_accessed.max(one.last_accessed);
-        }
-        let known = self.write_uses(&gate.acquire()?)?;
-        Ok(known.contains(id))
-    }
-
-    /// Writes the uses that are not in the index yet. The images among them that the index has.
-    fn write_uses(&self, gate: &HostLockGuard<'_>) -> Result<Vec<ImageId>> {
-        // Another thread may write what this one added: the lock is held until it is in the index.
-        let mut pending = self.pending();
-        if pending.is_empty() {
-            return Ok(Vec::new());
-        }
-        let known = self.write("note the use of images in the index", NOW, gate, |transaction| {
-            let now = Timestamp::now().as_seconds();
-            let mut update = transaction.prepare_cached(
-                // A time in the future, by a clock that was set back, must not stand for ever.
-                "UPDATE cached_images SET hits = hits + ?2, last_accessed = CASE
-                     WHEN ?3 IS NULL OR last_accessed BETWEEN ?3 AND ?4 THEN last_accessed ELSE ?3 END
-                 WHERE image_id = ?1",
-            )?;
-            let mut known = Vec::new();
-            for (id, sum) in pending.iter() {
-                let accessed = sum.last_accessed.map(Timestamp::as_seconds);
-                if update.execute(params![id.as_str(), to_sql(sum.hits), accessed, now])? > 0 {
-                    known.push(id.clone());
-                }
-            }
-            Ok(known)
-        })?;
-        pending.clear();
-        Ok(known)
-    }
-
-    /// The same, where what could not be written is added to what the index says.
-    fn try_write_uses(&self, gate: &HostLockGuard<'_>) {
-        if let Err(error) = self.write_uses(gate) {
-            self.log.warning(|| format!("{error}; it is done later"));
-        }
-    }
-
-    /// What the index does not know of an image's use.
-    fn pending_use(&self, id: &ImageId) -> Use {
-        self.pending().get(id).copied().unwrap_or_default()
-    }
-
-    fn pending(&self) -> MutexGuard<'_, HashMap<ImageId, Use>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next rows in the order of eviction, after the one at the cursor; `None` for one that names no image.
-    fn candidates_after(&self, cursor: &mut Option<(Value, Value)>, count: usize) -> Result<Vec<Option<Candidate>>> {
-        // Written so that SQLite searches the index for the first row.
-        const AFTER: &str = "SELECT ifnull(last_accessed, 0), image_id, ifnull(size, 0) FROM cached_images
-             WHERE ifnull(last_accessed, 0) >= ?1 AND (ifnull(last_accessed, 0) > ?1 OR image_id > ?2)
-             ORDER BY ifnull(last_accessed, 0), image_id LIMIT ?3";
-        const FIRST: &str = "SELECT ifnull(last_accessed, 0), image_id, ifnull(size, 0) FROM cached_images
-             ORDER BY ifnull(last_accessed, 0), image_id LIMIT ?3 + 0 * ifnull(?1, ?2)";
-        let statement = if cursor.is_some() { AFTER } else { FIRST };
-        let (used, id) = cursor.clone().unwrap_or((Value::Integer(0), Value::Integer(0)));
-        let rows = self.read("read the order of use in the index", |connection| {
-            let mut select = connection.prepare_cached(statement)?;
-            let rows = select.query_map(params![used, id, to_sql(count as u64)], |row| {
-                Ok((row.get::<_, Value>(0)?, row.get::<_, Value>(1)?, number(row, 2)?))
-            })?;
-            rows.collect::<SqlResult<Vec<_>>>()
-        })?;
-        if let Some((used, id, _)) = rows.last() {
-            *cursor = Some((used.clone(), id.clone()));
-        }
-        let candidate = |(_, id, size)| {
-            let Value::Text(id) = id else { return None };
-            Some(Candidate { id: self.known_id(&id)?, size })
-        };
-        Ok(rows.into_iter().map(candidate).collect())
     }
 
     /// The id in a row. Another program may write rows: an id that cannot name an image is passed over.
@@ -327,36 +238,7 @@ impl Driver for SqliteDriver {
 
     fn eviction_order(&self, gate: &HostLockGuard<'_>) -> Result<Box<dyn EvictionOrder + '_>> {
         self.try_write_uses(gate);
-        Ok(Box::new(ByUse { driver: self, cursor: None, later: BTreeMap::new() }))
-    }
-}
-
-/// Pages through the index on the order of use.
-struct ByUse<'a> {
-    driver: &'a SqliteDriver,
-    cursor: Option<(Value, Value)>,
-    /// Images that were used since, which the index could not be told of.
-    later: BTreeMap<(Timestamp, ImageId), Candidate>,
-}
-
-impl EvictionOrder for ByUse<'_> {
-    fn next_batch(&mut self, count: usize) -> Result<Vec<Candidate>> {
-        loop {
-            let page = self.driver.candidates_after(&mut self.cursor, count)?;
-            if page.is_empty() {
-                return Ok(std::iter::from_fn(|| self.later.pop_first()).take(count).map(|(_, one)| one).collect());
-            }
-            let mut batch = Vec::with_capacity(page.len());
-            for candidate in page.into_iter().flatten() {
-                match self.driver.pending_use(&candidate.id).last_accessed {
-                    Some(used) => drop(self.later.insert((used, candidate.id.clone()), candidate)),
-                    None => batch.push(candidate),
-                }
-            }
-            if !batch.is_empty() {
-                return Ok(batch);
-            }
-        }
+        Ok(Box::new(ByUse::new(self)))
     }
 }
 
@@ -380,51 +262,6 @@ fn follow(transaction: &Transaction<'_>, seal: &Seal, change: impl FnOnce() -> S
         set_seal(transaction, seal.after)?;
     }
     Ok(was_current)
-}
-
-fn cached_image(row: &Row<'_>) -> SqlResult<CachedImage> {
-    Ok(CachedImage {
-        // Bytes that are not UTF-8 are no image's id.
-        image_id: row.get_ref(0)?.as_str().unwrap_or_default().to_owned(),
-        size: number(row, 1)?,
-        hits: number(row, 2)?,
-        last_accessed: time(row, 3)?,
-        last_modified: time(row, 4)?,
-        digest: digest(row.get::<_, Value>(5)?),
-    })
-}
-
-/// The digest in Glance's column: ours have the algorithm with them, a bare one of 32 digits is an MD5.
-fn digest(checksum: Value) -> Option<String> {
-    let Value::Text(text) = checksum else { return None };
-    let text = if text.contains(':') { text } else { format!("md5:{text}") };
-    is_well_formed(&text).then_some(text)
-}
-
-/// SQLite's integers are signed; no file is longer than that.
-fn to_sql(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// A count. What another program wrote can be anything.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float saturates, and NaN becomes 0")]
-fn number(row: &Row<'_>, column: usize) -> SqlResult<u64> {
-    Ok(match row.get_ref(column)? {
-        ValueRef::Integer(number) => u64::try_from(number).unwrap_or(0),
-        ValueRef::Real(number) => number as u64,
-        _ => 0,
-    })
-}
-
-/// A time, in nanoseconds. What another program wrote can be anything.
-#[allow(clippy::cast_precision_loss, reason = "no time has so many seconds")]
-fn time(row: &Row<'_>, column: usize) -> SqlResult<i64> {
-    let seconds = match row.get_ref(column)? {
-        ValueRef::Integer(seconds) => seconds as f64,
-        ValueRef::Real(seconds) => seconds,
-        _ => 0.0,
-    };
-    Ok(Timestamp::from_seconds(seconds).as_nanoseconds())
 }
 
 /// A full disk is told apart: the caller can do something about it.

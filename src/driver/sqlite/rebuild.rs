@@ -4,7 +4,7 @@ use rusqlite::{Transaction, params};
 
 use crate::core::layout::{Layout, Place};
 use crate::driver::Rebuilt;
-use crate::driver::sqlite::to_sql;
+use crate::driver::sqlite::rows::to_sql;
 use crate::error::Error;
 
 /// Either the directory or the index cannot be read.

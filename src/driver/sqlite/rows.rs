@@ -1,0 +1,55 @@
+//! What a row says. Another program may have written anything into it.
+
+use rusqlite::Row;
+use rusqlite::types::{Value, ValueRef};
+
+use crate::core::digest::is_well_formed;
+use crate::driver::CachedImage;
+use crate::driver::sqlite::SqlResult;
+use crate::system::time::Timestamp;
+
+/// A row of a listing: id, size, hits, last access, last modification, checksum.
+pub(super) fn cached_image(row: &Row<'_>) -> SqlResult<CachedImage> {
+    Ok(CachedImage {
+        // Bytes that are not UTF-8 are no image's id.
+        image_id: row.get_ref(0)?.as_str().unwrap_or_default().to_owned(),
+        size: number(row, 1)?,
+        hits: number(row, 2)?,
+        last_accessed: time(row, 3)?,
+        last_modified: time(row, 4)?,
+        digest: digest(row.get::<_, Value>(5)?),
+    })
+}
+
+/// The digest in Glance's column: ours have the algorithm with them, a bare one of 32 digits is an MD5.
+fn digest(checksum: Value) -> Option<String> {
+    let Value::Text(text) = checksum else { return None };
+    let text = if text.contains(':') { text } else { format!("md5:{text}") };
+    is_well_formed(&text).then_some(text)
+}
+
+/// SQLite's integers are signed; no file is longer than that.
+pub(super) fn to_sql(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A count. What another program wrote can be anything.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float saturates, and NaN becomes 0")]
+pub(super) fn number(row: &Row<'_>, column: usize) -> SqlResult<u64> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Integer(number) => u64::try_from(number).unwrap_or(0),
+        ValueRef::Real(number) => number as u64,
+        _ => 0,
+    })
+}
+
+/// A time, in nanoseconds. What another program wrote can be anything.
+#[allow(clippy::cast_precision_loss, reason = "no time has so many seconds")]
+fn time(row: &Row<'_>, column: usize) -> SqlResult<i64> {
+    let seconds = match row.get_ref(column)? {
+        ValueRef::Integer(seconds) => seconds as f64,
+        ValueRef::Real(seconds) => seconds,
+        _ => 0.0,
+    };
+    Ok(Timestamp::from_seconds(seconds).as_nanoseconds())
+}
