@@ -136,12 +136,14 @@ impl Shared {
         let mut removal = Removal { fates: Vec::with_capacity(ids.len()), outcome: Ok(()), files: Vec::new() };
         let mut removed = Vec::with_capacity(ids.len());
         for id in ids {
-            // Left there by a writer that died; it must not come back with the image gone.
-            let dequeued = self.layout.remove(gate, Place::Queue, id);
             let taken =
                 seal.step(self.layout.directory(Place::Cached), || self.layout.take_away(gate, Place::Cached, id));
-            let fate = match dequeued.and(taken) {
+            let fate = match taken {
                 Ok(Some(file)) => {
+                    // Left there by a writer that died: it must not come back now that the image is gone.
+                    if let Err(error) = self.layout.remove(gate, Place::Queue, id) {
+                        self.log.warning(|| error.to_string());
+                    }
                     removed.push(id.clone());
                     removal.files.push(file);
                     Fate::Removed
