@@ -1,21 +1,43 @@
 # The front door. Everything that is built goes to build/ and target/.
-.PHONY: help demo test header fmt clean
+.PHONY: help demo install test sanitizers fuzz header abi fmt clean
 
 help:
-	@echo "make demo     cache a disk image with both drivers, and look at the result (KEEP=1 keeps the files)"
-	@echo "make test     run every test there is (VERBOSE=1 shows all of it)"
-	@echo "make header   write include/image_cache.h anew, after a change of src/ffi/"
-	@echo "make fmt      format the Rust code"
-	@echo "make clean    remove build/ and target/"
+	@echo "make demo        cache a disk image with both drivers, and look at the result (KEEP=1 keeps the files)"
+	@echo "make install     install the library and its header to PREFIX, /usr/local unless you say otherwise (DESTDIR too)"
+	@echo "make test        run every test there is (VERBOSE=1 shows all of it)"
+	@echo "make sanitizers  run the C tests with AddressSanitizer and ThreadSanitizer in all of the code"
+	@echo "make fuzz        call the library at random for a minute (SECONDS=60)"
+	@echo "make header      write include/image_cache.h anew, after a change of src/ffi/"
+	@echo "make abi         write tests/abi/image_cache.abi anew, after an addition to the C functions, types and constants"
+	@echo "make fmt         format the Rust code"
+	@echo "make clean       remove build/ and target/"
 
 demo:
 	@scripts/demo.sh
 
+PREFIX ?= /usr/local
+install:
+	@scripts/install-tools.sh cmake
+	cmake -S . -B build/install -DCMAKE_BUILD_TYPE=Release -DIMAGE_CACHE_TESTS=OFF -DIMAGE_CACHE_EXAMPLES=OFF \
+		"-DCMAKE_INSTALL_PREFIX=$(PREFIX)"
+	cmake --build build/install
+	DESTDIR="$(DESTDIR)" cmake --install build/install
+
 test:
 	@scripts/test.sh
 
+sanitizers:
+	@scripts/sanitizers.sh
+
+fuzz:
+	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/fuzz.sh
+
 header:
 	IMAGE_CACHE_UPDATE_HEADER=1 cargo test --locked --test header
+
+abi:
+	@scripts/install-tools.sh abidiff
+	@tests/abi/abi.sh write
 
 fmt:
 	cargo fmt

@@ -1,16 +1,25 @@
 # Builds the library through cargo and defines image_cache::shared, image_cache::static and image_cache::image_cache.
 #
 # Cargo alone knows when something has to be built again, so it is asked at every build; when nothing changed that costs
-# a fraction of a second, and the files keep their times, so that nothing is linked anew.
+# a fraction of a second, and the files keep their times, so that nothing is linked anew. From what cargo made, the files
+# that are linked and installed are made in lib/ of the build tree.
 
 find_program(CARGO_EXECUTABLE cargo HINTS "$ENV{CARGO_HOME}/bin" "$ENV{HOME}/.cargo/bin")
 if(NOT CARGO_EXECUTABLE)
   message(FATAL_ERROR "libimage_cache is built by cargo, which was not found: install Rust, or set CARGO_EXECUTABLE")
 endif()
-find_package(Threads REQUIRED)
+find_program(RUSTC_EXECUTABLE rustc HINTS "$ENV{CARGO_HOME}/bin" "$ENV{HOME}/.cargo/bin")
 
 set(IMAGE_CACHE_CARGO_TARGET_DIR "${CMAKE_CURRENT_BINARY_DIR}/cargo"
     CACHE PATH "Where cargo builds; share it with other cargo commands to build dependencies once")
+
+# One number of the ABI for all: build.rs's.
+file(READ "${CMAKE_CURRENT_SOURCE_DIR}/build.rs" build_script)
+if(NOT build_script MATCHES "\nconst ABI: u32 = ([0-9]+)")
+  message(FATAL_ERROR "build.rs does not say the ABI's number")
+endif()
+set(abi ${CMAKE_MATCH_1})
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/build.rs")
 
 if(CMAKE_BUILD_TYPE STREQUAL "Debug")
   set(cargo_profile dev)
@@ -19,9 +28,10 @@ else()
   set(cargo_profile release)
   set(cargo_folder release)
 endif()
+set(image_cache_header "${CMAKE_CURRENT_SOURCE_DIR}/include/image_cache.h")
 set(cargo_output "${IMAGE_CACHE_CARGO_TARGET_DIR}/${cargo_folder}")
-set(shared_library "${cargo_output}/${CMAKE_SHARED_LIBRARY_PREFIX}image_cache${CMAKE_SHARED_LIBRARY_SUFFIX}")
-set(static_library "${cargo_output}/${CMAKE_STATIC_LIBRARY_PREFIX}image_cache${CMAKE_STATIC_LIBRARY_SUFFIX}")
+set(cargo_shared_library "${cargo_output}/libimage_cache.so")
+set(cargo_static_library "${cargo_output}/libimage_cache.a")
 
 add_custom_target(
   image_cache_cargo ALL
@@ -29,23 +39,74 @@ add_custom_target(
   COMMAND "${CMAKE_COMMAND}" -E env --unset=CARGO_BUILD_TARGET "CARGO_TARGET_DIR=${IMAGE_CACHE_CARGO_TARGET_DIR}"
           "${CARGO_EXECUTABLE}" build --locked --lib --profile ${cargo_profile}
           --manifest-path "${CMAKE_CURRENT_SOURCE_DIR}/Cargo.toml"
-  BYPRODUCTS "${shared_library}" "${static_library}"
+  BYPRODUCTS "${cargo_shared_library}" "${cargo_static_library}"
   WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}"
   COMMENT "cargo build (${cargo_profile})"
   USES_TERMINAL VERBATIM)
 
+# ---- The shared library, under the name with its version, the one that programs load, and the one that linkers look for --
+
+set(library_folder "${CMAKE_CURRENT_BINARY_DIR}/lib")
+set(soname libimage_cache.so.${abi})
+set(versioned_name ${soname}.${PROJECT_VERSION})
+set(shared_library "${library_folder}/libimage_cache.so")
+add_custom_command(
+  OUTPUT "${library_folder}/${versioned_name}" "${library_folder}/${soname}" "${shared_library}"
+  COMMAND "${CMAKE_COMMAND}" -E make_directory "${library_folder}"
+  # Removed first, so that programs which run with the old file keep it.
+  COMMAND "${CMAKE_COMMAND}" -E rm -f "${library_folder}/${versioned_name}"
+  COMMAND "${CMAKE_COMMAND}" -E copy "${cargo_shared_library}" "${library_folder}/${versioned_name}"
+  COMMAND "${CMAKE_COMMAND}" -E create_symlink ${versioned_name} "${library_folder}/${soname}"
+  COMMAND "${CMAKE_COMMAND}" -E create_symlink ${soname} "${shared_library}"
+  DEPENDS "${cargo_shared_library}"
+  COMMENT "The shared library ${versioned_name}"
+  VERBATIM)
+
+# ---- The static library, with all symbols private but the header's ----------------------------------------------------
+
+set(static_library "${library_folder}/libimage_cache.a")
+add_custom_command(
+  OUTPUT "${static_library}"
+  COMMAND
+    "${CMAKE_COMMAND}" "-DLINKER=${CMAKE_LINKER}" "-DOBJCOPY=${CMAKE_OBJCOPY}" "-DREADELF=${CMAKE_READELF}"
+    "-DAR=${CMAKE_AR}" "-DHEADER=${image_cache_header}" "-DARCHIVE=${cargo_static_library}" "-DOUTPUT=${static_library}"
+    -P "${CMAKE_CURRENT_LIST_DIR}/hide_private_symbols.cmake"
+  DEPENDS "${cargo_static_library}" "${image_cache_header}" "${CMAKE_CURRENT_LIST_DIR}/hide_private_symbols.cmake"
+  COMMENT "The static library, with only the header's functions visible"
+  VERBATIM)
+
+add_custom_target(image_cache_libraries ALL DEPENDS "${shared_library}" "${static_library}")
+add_dependencies(image_cache_libraries image_cache_cargo)
+
+# What a Rust static library asks of the system, which it cannot say itself. SQLite, which is compiled in, needs no more.
+function(ask_rustc_for_native_libraries variable)
+  file(WRITE "${CMAKE_CURRENT_BINARY_DIR}/native_libraries.rs" "")
+  execute_process(
+    COMMAND "${RUSTC_EXECUTABLE}" --crate-type staticlib --print native-static-libs -o native_libraries.a
+            native_libraries.rs
+    WORKING_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}"
+    RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  file(REMOVE "${CMAKE_CURRENT_BINARY_DIR}/native_libraries.rs" "${CMAKE_CURRENT_BINARY_DIR}/native_libraries.a")
+  if(NOT result EQUAL 0 OR NOT output MATCHES "native-static-libs: ([^\n]*)")
+    message(FATAL_ERROR "rustc does not say what a static library needs (${RUSTC_EXECUTABLE}): ${output}")
+  endif()
+  string(STRIP "${CMAKE_MATCH_1}" libraries)
+  set(${variable} "${libraries}" PARENT_SCOPE)
+endfunction()
+ask_rustc_for_native_libraries(native_libraries)
+string(REPLACE " " ";" native_library_list "${native_libraries}")
+
+# ---- Targets to link ----------------------------------------------------------------------------------------------------
+
 add_library(image_cache::shared SHARED IMPORTED GLOBAL)
 set_target_properties(
-  image_cache::shared PROPERTIES IMPORTED_LOCATION "${shared_library}" IMPORTED_NO_SONAME ON
+  image_cache::shared PROPERTIES IMPORTED_LOCATION "${shared_library}" IMPORTED_SONAME ${soname}
                                  INTERFACE_INCLUDE_DIRECTORIES "${CMAKE_CURRENT_SOURCE_DIR}/include")
-
-# What Rust's standard library and SQLite ask of the system, which a static library cannot say itself.
 add_library(image_cache::static STATIC IMPORTED GLOBAL)
 set_target_properties(
-  image_cache::static
-  PROPERTIES IMPORTED_LOCATION "${static_library}"
-             INTERFACE_INCLUDE_DIRECTORIES "${CMAKE_CURRENT_SOURCE_DIR}/include"
-             INTERFACE_LINK_LIBRARIES "Threads::Threads;${CMAKE_DL_LIBS};m")
+  image_cache::static PROPERTIES IMPORTED_LOCATION "${static_library}"
+                                 INTERFACE_INCLUDE_DIRECTORIES "${CMAKE_CURRENT_SOURCE_DIR}/include"
+                                 INTERFACE_LINK_LIBRARIES "${native_library_list}")
 
 add_library(image_cache::image_cache INTERFACE IMPORTED GLOBAL)
 if(DEFINED BUILD_SHARED_LIBS AND NOT BUILD_SHARED_LIBS)
@@ -53,5 +114,5 @@ if(DEFINED BUILD_SHARED_LIBS AND NOT BUILD_SHARED_LIBS)
 else()
   target_link_libraries(image_cache::image_cache INTERFACE image_cache::shared)
 endif()
-add_dependencies(image_cache::shared image_cache_cargo)
-add_dependencies(image_cache::static image_cache_cargo)
+add_dependencies(image_cache::shared image_cache_libraries)
+add_dependencies(image_cache::static image_cache_libraries)

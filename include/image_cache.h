@@ -453,8 +453,9 @@ image_cache_status_t image_cache_is_cacheable(const struct image_cache_t *cache,
  * bytes  set to the sum of their lengths in bytes; 0 on failure
  * error  filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_INDEX; IMAGE_CACHE_ERROR_IO;
- * IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for the index; the xattr driver reads the whole directory. Since 0.1.
+ * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_IO;
+ * IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for the index; the xattr driver, and any driver whose
+ * index fails, reads the whole directory. Since 0.1.
  */
 image_cache_status_t image_cache_get_cache_size(const struct image_cache_t *cache,
                                                 uint64_t *bytes,
@@ -563,7 +564,7 @@ image_cache_status_t image_cache_delete_cached_image(const struct image_cache_t 
  * deleted  set to how many images were deleted; 0 on failure
  * error    filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INDEX; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL;
+ * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL;
  * IMAGE_CACHE_ERROR_FORKED. What can be deleted is deleted even then. Threads: any. Blocks for the directory. Since 0.1.
  */
 image_cache_status_t image_cache_delete_all_cached_images(const struct image_cache_t *cache,
@@ -580,7 +581,8 @@ image_cache_status_t image_cache_delete_all_cached_images(const struct image_cac
  * error   filled on failure; may be NULL
  *
  * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO when the limit is missed since images could not be deleted;
- * IMAGE_CACHE_ERROR_INDEX; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
+ * IMAGE_CACHE_ERROR_INDEX when the index fails in the middle (one that fails at once is done without);
+ * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
  * Threads: any; one prunes, over all processes, and others wait for it. Blocks for the directory. Since 0.1.
  */
 image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
@@ -730,7 +732,8 @@ image_cache_status_t image_cache_queue_image(const struct image_cache_t *cache,
  * image_id  the image
  * error     filled on failure; may be NULL
  *
- * Returns and blocks as image_cache_queue_image(). Threads: any. Since 0.1.
+ * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for
+ * NULL; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Since 0.1.
  */
 image_cache_status_t image_cache_delete_queued_image(const struct image_cache_t *cache,
                                                      const char *image_id,
@@ -997,8 +1000,8 @@ image_cache_status_t image_cache_begin_write(const struct image_cache_t *cache,
  * bytes   the image's length
  * error   filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, after the first chunk, and when another length is
- * expected already; IMAGE_CACHE_ERROR_FORKED. Threads: one at a time. Does not block. Since 0.1.
+ * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, after the first chunk (an empty one counts), and when
+ * another length is expected already; IMAGE_CACHE_ERROR_FORKED. Threads: one at a time. Does not block. Since 0.1.
  */
 image_cache_status_t image_cache_writer_expect_size(struct image_cache_writer_t *writer,
                                                     uint64_t bytes,

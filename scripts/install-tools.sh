@@ -15,15 +15,27 @@ describe() { # TOOL: sets `package` and `reason`
         g++) reason="compiles the header as C++" ;;
         clang) reason="compiles the header and the C code with a second compiler" ;;
         valgrind) reason="looks for memory errors and leaks in the C tests" ;;
+        curl-config) package=libcurl4-openssl-dev reason="brings libcurl, with which an example downloads images" ;;
+        abidiff) package=abigail-tools reason="compares the header's ABI with the one that was promised" ;;
+        pkg-config) reason="finds the installed library for C programs that test it" ;;
+        sqlite3.h) package=libsqlite3-dev reason="is for a test program that has an SQLite of its own beside the library" ;;
+        go) package=golang-go reason="builds the Go program that uses the installed library" ;;
         python3) reason="plays Glance in some tests, and uses the library in others" ;;
         *) echo "install-tools: $1 is not in my list" >&2 && exit 2 ;;
+    esac
+}
+
+is_there() { # TOOL: a command, or a header of C
+    case $1 in
+        *.h) echo "#include <$1>" | cc -E -x c - >/dev/null 2>&1 ;;
+        *) command -v "$1" >/dev/null ;;
     esac
 }
 
 packages=()
 for tool in "$@"; do
     describe "$tool"
-    command -v "$tool" >/dev/null && continue
+    is_there "$tool" && continue
     printf '%-10s is missing: it %s (Debian package %s)\n' "$tool" "$reason" "$package"
     packages+=("$package")
 done
@@ -53,5 +65,5 @@ if ! apt "${install[@]}" && ! { apt apt-get update && apt "${install[@]}"; }; th
     exit 1
 fi
 for tool in "$@"; do
-    command -v "$tool" >/dev/null || { echo "$tool is still missing after that." && exit 1; }
+    is_there "$tool" || { echo "$tool is still missing after that." && exit 1; }
 done

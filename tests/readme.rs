@@ -1,12 +1,15 @@
 //! The README's C program compiles without a warning and does what it says.
 
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 
-/// The directory in which cargo put the library for this test.
-fn library_directory() -> PathBuf {
-    let executable = std::env::current_exe().unwrap();
-    executable.parent().unwrap().to_owned()
+/// The library that cargo built for this test, under the names that a linker and a program look for.
+fn link_library_to(directory: &Path) {
+    let built = std::env::current_exe().unwrap().with_file_name("libimage_cache.so");
+    for name in ["libimage_cache.so", env!("IMAGE_CACHE_SONAME")] {
+        symlink(&built, directory.join(name)).unwrap();
+    }
 }
 
 fn first_c_program(readme: &str) -> &str {
@@ -23,6 +26,7 @@ fn the_c_program_of_the_readme_works() {
     let scratch = tempfile::tempdir().unwrap();
     let (source, binary) = (scratch.path().join("readme.c"), scratch.path().join("readme"));
     std::fs::write(&source, program).unwrap();
+    link_library_to(scratch.path());
     let compiled = Command::new("cc")
         .args(["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-o"])
         .arg(&binary)
@@ -30,9 +34,9 @@ fn the_c_program_of_the_readme_works() {
         .arg("-I")
         .arg(root.join("include"))
         .arg("-L")
-        .arg(library_directory())
+        .arg(scratch.path())
         .arg("-limage_cache")
-        .arg(format!("-Wl,-rpath,{}", library_directory().display()))
+        .arg(format!("-Wl,-rpath,{}", scratch.path().display()))
         .output()
         .unwrap();
     assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));

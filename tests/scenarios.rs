@@ -106,7 +106,7 @@ impl CProgram {
         let folder = tempfile::tempdir()?;
         let program = folder.path().join("scenario");
         let built = env::current_exe()?.with_file_name("libimage_cache.so");
-        let library = folder.path().join("libimage_cache.so");
+        let library = folder.path().join(env!("IMAGE_CACHE_SONAME"));
         symlink(&built, &library)?;
         let mut run_path = OsString::from("-Wl,-rpath,");
         run_path.push(folder.path());

@@ -163,8 +163,9 @@ pub unsafe extern "C" fn image_cache_is_cacheable(
 /// bytes  set to the sum of their lengths in bytes; 0 on failure
 /// error  filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_INDEX; IMAGE_CACHE_ERROR_IO;
-/// IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for the index; the xattr driver reads the whole directory. Since 0.1.
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_IO;
+/// IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for the index; the xattr driver, and any driver whose
+/// index fails, reads the whole directory. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_get_cache_size(
     cache: *const image_cache_t,

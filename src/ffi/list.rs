@@ -1,6 +1,7 @@
 //! A list of images: what a listing found, one entry after the other.
 
 use std::ffi::{CString, c_char};
+use std::mem::offset_of;
 use std::ptr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
@@ -26,6 +27,18 @@ pub struct image_cache_entry_t {
     /// The digest verified at commit, the strongest one if there were several, as "algorithm:hex"; or NULL.
     pub digest: *const c_char,
 }
+
+// What C programs have compiled into them, the size but for fields to come; tests/abi/layout.c says the same of the header.
+#[cfg(target_pointer_width = "64")]
+const _: () = {
+    assert!(size_of::<image_cache_entry_t>() == 48 && align_of::<image_cache_entry_t>() == 8);
+    assert!(offset_of!(image_cache_entry_t, image_id) == 0);
+    assert!(offset_of!(image_cache_entry_t, size) == 8);
+    assert!(offset_of!(image_cache_entry_t, hits) == 16);
+    assert!(offset_of!(image_cache_entry_t, last_accessed) == 24);
+    assert!(offset_of!(image_cache_entry_t, last_modified) == 32);
+    assert!(offset_of!(image_cache_entry_t, digest) == 40);
+};
 
 /// A list of images. Made by image_cache_list_cached() or image_cache_list_queued(), ended by image_cache_list_free(). It is a
 /// snapshot: it needs the cache no more.

@@ -34,7 +34,7 @@ pub unsafe extern "C" fn image_cache_delete_cached_image(
 /// deleted  set to how many images were deleted; 0 on failure
 /// error    filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INDEX; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL;
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL;
 /// IMAGE_CACHE_ERROR_FORKED. What can be deleted is deleted even then. Threads: any. Blocks for the directory. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_delete_all_cached_images(
@@ -55,7 +55,8 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
 /// error   filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO when the limit is missed since images could not be deleted;
-/// IMAGE_CACHE_ERROR_INDEX; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
+/// IMAGE_CACHE_ERROR_INDEX when the index fails in the middle (one that fails at once is done without);
+/// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
 /// Threads: any; one prunes, over all processes, and others wait for it. Blocks for the directory. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_prune(

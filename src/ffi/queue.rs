@@ -60,7 +60,8 @@ pub unsafe extern "C" fn image_cache_queue_image(
 /// image_id  the image
 /// error     filled on failure; may be NULL
 ///
-/// Returns and blocks as image_cache_queue_image(). Threads: any. Since 0.1.
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for
+/// NULL; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_delete_queued_image(
     cache: *const image_cache_t,

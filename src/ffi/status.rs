@@ -1,6 +1,7 @@
 //! Statuses and the error that a failing call fills.
 
 use std::ffi::{CStr, c_char};
+use std::mem::offset_of;
 
 use crate::error::Error;
 
@@ -73,6 +74,20 @@ pub struct image_cache_error_t {
     /// What was tried, on which path, and why it failed: UTF-8, NUL-terminated, cut at a character's boundary.
     pub message: [c_char; 504],
 }
+
+// What C programs have compiled into them; tests/abi/layout.c says the same of the header.
+const _: () = {
+    assert!(size_of::<image_cache_error_t>() == 512 && align_of::<image_cache_error_t>() == 4);
+    assert!(offset_of!(image_cache_error_t, status) == 0);
+    assert!(offset_of!(image_cache_error_t, os_error) == 4);
+    assert!(offset_of!(image_cache_error_t, message) == 8);
+    // Statuses are numbered one by one, and keep their numbers.
+    let (mut rest, mut number) = (NAMES.as_slice(), 0);
+    while let [(status, _), others @ ..] = rest {
+        assert!(*status == number);
+        (rest, number) = (others, number - 1);
+    }
+};
 
 impl Default for image_cache_error_t {
     fn default() -> Self {

@@ -76,8 +76,8 @@ pub unsafe extern "C" fn image_cache_begin_write(
 /// bytes   the image's length
 /// error   filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, after the first chunk, and when another length is
-/// expected already; IMAGE_CACHE_ERROR_FORKED. Threads: one at a time. Does not block. Since 0.1.
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, after the first chunk (an empty one counts), and when
+/// another length is expected already; IMAGE_CACHE_ERROR_FORKED. Threads: one at a time. Does not block. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_writer_expect_size(
     writer: *mut image_cache_writer_t,

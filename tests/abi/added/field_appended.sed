@@ -1,0 +1,3 @@
+# A field at the end of what the library allocates.
+# Shown: 'uint64_t appended'
+s/^  const char \*digest;$/&\n  uint64_t appended;/

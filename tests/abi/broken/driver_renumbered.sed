@@ -1,0 +1,2 @@
+# Shown: IMAGE_CACHE_DRIVER_XATTR
+s/^\(#define IMAGE_CACHE_DRIVER_XATTR\) .*/\1 3/

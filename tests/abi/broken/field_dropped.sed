@@ -1,0 +1,2 @@
+# Shown: 'int64_t last_modified'
+/^  int64_t last_modified;$/d

@@ -1,0 +1,2 @@
+# Shown: IMAGE_CACHE_ERROR_LOST
+s/^\(#define IMAGE_CACHE_ERROR_LOST\) .*/\1 (-16)/

@@ -1,0 +1,57 @@
+/*
+ * What programs have compiled into them, pinned: the structs' layouts and the constants' values. Compiling this is the
+ * test, as C11 and as C++17. It is true where pointers and longs have 64 bits. What is new is added here; what is here never
+ * changes without a new number in the SONAME.
+ */
+#include <image_cache.h>
+
+#ifdef __cplusplus
+#define PIN(condition) static_assert(condition, #condition)
+#else
+#define PIN(condition) _Static_assert(condition, #condition)
+#endif
+#define FIELD(type, name, offset, size)                                                                                \
+    PIN(offsetof(type, name) == (offset) && sizeof(((type *)0)->name) == (size))
+
+/* Allocated by the caller: fixed for ever. */
+PIN(sizeof(image_cache_error_t) == 512);
+FIELD(image_cache_error_t, status, 0, 4);
+FIELD(image_cache_error_t, os_error, 4, 4);
+FIELD(image_cache_error_t, message, 8, 504);
+
+/* Allocated by the library: the size grows when a field is appended; no offset changes. */
+PIN(sizeof(image_cache_entry_t) == 48);
+FIELD(image_cache_entry_t, image_id, 0, 8);
+FIELD(image_cache_entry_t, size, 8, 8);
+FIELD(image_cache_entry_t, hits, 16, 8);
+FIELD(image_cache_entry_t, last_accessed, 24, 8);
+FIELD(image_cache_entry_t, last_modified, 32, 8);
+FIELD(image_cache_entry_t, digest, 40, 8);
+
+PIN(sizeof(image_cache_status_t) == 4 && (image_cache_status_t)-1 < 0);
+PIN(IMAGE_CACHE_OK == 0);
+PIN(IMAGE_CACHE_ERROR_INVALID_ARGUMENT == -1);
+PIN(IMAGE_CACHE_ERROR_INVALID_IMAGE_ID == -2);
+PIN(IMAGE_CACHE_ERROR_NOT_FOUND == -3);
+PIN(IMAGE_CACHE_ERROR_ALREADY_CACHED == -4);
+PIN(IMAGE_CACHE_ERROR_BEING_CACHED == -5);
+PIN(IMAGE_CACHE_ERROR_DIGEST_MISMATCH == -6);
+PIN(IMAGE_CACHE_ERROR_SIZE_MISMATCH == -7);
+PIN(IMAGE_CACHE_ERROR_NO_SPACE == -8);
+PIN(IMAGE_CACHE_ERROR_IO == -9);
+PIN(IMAGE_CACHE_ERROR_INDEX == -10);
+PIN(IMAGE_CACHE_ERROR_UNSUPPORTED == -11);
+PIN(IMAGE_CACHE_ERROR_LOST == -12);
+PIN(IMAGE_CACHE_ERROR_SOURCE == -13);
+PIN(IMAGE_CACHE_ERROR_FORKED == -14);
+PIN(IMAGE_CACHE_ERROR_INTERNAL == -15);
+
+PIN(IMAGE_CACHE_DRIVER_SQLITE == 0);
+PIN(IMAGE_CACHE_DRIVER_XATTR == 1);
+PIN(IMAGE_CACHE_DRIVER_XATTR_OR_SQLITE == 2);
+PIN(IMAGE_CACHE_DURABILITY_NONE == 0);
+PIN(IMAGE_CACHE_DURABILITY_FULL == 1);
+PIN(IMAGE_CACHE_LOG_ERROR == 1);
+PIN(IMAGE_CACHE_LOG_WARNING == 2);
+PIN(IMAGE_CACHE_LOG_INFO == 3);
+PIN(IMAGE_CACHE_LOG_DEBUG == 4);

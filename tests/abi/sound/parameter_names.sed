@@ -1,0 +1,1 @@
+s/const char \*image_id,/const char *id,/

@@ -1,0 +1,1 @@
+s/^\(#define IMAGE_CACHE_VERSION_MINOR\) .*/\1 99/

@@ -1,0 +1,256 @@
+#!/usr/bin/env bash
+# consume.sh WHAT WORK_FOLDER BUILD_FOLDER SOURCE_FOLDER CARGO_FOLDER BUILD_TYPE
+#
+# Builds and runs one consumer of the installed library, which "install" puts into WORK_FOLDER before. Exit code 77,
+# with a line "SKIPPED: why", says that a tool is missing.
+set -eu
+what=$1 work=$2 build=$3 root=$4 cargo=$5 build_type=$6
+here=$root/tests/consumers
+prefix="$work/moved prefix"
+scratch="$work/$what here"
+cc="${CC:-cc} -std=c99 -D_GNU_SOURCE -Wall -Wextra -pedantic -Werror"
+
+rm -rf "$scratch"
+mkdir -p "$scratch"
+unset DESTDIR LD_LIBRARY_PATH PKG_CONFIG_PATH PKG_CONFIG_LIBDIR CMAKE_PREFIX_PATH
+
+skip() { echo "SKIPPED: $1" && exit 77; }
+need() { command -v "$1" >/dev/null || skip "$1 is not installed"; }
+fail() { echo "FAILED: $1" >&2 && exit 1; }
+
+# ---- The installed tree ---------------------------------------------------------------------------------------------
+
+# Installs a build tree below a folder, as a packager does, and moves what came to another place.
+install_and_move() { # BUILD_FOLDER PREFIX TARGET
+    DESTDIR="$scratch/packager's folder" cmake --install "$1" --prefix "$2" >"$scratch/install.log"
+    rm -rf "$3"
+    mv "$scratch/packager's folder$2" "$3"
+    [ -z "$(find "$scratch/packager's folder" ! -type d)" ] || fail "there are files outside the prefix"
+    # Neither the prefix, nor the trees that it came from.
+    for place in "$2/" "$root" "$build"; do
+        if grep -rlF "$place" "$3" --include='*.cmake' --include='*.pc' --include='*.h'; then
+            fail "these name $place"
+        fi
+    done
+}
+
+do_install() {
+    install_and_move "$build" "/opt/first prefix" "$prefix"
+    find "$prefix" ! -type d -printf '%P -> %l\n' | sort
+    local names
+    names=$(cd "$prefix" && find lib* -name 'libimage_cache.so*' | wc -l)
+    [ "$names" -eq 3 ] || fail "the shared library should have three names"
+    only_the_header_is_visible "$(library_folder)/libimage_cache.a"
+}
+
+functions_of_the_header() {
+    sed -nE 's/^[a-z].*[ *](image_cache_[a-z0-9_]+)\(.*/\1/p' "$prefix/include/image_cache.h" | sort
+}
+
+# Each function of the header is a symbol that others can see, and nothing else is.
+only_the_header_is_visible() { # LIBRARY
+    nm --defined-only --extern-only --format=posix "$1" | awk 'NF > 2 { print $1 }' | sort >"$scratch/visible"
+    functions_of_the_header | diff - "$scratch/visible" || fail "the header (<) and $1 (>) differ"
+    echo "$(wc -l <"$scratch/visible") functions"
+}
+
+# What the loader is told, and what it need not do.
+do_shared_object() {
+    local library soname expected
+    library=$(library_folder)/libimage_cache.so
+    readelf --dynamic --program-headers --wide "$library" >"$scratch/headers"
+    soname=$(sed -nE 's/.*\(SONAME\).*\[(.*)\]/\1/p' "$scratch/headers")
+    expected=libimage_cache.so.$(sed -nE 's/^const ABI: u32 = ([0-9]+);/\1/p' "$root/build.rs")
+    [ "$soname" = "$expected" ] || fail "the soname is '$soname', not $expected"
+    [ "$(readlink "$library")" = "$soname" ] || fail "libimage_cache.so is no link to $soname"
+    grep -q GNU_RELRO "$scratch/headers" || fail "no RELRO"
+    grep -q 'BIND_NOW' "$scratch/headers" || fail "RELRO is not full: functions are bound later"
+    grep -q 'FLAGS_1.*NODELETE' "$scratch/headers" || fail "dlclose would unload it"
+    ! grep -E 'TEXTREL|RPATH|RUNPATH' "$scratch/headers" || fail "that should not be there"
+    nm --dynamic --defined-only --format=posix "$library" | awk '{ print $1 }' | sort >"$scratch/exports"
+    functions_of_the_header | diff - "$scratch/exports" || fail "the header (<) and the exports (>) differ"
+    grep NEEDED "$scratch/headers"
+}
+
+# ---- How a consumer finds it ------------------------------------------------------------------------------------------
+
+pkg_config() { # ARGUMENTS...: of a moved tree, by its place alone
+    need pkg-config
+    local folder
+    folder=$(dirname "$(find "$prefix" -name image_cache.pc)")
+    PKG_CONFIG_PATH="$folder" pkg-config "$@" image_cache
+}
+
+library_folder() { dirname "$(find "$prefix" -name libimage_cache.so)"; }
+
+
+run() { # PROGRAM ARGUMENTS...
+    "$@" "$scratch/cache" || fail "$1: exit code $?"
+}
+
+do_pkg_config() {
+    need pkg-config
+    local version
+    version=$(sed -nE 's/^version = "(.*)"/\1/p' "$root/Cargo.toml" | head -n 1)
+    [ "$(pkg_config --modversion)" = "$version" ] || fail "its version is not $version"
+    [ "$(eval echo "$(pkg_config --variable=prefix)")" -ef "$prefix" ] || fail "its prefix is not where it was moved to"
+    eval "$cc $(pkg_config --cflags)" '"$here/plain.c" "$here/exercise.c" -o "$scratch/plain"' \
+        "$(pkg_config --libs)" '"-Wl,-rpath,$(library_folder)"'
+    readelf -d "$scratch/plain" | grep -q 'NEEDED.*\[libimage_cache\.so\.[0-9]*\]' || fail "the soname is not used"
+    run "$scratch/plain"
+}
+
+
+# Configures, builds and runs a stranger's CMake project, in its build tree and without LD_LIBRARY_PATH.
+cmake_project() { # PROGRAM TARGET OPTIONS...
+    local program=$1 target=$2
+    shift 2
+    command -v c++ >/dev/null || skip "c++ is not installed"
+    cmake -S "$here/cmake_project" -B "$scratch/build" "-DCONSUMERS=$here" "-DTARGET=$target" \
+        -DCMAKE_BUILD_TYPE="$build_type" "$@" && cmake --build "$scratch/build" --target "$program" || fail "CMake"
+    run "$scratch/build/$program"
+}
+
+do_cmake_c() { cmake_project plain image_cache::image_cache "-DCMAKE_PREFIX_PATH=$prefix"; }
+do_cmake_cxx() { cmake_project cxx image_cache::shared "-DCMAKE_PREFIX_PATH=$prefix"; }
+do_static_by_cmake() {
+    cmake_project plain image_cache::image_cache "-DCMAKE_PREFIX_PATH=$prefix" -DBUILD_SHARED_LIBS=OFF
+    loads_no_image_cache "$scratch/build/plain"
+}
+do_add_subdirectory() {
+    cmake_project plain image_cache::image_cache "-DSUBDIRECTORY=$root" "-DIMAGE_CACHE_CARGO_TARGET_DIR=$cargo"
+}
+
+# Another minor version, before 1.0, is another library.
+do_cmake_version() {
+    local version expected
+    for version in 0.1 0.1.0:1 0.2:0 1.0:0 0.0:0; do
+        expected=1
+        [ "${version#*:}" = 0 ] && expected=0
+        cat >"$scratch/CMakeLists.txt" <<-END
+			cmake_minimum_required(VERSION 3.18)
+			project(version LANGUAGES NONE)
+			find_package(image_cache ${version%:*} CONFIG QUIET)
+			if(image_cache_FOUND)
+			  message(STATUS "found=1")
+			else()
+			  message(STATUS "found=0")
+			endif()
+		END
+        cmake -S "$scratch" -B "$scratch/build ${version%:*}" "-DCMAKE_PREFIX_PATH=$prefix" >"$scratch/log" 2>&1
+        grep -q "found=$expected" "$scratch/log" || fail "asked for ${version%:*}, expected found=$expected"
+    done
+}
+
+# ---- The static library -----------------------------------------------------------------------------------------------
+
+loads_no_image_cache() { # PROGRAM
+    if readelf -d "$1" | grep 'NEEDED.*image_cache'; then
+        fail "$1 is linked with the shared library"
+    fi
+}
+
+link_static() { # PROGRAM FILES...
+    local program=$1
+    shift
+    need pkg-config
+    eval "$cc $(pkg_config --cflags)" '"$@" "$here/exercise.c" "$(library_folder)/libimage_cache.a" -o "$program"' \
+        "$(pkg_config --static --libs | sed 's/ -limage_cache / /')" || fail "cc: exit code $?"
+    loads_no_image_cache "$program"
+}
+
+do_static() {
+    link_static "$scratch/plain" "$here/plain.c"
+    run "$scratch/plain"
+}
+
+do_static_with_sqlite() {
+    echo '#include <sqlite3.h>' | $cc -E -x c - >/dev/null 2>&1 || skip "sqlite3.h is not installed"
+    # In either order: the first SQLite that the linker finds would serve both, if that of the library could be seen.
+    link_static "$scratch/last" "$here/with_sqlite.c" -lsqlite3
+    run "$scratch/last"
+    rm -rf "$scratch/cache"*
+    link_static "$scratch/first" -Wl,--no-as-needed -lsqlite3 "$here/with_sqlite.c" "$(library_folder)/libimage_cache.a"
+    run "$scratch/first"
+}
+
+do_static_with_rust() {
+    need rustc
+    rustc --edition 2024 --crate-type staticlib -o "$scratch/libsecond.a" "$here/second_rust.rs"
+    # All of the second library, so that the linker has to see what the two have in common.
+    local all=-Wl,--whole-archive only_needed=-Wl,--no-whole-archive
+    link_static "$scratch/with_rust" "$here/with_rust.c" "$all" "$scratch/libsecond.a" "$only_needed"
+    run "$scratch/with_rust"
+}
+
+# ---- Other languages, and the loader ----------------------------------------------------------------------------------
+
+do_dlopen() {
+    $cc -Wno-pedantic -I "$prefix/include" "$here/dlopen.c" -o "$scratch/dlopen" -pthread -ldl || fail "cc"
+    run "$scratch/dlopen" "$(library_folder)/libimage_cache.so"
+}
+
+do_python() {
+    need python3
+    (cd "$scratch" && python3 -B "$root/tests/python/test_ctypes.py" "$(library_folder)/libimage_cache.so" sqlite) ||
+        fail "test_ctypes.py: exit code $?"
+}
+
+do_go() {
+    need go
+    need pkg-config
+    cp "$here"/go/* "$scratch"
+    # Older versions of Go (1.19 is one) split at spaces what pkg-config says of libraries: a name without one.
+    local alias=$work/prefix-of-go folder
+    ln -sfn "$prefix" "$alias"
+    folder=$(library_folder)
+    folder=$alias${folder#"$prefix"}
+    (
+        cd "$scratch"
+        export HOME=$scratch GOCACHE=$work/go GOFLAGS=-mod=mod GOPROXY=off GOTOOLCHAIN=local
+        export CGO_ENABLED=1 PKG_CONFIG_PATH=$folder/pkgconfig CGO_LDFLAGS="'-Wl,-rpath,$folder'"
+        go vet . && go build -o consumer .
+    ) || fail "go: exit code $?"
+    # C's pointer checks at their strictest, and more threads than the machine has processors.
+    export GODEBUG=cgocheck=2 GOMAXPROCS=8
+    run "$scratch/consumer"
+}
+
+do_node() {
+    need node
+    need npm
+    local modules=$work/node # kept, so that only the first run downloads koffi
+    mkdir -p "$modules"
+    cp "$here"/node/* "$modules"
+    if ! (cd "$modules" && node -e 'require("koffi")' 2>/dev/null) &&
+        ! (cd "$modules" && timeout 120 npm install --ignore-scripts --no-audit --no-fund >"$scratch/npm.log" 2>&1 &&
+            node -e 'require("koffi")' 2>>"$scratch/npm.log"); then
+        cat "$scratch/npm.log"
+        skip "npm cannot install koffi, with which Node calls C"
+    fi
+    run node "$modules/consumer.js" "$(library_folder)/libimage_cache.so"
+}
+
+# ---- Other ways to build and to install ----------------------------------------------------------------------------------
+
+# Debian's folder for libraries.
+do_multiarch() {
+    local triplet
+    triplet=$($cc -print-multiarch)
+    [ -n "$triplet" ] || skip "this compiler knows no multiarch folder"
+    cmake -S "$root" -B "$scratch/build" -DCMAKE_BUILD_TYPE="$build_type" -DIMAGE_CACHE_TESTS=OFF \
+        -DIMAGE_CACHE_EXAMPLES=OFF "-DIMAGE_CACHE_CARGO_TARGET_DIR=$cargo" "-DCMAKE_INSTALL_LIBDIR=lib/$triplet" &&
+        cmake --build "$scratch/build" || fail "CMake"
+    prefix="$work/moved multiarch"
+    install_and_move "$scratch/build" "/opt/distribution" "$prefix"
+    [ -e "$prefix/lib/$triplet/libimage_cache.so" ] || fail "the library is not in lib/$triplet"
+    do_pkg_config
+    rm -rf "$scratch/cache"
+    cmake -S "$here/cmake_project" -B "$scratch/stranger" "-DCONSUMERS=$here" -DTARGET=image_cache::shared \
+        "-DCMAKE_PREFIX_PATH=$prefix" "-DCMAKE_LIBRARY_ARCHITECTURE=$triplet" &&
+        cmake --build "$scratch/stranger" --target plain || fail "CMake"
+    run "$scratch/stranger/plain"
+}
+
+"do_$what"
+echo "$what: all well"

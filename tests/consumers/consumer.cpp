@@ -1,0 +1,110 @@
+// consumer CACHE_DIR: the five things as C++17 would do them, with handles that end by themselves.
+#include <image_cache.h>
+
+#include <iostream>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace {
+
+template <auto end> struct Ends {
+    template <typename Handle> void operator()(Handle *handle) const { end(handle); }
+};
+using Options = std::unique_ptr<image_cache_options_t, Ends<image_cache_options_free>>;
+using Cache = std::unique_ptr<image_cache_t, Ends<image_cache_close>>;
+using Reader = std::unique_ptr<image_cache_reader_t, Ends<image_cache_reader_close>>;
+using Tee = std::unique_ptr<image_cache_tee_t, Ends<image_cache_tee_close>>;
+using List = std::unique_ptr<image_cache_list_t, Ends<image_cache_list_free>>;
+
+template <typename Function, typename... Arguments> void call(Function function, Arguments... arguments)
+{
+    image_cache_error_t error{};
+    if (function(arguments..., &error) != IMAGE_CACHE_OK)
+        throw std::runtime_error(error.message);
+}
+
+void expect(bool condition, const char *what)
+{
+    if (!condition)
+        throw std::runtime_error(what);
+}
+
+template <typename Handle, typename Read> std::string read_all(Handle *handle, Read read)
+{
+    std::string bytes;
+    std::vector<char> buffer(4);
+    for (std::size_t length = 1; length > 0; bytes.append(buffer.data(), length))
+        call(read, handle, buffer.data(), buffer.size(), &length);
+    return bytes;
+}
+
+Cache open_cache(const char *directory)
+{
+    Options options(image_cache_options_new());
+    call(image_cache_options_set_max_size, options.get(), std::uint64_t{15});
+    image_cache_t *cache = nullptr;
+    call(image_cache_open, directory, options.get(), &cache);
+    return Cache(cache);
+}
+
+void write_and_read(const image_cache_t *cache)
+{
+    constexpr std::string_view data = "0123456789";
+    image_cache_writer_t *writer = nullptr;
+    call(image_cache_begin_write, cache, "written", &writer);
+    call(image_cache_write_chunk, writer, data.data(), data.size());
+    call(image_cache_commit, writer);
+    image_cache_reader_t *reader = nullptr;
+    call(image_cache_open_for_read, cache, "written", &reader);
+    expect(read_all(Reader(reader).get(), image_cache_read) == data, "what was read");
+}
+
+void tee(const image_cache_t *cache)
+{
+    std::vector<std::string> parts{"tea", "tea", "tea"};
+    image_cache_source_fn source = [](void *user_data, void *buffer, std::size_t) -> std::int64_t {
+        auto &parts = *static_cast<std::vector<std::string> *>(user_data);
+        if (parts.empty())
+            return 0;
+        const auto length = parts.back().copy(static_cast<char *>(buffer), parts.back().size());
+        parts.pop_back();
+        return static_cast<std::int64_t>(length);
+    };
+    image_cache_tee_t *handle = nullptr;
+    call(image_cache_tee_open, cache, "teed", source, &parts, &handle);
+    Tee tee(handle);
+    expect(read_all(tee.get(), image_cache_tee_read) == "teateatea", "what came through the tee");
+    expect(image_cache_tee_is_caching(tee.get()), "the tee caches");
+}
+
+void list_and_prune(const image_cache_t *cache)
+{
+    image_cache_list_t *handle = nullptr;
+    call(image_cache_list_cached, cache, &handle);
+    List list(handle);
+    std::string names;
+    for (const image_cache_entry_t *entry = nullptr; image_cache_list_next(list.get(), &entry);)
+        names += std::string(entry->image_id) + ' ' + std::to_string(entry->size) + ' ';
+    expect(names == "teed 9 written 10 ", names.c_str());
+    std::uint64_t images = 0, bytes = 0;
+    call(image_cache_prune, cache, &images, &bytes);
+    expect(images == 1 && bytes == 10, "what was pruned");
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+try {
+    expect(argc == 2, "usage: consumer CACHE_DIR");
+    const auto cache = open_cache(argv[1]);
+    write_and_read(cache.get());
+    tee(cache.get());
+    list_and_prune(cache.get());
+    return 0;
+} catch (const std::exception &failure) {
+    std::cerr << failure.what() << '\n';
+    return 1;
+}

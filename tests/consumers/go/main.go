@@ -1,0 +1,212 @@
+// consumer CACHE_DIR: the five things from Go, in many goroutines, each of which changes threads as it goes.
+package main
+
+/*
+#cgo pkg-config: image_cache
+#include <image_cache.h>
+#include <stdlib.h>
+
+extern int64_t goSource(void *user_data, void *buffer, size_t capacity);
+*/
+import "C"
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/cgo"
+	"sync"
+	"time"
+	"unsafe"
+)
+
+const goroutines = 32
+
+// One status and one error for each call: a goroutine may be on another thread at the next.
+func check(status C.image_cache_status_t, failure *C.image_cache_error_t) error {
+	if status == C.IMAGE_CACHE_OK {
+		return nil
+	}
+	return errors.New(C.GoString(C.image_cache_status_name(status)) + ": " + C.GoString(&failure.message[0]))
+}
+
+// Lets the scheduler put this goroutine on another thread.
+func changeThreads() {
+	runtime.Gosched()
+	time.Sleep(time.Millisecond)
+}
+
+func openCache(directory string, maxSize uint64) (cache *C.image_cache_t, err error) {
+	var failure C.image_cache_error_t
+	name := C.CString(directory)
+	defer C.free(unsafe.Pointer(name))
+	options := C.image_cache_options_new()
+	defer C.image_cache_options_free(options)
+	if err = check(C.image_cache_options_set_max_size(options, C.uint64_t(maxSize), &failure), &failure); err != nil {
+		return nil, err
+	}
+	return cache, check(C.image_cache_open(name, options, &cache, &failure), &failure)
+}
+
+func write(cache *C.image_cache_t, id string, data []byte) error {
+	var failure C.image_cache_error_t
+	var writer *C.image_cache_writer_t
+	name := C.CString(id)
+	defer C.free(unsafe.Pointer(name))
+	if err := check(C.image_cache_begin_write(cache, name, &writer, &failure), &failure); err != nil {
+		return err
+	}
+	for len(data) > 0 {
+		length := 1000
+		if length > len(data) {
+			length = len(data)
+		}
+		changeThreads()
+		// A failure is final: the commit repeats it.
+		C.image_cache_write_chunk(writer, unsafe.Pointer(&data[0]), C.size_t(length), nil)
+		data = data[length:]
+	}
+	changeThreads()
+	return check(C.image_cache_commit(writer, &failure), &failure)
+}
+
+func read(cache *C.image_cache_t, id string) ([]byte, error) {
+	var failure C.image_cache_error_t
+	var reader *C.image_cache_reader_t
+	name := C.CString(id)
+	defer C.free(unsafe.Pointer(name))
+	if err := check(C.image_cache_open_for_read(cache, name, &reader, &failure), &failure); err != nil {
+		return nil, err
+	}
+	defer C.image_cache_reader_close(reader)
+	var all []byte
+	buffer := make([]byte, 700)
+	for {
+		var length C.size_t
+		status := C.image_cache_read(reader, unsafe.Pointer(&buffer[0]), C.size_t(len(buffer)), &length, &failure)
+		if err := check(status, &failure); err != nil || length == 0 {
+			return all, err
+		}
+		all = append(all, buffer[:length]...)
+		changeThreads()
+	}
+}
+
+//export goSource
+func goSource(userData unsafe.Pointer, buffer unsafe.Pointer, capacity C.size_t) C.int64_t {
+	source := (*(*cgo.Handle)(userData)).Value().(*bytes.Reader)
+	length, _ := source.Read(unsafe.Slice((*byte)(buffer), int(capacity)))
+	return C.int64_t(length)
+}
+
+func tee(cache *C.image_cache_t, id string, data []byte) ([]byte, error) {
+	var failure C.image_cache_error_t
+	var handle *C.image_cache_tee_t
+	name := C.CString(id)
+	defer C.free(unsafe.Pointer(name))
+	// Go's garbage collector must not see a Go pointer in C's hands: C gets memory of its own, with a number in it.
+	source := (*cgo.Handle)(C.malloc(C.size_t(unsafe.Sizeof(cgo.Handle(0)))))
+	defer C.free(unsafe.Pointer(source))
+	*source = cgo.NewHandle(bytes.NewReader(data))
+	defer source.Delete()
+	function := C.image_cache_source_fn(C.goSource)
+	status := C.image_cache_tee_open(cache, name, function, unsafe.Pointer(source), &handle, &failure)
+	if err := check(status, &failure); err != nil {
+		return nil, err
+	}
+	defer C.image_cache_tee_close(handle)
+	var all []byte
+	buffer := make([]byte, 900)
+	for {
+		var length C.size_t
+		status := C.image_cache_tee_read(handle, unsafe.Pointer(&buffer[0]), C.size_t(len(buffer)), &length, &failure)
+		if err := check(status, &failure); err != nil || length == 0 {
+			return all, err
+		}
+		all = append(all, buffer[:length]...)
+		changeThreads()
+	}
+}
+
+func one(cache *C.image_cache_t, number int) error {
+	data := bytes.Repeat([]byte{byte(number)}, 5000)
+	written, teed := fmt.Sprintf("written %02d", number), fmt.Sprintf("teed %02d", number)
+	if err := write(cache, written, data); err != nil {
+		return err
+	}
+	if back, err := read(cache, written); err != nil || !bytes.Equal(back, data) {
+		return fmt.Errorf("%s is another one: %v", written, err)
+	}
+	if through, err := tee(cache, teed, data); err != nil || !bytes.Equal(through, data) {
+		return fmt.Errorf("another %s came through: %v", teed, err)
+	}
+	if back, err := read(cache, teed); err != nil || !bytes.Equal(back, data) {
+		return fmt.Errorf("%s is another one: %v", teed, err)
+	}
+	return nil
+}
+
+func count(cache *C.image_cache_t) (images int, err error) {
+	var failure C.image_cache_error_t
+	var list *C.image_cache_list_t
+	if err = check(C.image_cache_list_cached(cache, &list, &failure), &failure); err != nil {
+		return 0, err
+	}
+	defer C.image_cache_list_free(list)
+	var entry *C.image_cache_entry_t
+	for C.image_cache_list_next(list, &entry) {
+		if entry.size != 5000 || entry.hits != 1 {
+			return 0, fmt.Errorf("%s: %d bytes, %d hits", C.GoString(entry.image_id), entry.size, entry.hits)
+		}
+		images++
+	}
+	return images, nil
+}
+
+func run(directory string) error {
+	cache, err := openCache(directory, 50000)
+	if err != nil {
+		return err
+	}
+	defer C.image_cache_close(cache)
+	failures := make(chan error, goroutines)
+	var all sync.WaitGroup
+	for number := 0; number < goroutines; number++ {
+		all.Add(1)
+		go func(number int) {
+			defer all.Done()
+			failures <- one(cache, number)
+		}(number)
+	}
+	all.Wait()
+	close(failures)
+	for err := range failures {
+		if err != nil {
+			return err
+		}
+	}
+	if images, err := count(cache); err != nil || images != 2*goroutines {
+		return fmt.Errorf("%d images: %v", images, err)
+	}
+	var failure C.image_cache_error_t
+	var images, size C.uint64_t
+	if err := check(C.image_cache_prune(cache, &images, &size, &failure), &failure); err != nil {
+		return err
+	}
+	if images != 2*goroutines-10 || size != images*5000 {
+		return fmt.Errorf("pruned %d images, %d bytes", images, size)
+	}
+	return nil
+}
+
+func main() {
+	if len(os.Args) != 2 {
+		os.Exit(2)
+	}
+	if err := run(os.Args[1]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,92 @@
+// consumer LIBRARY CACHE_DIR: the five things from Node, through koffi.
+'use strict';
+const assert = require('node:assert');
+const koffi = require('koffi');
+
+const [libraryPath, directory] = process.argv.slice(2);
+const library = koffi.load(libraryPath);
+
+koffi.struct('image_cache_error_t', {
+  status: 'int32_t', os_error: 'int32_t', message: koffi.array('char', 504, 'String'),
+});
+const Entry = koffi.struct('image_cache_entry_t', {
+  image_id: 'const char *', size: 'uint64_t', hits: 'uint64_t',
+  last_accessed: 'int64_t', last_modified: 'int64_t', digest: 'const char *',
+});
+const Source = koffi.proto('int64_t image_cache_source_fn(void *user_data, void *buffer, size_t capacity)');
+
+// A function that can fail, by its name and what it takes before the error: it throws.
+function canFail(name, parameters) {
+  const call = library.func(`int32_t image_cache_${name}(${parameters}, _Out_ image_cache_error_t *error)`);
+  return (...values) => {
+    const error = {};
+    if (call(...values, error) !== 0) throw new Error(error.message);
+  };
+}
+
+const optionsNew = library.func('void *image_cache_options_new()');
+const setMaxSize = canFail('options_set_max_size', 'void *options, uint64_t bytes');
+const open = canFail('open', 'const char *directory, void *options, _Out_ void **cache');
+const beginWrite = canFail('begin_write', 'void *cache, const char *id, _Out_ void **writer');
+const writeChunk = canFail('write_chunk', 'void *writer, const uint8_t *data, size_t length');
+const commit = canFail('commit', 'void *writer');
+const openForRead = canFail('open_for_read', 'void *cache, const char *id, _Out_ void **reader');
+const read = canFail('read', 'void *reader, _Out_ uint8_t *buffer, size_t capacity, _Out_ size_t *length');
+const teeOpen = canFail(
+  'tee_open', 'void *cache, const char *id, image_cache_source_fn *source, void *user_data, _Out_ void **tee');
+const teeRead = canFail('tee_read', 'void *tee, _Out_ uint8_t *buffer, size_t capacity, _Out_ size_t *length');
+const listCached = canFail('list_cached', 'void *cache, _Out_ void **list');
+const listNext = library.func('bool image_cache_list_next(void *list, _Out_ void **entry)');
+const prune = canFail('prune', 'void *cache, _Out_ uint64_t *images, _Out_ uint64_t *bytes');
+const end = (name) => library.func(`void image_cache_${name}(void *handle)`);
+
+function made(make, ...values) {
+  const out = [null];
+  make(...values, out);
+  return out[0];
+}
+
+function readAll(readSome, handle) {
+  const parts = [], buffer = Buffer.alloc(4), length = [1];
+  while (Number(length[0]) > 0) {
+    readSome(handle, buffer, buffer.length, length);
+    parts.push(Buffer.from(buffer.subarray(0, Number(length[0]))));
+  }
+  return Buffer.concat(parts).toString();
+}
+
+const options = optionsNew();
+setMaxSize(options, 15);
+const cache = made(open, directory, options);
+end('options_free')(options);
+
+const writer = made(beginWrite, cache, 'written');
+writeChunk(writer, Buffer.from('0123456789'), 10);
+commit(writer);
+const reader = made(openForRead, cache, 'written');
+assert.strictEqual(readAll(read, reader), '0123456789');
+end('reader_close')(reader);
+
+let calls = 0;
+const source = koffi.register((userData, buffer) => {
+  if (calls++ === 3) return 0;
+  koffi.encode(buffer, koffi.array('uint8_t', 3), Buffer.from('tea'));
+  return 3;
+}, koffi.pointer(Source));
+const tee = made(teeOpen, cache, 'teed', source, null);
+assert.strictEqual(readAll(teeRead, tee), 'teateatea');
+end('tee_close')(tee);
+koffi.unregister(source);
+
+const list = made(listCached, cache), found = [];
+for (const entry = [null]; listNext(list, entry);) {
+  const { image_id, size } = koffi.decode(entry[0], Entry);
+  found.push(`${image_id} ${size}`);
+}
+end('list_free')(list);
+assert.deepStrictEqual(found, ['teed 9', 'written 10']);
+
+const images = [0], bytes = [0];
+prune(cache, images, bytes);
+assert.deepStrictEqual([Number(images[0]), Number(bytes[0])], [1, 10]);
+end('close')(cache);
