@@ -63,6 +63,21 @@
 #include <stdint.h>
 
 /**
+ * The major version that this header belongs to.
+ */
+#define IMAGE_CACHE_VERSION_MAJOR 0
+
+/**
+ * The minor version that this header belongs to.
+ */
+#define IMAGE_CACHE_VERSION_MINOR 1
+
+/**
+ * The patch version that this header belongs to.
+ */
+#define IMAGE_CACHE_VERSION_PATCH 0
+
+/**
  * Metadata in a SQLite database in the cache's directory (the default).
  */
 #define IMAGE_CACHE_DRIVER_SQLITE 0
@@ -107,21 +122,6 @@
  * A log message's level: what only a developer wants to know.
  */
 #define IMAGE_CACHE_LOG_DEBUG 4
-
-/**
- * The major version that this header belongs to.
- */
-#define IMAGE_CACHE_VERSION_MAJOR 0
-
-/**
- * The minor version that this header belongs to.
- */
-#define IMAGE_CACHE_VERSION_MINOR 1
-
-/**
- * The patch version that this header belongs to.
- */
-#define IMAGE_CACHE_VERSION_PATCH 0
 
 /**
  * A list of images. Made by image_cache_list_cached() or image_cache_list_queued(), ended by image_cache_list_free(). It is a
@@ -186,6 +186,19 @@ typedef struct image_cache_error_t {
 } image_cache_error_t;
 
 /**
+ * Takes a log message.
+ *
+ * user_data  as it was given to image_cache_options_set_log()
+ * level      one of IMAGE_CACHE_LOG_*
+ * message    NUL-terminated UTF-8; valid until the function returns
+ *
+ * It is called on every thread that calls the library, on several at once, while locks of the cache are held: it should not
+ * block, and what it calls of the library with a handle does nothing and returns IMAGE_CACHE_ERROR_INVALID_ARGUMENT. It must
+ * not throw or longjmp. Since 0.1.
+ */
+typedef void (*image_cache_log_fn)(void *user_data, int32_t level, const char *message);
+
+/**
  * One image of a list. The library allocates it; later versions may append fields. Since 0.1.
  */
 typedef struct image_cache_entry_t {
@@ -216,17 +229,16 @@ typedef struct image_cache_entry_t {
 } image_cache_entry_t;
 
 /**
- * Takes a log message.
+ * Gives the next bytes of an image.
  *
- * user_data  as it was given to image_cache_options_set_log()
- * level      one of IMAGE_CACHE_LOG_*
- * message    NUL-terminated UTF-8; valid until the function returns
+ * user_data  as it was given to image_cache_tee_open()
+ * buffer     the bytes go there
+ * capacity   how many it has room for, at least 1
  *
- * It is called on every thread that calls the library, on several at once, while locks of the cache are held: it should not
- * block, and what it calls of the library with a handle does nothing and returns IMAGE_CACHE_ERROR_INVALID_ARGUMENT. It must
- * not throw or longjmp. Since 0.1.
+ * Returns how many bytes came, 0 at the end, a negative number for a failure, after which it is not called again. It is
+ * called on the thread that calls image_cache_tee_read(). It must not throw or longjmp. Since 0.1.
  */
-typedef void (*image_cache_log_fn)(void *user_data, int32_t level, const char *message);
+typedef int64_t (*image_cache_source_fn)(void *user_data, void *buffer, size_t capacity);
 
 /**
  * Fetches an image for image_cache_prefetch().
@@ -244,18 +256,6 @@ typedef void (*image_cache_log_fn)(void *user_data, int32_t level, const char *m
 typedef image_cache_status_t (*image_cache_fetch_fn)(void *user_data,
                                                      const char *image_id,
                                                      struct image_cache_writer_t *writer);
-
-/**
- * Gives the next bytes of an image.
- *
- * user_data  as it was given to image_cache_tee_open()
- * buffer     the bytes go there
- * capacity   how many it has room for, at least 1
- *
- * Returns how many bytes came, 0 at the end, a negative number for a failure, after which it is not called again. It is
- * called on the thread that calls image_cache_tee_read(). It must not throw or longjmp. Since 0.1.
- */
-typedef int64_t (*image_cache_source_fn)(void *user_data, void *buffer, size_t capacity);
 
 /**
  * Success.
@@ -341,6 +341,135 @@ typedef int64_t (*image_cache_source_fn)(void *user_data, void *buffer, size_t c
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+/* Version --------------------------------------------------------------------------------------------- */
+
+/**
+ * The version of the library that is loaded, such as "0.1.0". The macros tell the one that was compiled against.
+ *
+ * Returns a constant that lives as long as the library. Threads: any. Does not block. Since 0.1.
+ */
+const char *image_cache_version(void);
+
+/**
+ * The version of the library that is loaded, as a number that grows: major << 16 | minor << 8 | patch.
+ *
+ * Threads: any. Does not block. Since 0.1.
+ */
+uint32_t image_cache_version_number(void);
+
+/* Statuses -------------------------------------------------------------------------------------------- */
+
+/**
+ * The name of a status, such as "IMAGE_CACHE_ERROR_NOT_FOUND"; "IMAGE_CACHE_ERROR_UNKNOWN" for a number that is none.
+ *
+ * Returns a constant that lives as long as the library. Threads: any. Does not block. Since 0.1.
+ */
+const char *image_cache_status_name(image_cache_status_t status);
+
+/* Options: how a cache is opened ---------------------------------------------------------------------- */
+
+/**
+ * New options, with the defaults: SQLite, 10 GiB, 24 hours, "cache.db", full durability, no log.
+ *
+ * Returns the options, which image_cache_options_free() ends; never NULL. Threads: any. Does not block. Since 0.1.
+ */
+struct image_cache_options_t *image_cache_options_new(void);
+
+/**
+ * Ends options. Caches that were opened with them keep what they said.
+ *
+ * options  ended; NULL is fine
+ *
+ * Threads: any, but no other call may use the options now or later. Does not block. Since 0.1.
+ */
+void image_cache_options_free(struct image_cache_options_t *options);
+
+/**
+ * Chooses where metadata is kept.
+ *
+ * options  changed
+ * driver   one of IMAGE_CACHE_DRIVER_*
+ * error    filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL or an unknown driver. Threads: any. Does not
+ * block. Since 0.1.
+ */
+image_cache_status_t image_cache_options_set_driver(struct image_cache_options_t *options,
+                                                    int32_t driver,
+                                                    struct image_cache_error_t *error);
+
+/**
+ * Sets the size that image_cache_prune() prunes to.
+ *
+ * options  changed
+ * bytes    the limit in bytes; 0 is a valid limit; default 10 GiB
+ * error    filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL. Threads: any. Does not block. Since 0.1.
+ */
+image_cache_status_t image_cache_options_set_max_size(struct image_cache_options_t *options,
+                                                      uint64_t bytes,
+                                                      struct image_cache_error_t *error);
+
+/**
+ * Sets how long a writer may write nothing before its image counts as stalled.
+ *
+ * options  changed
+ * seconds  the stall time; default 86400
+ * error    filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL. Threads: any. Does not block. Since 0.1.
+ */
+image_cache_status_t image_cache_options_set_stall_time(struct image_cache_options_t *options,
+                                                        uint64_t seconds,
+                                                        struct image_cache_error_t *error);
+
+/**
+ * Sets the name of the SQLite index in the cache's directory.
+ *
+ * options    changed
+ * file_name  a bare file name of at most 247 bytes, copied; default "cache.db"
+ * error      filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, for what is no bare file name, and for the name of
+ * one of the cache's folders. Threads: any. Does not block. Since 0.1.
+ */
+image_cache_status_t image_cache_options_set_database(struct image_cache_options_t *options,
+                                                      const char *file_name,
+                                                      struct image_cache_error_t *error);
+
+/**
+ * Sets what a commit waits for.
+ *
+ * options     changed
+ * durability  one of IMAGE_CACHE_DURABILITY_*
+ * error       filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL or an unknown durability. Threads: any. Does not
+ * block. Since 0.1.
+ */
+image_cache_status_t image_cache_options_set_durability(struct image_cache_options_t *options,
+                                                        int32_t durability,
+                                                        struct image_cache_error_t *error);
+
+/**
+ * Sets where log messages go. The library never prints anything itself.
+ *
+ * options    changed
+ * log        called with each message, until the last handle of every cache opened with these options was ended; NULL:
+ *            nowhere (the default)
+ * user_data  passed to log; it must stay valid as long as log may be called
+ * error      filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for options of NULL. Threads: any. Does not block. Since 0.1.
+ */
+image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *options,
+                                                 image_cache_log_fn log,
+                                                 void *user_data,
+                                                 struct image_cache_error_t *error);
+
+/* A cache: opening, closing, asking ------------------------------------------------------------------- */
 
 /**
  * Opens the cache in a directory. What a crash left behind is repaired, and a directory that Glance filled is opened in
@@ -522,6 +651,8 @@ image_cache_status_t image_cache_list_queued(const struct image_cache_t *cache,
                                              struct image_cache_list_t **list,
                                              struct image_cache_error_t *error);
 
+/* Lists ----------------------------------------------------------------------------------------------- */
+
 /**
  * Moves on to the next entry of a list.
  *
@@ -542,436 +673,7 @@ bool image_cache_list_next(struct image_cache_list_t *list, const struct image_c
  */
 void image_cache_list_free(struct image_cache_list_t *list);
 
-/**
- * Deletes a cached image; one that is not cached is no error. Its readers keep its bytes.
- *
- * cache     asked
- * image_id  the image
- * error     filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for
- * NULL; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Deletions are not synced: after a power cut the
- * image may be there again, whole. Since 0.1.
- */
-image_cache_status_t image_cache_delete_cached_image(const struct image_cache_t *cache,
-                                                     const char *image_id,
-                                                     struct image_cache_error_t *error);
-
-/**
- * Deletes every image that is cached now, and nothing else.
- *
- * cache    asked
- * deleted  set to how many images were deleted; 0 on failure
- * error    filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL;
- * IMAGE_CACHE_ERROR_FORKED. What can be deleted is deleted even then. Threads: any. Blocks for the directory. Since 0.1.
- */
-image_cache_status_t image_cache_delete_all_cached_images(const struct image_cache_t *cache,
-                                                          uint64_t *deleted,
-                                                          struct image_cache_error_t *error);
-
-/**
- * Deletes images, the least recently accessed first, until the cache has at most its maximal size. An image that is open is
- * not spared: its readers keep its bytes, and the disk has them until the last reader closes.
- *
- * cache   asked
- * images  set to how many images were deleted; 0 on failure
- * bytes   set to their size in bytes; 0 on failure
- * error   filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO when the limit is missed since images could not be deleted;
- * IMAGE_CACHE_ERROR_INDEX when the index fails in the middle (one that fails at once is done without);
- * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
- * Threads: any; one prunes, over all processes, and others wait for it. Blocks for the directory. Since 0.1.
- */
-image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
-                                       uint64_t *images,
-                                       uint64_t *bytes,
-                                       struct image_cache_error_t *error);
-
-/**
- * Empties invalid/ of images (names that no image can have, and folders, stay), and removes the incomplete files to which nothing was written for the stall time, whether their writers
- * live or not. A writer that lives gets IMAGE_CACHE_ERROR_LOST from its next call.
- *
- * cache       asked
- * stall_time  in seconds; 0 removes all incomplete files; negative: the configured one
- * removed     set to how many files were removed; 0 on failure
- * error       filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. What
- * can be removed is removed even then. Threads: any. Blocks for the directories. Since 0.1.
- */
-image_cache_status_t image_cache_clean(const struct image_cache_t *cache,
-                                       int64_t stall_time,
-                                       uint64_t *removed,
-                                       struct image_cache_error_t *error);
-
-/**
- * New options, with the defaults: SQLite, 10 GiB, 24 hours, "cache.db", full durability, no log.
- *
- * Returns the options, which image_cache_options_free() ends; never NULL. Threads: any. Does not block. Since 0.1.
- */
-struct image_cache_options_t *image_cache_options_new(void);
-
-/**
- * Ends options. Caches that were opened with them keep what they said.
- *
- * options  ended; NULL is fine
- *
- * Threads: any, but no other call may use the options now or later. Does not block. Since 0.1.
- */
-void image_cache_options_free(struct image_cache_options_t *options);
-
-/**
- * Chooses where metadata is kept.
- *
- * options  changed
- * driver   one of IMAGE_CACHE_DRIVER_*
- * error    filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL or an unknown driver. Threads: any. Does not
- * block. Since 0.1.
- */
-image_cache_status_t image_cache_options_set_driver(struct image_cache_options_t *options,
-                                                    int32_t driver,
-                                                    struct image_cache_error_t *error);
-
-/**
- * Sets the size that image_cache_prune() prunes to.
- *
- * options  changed
- * bytes    the limit in bytes; 0 is a valid limit; default 10 GiB
- * error    filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL. Threads: any. Does not block. Since 0.1.
- */
-image_cache_status_t image_cache_options_set_max_size(struct image_cache_options_t *options,
-                                                      uint64_t bytes,
-                                                      struct image_cache_error_t *error);
-
-/**
- * Sets how long a writer may write nothing before its image counts as stalled.
- *
- * options  changed
- * seconds  the stall time; default 86400
- * error    filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL. Threads: any. Does not block. Since 0.1.
- */
-image_cache_status_t image_cache_options_set_stall_time(struct image_cache_options_t *options,
-                                                        uint64_t seconds,
-                                                        struct image_cache_error_t *error);
-
-/**
- * Sets the name of the SQLite index in the cache's directory.
- *
- * options    changed
- * file_name  a bare file name of at most 247 bytes, copied; default "cache.db"
- * error      filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, for what is no bare file name, and for the name of
- * one of the cache's folders. Threads: any. Does not block. Since 0.1.
- */
-image_cache_status_t image_cache_options_set_database(struct image_cache_options_t *options,
-                                                      const char *file_name,
-                                                      struct image_cache_error_t *error);
-
-/**
- * Sets what a commit waits for.
- *
- * options     changed
- * durability  one of IMAGE_CACHE_DURABILITY_*
- * error       filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL or an unknown durability. Threads: any. Does not
- * block. Since 0.1.
- */
-image_cache_status_t image_cache_options_set_durability(struct image_cache_options_t *options,
-                                                        int32_t durability,
-                                                        struct image_cache_error_t *error);
-
-/**
- * Sets where log messages go. The library never prints anything itself.
- *
- * options    changed
- * log        called with each message, until the last handle of every cache opened with these options was ended; NULL:
- *            nowhere (the default)
- * user_data  passed to log; it must stay valid as long as log may be called
- * error      filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for options of NULL. Threads: any. Does not block. Since 0.1.
- */
-image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *options,
-                                                 image_cache_log_fn log,
-                                                 void *user_data,
-                                                 struct image_cache_error_t *error);
-
-/**
- * Puts an image at the end of the queue, where it stays until it is cached or taken off.
- *
- * cache     asked
- * image_id  the image
- * queued    set to true, or to false when it is queued, cached or being cached by a live writer, or when something
- *           else (a folder, say) has its name; false on failure
- * error     filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NO_SPACE; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;
- * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
- * Threads: any. Blocks for a few system calls. The queue is not synced: a power cut may lose its last entries. Since 0.1.
- */
-image_cache_status_t image_cache_queue_image(const struct image_cache_t *cache,
-                                             const char *image_id,
-                                             bool *queued,
-                                             struct image_cache_error_t *error);
-
-/**
- * Takes an image off the queue; one that is not queued is no error.
- *
- * cache     asked
- * image_id  the image
- * error     filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for
- * NULL; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Since 0.1.
- */
-image_cache_status_t image_cache_delete_queued_image(const struct image_cache_t *cache,
-                                                     const char *image_id,
-                                                     struct image_cache_error_t *error);
-
-/**
- * Empties the queue.
- *
- * cache    asked
- * deleted  set to how many images were taken off; 0 on failure
- * error    filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
- * Threads: any. Blocks for the queue's folder. Since 0.1.
- */
-image_cache_status_t image_cache_delete_all_queued_images(const struct image_cache_t *cache,
-                                                          uint64_t *deleted,
-                                                          struct image_cache_error_t *error);
-
-/**
- * Fetches each image that is queued now, oldest first, and caches it. An image whose fetch fails stays queued, and the others
- * are fetched all the same. Many threads and processes may prefetch at once: each image is fetched by one of them.
- *
- * cache      asked
- * fetch      called for each image that this call became the writer of
- * user_data  passed to fetch
- * fetched    set to how many images were cached; 0 on failure
- * failed     set to how many were not, and stay queued, the log says why; 0 on failure
- * error      filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, also when fetches failed; IMAGE_CACHE_ERROR_IO when the queue cannot be read;
- * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
- * Threads: any. Blocks for the fetches and for the disk; no lock is held while fetch runs. Since 0.1.
- */
-image_cache_status_t image_cache_prefetch(const struct image_cache_t *cache,
-                                          image_cache_fetch_fn fetch,
-                                          void *user_data,
-                                          uint64_t *fetched,
-                                          uint64_t *failed,
-                                          struct image_cache_error_t *error);
-
-/**
- * Opens a cached image. Opening counts as use: the image becomes the last to be pruned.
- *
- * cache     asked; it may be closed before the reader
- * image_id  the image
- * reader    set to the reader, which image_cache_reader_close() ends; NULL on failure
- * error     filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NOT_FOUND; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_IO;
- * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. A failing index does not fail it.
- * Threads: any. Blocks for a few system calls. Since 0.1.
- */
-image_cache_status_t image_cache_open_for_read(const struct image_cache_t *cache,
-                                               const char *image_id,
-                                               struct image_cache_reader_t **reader,
-                                               struct image_cache_error_t *error);
-
-/**
- * Reads the image's next bytes.
- *
- * reader    read from
- * buffer    the bytes go there; NULL is fine when capacity is 0
- * capacity  how many bytes it has room for
- * length    set to how many came: fewer than capacity is no sign of the end, 0 is; 0 on failure
- * error     filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO, with os_error 0 when the file has become shorter than it was at the open;
- * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. Threads: one at a time. Blocks for the disk. Since 0.1.
- */
-image_cache_status_t image_cache_read(struct image_cache_reader_t *reader,
-                                      void *buffer,
-                                      size_t capacity,
-                                      size_t *length,
-                                      struct image_cache_error_t *error);
-
-/**
- * Reads bytes at an offset. image_cache_read() goes on where it was.
- *
- * reader    read from
- * offset    of the first byte
- * buffer    the bytes go there; NULL is fine when capacity is 0
- * capacity  how many bytes it has room for
- * length    set to how many came: fewer than capacity is no sign of the end, 0 is; 0 on failure
- * error     filled on failure; may be NULL
- *
- * Returns and blocks as image_cache_read(). Threads: one at a time. Since 0.1.
- */
-image_cache_status_t image_cache_read_at(struct image_cache_reader_t *reader,
-                                         uint64_t offset,
-                                         void *buffer,
-                                         size_t capacity,
-                                         size_t *length,
-                                         struct image_cache_error_t *error);
-
-/**
- * The image's length in bytes; 0 for NULL.
- *
- * reader  asked
- *
- * Threads: one at a time. Does not block. Since 0.1.
- */
-uint64_t image_cache_reader_size(const struct image_cache_reader_t *reader);
-
-/**
- * The image's file descriptor, open for reading only: for sendfile, splice, mmap. image_cache_read() does not use the
- * file's own offset.
- *
- * reader  asked
- *
- * Returns the descriptor, which stays the reader's: it must not be closed, and is gone with the reader. It is close-on-exec;
- * a dup() of it, to hand to another program, outlives the reader. -1 for NULL and in a forked child. Threads: one at a time. Does not block. Since 0.1.
- */
-int image_cache_reader_fd(const struct image_cache_reader_t *reader);
-
-/**
- * Ends a reader, which counts one hit of the image.
- *
- * reader  ended; NULL is fine; harmless in a forked child
- *
- * Threads: one at a time. Blocks for the index. A hit that cannot be counted is logged; the SQLite driver counts it later, the
- * xattr driver does not. Since 0.1.
- */
-void image_cache_reader_close(struct image_cache_reader_t *reader);
-
-/**
- * The name of a status, such as "IMAGE_CACHE_ERROR_NOT_FOUND"; "IMAGE_CACHE_ERROR_UNKNOWN" for a number that is none.
- *
- * Returns a constant that lives as long as the library. Threads: any. Does not block. Since 0.1.
- */
-const char *image_cache_status_name(image_cache_status_t status);
-
-/**
- * Opens a tee: it reads from a source of the caller's, hands the bytes on, and caches them on the way.
- *
- * cache      asked; it may be closed before the tee
- * image_id   the image
- * source     called once for each image_cache_tee_read()
- * user_data  passed to source; it must stay valid until the tee ends
- * tee        set to the tee, which image_cache_tee_close() ends; NULL on failure
- * error      filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, also when the image cannot be cached (it is cached already, another writer has it, the disk is
- * full): then the bytes are handed on only, see image_cache_tee_is_caching(). IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL;
- * IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Since 0.1.
- */
-image_cache_status_t image_cache_tee_open(const struct image_cache_t *cache,
-                                          const char *image_id,
-                                          image_cache_source_fn source,
-                                          void *user_data,
-                                          struct image_cache_tee_t **tee,
-                                          struct image_cache_error_t *error);
-
-/**
- * Expects the source to have that many bytes. Before the first read.
- *
- * tee    changed
- * bytes  the image's length
- * error  filled on failure; may be NULL
- *
- * Returns as image_cache_writer_expect_size(). After a failure nothing is cached any more, since it could not be checked; the
- * bytes are handed on. Threads: one at a time. Does not block. Since 0.1.
- */
-image_cache_status_t image_cache_tee_expect_size(struct image_cache_tee_t *tee,
-                                                 uint64_t bytes,
-                                                 struct image_cache_error_t *error);
-
-/**
- * Expects the source's bytes to have a digest. Before the first read.
- *
- * tee        changed
- * algorithm  "md5", "sha256" or "sha512"
- * hex        the digest in hexadecimal digits, of either case
- * error      filled on failure; may be NULL
- *
- * Returns as image_cache_writer_expect_digest(). After a failure nothing is cached any more, since it could not be checked;
- * the bytes are handed on. Threads: one at a time. Does not block. Since 0.1.
- */
-image_cache_status_t image_cache_tee_expect_digest(struct image_cache_tee_t *tee,
-                                                   const char *algorithm,
-                                                   const char *hex,
-                                                   struct image_cache_error_t *error);
-
-/**
- * Reads the source's next bytes, with one call of the source, and caches them. At the source's end, when length is 0, the
- * image is published: read until then, or tell image_cache_tee_expect_size() where the end is.
- *
- * tee       read from
- * buffer    the bytes go there
- * capacity  how many it has room for; with 0 the source is not called
- * length    set to how many came; 0 at the end, and on failure
- * error     filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_SOURCE when the source failed; IMAGE_CACHE_ERROR_SIZE_MISMATCH or
- * IMAGE_CACHE_ERROR_DIGEST_MISMATCH at the end, after all bytes were handed on, whether they were cached or not;
- * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. That the image could not be cached is no failure.
- * Once at the end or failed, each further call returns the same.
- *
- * Threads: one at a time. Blocks for the source and for the disk. Since 0.1.
- */
-image_cache_status_t image_cache_tee_read(struct image_cache_tee_t *tee,
-                                          void *buffer,
-                                          size_t capacity,
-                                          size_t *length,
-                                          struct image_cache_error_t *error);
-
-/**
- * Whether the bytes are being cached, or were cached at the end; false once caching was given up, and for NULL.
- *
- * tee  asked
- *
- * Threads: one at a time. Does not block. Since 0.1.
- */
-bool image_cache_tee_is_caching(const struct image_cache_tee_t *tee);
-
-/**
- * Ends a tee. Before the source's end, the file goes to invalid/, unless a size was expected and so many bytes have come:
- * then the image is checked and published as at the source's end; that it was not is logged.
- *
- * tee  ended; NULL is fine; harmless in a forked child
- *
- * Threads: one at a time. Blocks for a few system calls. Since 0.1.
- */
-void image_cache_tee_close(struct image_cache_tee_t *tee);
-
-/**
- * The version of the library that is loaded, such as "0.1.0". The macros tell the one that was compiled against.
- *
- * Returns a constant that lives as long as the library. Threads: any. Does not block. Since 0.1.
- */
-const char *image_cache_version(void);
-
-/**
- * The version of the library that is loaded, as a number that grows: major << 16 | minor << 8 | patch.
- *
- * Threads: any. Does not block. Since 0.1.
- */
-uint32_t image_cache_version_number(void);
+/* Writing an image ------------------------------------------------------------------------------------ */
 
 /**
  * Begins to cache an image, and becomes its only writer.
@@ -1073,6 +775,324 @@ image_cache_status_t image_cache_commit(struct image_cache_writer_t *writer,
  */
 void image_cache_abort(struct image_cache_writer_t *writer,
                        const char *reason);
+
+/* Reading an image ------------------------------------------------------------------------------------ */
+
+/**
+ * Opens a cached image. Opening counts as use: the image becomes the last to be pruned.
+ *
+ * cache     asked; it may be closed before the reader
+ * image_id  the image
+ * reader    set to the reader, which image_cache_reader_close() ends; NULL on failure
+ * error     filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NOT_FOUND; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_IO;
+ * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. A failing index does not fail it.
+ * Threads: any. Blocks for a few system calls. Since 0.1.
+ */
+image_cache_status_t image_cache_open_for_read(const struct image_cache_t *cache,
+                                               const char *image_id,
+                                               struct image_cache_reader_t **reader,
+                                               struct image_cache_error_t *error);
+
+/**
+ * Reads the image's next bytes.
+ *
+ * reader    read from
+ * buffer    the bytes go there; NULL is fine when capacity is 0
+ * capacity  how many bytes it has room for
+ * length    set to how many came: fewer than capacity is no sign of the end, 0 is; 0 on failure
+ * error     filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO, with os_error 0 when the file has become shorter than it was at the open;
+ * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. Threads: one at a time. Blocks for the disk. Since 0.1.
+ */
+image_cache_status_t image_cache_read(struct image_cache_reader_t *reader,
+                                      void *buffer,
+                                      size_t capacity,
+                                      size_t *length,
+                                      struct image_cache_error_t *error);
+
+/**
+ * Reads bytes at an offset. image_cache_read() goes on where it was.
+ *
+ * reader    read from
+ * offset    of the first byte
+ * buffer    the bytes go there; NULL is fine when capacity is 0
+ * capacity  how many bytes it has room for
+ * length    set to how many came: fewer than capacity is no sign of the end, 0 is; 0 on failure
+ * error     filled on failure; may be NULL
+ *
+ * Returns and blocks as image_cache_read(). Threads: one at a time. Since 0.1.
+ */
+image_cache_status_t image_cache_read_at(struct image_cache_reader_t *reader,
+                                         uint64_t offset,
+                                         void *buffer,
+                                         size_t capacity,
+                                         size_t *length,
+                                         struct image_cache_error_t *error);
+
+/**
+ * The image's length in bytes; 0 for NULL.
+ *
+ * reader  asked
+ *
+ * Threads: one at a time. Does not block. Since 0.1.
+ */
+uint64_t image_cache_reader_size(const struct image_cache_reader_t *reader);
+
+/**
+ * The image's file descriptor, open for reading only: for sendfile, splice, mmap. image_cache_read() does not use the
+ * file's own offset.
+ *
+ * reader  asked
+ *
+ * Returns the descriptor, which stays the reader's: it must not be closed, and is gone with the reader. It is close-on-exec;
+ * a dup() of it, to hand to another program, outlives the reader. -1 for NULL and in a forked child. Threads: one at a time. Does not block. Since 0.1.
+ */
+int image_cache_reader_fd(const struct image_cache_reader_t *reader);
+
+/**
+ * Ends a reader, which counts one hit of the image.
+ *
+ * reader  ended; NULL is fine; harmless in a forked child
+ *
+ * Threads: one at a time. Blocks for the index. A hit that cannot be counted is logged; the SQLite driver counts it later, the
+ * xattr driver does not. Since 0.1.
+ */
+void image_cache_reader_close(struct image_cache_reader_t *reader);
+
+/* A tee: a stream is handed on, and cached on the way ------------------------------------------------- */
+
+/**
+ * Opens a tee: it reads from a source of the caller's, hands the bytes on, and caches them on the way.
+ *
+ * cache      asked; it may be closed before the tee
+ * image_id   the image
+ * source     called once for each image_cache_tee_read()
+ * user_data  passed to source; it must stay valid until the tee ends
+ * tee        set to the tee, which image_cache_tee_close() ends; NULL on failure
+ * error      filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK, also when the image cannot be cached (it is cached already, another writer has it, the disk is
+ * full): then the bytes are handed on only, see image_cache_tee_is_caching(). IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL;
+ * IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Since 0.1.
+ */
+image_cache_status_t image_cache_tee_open(const struct image_cache_t *cache,
+                                          const char *image_id,
+                                          image_cache_source_fn source,
+                                          void *user_data,
+                                          struct image_cache_tee_t **tee,
+                                          struct image_cache_error_t *error);
+
+/**
+ * Expects the source to have that many bytes. Before the first read.
+ *
+ * tee    changed
+ * bytes  the image's length
+ * error  filled on failure; may be NULL
+ *
+ * Returns as image_cache_writer_expect_size(). After a failure nothing is cached any more, since it could not be checked; the
+ * bytes are handed on. Threads: one at a time. Does not block. Since 0.1.
+ */
+image_cache_status_t image_cache_tee_expect_size(struct image_cache_tee_t *tee,
+                                                 uint64_t bytes,
+                                                 struct image_cache_error_t *error);
+
+/**
+ * Expects the source's bytes to have a digest. Before the first read.
+ *
+ * tee        changed
+ * algorithm  "md5", "sha256" or "sha512"
+ * hex        the digest in hexadecimal digits, of either case
+ * error      filled on failure; may be NULL
+ *
+ * Returns as image_cache_writer_expect_digest(). After a failure nothing is cached any more, since it could not be checked;
+ * the bytes are handed on. Threads: one at a time. Does not block. Since 0.1.
+ */
+image_cache_status_t image_cache_tee_expect_digest(struct image_cache_tee_t *tee,
+                                                   const char *algorithm,
+                                                   const char *hex,
+                                                   struct image_cache_error_t *error);
+
+/**
+ * Reads the source's next bytes, with one call of the source, and caches them. At the source's end, when length is 0, the
+ * image is published: read until then, or tell image_cache_tee_expect_size() where the end is.
+ *
+ * tee       read from
+ * buffer    the bytes go there
+ * capacity  how many it has room for; with 0 the source is not called
+ * length    set to how many came; 0 at the end, and on failure
+ * error     filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_SOURCE when the source failed; IMAGE_CACHE_ERROR_SIZE_MISMATCH or
+ * IMAGE_CACHE_ERROR_DIGEST_MISMATCH at the end, after all bytes were handed on, whether they were cached or not;
+ * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. That the image could not be cached is no failure.
+ * Once at the end or failed, each further call returns the same.
+ *
+ * Threads: one at a time. Blocks for the source and for the disk. Since 0.1.
+ */
+image_cache_status_t image_cache_tee_read(struct image_cache_tee_t *tee,
+                                          void *buffer,
+                                          size_t capacity,
+                                          size_t *length,
+                                          struct image_cache_error_t *error);
+
+/**
+ * Whether the bytes are being cached, or were cached at the end; false once caching was given up, and for NULL.
+ *
+ * tee  asked
+ *
+ * Threads: one at a time. Does not block. Since 0.1.
+ */
+bool image_cache_tee_is_caching(const struct image_cache_tee_t *tee);
+
+/**
+ * Ends a tee. Before the source's end, the file goes to invalid/, unless a size was expected and so many bytes have come:
+ * then the image is checked and published as at the source's end; that it was not is logged.
+ *
+ * tee  ended; NULL is fine; harmless in a forked child
+ *
+ * Threads: one at a time. Blocks for a few system calls. Since 0.1.
+ */
+void image_cache_tee_close(struct image_cache_tee_t *tee);
+
+/* The queue, and prefetching -------------------------------------------------------------------------- */
+
+/**
+ * Puts an image at the end of the queue, where it stays until it is cached or taken off.
+ *
+ * cache     asked
+ * image_id  the image
+ * queued    set to true, or to false when it is queued, cached or being cached by a live writer, or when something
+ *           else (a folder, say) has its name; false on failure
+ * error     filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NO_SPACE; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;
+ * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
+ * Threads: any. Blocks for a few system calls. The queue is not synced: a power cut may lose its last entries. Since 0.1.
+ */
+image_cache_status_t image_cache_queue_image(const struct image_cache_t *cache,
+                                             const char *image_id,
+                                             bool *queued,
+                                             struct image_cache_error_t *error);
+
+/**
+ * Takes an image off the queue; one that is not queued is no error.
+ *
+ * cache     asked
+ * image_id  the image
+ * error     filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for
+ * NULL; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Since 0.1.
+ */
+image_cache_status_t image_cache_delete_queued_image(const struct image_cache_t *cache,
+                                                     const char *image_id,
+                                                     struct image_cache_error_t *error);
+
+/**
+ * Empties the queue.
+ *
+ * cache    asked
+ * deleted  set to how many images were taken off; 0 on failure
+ * error    filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
+ * Threads: any. Blocks for the queue's folder. Since 0.1.
+ */
+image_cache_status_t image_cache_delete_all_queued_images(const struct image_cache_t *cache,
+                                                          uint64_t *deleted,
+                                                          struct image_cache_error_t *error);
+
+/**
+ * Fetches each image that is queued now, oldest first, and caches it. An image whose fetch fails stays queued, and the others
+ * are fetched all the same. Many threads and processes may prefetch at once: each image is fetched by one of them.
+ *
+ * cache      asked
+ * fetch      called for each image that this call became the writer of
+ * user_data  passed to fetch
+ * fetched    set to how many images were cached; 0 on failure
+ * failed     set to how many were not, and stay queued, the log says why; 0 on failure
+ * error      filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK, also when fetches failed; IMAGE_CACHE_ERROR_IO when the queue cannot be read;
+ * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
+ * Threads: any. Blocks for the fetches and for the disk; no lock is held while fetch runs. Since 0.1.
+ */
+image_cache_status_t image_cache_prefetch(const struct image_cache_t *cache,
+                                          image_cache_fetch_fn fetch,
+                                          void *user_data,
+                                          uint64_t *fetched,
+                                          uint64_t *failed,
+                                          struct image_cache_error_t *error);
+
+/* Deleting, pruning, cleaning ------------------------------------------------------------------------- */
+
+/**
+ * Deletes a cached image; one that is not cached is no error. Its readers keep its bytes.
+ *
+ * cache     asked
+ * image_id  the image
+ * error     filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for
+ * NULL; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Deletions are not synced: after a power cut the
+ * image may be there again, whole. Since 0.1.
+ */
+image_cache_status_t image_cache_delete_cached_image(const struct image_cache_t *cache,
+                                                     const char *image_id,
+                                                     struct image_cache_error_t *error);
+
+/**
+ * Deletes every image that is cached now, and nothing else.
+ *
+ * cache    asked
+ * deleted  set to how many images were deleted; 0 on failure
+ * error    filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL;
+ * IMAGE_CACHE_ERROR_FORKED. What can be deleted is deleted even then. Threads: any. Blocks for the directory. Since 0.1.
+ */
+image_cache_status_t image_cache_delete_all_cached_images(const struct image_cache_t *cache,
+                                                          uint64_t *deleted,
+                                                          struct image_cache_error_t *error);
+
+/**
+ * Deletes images, the least recently accessed first, until the cache has at most its maximal size. An image that is open is
+ * not spared: its readers keep its bytes, and the disk has them until the last reader closes.
+ *
+ * cache   asked
+ * images  set to how many images were deleted; 0 on failure
+ * bytes   set to their size in bytes; 0 on failure
+ * error   filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO when the limit is missed since images could not be deleted;
+ * IMAGE_CACHE_ERROR_INDEX when the index fails in the middle (one that fails at once is done without);
+ * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
+ * Threads: any; one prunes, over all processes, and others wait for it. Blocks for the directory. Since 0.1.
+ */
+image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
+                                       uint64_t *images,
+                                       uint64_t *bytes,
+                                       struct image_cache_error_t *error);
+
+/**
+ * Empties invalid/ of images (names that no image can have, and folders, stay), and removes the incomplete files to which nothing was written for the stall time, whether their writers
+ * live or not. A writer that lives gets IMAGE_CACHE_ERROR_LOST from its next call.
+ *
+ * cache       asked
+ * stall_time  in seconds; 0 removes all incomplete files; negative: the configured one
+ * removed     set to how many files were removed; 0 on failure
+ * error       filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. What
+ * can be removed is removed even then. Threads: any. Blocks for the directories. Since 0.1.
+ */
+image_cache_status_t image_cache_clean(const struct image_cache_t *cache,
+                                       int64_t stall_time,
+                                       uint64_t *removed,
+                                       struct image_cache_error_t *error);
 
 #ifdef __cplusplus
 }  // extern "C"

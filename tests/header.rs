@@ -2,6 +2,20 @@
 
 use std::path::Path;
 
+/// The headings of the header, each before a function's documentation; the functions stand in the order of `src/ffi/mod.rs`.
+const HEADINGS: [(&str, &str); 10] = [
+    ("image_cache_version", "Version"),
+    ("image_cache_status_name", "Statuses"),
+    ("image_cache_options_new", "Options: how a cache is opened"),
+    ("image_cache_open", "A cache: opening, closing, asking"),
+    ("image_cache_list_next", "Lists"),
+    ("image_cache_begin_write", "Writing an image"),
+    ("image_cache_open_for_read", "Reading an image"),
+    ("image_cache_tee_open", "A tee: a stream is handed on, and cached on the way"),
+    ("image_cache_queue_image", "The queue, and prefetching"),
+    ("image_cache_delete_cached_image", "Deleting, pruning, cleaning"),
+];
+
 /// Set to write the header instead of comparing it.
 const UPDATE: &str = "IMAGE_CACHE_UPDATE_HEADER";
 
@@ -14,7 +28,7 @@ fn the_header_is_current() {
         cbindgen::Builder::new().with_crate(root).with_config(config).generate().expect("the sources can be parsed");
     let mut generated = Vec::new();
     bindings.write(&mut generated);
-    let generated = parenthesise(&String::from_utf8(generated).expect("the header is UTF-8"));
+    let generated = with_headings(&parenthesise(&String::from_utf8(generated).expect("the header is UTF-8")));
 
     if std::env::var_os(UPDATE).is_some() {
         std::fs::write(&path, generated).expect("the header can be written");
@@ -35,4 +49,16 @@ fn parenthesise(header: &str) -> String {
         _ => format!("{line}\n"),
     };
     header.lines().map(line).collect()
+}
+
+/// Puts the headings in, which the generator cannot.
+fn with_headings(header: &str) -> String {
+    HEADINGS.iter().fold(header.to_owned(), |header, (function, heading)| {
+        let declaration = format!("{function}(");
+        // Comments and continued lines begin with a space.
+        let line = header.lines().find(|line| line.contains(&declaration) && !line.starts_with([' ', '/']));
+        let place = line.and_then(|line| header.find(&format!("\n{line}"))).and_then(|end| header[..end].rfind("/**"));
+        let (before, after) = header.split_at(place.unwrap_or_else(|| panic!("{function} is not in the header")));
+        format!("{before}/* {heading} {} */\n\n{after}", "-".repeat(100 - heading.len()))
+    })
 }

@@ -15,14 +15,25 @@
 #![allow(clippy::doc_markdown, reason = "the documentation is the header's")]
 
 mod argument;
-pub mod cache;
 mod call;
-pub mod list;
-pub mod maintenance;
-pub mod options;
-pub mod queue;
-pub mod reader;
-pub mod status;
-pub mod tee;
+
+// In the order of the header: the blank lines keep the formatter from sorting them.
 pub mod version;
+
+pub mod status;
+
+pub mod options;
+
+pub mod cache;
+
+pub mod list;
+
 pub mod writer;
+
+pub mod reader;
+
+pub mod tee;
+
+pub mod queue;
+
+pub mod maintenance;
