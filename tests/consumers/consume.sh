@@ -185,6 +185,10 @@ do_static_with_rust() {
 
 # ---- Other languages, and the loader ----------------------------------------------------------------------------------
 
+program_of_readme() { # LANGUAGE: the README's one program in it
+    sed -n "/^\`\`\`$1\$/,/^\`\`\`\$/p" "$root/README.md" | sed '1d;$d'
+}
+
 do_dlopen() {
     $cc -Wno-pedantic -I "$prefix/include" "$here/dlopen.c" -o "$scratch/dlopen" -pthread -ldl || fail "cc"
     run "$scratch/dlopen" "$(library_folder)/libimage_cache.so"
@@ -194,6 +198,9 @@ do_python() {
     need python3
     (cd "$scratch" && python3 -B "$root/tests/python/test_ctypes.py" "$(library_folder)/libimage_cache.so" sqlite) ||
         fail "test_ctypes.py: exit code $?"
+    program_of_readme python >"$scratch/readme.py"
+    [ "$(LD_LIBRARY_PATH=$(library_folder) python3 -B "$scratch/readme.py" "$scratch/readme")" = True ] ||
+        fail "the README's Python program"
 }
 
 do_go() {
@@ -209,8 +216,10 @@ do_go() {
         cd "$scratch"
         export HOME=$scratch GOCACHE=$work/go GOFLAGS=-mod=mod GOPROXY=off GOTOOLCHAIN=local
         export CGO_ENABLED=1 PKG_CONFIG_PATH=$folder/pkgconfig CGO_LDFLAGS="'-Wl,-rpath,$folder'"
-        go vet . && go build -o consumer .
+        go vet . && go build -o consumer . &&
+            mkdir -p readme && program_of_readme go >readme/main.go && go build -o of-readme readme/main.go
     ) || fail "go: exit code $?"
+    [ "$("$scratch/of-readme" "$scratch/readme-cache" 2>&1)" = 0 ] || fail "the README's Go program"
     # C's pointer checks at their strictest, and more threads than the machine has processors.
     export GODEBUG=cgocheck=2 GOMAXPROCS=8
     run "$scratch/consumer"
