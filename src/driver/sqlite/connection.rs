@@ -10,7 +10,6 @@ use crate::core::log::Log;
 use crate::core::options::DEFAULT_DATABASE;
 use crate::driver::sqlite::{PATIENT, SqlResult, index_error};
 use crate::error::{Error, Result};
-use crate::system::size_limit::without_size_signal;
 
 /// The schema's version, in the database's `user_version`. Glance leaves that at 0.
 const SCHEMA_VERSION: i64 = 1;
@@ -60,7 +59,7 @@ pub(super) fn open(path: &Path, log: &Log) -> Result<Connection> {
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(PATIENT).map_err(failed)?;
-    match without_size_signal(|| set_up(&mut connection)) {
+    match set_up(&mut connection) {
         Err(error) if is_damage(&error) && is_ours(path, &error) => {
             log.warning(|| format!("the index '{}' is damaged ({error}); it is rebuilt", path.display()));
             reset(&mut connection).map_err(failed)?;

@@ -60,7 +60,8 @@ impl SqliteDriver {
         let directory = layout.directory(Place::Cached);
         let mark = OpenMark::new(directory.identity()?)
             .map_err(|owner| Error::OpenAcrossFork { path: directory.path().to_owned(), owner })?;
-        let connection = connection::open(layout.database(), log).or_else(|error| {
+        let opened = without_size_signal(|| connection::open(layout.database(), log));
+        let connection = opened.or_else(|error| {
             // On a full disk the files that SQLite needs cannot be created, and what is cached could not even be pruned.
             if !error.is_no_space() && directory.has_room()? {
                 return Err(error);
@@ -85,7 +86,8 @@ impl SqliteDriver {
         let mut slot = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let connection =
             slot.as_mut().ok_or_else(|| Error::Internal("the index was used after it was closed".to_owned()))?;
-        work(connection).map_err(|error| {
+        // Reading, too, can make SQLite extend its shared memory's file.
+        without_size_signal(|| work(connection)).map_err(|error| {
             if connection::is_damage(&error) {
                 self.is_suspect.store(true, Ordering::Relaxed);
             }
@@ -103,13 +105,11 @@ impl SqliteDriver {
         work: impl FnOnce(&Transaction<'_>) -> SqlResult<T>,
     ) -> Result<T> {
         self.read(operation, |connection| {
-            without_size_signal(|| {
-                connection.busy_timeout(patience)?;
-                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                let value = work(&transaction)?;
-                transaction.commit()?;
-                Ok(value)
-            })
+            connection.busy_timeout(patience)?;
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
         })
     }
 
