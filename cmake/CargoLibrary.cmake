@@ -28,6 +28,16 @@ else()
   set(cargo_profile release)
   set(cargo_folder release)
 endif()
+# Release files carry names, but no debug information, which would be ten times as large as they are.
+set(debug_information)
+if(CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo")
+  set(debug_information CARGO_PROFILE_RELEASE_DEBUG=line-tables-only CARGO_PROFILE_RELEASE_STRIP=none)
+endif()
+if(CMAKE_BUILD_TYPE STREQUAL "Debug" OR debug_information)
+  set(strip_static_library)
+else()
+  set(strip_static_library --strip-debug)
+endif()
 set(image_cache_header "${CMAKE_CURRENT_SOURCE_DIR}/include/image_cache.h")
 set(cargo_output "${IMAGE_CACHE_CARGO_TARGET_DIR}/${cargo_folder}")
 set(cargo_shared_library "${cargo_output}/libimage_cache.so")
@@ -37,6 +47,7 @@ add_custom_target(
   image_cache_cargo ALL
   # A default target triple of the user's would move the output to another folder.
   COMMAND "${CMAKE_COMMAND}" -E env --unset=CARGO_BUILD_TARGET "CARGO_TARGET_DIR=${IMAGE_CACHE_CARGO_TARGET_DIR}"
+          ${debug_information}
           "${CARGO_EXECUTABLE}" build --locked --lib --profile ${cargo_profile}
           --manifest-path "${CMAKE_CURRENT_SOURCE_DIR}/Cargo.toml"
   BYPRODUCTS "${cargo_shared_library}" "${cargo_static_library}"
@@ -70,6 +81,7 @@ add_custom_command(
   COMMAND
     "${CMAKE_COMMAND}" "-DLINKER=${CMAKE_LINKER}" "-DOBJCOPY=${CMAKE_OBJCOPY}" "-DREADELF=${CMAKE_READELF}"
     "-DAR=${CMAKE_AR}" "-DHEADER=${image_cache_header}" "-DARCHIVE=${cargo_static_library}" "-DOUTPUT=${static_library}"
+    "-DSTRIP=${strip_static_library}"
     -P "${CMAKE_CURRENT_LIST_DIR}/hide_private_symbols.cmake"
   DEPENDS "${cargo_static_library}" "${image_cache_header}" "${CMAKE_CURRENT_LIST_DIR}/hide_private_symbols.cmake"
   COMMENT "The static library, with only the header's functions visible"

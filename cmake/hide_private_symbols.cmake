@@ -1,6 +1,6 @@
 # Makes the static library from cargo's: one object, with what the header's functions need, in which every other symbol is
 # private. So a program may have its own SQLite, and other libraries that are written in Rust.
-# Given: LINKER OBJCOPY READELF AR HEADER ARCHIVE OUTPUT
+# Given: LINKER OBJCOPY READELF AR HEADER ARCHIVE OUTPUT, and STRIP, an option of objcopy or nothing
 file(READ "${HEADER}" header)
 string(REGEX REPLACE "/\\*([^*]|\\*+[^*/])*\\*+/" "" header "${header}")
 string(REGEX MATCHALL "[ *]image_cache_[a-z0-9_]+\\(" declared "${header}")
@@ -40,6 +40,6 @@ endif()
 string(REGEX MATCHALL " LOCAL +DEFAULT +UND +[^ \n]+" unused "${symbols}")
 list(TRANSFORM unused REPLACE ".* " "--strip-symbol=")
 
-run("${OBJCOPY}" --remove-section=.llvmbc --remove-section=.llvmcmd ${visible} ${unused} "${object}")
+run("${OBJCOPY}" --remove-section=.llvmbc --remove-section=.llvmcmd ${visible} ${unused} ${STRIP} "${object}")
 run("${AR}" qcs "${OUTPUT}" "${object}")
 file(REMOVE "${object}")

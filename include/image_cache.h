@@ -463,6 +463,13 @@ image_cache_status_t image_cache_options_set_durability(struct image_cache_optio
  * error      filled on failure; may be NULL
  *
  * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for options of NULL. Threads: any. Does not block. Since 0.1.
+ *
+ * ```c
+ * static void log_line(void *user_data, int32_t level, const char *message)
+ * {
+ *     if (level <= IMAGE_CACHE_LOG_WARNING) fprintf(user_data, "image cache: %s\n", message);
+ * }
+ * ```
  */
 image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *options,
                                                  image_cache_log_fn log,
@@ -487,6 +494,15 @@ image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *o
  * that had the cache open with the SQLite driver; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL.
  *
  * Threads: any. Blocks for the disk; the first open after a crash reads the whole directory. Since 0.1.
+ *
+ * ```c
+ * image_cache_options_t *options = image_cache_options_new();
+ * image_cache_options_set_max_size(options, UINT64_C(50) << 30, NULL);
+ * image_cache_options_set_log(options, log_line, stderr, NULL);
+ * status = image_cache_open("/var/cache/agent", options, &cache, &error);
+ * image_cache_options_free(options);
+ * if (status != IMAGE_CACHE_OK) fprintf(stderr, "no cache: %s\n", error.message);
+ * ```
  */
 image_cache_status_t image_cache_open(const char *directory,
                                       const struct image_cache_options_t *options,
@@ -661,6 +677,14 @@ image_cache_status_t image_cache_list_queued(const struct image_cache_t *cache,
  *
  * Returns true, or false at the end of the list and for NULL.
  * Threads: any; but a thread's entry is gone when another thread moves the list on. Does not block. Since 0.1.
+ *
+ * ```c
+ * const image_cache_entry_t *entry;
+ * if (image_cache_list_cached(cache, &list, &error) == IMAGE_CACHE_OK)
+ *     while (image_cache_list_next(list, &entry))
+ *         printf("%s: %llu bytes\n", entry->image_id, (unsigned long long)entry->size);
+ * image_cache_list_free(list);
+ * ```
  */
 bool image_cache_list_next(struct image_cache_list_t *list, const struct image_cache_entry_t **entry);
 
@@ -689,6 +713,17 @@ void image_cache_list_free(struct image_cache_list_t *list);
  * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
  *
  * Threads: any. Blocks for a few system calls. Since 0.1.
+ *
+ * ```c
+ * status = image_cache_begin_write(cache, id, &writer, &error);
+ * if (status == IMAGE_CACHE_OK) {
+ *     status = image_cache_writer_expect_digest(writer, "sha256", hex, &error);
+ *     while (status == IMAGE_CACHE_OK && (length = fread(buffer, 1, sizeof buffer, source)) > 0)
+ *         status = image_cache_write_chunk(writer, buffer, length, &error);
+ *     if (status == IMAGE_CACHE_OK && !ferror(source)) status = image_cache_commit(writer, &error);
+ *     else image_cache_abort(writer, "the download failed");
+ * }
+ * ```
  */
 image_cache_status_t image_cache_begin_write(const struct image_cache_t *cache,
                                              const char *image_id,
@@ -789,6 +824,12 @@ void image_cache_abort(struct image_cache_writer_t *writer,
  * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NOT_FOUND; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_IO;
  * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. A failing index does not fail it.
  * Threads: any. Blocks for a few system calls. Since 0.1.
+ *
+ * ```c
+ * status = image_cache_open_for_read(cache, id, &reader, &error);
+ * if (status == IMAGE_CACHE_ERROR_NOT_FOUND) // from the store then, and cached on the way
+ *     status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
+ * ```
  */
 image_cache_status_t image_cache_open_for_read(const struct image_cache_t *cache,
                                                const char *image_id,
@@ -806,6 +847,11 @@ image_cache_status_t image_cache_open_for_read(const struct image_cache_t *cache
  *
  * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO, with os_error 0 when the file has become shorter than it was at the open;
  * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. Threads: one at a time. Blocks for the disk. Since 0.1.
+ *
+ * ```c
+ * while ((status = image_cache_read(reader, buffer, sizeof buffer, &length, &error)) == IMAGE_CACHE_OK && length > 0)
+ *     fwrite(buffer, 1, length, guest);
+ * ```
  */
 image_cache_status_t image_cache_read(struct image_cache_reader_t *reader,
                                       void *buffer,
@@ -848,7 +894,9 @@ uint64_t image_cache_reader_size(const struct image_cache_reader_t *reader);
  * reader  asked
  *
  * Returns the descriptor, which stays the reader's: it must not be closed, and is gone with the reader. It is close-on-exec;
- * a dup() of it, to hand to another program, outlives the reader. -1 for NULL and in a forked child. Threads: one at a time. Does not block. Since 0.1.
+ * a dup() of it, to hand to another program, outlives the reader. -1 for NULL and in a forked child.
+ *
+ * Threads: one at a time. Does not block. Since 0.1.
  */
 int image_cache_reader_fd(const struct image_cache_reader_t *reader);
 
@@ -877,6 +925,14 @@ void image_cache_reader_close(struct image_cache_reader_t *reader);
  * Returns IMAGE_CACHE_OK, also when the image cannot be cached (it is cached already, another writer has it, the disk is
  * full): then the bytes are handed on only, see image_cache_tee_is_caching(). IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL;
  * IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Since 0.1.
+ *
+ * ```c
+ * static int64_t from_store(void *user_data, void *buffer, size_t capacity)
+ * {
+ *     size_t length = fread(buffer, 1, capacity, user_data);
+ *     return length == 0 && ferror(user_data) ? -1 : (int64_t)length;
+ * }
+ * ```
  */
 image_cache_status_t image_cache_tee_open(const struct image_cache_t *cache,
                                           const char *image_id,
@@ -931,6 +987,16 @@ image_cache_status_t image_cache_tee_expect_digest(struct image_cache_tee_t *tee
  * Once at the end or failed, each further call returns the same.
  *
  * Threads: one at a time. Blocks for the source and for the disk. Since 0.1.
+ *
+ * ```c
+ * status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
+ * while (status == IMAGE_CACHE_OK) {
+ *     status = image_cache_tee_read(tee, buffer, sizeof buffer, &length, &error);
+ *     if (length == 0) break; // the end, or a failure: status says which
+ *     fwrite(buffer, 1, length, guest);
+ * }
+ * image_cache_tee_close(tee);
+ * ```
  */
 image_cache_status_t image_cache_tee_read(struct image_cache_tee_t *tee,
                                           void *buffer,
@@ -1019,6 +1085,21 @@ image_cache_status_t image_cache_delete_all_queued_images(const struct image_cac
  * Returns IMAGE_CACHE_OK, also when fetches failed; IMAGE_CACHE_ERROR_IO when the queue cannot be read;
  * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
  * Threads: any. Blocks for the fetches and for the disk; no lock is held while fetch runs. Since 0.1.
+ *
+ * ```c
+ * static image_cache_status_t fetch(void *user_data, const char *image_id, image_cache_writer_t *writer)
+ * {
+ *     FILE *source = open_in_store(user_data, image_id); // a function of the agent's
+ *     image_cache_status_t status = source != NULL ? IMAGE_CACHE_OK : IMAGE_CACHE_ERROR_SOURCE;
+ *     char chunk[65536];
+ *     size_t length;
+ *     while (status == IMAGE_CACHE_OK && (length = fread(chunk, 1, sizeof chunk, source)) > 0)
+ *         status = image_cache_write_chunk(writer, chunk, length, NULL);
+ *     if (source != NULL && ferror(source)) status = IMAGE_CACHE_ERROR_SOURCE;
+ *     if (source != NULL) fclose(source);
+ *     return status;
+ * }
+ * ```
  */
 image_cache_status_t image_cache_prefetch(const struct image_cache_t *cache,
                                           image_cache_fetch_fn fetch,
@@ -1071,6 +1152,12 @@ image_cache_status_t image_cache_delete_all_cached_images(const struct image_cac
  * IMAGE_CACHE_ERROR_INDEX when the index fails in the middle (one that fails at once is done without);
  * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
  * Threads: any; one prunes, over all processes, and others wait for it. Blocks for the directory. Since 0.1.
+ *
+ * ```c
+ * if (image_cache_clean(cache, -1, &removed, &error) != IMAGE_CACHE_OK ||
+ *     image_cache_prune(cache, &images, &bytes, &error) != IMAGE_CACHE_OK)
+ *     fprintf(stderr, "housekeeping: %s\n", error.message);
+ * ```
  */
 image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
                                        uint64_t *images,
@@ -1078,8 +1165,9 @@ image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
                                        struct image_cache_error_t *error);
 
 /**
- * Empties invalid/ of images (names that no image can have, and folders, stay), and removes the incomplete files to which nothing was written for the stall time, whether their writers
- * live or not. A writer that lives gets IMAGE_CACHE_ERROR_LOST from its next call.
+ * Empties invalid/ of images (names that no image can have, and folders, stay), and removes the incomplete files to which
+ * nothing was written for the stall time, whether their writers live or not. A writer that lives gets
+ * IMAGE_CACHE_ERROR_LOST from its next call.
  *
  * cache       asked
  * stall_time  in seconds; 0 removes all incomplete files; negative: the configured one

@@ -34,6 +34,15 @@ handle!(image_cache_t, ImageCache, "cache");
 /// that had the cache open with the SQLite driver; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL.
 ///
 /// Threads: any. Blocks for the disk; the first open after a crash reads the whole directory. Since 0.1.
+///
+/// ```c
+/// image_cache_options_t *options = image_cache_options_new();
+/// image_cache_options_set_max_size(options, UINT64_C(50) << 30, NULL);
+/// image_cache_options_set_log(options, log_line, stderr, NULL);
+/// status = image_cache_open("/var/cache/agent", options, &cache, &error);
+/// image_cache_options_free(options);
+/// if (status != IMAGE_CACHE_OK) fprintf(stderr, "no cache: %s\n", error.message);
+/// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_open(
     directory: *const c_char,

@@ -118,6 +118,14 @@ impl CurrentEntry {
 ///
 /// Returns true, or false at the end of the list and for NULL.
 /// Threads: any; but a thread's entry is gone when another thread moves the list on. Does not block. Since 0.1.
+///
+/// ```c
+/// const image_cache_entry_t *entry;
+/// if (image_cache_list_cached(cache, &list, &error) == IMAGE_CACHE_OK)
+///     while (image_cache_list_next(list, &entry))
+///         printf("%s: %llu bytes\n", entry->image_id, (unsigned long long)entry->size);
+/// image_cache_list_free(list);
+/// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_list_next(
     list: *mut image_cache_list_t,

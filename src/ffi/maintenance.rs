@@ -58,6 +58,12 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
 /// IMAGE_CACHE_ERROR_INDEX when the index fails in the middle (one that fails at once is done without);
 /// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
 /// Threads: any; one prunes, over all processes, and others wait for it. Blocks for the directory. Since 0.1.
+///
+/// ```c
+/// if (image_cache_clean(cache, -1, &removed, &error) != IMAGE_CACHE_OK ||
+///     image_cache_prune(cache, &images, &bytes, &error) != IMAGE_CACHE_OK)
+///     fprintf(stderr, "housekeeping: %s\n", error.message);
+/// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_prune(
     cache: *const image_cache_t,
@@ -71,8 +77,9 @@ pub unsafe extern "C" fn image_cache_prune(
     }
 }
 
-/// Empties invalid/ of images (names that no image can have, and folders, stay), and removes the incomplete files to which nothing was written for the stall time, whether their writers
-/// live or not. A writer that lives gets IMAGE_CACHE_ERROR_LOST from its next call.
+/// Empties invalid/ of images (names that no image can have, and folders, stay), and removes the incomplete files to which
+/// nothing was written for the stall time, whether their writers live or not. A writer that lives gets
+/// IMAGE_CACHE_ERROR_LOST from its next call.
 ///
 /// cache       asked
 /// stall_time  in seconds; 0 removes all incomplete files; negative: the configured one

@@ -189,6 +189,13 @@ pub unsafe extern "C" fn image_cache_options_set_durability(
 /// error      filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for options of NULL. Threads: any. Does not block. Since 0.1.
+///
+/// ```c
+/// static void log_line(void *user_data, int32_t level, const char *message)
+/// {
+///     if (level <= IMAGE_CACHE_LOG_WARNING) fprintf(user_data, "image cache: %s\n", message);
+/// }
+/// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_set_log(
     options: *mut image_cache_options_t,

@@ -103,6 +103,21 @@ pub unsafe extern "C" fn image_cache_delete_all_queued_images(
 /// Returns IMAGE_CACHE_OK, also when fetches failed; IMAGE_CACHE_ERROR_IO when the queue cannot be read;
 /// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
 /// Threads: any. Blocks for the fetches and for the disk; no lock is held while fetch runs. Since 0.1.
+///
+/// ```c
+/// static image_cache_status_t fetch(void *user_data, const char *image_id, image_cache_writer_t *writer)
+/// {
+///     FILE *source = open_in_store(user_data, image_id); // a function of the agent's
+///     image_cache_status_t status = source != NULL ? IMAGE_CACHE_OK : IMAGE_CACHE_ERROR_SOURCE;
+///     char chunk[65536];
+///     size_t length;
+///     while (status == IMAGE_CACHE_OK && (length = fread(chunk, 1, sizeof chunk, source)) > 0)
+///         status = image_cache_write_chunk(writer, chunk, length, NULL);
+///     if (source != NULL && ferror(source)) status = IMAGE_CACHE_ERROR_SOURCE;
+///     if (source != NULL) fclose(source);
+///     return status;
+/// }
+/// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_prefetch(
     cache: *const image_cache_t,

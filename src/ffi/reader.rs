@@ -28,6 +28,12 @@ handle!(image_cache_reader_t, Reader, "reader");
 /// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NOT_FOUND; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_IO;
 /// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. A failing index does not fail it.
 /// Threads: any. Blocks for a few system calls. Since 0.1.
+///
+/// ```c
+/// status = image_cache_open_for_read(cache, id, &reader, &error);
+/// if (status == IMAGE_CACHE_ERROR_NOT_FOUND) // from the store then, and cached on the way
+///     status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
+/// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_open_for_read(
     cache: *const image_cache_t,
@@ -49,6 +55,11 @@ pub unsafe extern "C" fn image_cache_open_for_read(
 ///
 /// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO, with os_error 0 when the file has become shorter than it was at the open;
 /// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. Threads: one at a time. Blocks for the disk. Since 0.1.
+///
+/// ```c
+/// while ((status = image_cache_read(reader, buffer, sizeof buffer, &length, &error)) == IMAGE_CACHE_OK && length > 0)
+///     fwrite(buffer, 1, length, guest);
+/// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_read(
     reader: *mut image_cache_reader_t,
@@ -101,7 +112,9 @@ pub unsafe extern "C" fn image_cache_reader_size(reader: *const image_cache_read
 /// reader  asked
 ///
 /// Returns the descriptor, which stays the reader's: it must not be closed, and is gone with the reader. It is close-on-exec;
-/// a dup() of it, to hand to another program, outlives the reader. -1 for NULL and in a forked child. Threads: one at a time. Does not block. Since 0.1.
+/// a dup() of it, to hand to another program, outlives the reader. -1 for NULL and in a forked child.
+///
+/// Threads: one at a time. Does not block. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_reader_fd(reader: *const image_cache_reader_t) -> c_int {
     // SAFETY: see the module.

@@ -57,6 +57,14 @@ impl Read for Source {
 /// Returns IMAGE_CACHE_OK, also when the image cannot be cached (it is cached already, another writer has it, the disk is
 /// full): then the bytes are handed on only, see image_cache_tee_is_caching(). IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL;
 /// IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Since 0.1.
+///
+/// ```c
+/// static int64_t from_store(void *user_data, void *buffer, size_t capacity)
+/// {
+///     size_t length = fread(buffer, 1, capacity, user_data);
+///     return length == 0 && ferror(user_data) ? -1 : (int64_t)length;
+/// }
+/// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_open(
     cache: *const image_cache_t,
@@ -136,6 +144,16 @@ fn expect_digest(tee: &mut Tee<Source>, expected: Result<(crate::Algorithm, Stri
 /// Once at the end or failed, each further call returns the same.
 ///
 /// Threads: one at a time. Blocks for the source and for the disk. Since 0.1.
+///
+/// ```c
+/// status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
+/// while (status == IMAGE_CACHE_OK) {
+///     status = image_cache_tee_read(tee, buffer, sizeof buffer, &length, &error);
+///     if (length == 0) break; // the end, or a failure: status says which
+///     fwrite(buffer, 1, length, guest);
+/// }
+/// image_cache_tee_close(tee);
+/// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_read(
     tee: *mut image_cache_tee_t,

@@ -57,6 +57,17 @@ impl Hold {
 /// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
 ///
 /// Threads: any. Blocks for a few system calls. Since 0.1.
+///
+/// ```c
+/// status = image_cache_begin_write(cache, id, &writer, &error);
+/// if (status == IMAGE_CACHE_OK) {
+///     status = image_cache_writer_expect_digest(writer, "sha256", hex, &error);
+///     while (status == IMAGE_CACHE_OK && (length = fread(buffer, 1, sizeof buffer, source)) > 0)
+///         status = image_cache_write_chunk(writer, buffer, length, &error);
+///     if (status == IMAGE_CACHE_OK && !ferror(source)) status = image_cache_commit(writer, &error);
+///     else image_cache_abort(writer, "the download failed");
+/// }
+/// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_begin_write(
     cache: *const image_cache_t,
