@@ -121,6 +121,10 @@ do_add_subdirectory() {
     cmake_project plain image_cache::image_cache "-DSUBDIRECTORY=$root" "-DIMAGE_CACHE_CARGO_TARGET_DIR=$cargo"
 }
 
+do_fetch_content() {
+    cmake_project plain image_cache::static "-DFETCHED=$root" "-DIMAGE_CACHE_CARGO_TARGET_DIR=$cargo"
+}
+
 # Another minor version, before 1.0, is another library.
 do_cmake_version() {
     local version expected
