@@ -6,12 +6,15 @@
 The server is Python's http.server; what an URL's path says is how it answers. It counts its requests.
 """
 
+import gzip
 import hashlib
 import http.server
 import os
 import pty
 import random
 import shutil
+import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -30,7 +33,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.requests.append(self.path)
+        self.server.encodings.append(self.headers["Accept-Encoding"])
         self.close_connection = True
+        if self.path.startswith("/code/"):
+            return self.answer_code(int(self.path.rpartition("/")[2]))
         getattr(self, "answer_" + self.path.strip("/"), self.answer_missing)()
 
     def headers_of(self, code, **headers):
@@ -48,6 +54,45 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def answer_moved(self):
         self.headers_of(302, Location="/whole", Content_Length=0)
+
+    # What is no error to HTTP, and no image either.
+    def answer_code(self, code):
+        content = b"" if code in (204, 304) else IMAGE[:1000]
+        self.headers_of(code, **({} if code in (204, 304) else {"Content_Length": len(content)}))
+        self.wfile.write(content)
+
+    # A client that would go round for ever gets the image, so that its test ends.
+    def answer_round(self):
+        if self.server.requests.count(self.path) > 40:
+            return self.answer_whole()
+        self.headers_of(302, Location="/round", Content_Length=0)
+
+    def answer_moved_to_ftp(self):
+        self.headers_of(302, Location="ftp://127.0.0.1:1/image", Content_Length=0)
+
+    def answer_compressed(self):
+        content = gzip.compress(IMAGE, 1)
+        self.headers_of(200, Content_Length=len(content), Content_Encoding="gzip")
+        self.wfile.write(content)
+
+    def answer_moved_by_compressed(self):
+        self.headers_of(302, Location="/whole", Content_Length=0, Content_Encoding="gzip")
+
+    def answer_identity(self):
+        self.headers_of(200, Content_Length=len(IMAGE), Content_Encoding="identity")
+        self.wfile.write(IMAGE)
+
+    # Half of it, and then nothing until the test says so.
+    def answer_waits(self):
+        self.headers_of(200, Content_Length=len(IMAGE))
+        self.wfile.write(IMAGE[: len(IMAGE) // 2])
+        self.server.waiting.set()
+        self.server.go_on.wait(60)
+
+    # One byte less than was promised.
+    def answer_short(self):
+        self.headers_of(200, Content_Length=len(IMAGE))
+        self.wfile.write(IMAGE[:-1])
 
     def answer_missing(self):
         self.headers_of(404, Content_Length=9)
@@ -85,16 +130,23 @@ class Fetch(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         self.cache = os.path.join(self.folder, "cache")
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.requests = []
+        self.server.requests, self.server.encodings = [], []
+        self.server.waiting, self.server.go_on = threading.Event(), threading.Event()
+        self.out = os.path.join(self.folder, "out")  # nothing but the output may be left in it
+        os.mkdir(self.out)
+        self.output = os.path.join(self.out, "output")
         self.addCleanup(self.server.server_close)
         threading.Thread(target=self.server.serve_forever, daemon=True, kwargs={"poll_interval": 0.02}).start()
         self.addCleanup(self.server.shutdown)
 
-    def fetch(self, path, *options, code=0, seen=""):
+    def command(self, path, *options):
         url = path if "://" in path else f"http://127.0.0.1:{self.server.server_port}/{path}"
+        return [PROGRAM, url, self.cache, "image", "--driver", DRIVER, *options]
+
+    def fetch(self, path, *options, code=0, seen=""):
         environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
         run = subprocess.run(
-            [PROGRAM, url, self.cache, "image", "--driver", DRIVER, *options],
+            self.command(path, *options),
             stdin=subprocess.DEVNULL, capture_output=True, timeout=60, env=environment,
         )
         errors = run.stderr.decode()
@@ -111,6 +163,16 @@ class Fetch(unittest.TestCase):
             return None
         with open(path, "rb") as file:
             return file.read()
+
+    def write_old(self, mode=0o640):
+        with open(self.output, "wb") as file:
+            file.write(b"old")
+        os.chmod(self.output, mode)
+
+    def assert_output(self, content):
+        self.assertEqual(os.listdir(self.out), ["output"])
+        with open(self.output, "rb") as file:
+            self.assertEqual(file.read(), content)
 
     def assert_cached(self, content=IMAGE):
         self.assertEqual(self.file("image"), content)
@@ -147,6 +209,8 @@ class Fetch(unittest.TestCase):
         self.assert_cached()
 
     def test_until_the_connection_closes(self):
+        self.fetch("until_close", "--output", "-", code=1, seen="does not say where it ends")
+        self.assertIsNone(self.file("image"))
         self.assertEqual(self.fetch("until_close", "--output", "-", "--size", str(len(IMAGE))), IMAGE)
         self.assert_cached()
 
@@ -159,17 +223,55 @@ class Fetch(unittest.TestCase):
         self.assertEqual(self.server.requests, ["/moved", "/whole"])
         self.assert_cached()
 
+    def test_redirections_that_lead_nowhere(self):
+        self.fetch("round", code=1, seen="redirects")
+        self.assertLess(len(self.server.requests), 20)
+        self.fetch("moved_to_ftp", code=1, seen='Protocol "ftp"')
+        self.assert_not_cached(None)
+
+    def test_a_file_is_no_server(self):
+        path = os.path.join(self.folder, "secret")
+        with open(path, "wb") as file:
+            file.write(IMAGE)
+        self.fetch("file://" + os.path.abspath(path), code=1, seen='Protocol "file"')
+        self.assert_not_cached(None)
+
+    def test_answers_that_are_no_image(self):
+        self.write_old()
+        for code in (202, 203, 204, 206, 300, 302, 304):
+            with self.subTest(code):
+                self.fetch(f"code/{code}", "--output", self.output, code=1, seen=f"the server answers {code}")
+                self.assert_not_cached(None)
+                self.assert_output(b"old")
+
+    def test_content_encoding(self):
+        self.assertEqual(self.fetch("compressed", "--output", "-", code=1, seen="Content-Encoding"), b"")
+        self.assert_not_cached(None)
+        self.assertEqual(self.server.encodings, ["identity"])
+        for path in ("identity", "moved_by_compressed"):
+            shutil.rmtree(self.cache)
+            self.fetch(path, "--sha256", SHA256, seen="now cached")
+            self.assert_cached()
+
+    def test_a_byte_too_few(self):
+        self.write_old()
+        self.fetch("short", "--output", self.output, code=1, seen="IMAGE_CACHE_ERROR_SOURCE")
+        self.assert_not_cached(IMAGE[:-1])
+        self.assert_output(b"old")
+
     def test_server_dies_in_the_middle(self):
-        output = os.path.join(self.folder, "output")
+        output = self.output
         for path in ("dies", "dies_in_chunks"):
             with self.subTest(path):
                 shutil.rmtree(self.cache, ignore_errors=True)
+                self.write_old()
                 self.fetch(path, "--output", output, code=1, seen="IMAGE_CACHE_ERROR_SOURCE")
-                self.assertEqual(os.path.getsize(output), 0)
+                self.assert_output(b"old")
                 kept = self.file("invalid", "image")
                 self.assertTrue(kept and IMAGE.startswith(kept) and len(kept) < len(IMAGE))
                 self.assert_not_cached(kept)
                 self.fetch(path, "--output", output, "--sha256", SHA256, seen="now cached")
+                self.assert_output(IMAGE)
                 self.assert_cached()
                 self.assertEqual(self.server.requests.count("/" + path), 2)
 
@@ -177,8 +279,6 @@ class Fetch(unittest.TestCase):
         for option, digest in (("--sha256", "0" * 64), ("--md5", "0" * 32)):
             self.fetch("whole", option, digest, code=1, seen="IMAGE_CACHE_ERROR_DIGEST_MISMATCH")
             self.assert_not_cached(IMAGE)
-        self.fetch("whole", "--sha256", "no digest", code=1, seen="IMAGE_CACHE_ERROR_INVALID_ARGUMENT")
-        self.assertIsNone(self.file("image"))
         self.fetch("whole", "--sha256", SHA256.upper(), seen="now cached")
         self.assert_cached()
 
@@ -186,6 +286,166 @@ class Fetch(unittest.TestCase):
         for size in (len(IMAGE) - 1, len(IMAGE) + 1):
             self.fetch("whole", "--size", str(size), code=1, seen="IMAGE_CACHE_ERROR_SIZE_MISMATCH")
             self.assertIsNone(self.file("image"))
+
+    def test_two_digests(self):
+        for md5, sha256 in (("0" * 32, SHA256), (MD5, "0" * 64)):
+            for options in (["--md5", md5, "--sha256", sha256], ["--sha256", sha256, "--md5", md5]):
+                self.fetch("whole", *options, code=1, seen="IMAGE_CACHE_ERROR_DIGEST_MISMATCH")
+                self.assert_not_cached(IMAGE)
+        self.fetch("whole", "--md5", MD5, "--sha256", SHA256, seen="now cached")
+        self.fetch("whole", "--sha256", SHA256, "--md5", MD5, seen="from the cache")
+
+    def test_cached_image_is_another_than_expected(self):
+        self.fetch("whole", "--sha256", SHA256, seen="now cached")
+        self.write_old()
+        self.addCleanup(self.assert_cached)
+        for options, name in (
+            (["--sha256", "0" * 64], "DIGEST"), (["--sha256", "0" * 64, "--md5", MD5], "DIGEST"),
+            (["--size", "1"], "SIZE"), (["--size", "1", "--sha256", SHA256], "SIZE"),
+        ):
+            for output in ([], ["--output", self.output], ["--output", "-"]):
+                seen = f"IMAGE_CACHE_ERROR_{name}_MISMATCH"
+                self.assertEqual(self.fetch("whole", *options, *output, code=1, seen=seen), b"")
+                self.assert_output(b"old")
+        self.fetch("whole", "--size", str(len(IMAGE)), "--sha256", SHA256.upper(), seen="from the cache")
+        self.assertEqual(len(self.server.requests), 1)
+        self.assert_cached()
+
+    def test_cached_image_without_the_digest(self):
+        for first, options in (([], ["--sha256", SHA256]), (["--sha256", SHA256], ["--md5", MD5]),
+                               (["--md5", MD5], ["--md5", "0" * 32, "--sha256", SHA256])):
+            with self.subTest(first):
+                shutil.rmtree(self.cache, ignore_errors=True)
+                self.server.requests.clear()
+                self.fetch("whole", *first, seen="now cached")
+                self.fetch("nowhere", "--output", "-", *options, code=1, seen="404")
+                self.assert_cached()  # it is given up only for a server that has one
+                code, seen = (1, "IMAGE_CACHE_ERROR_DIGEST_MISMATCH") if "0" * 32 in options else (0, "now cached")
+                self.fetch("whole", *options, code=code, seen=seen)
+                self.assertEqual(self.file("image"), None if code else IMAGE)
+                self.assertEqual(self.server.requests, ["/whole", "/nowhere", "/whole"])
+                if not code:
+                    self.fetch("whole", *options, seen="from the cache")
+
+    def test_output_keeps_its_mode_and_its_links(self):
+        mask = os.umask(0o027)
+        self.addCleanup(os.umask, mask)
+        self.fetch("whole", "--output", self.output)
+        self.assertEqual(stat.S_IMODE(os.stat(self.output).st_mode), 0o640)
+        self.write_old(0o604)
+        before = os.stat(self.output).st_ino
+        link = os.path.join(self.folder, "link")
+        os.symlink(os.path.join("out", "output"), link)
+        with open(self.output, "rb") as reader:
+            self.fetch("whole", "--output", link, seen="from the cache")
+            self.assertEqual(reader.read(), b"old")  # who has the old one open goes on with it
+        self.assertTrue(os.path.islink(link))
+        self.assertNotEqual(os.stat(self.output).st_ino, before)
+        self.assertEqual(stat.S_IMODE(os.stat(self.output).st_mode), 0o604)
+        self.assert_output(IMAGE)
+
+    def test_output_that_is_no_regular_file(self):
+        for seen in ("now cached", "from the cache"):
+            self.assertEqual(self.fetch("whole", "--output", "/dev/stdout", seen=seen), IMAGE)
+            self.fetch("whole", "--output", "/dev/full", code=1, seen="/dev/full: No space left")
+        pipe, got = os.path.join(self.folder, "pipe"), []
+        os.mkfifo(pipe)
+
+        def read():
+            with open(pipe, "rb") as file:
+                got.append(file.read())
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        self.fetch("whole", "--output", pipe, seen="from the cache")
+        reader.join(60)
+        self.assertEqual(got, [IMAGE])
+        self.assertTrue(stat.S_ISFIFO(os.stat(pipe).st_mode))
+
+    def test_pipe_that_nobody_reads_any_more(self):
+        command = self.command("whole", "--output", "-")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+            self.assertEqual(run.stdout.read(1), IMAGE[:1])
+            run.stdout.close()
+            errors = run.stderr.read().decode()
+        self.assertEqual(run.returncode, 1, errors)  # and not ended by a signal
+        self.assertIn("Broken pipe", errors)
+        self.assertIsNone(self.file("image"))
+        self.assertIsNone(self.file("incomplete", "image"))
+
+    def test_output_on_a_full_device_is_not_cached(self):
+        self.fetch("whole", "--output", "/dev/full", code=1, seen="/dev/full: No space left")
+        self.assertIsNone(self.file("image"))
+
+    def test_output_in_the_cache(self):
+        self.fetch("whole", "--sha256", SHA256, seen="now cached")
+        link = os.path.join(self.folder, "link")
+        os.symlink(os.path.join("cache", "image"), link)
+        for output in (link, os.path.join(self.cache, "image"), os.path.join(self.cache, "other")):
+            self.fetch("whole", "--output", output, code=1, seen="IMAGE_CACHE_ERROR_INVALID_ARGUMENT")
+            self.assert_cached()
+            self.assertIsNone(self.file("other"))
+        self.fetch("whole", "--sha256", SHA256, seen="from the cache")
+        self.assertFalse([name for name in os.listdir(self.cache) if "fetch_http" in name])
+
+    def test_killed_in_the_middle(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            with self.subTest(number):
+                self.write_old()
+                self.server.waiting.clear()
+                self.server.go_on.clear()
+                with subprocess.Popen(
+                    self.command("waits", "--output", self.output), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                ) as process:
+                    self.assertTrue(self.server.waiting.wait(60))
+                    process.send_signal(number)
+                    self.assertEqual(process.wait(60), -number)
+                self.server.go_on.set()
+                if number != signal.SIGKILL:
+                    self.assertEqual(os.listdir(self.out), ["output"])
+                with open(self.output, "rb") as file:
+                    self.assertEqual(file.read(), b"old")
+                self.assertIsNone(self.file("image"))
+        self.fetch("whole", "--output", self.output, seen="now cached")
+        self.assert_cached()
+
+    # The program has the first chunk, and stands in a write to a pipe that nobody reads, when the image is cut.
+    def test_cached_image_fails_in_the_middle(self):
+        self.fetch("whole", seen="now cached")
+        with subprocess.Popen(
+            self.command("whole", "--output", "-"),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+        ) as process:
+            self.assertEqual(process.stdout.read(1), IMAGE[:1])
+            os.truncate(os.path.join(self.cache, "image"), 1_500_000)
+            rest, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 1, errors)
+        self.assertIn(b"IMAGE_CACHE_ERROR_IO", errors)
+        self.assertTrue(IMAGE.startswith(IMAGE[:1] + rest) and len(rest) < len(IMAGE) - 1)
+        self.assertEqual(len(self.server.requests), 1)
+
+    def test_cache_that_cannot_be_opened(self):
+        with open(self.cache, "wb"):
+            pass
+        options = ["--sha256", SHA256, "--md5", MD5, "--size", str(len(IMAGE))]
+        for given in (options, options[:2], options[4:], []):
+            self.assertEqual(self.fetch("whole", "--output", "-", *given, seen="it goes on without"), IMAGE)
+        for given, name in ((["--sha256", "0" * 64], "DIGEST"), (["--md5", "0" * 32, *options[:2]], "DIGEST"),
+                            (["--size", "1"], "SIZE"), (["--size", "1", *options[:4]], "SIZE")):
+            self.write_old()
+            self.fetch("whole", "--output", self.output, *given, code=1, seen=f"IMAGE_CACHE_ERROR_{name}_MISMATCH")
+            self.assert_output(b"old")
+        self.fetch("dies", "--output", "-", code=1, seen="IMAGE_CACHE_ERROR_SOURCE")
+        requests = len(self.server.requests)
+        self.fetch("whole", code=1)  # without an output there is nothing to go on with
+        self.assertEqual(len(self.server.requests), requests)
+
+    # Where a folder has the image's name, the cache opens, and has no image, and can have none.
+    def test_image_that_cannot_be_cached(self):
+        os.makedirs(os.path.join(self.cache, "image"))
+        self.assertEqual(self.fetch("whole", "--output", "-", "--md5", MD5, seen="not cached"), IMAGE)
+        self.fetch("whole", "--output", "-", "--md5", "0" * 32, code=1, seen="IMAGE_CACHE_ERROR_DIGEST_MISMATCH")
+        self.fetch("whole", code=1, seen="could not be cached")
 
     def test_not_found(self):
         self.assertEqual(self.fetch("nowhere", "--output", "-", code=1, seen="404"), b"")
@@ -206,7 +466,11 @@ class Fetch(unittest.TestCase):
         self.assertIn("3.3 MiB of 3.3 MiB, 100%", os.read(terminal, 1 << 16).decode())
 
     def test_bad_arguments(self):
-        for options in (["more"], ["--size"], ["--size", "-1"], ["--size", "1x"], ["--driver", "cards"], ["--what", "x"]):
+        for options in (
+            ["more"], ["--size"], ["--size", "-1"], ["--size", "1x"], ["--size", ""], ["--size", "9" * 20],
+            ["--sha256", "no digest"], ["--sha256", MD5], ["--md5", "x" * 32], ["--md5", "0" * 32, "--md5", MD5],
+            ["--driver", "cards"], ["--what", "x"],
+        ):
             self.fetch("whole", *options, code=2, seen="usage: ")
         self.fetch("whole", "--output", "no/such/folder", code=1, seen="no/such/folder: No such file")
         self.assertEqual(self.server.requests, [])

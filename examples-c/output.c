@@ -1,0 +1,105 @@
+/* See output.h. One output at a time: the signal handler knows of one temporary file. */
+#define _XOPEN_SOURCE 700 /* POSIX of 2008: mkstemp, realpath, strdup */
+
+#include "output.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char suffix[] = ".fetch_http-XXXXXX"; /* hidden, and no longer than any file's name may be */
+static char *volatile unfinished;                   /* the temporary file, while there is one */
+
+static void die(int number)
+{
+    if (unfinished != NULL)
+        unlink(unfinished);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+static void die_cleanly_of(int number)
+{
+    if (signal(number, SIG_IGN) != SIG_IGN) /* what the parent had ignored stays ignored */
+        signal(number, die);
+}
+
+static int open_temporary(output_t *output, mode_t mode)
+{
+    if (output->final == NULL)
+        return errno;
+    const char *slash = strrchr(output->final, '/');
+    size_t folder = slash != NULL ? (size_t)(slash - output->final) + 1 : 0;
+    output->temporary = malloc(folder + sizeof suffix);
+    if (output->temporary == NULL)
+        return ENOMEM;
+    memcpy(output->temporary, output->final, folder);
+    memcpy(output->temporary + folder, suffix, sizeof suffix);
+    int descriptor = mkstemp(output->temporary);
+    if (descriptor < 0)
+        return errno;
+    unfinished = output->temporary;
+    die_cleanly_of(SIGINT);
+    die_cleanly_of(SIGTERM);
+    output->file = fdopen(descriptor, "wb");
+    return output->file != NULL && fchmod(descriptor, mode) == 0 ? 0 : errno; /* mkstemp makes it 0600 */
+}
+
+int output_open(output_t *output, const char *name)
+{
+    struct stat old;
+    *output = (output_t){0};
+    if (name == NULL)
+        return 0;
+    bool to_stdout = strcmp(name, "-") == 0, exists = stat(name, &old) == 0;
+    if (to_stdout || (exists && !S_ISREG(old.st_mode))) {
+        output->file = to_stdout ? stdout : fopen(name, "wb");
+        return output->file != NULL ? 0 : errno;
+    }
+    mode_t mask = umask(0);
+    umask(mask);
+    output->final = exists ? realpath(name, NULL) : strdup(name); /* a symbolic link stays one */
+    return open_temporary(output, exists ? old.st_mode & 0777 : 0666 & ~mask);
+}
+
+int output_write(const output_t *output, const void *bytes, size_t length)
+{
+    if (output->file == NULL)
+        return 0;
+    return fwrite(bytes, 1, length, output->file) == length && fflush(output->file) == 0 ? 0 : errno;
+}
+
+int output_close(output_t *output, bool whole)
+{
+    bool temporary = unfinished != NULL;
+    int error = 0;
+    if (output->file != NULL && (fflush(output->file) != 0 || (temporary && whole && fsync(fileno(output->file)) != 0)))
+        error = errno;
+    if (output->file != NULL && fclose(output->file) != 0 && error == 0)
+        error = errno; /* a network file system may find out only now */
+    if (temporary && whole && error == 0 && rename(output->temporary, output->final) != 0)
+        error = errno;
+    if (temporary && (!whole || error != 0))
+        unlink(output->temporary);
+    unfinished = NULL;
+    free(output->temporary);
+    free(output->final);
+    *output = (output_t){0};
+    return error;
+}
+
+bool output_lies_in(const output_t *output, const char *folder)
+{
+    struct stat one, other;
+    char *path = output->temporary != NULL ? strdup(output->temporary) : NULL;
+    if (path == NULL)
+        return false;
+    strrchr(path, '.')[1] = '\0'; /* the suffix is cut to ".", which names the folder that the file is in */
+    bool same = stat(path, &one) == 0 && stat(folder, &other) == 0 && one.st_dev == other.st_dev
+                && one.st_ino == other.st_ino;
+    free(path);
+    return same;
+}
