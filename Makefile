@@ -30,7 +30,7 @@ sanitizers:
 	@scripts/sanitizers.sh
 
 fuzz:
-	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/fuzz.sh
+	@FUZZ_SECONDS=$(or $(SECONDS),$(FUZZ_SECONDS),60) scripts/fuzz.sh
 
 header:
 	IMAGE_CACHE_UPDATE_HEADER=1 cargo test --locked --test header

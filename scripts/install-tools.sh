@@ -9,11 +9,12 @@ PATH="$PATH:/usr/sbin:/sbin" # where mkfs.ext4 is, for everybody but root
 describe() { # TOOL: sets `package` and `reason`
     package=$1
     case $1 in
-        cmake) reason="builds the C examples and tests" ;;
+        cmake) reason="builds and installs the library for C" ;;
         qemu-img) package=qemu-utils reason="makes the demo's disk image, and checks it once it is cached" ;;
         mkfs.ext4) package=e2fsprogs reason="makes the file system in the demo's disk image" ;;
         g++) reason="compiles the header as C++" ;;
         clang) reason="compiles the header and the C code with a second compiler" ;;
+        clang-runtime) package=libclang-rt-dev reason="brings the runtimes of clang's sanitizers and fuzzer" ;;
         valgrind) reason="looks for memory errors and leaks in the C tests" ;;
         curl-config) package=libcurl4-openssl-dev reason="brings libcurl, with which an example downloads images" ;;
         abidiff) package=abigail-tools reason="compares the header's ABI with the one that was promised" ;;
@@ -28,6 +29,10 @@ describe() { # TOOL: sets `package` and `reason`
 is_there() { # TOOL: a command, or a header of C
     case $1 in
         *.h) echo "#include <$1>" | cc -E -x c - >/dev/null 2>&1 ;;
+        clang-runtime)
+            echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' |
+                clang -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null
+            ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }
@@ -36,7 +41,7 @@ packages=()
 for tool in "$@"; do
     describe "$tool"
     is_there "$tool" && continue
-    printf '%-10s is missing: it %s (Debian package %s)\n' "$tool" "$reason" "$package"
+    printf '%-13s is missing: it %s (Debian package %s)\n' "$tool" "$reason" "$package"
     packages+=("$package")
 done
 [ ${#packages[@]} -eq 0 ] && exit 0

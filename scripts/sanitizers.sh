@@ -16,7 +16,7 @@ work=$build/work
 passed=0 failed=0 skipped=0
 export PATH="$PATH:/usr/sbin:/sbin"
 unset MAKEFLAGS MAKELEVEL
-scripts/install-tools.sh clang || exit 1
+scripts/install-tools.sh clang clang-runtime || exit 1
 rm -rf "$work" "$build/logs"
 mkdir -p "$work" "$build/logs"
 
@@ -48,8 +48,9 @@ run() { # NAME COMMAND...: 77 is a skipped test
 
 # ---- AddressSanitizer and UndefinedBehaviorSanitizer ----------------------------------------------------------------
 
+echo "Building the library with sanitizers, twice; the first time takes minutes."
 library=$(scripts/sanitized-library.sh address) || exit 1
-for test in null_arguments bad_input bad_directory lifetime fork threads processes; do
+for test in null_arguments bad_input bad_directory size_limit lifetime fork threads processes; do
     compile address,undefined "$build/asan_$test" "tests/c/$test.c" || exit 1
     for driver in sqlite xattr; do
         case $test in
@@ -62,7 +63,7 @@ compile address,undefined "$build/asan_scenario" tests/c/scenario*.c || exit 1
 for driver in sqlite xattr; do
     run "asan.scenarios.$driver" "$build/asan_scenario" $driver "$root"/tests/scenarios/*.scenario
 done
-compile address,undefined "$build/asan_calls" fuzz/calls.c fuzz/replay.c || exit 1
+compile address,undefined "$build/asan_calls" fuzz/*.c || exit 1
 run asan.fuzz "$build/asan_calls" "$root"/fuzz/corpus/*
 
 # ---- ThreadSanitizer ------------------------------------------------------------------------------------------------

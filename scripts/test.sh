@@ -103,7 +103,8 @@ sources() { # one line per file of the source tree, with its digest
 }
 
 build_c() {
-    cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Debug "-DIMAGE_CACHE_CARGO_TARGET_DIR=$CARGO_TARGET_DIR" &&
+    cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Debug -DIMAGE_CACHE_WARNINGS_ARE_ERRORS=ON \
+        "-DIMAGE_CACHE_CARGO_TARGET_DIR=$CARGO_TARGET_DIR" &&
         cmake --build "$build" --parallel "$jobs"
 }
 
