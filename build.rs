@@ -12,6 +12,7 @@ fn main() {
     println!("cargo:rustc-env=IMAGE_CACHE_SONAME={soname}");
     // Never unloaded: a thread that called the library has thread-local values, whose destructors run when the thread ends.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
-    // No text relocations, and nothing writable that need not be.
-    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,text,-z,relro,-z,now");
+    // No text relocations, nothing writable that need not be, and no function that is to come from whoever loads it: an
+    // SQLite that was compiled to nothing would be the host's own.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,text,-z,relro,-z,now,-z,defs");
 }

@@ -38,6 +38,24 @@ if(CMAKE_BUILD_TYPE STREQUAL "Debug" OR debug_information)
 else()
   set(strip_static_library --strip-debug)
 endif()
+# Another machine than this one, by Rust's name for it; cargo then has a folder for it, and compiles C for it as CMake does.
+set(IMAGE_CACHE_CARGO_TARGET "" CACHE STRING "The target triple to build for, such as aarch64-unknown-linux-gnu; empty: the host")
+if(IMAGE_CACHE_CARGO_TARGET)
+  string(PREPEND cargo_folder "${IMAGE_CACHE_CARGO_TARGET}/")
+  string(REPLACE "-" "_" triple "${IMAGE_CACHE_CARGO_TARGET}")
+  string(TOUPPER "${triple}" upper_triple)
+  set(cargo_target_environment "CC_${triple}=${CMAKE_C_COMPILER}" "AR_${triple}=${CMAKE_AR}"
+                               "CARGO_TARGET_${upper_triple}_LINKER=${CMAKE_C_COMPILER}")
+  set(cargo_target_option --target ${IMAGE_CACHE_CARGO_TARGET})
+elseif(CMAKE_CROSSCOMPILING)
+  message(FATAL_ERROR "to build libimage_cache for another machine, say which: -DIMAGE_CACHE_CARGO_TARGET=TRIPLE")
+endif()
+
+# SQLite has to be machine code: the linker of Rust cannot read what gcc's -flto leaves instead.
+if("$ENV{CFLAGS}" MATCHES "-flto")
+  list(APPEND cargo_target_environment "CFLAGS=$ENV{CFLAGS} -fno-lto")
+endif()
+
 set(image_cache_header "${CMAKE_CURRENT_SOURCE_DIR}/include/image_cache.h")
 set(cargo_output "${IMAGE_CACHE_CARGO_TARGET_DIR}/${cargo_folder}")
 set(cargo_shared_library "${cargo_output}/libimage_cache.so")
@@ -47,8 +65,8 @@ add_custom_target(
   image_cache_cargo ALL
   # A default target triple of the user's would move the output to another folder.
   COMMAND "${CMAKE_COMMAND}" -E env --unset=CARGO_BUILD_TARGET "CARGO_TARGET_DIR=${IMAGE_CACHE_CARGO_TARGET_DIR}"
-          ${debug_information}
-          "${CARGO_EXECUTABLE}" build --locked --lib --profile ${cargo_profile}
+          ${debug_information} ${cargo_target_environment}
+          "${CARGO_EXECUTABLE}" build --locked --lib --profile ${cargo_profile} ${cargo_target_option}
           --manifest-path "${CMAKE_CURRENT_SOURCE_DIR}/Cargo.toml"
   BYPRODUCTS "${cargo_shared_library}" "${cargo_static_library}"
   WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}"
@@ -75,11 +93,30 @@ add_custom_command(
 
 # ---- The static library, with all symbols private but the header's ----------------------------------------------------
 
+# It takes a linker that can dissolve section groups, which not all can: lld before 19, gold.
+function(find_linker_for_groups variable)
+  set(asked)
+  foreach(name "${CMAKE_LINKER}" ld.bfd ld ld.lld)
+    find_program(candidate "${name}" NO_CACHE)
+    if(candidate)
+      execute_process(COMMAND "${candidate}" --help OUTPUT_VARIABLE help ERROR_QUIET)
+      if(help MATCHES "--force-group-allocation")
+        set(${variable} "${candidate}" PARENT_SCOPE)
+        return()
+      endif()
+      list(APPEND asked "${candidate}")
+    endif()
+    unset(candidate)
+  endforeach()
+  message(FATAL_ERROR "the static library needs a linker that knows --force-group-allocation, such as GNU ld; asked: ${asked}")
+endfunction()
+find_linker_for_groups(linker_for_groups)
+
 set(static_library "${library_folder}/libimage_cache.a")
 add_custom_command(
   OUTPUT "${static_library}"
   COMMAND
-    "${CMAKE_COMMAND}" "-DLINKER=${CMAKE_LINKER}" "-DOBJCOPY=${CMAKE_OBJCOPY}" "-DREADELF=${CMAKE_READELF}"
+    "${CMAKE_COMMAND}" "-DLINKER=${linker_for_groups}" "-DOBJCOPY=${CMAKE_OBJCOPY}" "-DREADELF=${CMAKE_READELF}"
     "-DAR=${CMAKE_AR}" "-DHEADER=${image_cache_header}" "-DARCHIVE=${cargo_static_library}" "-DOUTPUT=${static_library}"
     "-DSTRIP=${strip_static_library}"
     -P "${CMAKE_CURRENT_LIST_DIR}/hide_private_symbols.cmake"
@@ -94,15 +131,18 @@ add_dependencies(image_cache_libraries image_cache_cargo)
 function(ask_rustc_for_native_libraries variable)
   file(WRITE "${CMAKE_CURRENT_BINARY_DIR}/native_libraries.rs" "")
   execute_process(
-    COMMAND "${RUSTC_EXECUTABLE}" --crate-type staticlib --print native-static-libs -o native_libraries.a
-            native_libraries.rs
+    COMMAND "${RUSTC_EXECUTABLE}" ${cargo_target_option} --crate-type staticlib --print native-static-libs
+            -o native_libraries.a native_libraries.rs
     WORKING_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}"
     RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
   file(REMOVE "${CMAKE_CURRENT_BINARY_DIR}/native_libraries.rs" "${CMAKE_CURRENT_BINARY_DIR}/native_libraries.a")
   if(NOT result EQUAL 0 OR NOT output MATCHES "native-static-libs: ([^\n]*)")
     message(FATAL_ERROR "rustc does not say what a static library needs (${RUSTC_EXECUTABLE}): ${output}")
   endif()
-  string(STRIP "${CMAKE_MATCH_1}" libraries)
+  # gcc and clang bring the parts of their own library themselves, in a shared and in a static program another one.
+  string(REPLACE "-lgcc_s" "" libraries "${CMAKE_MATCH_1}")
+  string(REGEX REPLACE " +" " " libraries "${libraries}")
+  string(STRIP "${libraries}" libraries)
   set(${variable} "${libraries}" PARENT_SCOPE)
 endfunction()
 ask_rustc_for_native_libraries(native_libraries)

@@ -7,20 +7,22 @@
 
 #ifdef __cplusplus
 #define PIN(condition) static_assert(condition, #condition)
+#define ALIGNMENT(type) alignof(type)
 #else
 #define PIN(condition) _Static_assert(condition, #condition)
+#define ALIGNMENT(type) _Alignof(type)
 #endif
 #define FIELD(type, name, offset, size)                                                                                \
     PIN(offsetof(type, name) == (offset) && sizeof(((type *)0)->name) == (size))
 
 /* Allocated by the caller: fixed for ever. */
-PIN(sizeof(image_cache_error_t) == 512);
+PIN(sizeof(image_cache_error_t) == 512 && ALIGNMENT(image_cache_error_t) == 4);
 FIELD(image_cache_error_t, status, 0, 4);
 FIELD(image_cache_error_t, os_error, 4, 4);
 FIELD(image_cache_error_t, message, 8, 504);
 
 /* Allocated by the library: the size grows when a field is appended; no offset changes. */
-PIN(sizeof(image_cache_entry_t) == 48);
+PIN(sizeof(image_cache_entry_t) == 48 && ALIGNMENT(image_cache_entry_t) == 8);
 FIELD(image_cache_entry_t, image_id, 0, 8);
 FIELD(image_cache_entry_t, size, 8, 8);
 FIELD(image_cache_entry_t, hits, 16, 8);

@@ -2,7 +2,9 @@
 # lists.sh NM LIBRARY
 #
 # Three lists are the same: the functions of the header, what the shared library exports, and functions.txt, the contract.
-# Then each list in turn gets a name too many and one too few, and each time that must be noticed.
+# The contract has the parameters' names as well, and the header has them in the same order: two of one type that change
+# places are the same to a compiler. Then each list in turn gets a name too many and one too few, and each time that must
+# be noticed.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 folder=$(mktemp -d)
@@ -11,9 +13,14 @@ export LC_ALL=C
 
 "$1" -D --defined-only "$2" >"$folder/symbols" || exit 1
 awk '{ print ($2 == "T") ? $3 : $3 " (no function, but " $2 ")" }' "$folder/symbols" | sort >"$folder/exports"
-sed -zE 's:/\*([^*]|\*+[^*/])*\*+/::g' "$here/../../include/image_cache.h" | # without its comments
-    grep -oE '[ *]image_cache_[a-z0-9_]+\(' | tr -d ' *(' | sort >"$folder/header"
-sort "$here/functions.txt" >"$folder/functions.txt"
+bare=$(sed -zE 's:/\*([^*]|\*+[^*/])*\*+/::g; s:\n: :g' "$here/../../include/image_cache.h") # without its comments
+grep -oE '[ *]image_cache_[a-z0-9_]+\(' <<<"$bare" | tr -d ' *(' | sort >"$folder/header"
+sed 's/(.*//' "$here/functions.txt" | sort >"$folder/functions.txt"
+
+# Each declaration, with nothing left of its parameters but their names.
+grep -oE '[ *]image_cache_[a-z0-9_]+\([^;{]*\);' <<<"$bare" |
+    sed -E 's/^[ *]//; s/\(void\)/()/; s/[^(,]*[ *]([a-z0-9_]+ *[,)])/\1/g; s/,/, /g; s/;$//' | sort >"$folder/parameters"
+sort "$here/functions.txt" | diff - "$folder/parameters" || { echo "the contract (<) and the header (>) differ" && exit 1; }
 
 compare() { # LIST LIST LIST: says which names are not in all of them
     local name list differ=0

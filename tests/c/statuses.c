@@ -397,7 +397,7 @@ static void provoke(void)
 
 /* ---- What the header says ---------------------------------------------------------------------------------------- */
 
-/* The text between a function's "Returns" and the end of the comment before it. */
+/* The text between a function's "Returns" and the end of the comment before it, or the example in it. */
 static const char *returns_of(const char *header, const char *function, const char **end)
 {
     char declaration[80];
@@ -408,7 +408,8 @@ static const char *returns_of(const char *header, const char *function, const ch
         comment = next;
     returns = strstr(comment, "\n * Returns ");
     CHECK(returns != NULL && returns < at);
-    *end = at;
+    const char *example = strstr(returns, "\n * ```c");
+    *end = example != NULL && example < at ? example : at;
     return returns;
 }
 
