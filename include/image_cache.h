@@ -27,12 +27,18 @@
  *   not allowed gives IMAGE_CACHE_ERROR_INVALID_ARGUMENT, never a crash.
  *
  *   Many threads may use one handle at once, but for writers, readers and tees: those, one thread at a time. A source or a
- *   fetch function may call the library, but for ending the handle (cache, tee) that it is called for; a log function may not.
+ *   fetch function may call the library, but must not end the cache, nor use the tee, that it is called for; a log function may
+ *   not call it at all.
+ *
+ *   What is described here is there since version 0.1, unless its description says otherwise.
  *
  *   An image id is 1 to 255 bytes of UTF-8, without '/' and control characters, not beginning with '.', and not the name of
  *   one of the cache's own files: incomplete, invalid, queue, the database, and the database with -journal, -wal or -shm.
  *
  * CAVEATS
+ *
+ *   The directory is to be the cache's own. Each regular file in it whose name can be an image's counts as a cached image,
+ *   whoever put it there, and image_cache_prune() and image_cache_delete_all_cached_images() delete it.
  *
  *   fork(): a handle belongs to the process that made it. In the child every call for it that returns a status returns
  *   IMAGE_CACHE_ERROR_FORKED, and closing it there is harmless, but frees nothing that the parent has. With the
@@ -46,8 +52,17 @@
  *   One driver and one database name for one directory: another one finds the same images, but hits and digests stay where
  *   they were noted, and the database of another name is, to it, an image.
  *
- *   Files are made with the modes that the umask leaves, and whoever uses a cache needs write permission in its directory. A
- *   directory that is removed under an open cache is gone for that handle: close it, and open anew.
+ *   Files are made with the modes that the umask leaves, 0666 and, for folders, 0777. Users who share a cache need write
+ *   permission for its directory, its folders and its files. Only a file's owner may set its access time: with the xattr
+ *   driver, uses by others count for the order of use as the mount counts them (relatime, noatime).
+ *
+ *   A directory that is removed, or replaced, under an open cache is gone for that handle: image_cache_begin_write() fails with
+ *   IMAGE_CACHE_ERROR_IO and ENOENT, nothing is found any more. Close it, and open anew.
+ *
+ *   Another program that keeps the SQLite index locked is waited for: 2 seconds by what cannot go on without the index
+ *   (opening, listing, pruning, closing), 0.1 seconds by what can (commit, delete), not at all by reading.
+ *
+ *   An open cache holds 7 file descriptors, 10 with the SQLite driver; each reader, writer and tee one more.
  *
  *   Network file systems: the locks and the write-ahead log are those of one host. The directory must be on a local disk.
  *
@@ -161,8 +176,8 @@ typedef struct image_cache_tee_t image_cache_tee_t;
 typedef struct image_cache_writer_t image_cache_writer_t;
 
 /**
- * The outcome of a call: 0 is success, positive is an outcome that is no error, negative an error. The numbers never
- * change their meaning, and new ones are only ever added. Since 0.1.
+ * The outcome of a call: 0 is success, negative an error, positive reserved for outcomes that are no error. The numbers
+ * never change their meaning, and new ones are only ever added. Since 0.1.
  */
 typedef int32_t image_cache_status_t;
 
@@ -363,6 +378,8 @@ uint32_t image_cache_version_number(void);
 /**
  * The name of a status, such as "IMAGE_CACHE_ERROR_NOT_FOUND"; "IMAGE_CACHE_ERROR_UNKNOWN" for a number that is none.
  *
+ * status  any number
+ *
  * Returns a constant that lives as long as the library. Threads: any. Does not block. Since 0.1.
  */
 const char *image_cache_status_name(image_cache_status_t status);
@@ -480,7 +497,7 @@ image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *o
 
 /**
  * Opens the cache in a directory. What a crash left behind is repaired, and a directory that Glance filled is opened in
- * place.
+ * place. The directory is to be the cache's own: every file in it counts as an image, and can be pruned.
  *
  * directory  its path, in any encoding; it and its folders are created when missing, its parent is not
  * options    how to open it, copied; NULL for the defaults
@@ -491,7 +508,8 @@ image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *o
  * or opened, or a folder is a symbolic link; IMAGE_CACHE_ERROR_INDEX when the SQLite index cannot be opened;
  * IMAGE_CACHE_ERROR_UNSUPPORTED when the file system has no extended attributes and the driver is IMAGE_CACHE_DRIVER_XATTR, or
  * when the index was made by a newer version of the library; IMAGE_CACHE_ERROR_FORKED when this process was forked by one
- * that had the cache open with the SQLite driver; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL.
+ * that had the cache open with the SQLite driver; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, and for a directory that has
+ * files, but none of a cache's folders: it is no cache's.
  *
  * Threads: any. Blocks for the disk; the first open after a crash reads the whole directory. Since 0.1.
  *
@@ -515,8 +533,8 @@ image_cache_status_t image_cache_open(const char *directory,
  *
  * cache  ended; NULL is fine; harmless in a forked child
  *
- * Threads: any, but no other call may use this handle now or later. Blocks for the disk when images were committed without
- * durability: they are synced. Since 0.1.
+ * Threads: any, but no other call may use this handle now or later. Blocks for the index; and for the disk when images were
+ * committed without durability, since they are synced then: seconds, for many or large ones. Since 0.1.
  */
 void image_cache_close(struct image_cache_t *cache);
 
@@ -577,7 +595,9 @@ image_cache_status_t image_cache_is_queued(const struct image_cache_t *cache,
                                            struct image_cache_error_t *error);
 
 /**
- * Whether an image is neither cached nor being cached, and nothing else (a folder, say) has its name.
+ * Whether an image is neither cached nor being cached, and nothing else (a folder, say) has its name. It is false, too, where
+ * a dead writer's file stands in incomplete/, which image_cache_begin_write() takes over: this is for display. To learn
+ * whether an image can be written, begin to write it.
  *
  * cache     asked
  * image_id  the image
@@ -720,7 +740,8 @@ void image_cache_list_free(struct image_cache_list_t *list);
  *     status = image_cache_writer_expect_digest(writer, "sha256", hex, &error);
  *     while (status == IMAGE_CACHE_OK && (length = fread(buffer, 1, sizeof buffer, source)) > 0)
  *         status = image_cache_write_chunk(writer, buffer, length, &error);
- *     if (status == IMAGE_CACHE_OK && !ferror(source)) status = image_cache_commit(writer, &error);
+ *     if (ferror(source)) status = IMAGE_CACHE_ERROR_SOURCE;
+ *     if (status == IMAGE_CACHE_OK) status = image_cache_commit(writer, &error);
  *     else image_cache_abort(writer, "the download failed");
  * }
  * ```
@@ -754,7 +775,8 @@ image_cache_status_t image_cache_writer_expect_size(struct image_cache_writer_t 
  * error      filled on failure; may be NULL
  *
  * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_UNSUPPORTED for another algorithm; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, for
- * a digest of the wrong length or letters, and after the first chunk; IMAGE_CACHE_ERROR_FORKED.
+ * a digest of the wrong length or letters, after the first chunk, and when another digest of that algorithm is expected
+ * already; IMAGE_CACHE_ERROR_FORKED.
  * Threads: one at a time. Does not block. Since 0.1.
  */
 image_cache_status_t image_cache_writer_expect_digest(struct image_cache_writer_t *writer,
@@ -763,8 +785,8 @@ image_cache_status_t image_cache_writer_expect_digest(struct image_cache_writer_
                                                       struct image_cache_error_t *error);
 
 /**
- * Appends bytes to the image. The first failure to write is final: every later chunk, and the commit, return it again. A call
- * that is refused for its arguments changes nothing.
+ * Appends bytes to the image. The first failure to write is final: every later chunk, and the commit, return it again; what
+ * did not fit on a full disk gives its room back at once. A call that is refused for its arguments changes nothing.
  *
  * writer  written to
  * data    the bytes, borrowed for the call; NULL is fine when length is 0
@@ -866,7 +888,7 @@ image_cache_status_t image_cache_read(struct image_cache_reader_t *reader,
  * offset    of the first byte
  * buffer    the bytes go there; NULL is fine when capacity is 0
  * capacity  how many bytes it has room for
- * length    set to how many came: fewer than capacity is no sign of the end, 0 is; 0 on failure
+ * length    set to how many came: fewer than capacity is no sign of the end; 0 at or beyond the end, and on failure
  * error     filled on failure; may be NULL
  *
  * Returns and blocks as image_cache_read(). Threads: one at a time. Since 0.1.
@@ -981,7 +1003,7 @@ image_cache_status_t image_cache_tee_expect_digest(struct image_cache_tee_t *tee
  * length    set to how many came; 0 at the end, and on failure
  * error     filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_SOURCE when the source failed; IMAGE_CACHE_ERROR_SIZE_MISMATCH or
+ * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_SOURCE when the source failed, or said that it gave more than it had room for; IMAGE_CACHE_ERROR_SIZE_MISMATCH or
  * IMAGE_CACHE_ERROR_DIGEST_MISMATCH at the end, after all bytes were handed on, whether they were cached or not;
  * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. That the image could not be cached is no failure.
  * Once at the end or failed, each further call returns the same.

@@ -134,7 +134,7 @@ fn a_folder_under_the_final_name_is_no_cached_image() {
         assert!(matches!(writer.commit(), Err(Error::System { .. })));
         assert!(!cache.is_cacheable("1").unwrap());
         std::fs::create_dir(scratch.file("queue/2")).unwrap();
-        assert!(matches!(cache.queue_image("2"), Err(Error::System { .. })));
+        assert!(!cache.queue_image("2").unwrap());
     }
 }
 
@@ -196,4 +196,24 @@ fn two_caches_may_have_databases_of_their_own_names() {
     }
     assert!(scratch.file("index.sqlite").exists());
     assert!(!scratch.file("cache.db").exists());
+}
+
+#[test]
+fn a_second_digest_of_one_algorithm_must_be_the_same() {
+    let scratch = Scratch::new(DRIVERS[0]);
+    let cache = scratch.open();
+    let mut writer = cache.begin_write("1").unwrap();
+    let (one, other) = ("d41d8cd98f00b204e9800998ecf8427e", "d41d8cd98f00b204e9800998ecf8427f");
+    writer.expect_digest(Algorithm::Md5, one).unwrap();
+    writer.expect_digest(Algorithm::Md5, &one.to_uppercase()).unwrap();
+    assert!(matches!(writer.expect_digest(Algorithm::Md5, other), Err(Error::InvalidArgument(_))));
+    writer.commit().unwrap();
+}
+
+#[test]
+fn a_reason_cannot_write_lines_of_its_own_into_the_log() {
+    let scratch = Scratch::new(DRIVERS[0]);
+    scratch.open().begin_write("1").unwrap().abort("gone\nERROR the disk is on fire\u{1b}[31m");
+    assert!(scratch.logged("gone\\nERROR the disk is on fire\\u{1b}[31m"));
+    assert!(!scratch.messages.lock().unwrap().iter().any(|message| message.contains(char::is_control)));
 }

@@ -134,15 +134,22 @@ impl Expectations {
         }
     }
 
-    /// Expects a digest; several may be expected, and each algorithm runs once.
+    /// Expects a digest, at most one of each algorithm.
     pub fn expect_digest(&mut self, algorithm: Algorithm, hex: &str) -> Result<()> {
         self.check_not_begun()?;
         let hex = algorithm.normalise(hex)?;
-        if self.digests.iter().all(|(known, _)| *known != algorithm) {
-            self.hashers.push((algorithm, algorithm.hasher()));
+        match self.digests.iter().find(|(known, _)| *known == algorithm) {
+            Some((_, expected)) if *expected != hex => Err(Error::InvalidArgument(format!(
+                "the {} digest {expected} is expected already, so {hex} cannot be",
+                algorithm.name()
+            ))),
+            Some(_) => Ok(()),
+            None => {
+                self.hashers.push((algorithm, algorithm.hasher()));
+                self.digests.push((algorithm, hex));
+                Ok(())
+            }
         }
-        self.digests.push((algorithm, hex));
-        Ok(())
     }
 
     fn check_not_begun(&self) -> Result<()> {

@@ -35,7 +35,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{fsync, futimens};
+use rustix::fs::{fsync, ftruncate, futimens};
 
 use crate::core::image_id::ImageId;
 use crate::core::layout::{Place, Standing};
@@ -87,7 +87,8 @@ impl IncompleteFile {
     pub fn append(&mut self, data: &[u8]) -> Result<()> {
         self.check_unharmed()?;
         without_size_signal(|| self.file.write_all(data))
-            .map_err(|error| Error::from_io("write", &self.path(), &error))?;
+            .map_err(|error| Error::from_io("write", &self.path(), &error))
+            .inspect_err(|error| self.make_room(error))?;
         self.written += data.len() as u64;
         Ok(())
     }
@@ -100,6 +101,15 @@ impl IncompleteFile {
         }
         self.ended = true;
         outcome
+    }
+
+    /// A file that does not fit on the disk keeps its name and the reason, for a look, but not its bytes: others need the room.
+    /// Never done to a file that was published, if only for a moment: it may have readers.
+    fn make_room(&self, error: &Error) {
+        if error.is_no_space() {
+            // Should it fail, the bytes stay until the next clean.
+            let _ = ftruncate(&self.file, 0);
+        }
     }
 
     /// Moves the file to `invalid/`, with the reason.
@@ -137,7 +147,7 @@ impl IncompleteFile {
         {
             let gate = shared.gate.acquire()?;
             if !self.has_its_name()? {
-                return Err(self.lost("it was cleaned away"));
+                return Err(self.lost("it was cleaned away, or had stalled and was replaced"));
             }
             let record = Record { size: self.written, committed: now, digest };
             let mut seal = shared.begin_change(&gate)?;
@@ -192,7 +202,7 @@ impl IncompleteFile {
     fn check_unharmed(&self) -> Result<()> {
         let facts = Facts::of(&self.file, &self.path())?;
         if facts.links == 0 {
-            Err(self.lost("it was cleaned away"))
+            Err(self.lost("it was cleaned away, or had stalled and was replaced"))
         } else if facts.size != self.written {
             Err(self.lost("something else changed its length"))
         } else {

@@ -77,13 +77,17 @@ impl Layout {
     pub fn open(path: &Path, database: &OsStr) -> Result<Self> {
         let created = match mkdirat(CWD, path, Mode::from_raw_mode(0o777)) {
             Ok(()) => true,
-            Err(Errno::EXIST | Errno::ROFS) => false,
+            Err(Errno::EXIST) => false,
+            // A file system mounted read-only says so even where the directory exists.
+            Err(Errno::ROFS) if path.exists() => false,
             Err(errno) => return Err(Error::system("create the directory", path, errno)),
         };
         // From here on the path is absolute and free of symbolic links: the process may change its working directory,
         // and SQLite, which opens by path, is told to follow none.
         let path = path.canonicalize().map_err(|error| Error::from_io("open the directory", path, &error))?;
         let cached = Directory::open(&path)?;
+        let reserved = ReservedNames::new(&FOLDERS, &[database, OsStr::new(DEFAULT_DATABASE)]);
+        check_is_a_caches(&cached, &reserved)?;
         let [(incomplete, new_incomplete), (invalid, new_invalid), (queue, new_queue)] = [
             cached.open_or_create(FOLDERS[0])?,
             cached.open_or_create(FOLDERS[1])?,
@@ -95,14 +99,7 @@ impl Layout {
         if created && let Some(parent) = path.parent() {
             Directory::open(parent)?.sync()?;
         }
-        Ok(Self {
-            cached,
-            incomplete,
-            invalid,
-            queue,
-            reserved: ReservedNames::new(&FOLDERS, &[database, OsStr::new(DEFAULT_DATABASE)]),
-            database: path.join(database),
-        })
+        Ok(Self { cached, incomplete, invalid, queue, reserved, database: path.join(database) })
     }
 
     /// Validates an image id.
@@ -113,6 +110,15 @@ impl Layout {
     /// The index's file: absolute, without symbolic links on the way.
     pub fn database(&self) -> &Path {
         &self.database
+    }
+
+    /// Creates the index's file, empty, where there is none, with the mode that the process's other files have: SQLite's own is
+    /// for nobody else to write. Its journals take the mode over. Should this fail, SQLite tries, and says why it cannot.
+    pub fn create_database(&self) {
+        if let Some(name) = self.database.file_name() {
+            // A file that was not there before: closing it lets go of no lock that this process has on it.
+            drop(self.cached.create(name));
+        }
     }
 
     pub fn directory(&self, place: Place) -> &Directory {
@@ -216,4 +222,29 @@ impl Layout {
         self.cached.sync()?;
         self.incomplete.sync()
     }
+}
+
+/// A directory of files that has none of a cache's folders was named by mistake: as a cache it would be pruned.
+fn check_is_a_caches(directory: &Directory, reserved: &ReservedNames) -> Result<()> {
+    let has_folder =
+        || FOLDERS.iter().try_fold(false, |has, name| Ok(has || directory.examine(name.as_ref())?.is_some()));
+    if has_folder()? {
+        return Ok(());
+    }
+    for name in directory.names()? {
+        let name = name?;
+        let would_be_an_image =
+            reserved.image_id_of(&name).is_some() && directory.examine(&name)?.is_some_and(|facts| facts.is_regular);
+        // Looked at once more: another process may have opened a new cache meanwhile, and cached an image.
+        if would_be_an_image && !has_folder()? {
+            return Err(Error::InvalidArgument(format!(
+                "'{}' is no cache's directory: it has files, such as '{}', and none of the folders {}. \
+                 Each file would be taken for an image, and pruned",
+                directory.path().display(),
+                name.display(),
+                FOLDERS.join(", ")
+            )));
+        }
+    }
+    Ok(())
 }

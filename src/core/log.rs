@@ -1,5 +1,6 @@
 //! What happens that is no failure of the call, told to whoever listens. Nothing is ever printed.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ impl Log {
 
     pub(crate) fn write(&self, level: LogLevel, message: impl FnOnce() -> String) {
         if let Some(function) = &self.0 {
-            function(level, &message());
+            function(level, &in_one_line(&message()));
         }
     }
 
@@ -46,6 +47,18 @@ impl Log {
     pub(crate) fn info(&self, message: impl FnOnce() -> String) {
         self.write(LogLevel::Info, message);
     }
+}
+
+/// A message with its control characters escaped: file names, and what a source said, are not to write lines of their own
+/// into a log, nor to command a terminal.
+fn in_one_line(message: &str) -> Cow<'_, str> {
+    if !message.contains(char::is_control) {
+        return Cow::Borrowed(message);
+    }
+    let escape = |character: char| {
+        if character.is_control() { character.escape_default().to_string() } else { character.to_string() }
+    };
+    Cow::Owned(message.chars().map(escape).collect())
 }
 
 impl fmt::Debug for Log {

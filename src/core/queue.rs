@@ -25,18 +25,12 @@ pub struct Prefetched {
 }
 
 impl Shared {
-    /// Puts an image at the end of the queue; false when it is queued, cached or being cached.
+    /// Puts an image at the end of the queue; false when it is queued, cached or being cached, or its name is taken.
     pub fn enqueue(&self, image_id: &str) -> Result<bool> {
         let id = self.image_id(image_id)?;
         let gate = self.gate.acquire()?;
         let is_free = self.is_cacheable(&id)? || is_left_by_a_dead_writer(self, &gate, &id)?;
-        if !is_free || self.layout.enqueue(&gate, &id)? {
-            return Ok(is_free);
-        }
-        match self.layout.examine(Place::Queue, &id)? {
-            Standing::Other => Err(self.layout.occupied(Place::Queue, &id)),
-            _ => Ok(false),
-        }
+        Ok(is_free && self.layout.enqueue(&gate, &id)?)
     }
 
     /// Whether the image is neither cached nor being cached, and nothing else has its name.

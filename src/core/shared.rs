@@ -211,7 +211,11 @@ impl Shared {
         let sealed = self.presence.is_alone()? && self.driver.reseal(&gate, &seal)?;
         let closed = self.driver.close(&gate);
         if sealed && closed.is_ok() {
-            self.layout.directory(Place::Cached).set_modified(seal.after)?;
+            match self.layout.directory(Place::Cached).set_modified(seal.after) {
+                // Only the directory's owner may: the next one to open it looks at all files.
+                Err(error) if error.is_not_permitted() => {}
+                result => result?,
+            }
         }
         // Not left to the descriptor's closing: a forked child may have it open for longer.
         self.presence.withdraw();

@@ -44,6 +44,7 @@ pub(crate) fn remove(file: &File, name: &str) -> Result<()> {
 
 /// Calls `function` with a directory's descriptor as the file that it is.
 pub(crate) fn with_descriptor<T>(directory: &Directory, function: impl FnOnce(&File) -> Result<T>) -> Result<T> {
-    let descriptor = directory.reopen().map_err(Error::other)?;
+    let failed = |error: crate::Error| error.os_error().map_or_else(|| Error::other(error), Error::from_raw_os_error);
+    let descriptor = directory.reopen().map_err(failed)?;
     function(&File::from(descriptor))
 }

@@ -1,26 +1,23 @@
 //! A cache: opening, closing and asking it.
 
 use std::ffi::c_char;
-use std::sync::atomic::AtomicBool;
 
 use crate::core::cache::ImageCache;
 use crate::core::options::Options;
 use crate::ffi::argument::{image_id, invalid, path};
-use crate::ffi::call::{close, create, create_first, handle, peek, query};
+use crate::ffi::call::{close, create, create_first, peek, query};
+use crate::ffi::handle::{Slot, handle};
 use crate::ffi::list::{List, image_cache_list_t};
 use crate::ffi::options::{current, driver_number, image_cache_options_t};
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 
 /// A cache of images in one directory. Made by image_cache_open(), ended by image_cache_close(). Many threads may use it
 /// at once. Many handles, in many processes, may be open on the same directory.
-pub struct image_cache_t {
-    pub(super) broken: AtomicBool,
-    pub(super) value: ImageCache,
-}
+pub struct image_cache_t(Slot<ImageCache>);
 handle!(image_cache_t, ImageCache, "cache");
 
 /// Opens the cache in a directory. What a crash left behind is repaired, and a directory that Glance filled is opened in
-/// place.
+/// place. The directory is to be the cache's own: every file in it counts as an image, and can be pruned.
 ///
 /// directory  its path, in any encoding; it and its folders are created when missing, its parent is not
 /// options    how to open it, copied; NULL for the defaults
@@ -31,7 +28,8 @@ handle!(image_cache_t, ImageCache, "cache");
 /// or opened, or a folder is a symbolic link; IMAGE_CACHE_ERROR_INDEX when the SQLite index cannot be opened;
 /// IMAGE_CACHE_ERROR_UNSUPPORTED when the file system has no extended attributes and the driver is IMAGE_CACHE_DRIVER_XATTR, or
 /// when the index was made by a newer version of the library; IMAGE_CACHE_ERROR_FORKED when this process was forked by one
-/// that had the cache open with the SQLite driver; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL.
+/// that had the cache open with the SQLite driver; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, and for a directory that has
+/// files, but none of a cache's folders: it is no cache's.
 ///
 /// Threads: any. Blocks for the disk; the first open after a crash reads the whole directory. Since 0.1.
 ///
@@ -69,8 +67,8 @@ unsafe fn options_or_default(options: *const image_cache_options_t) -> crate::Re
 ///
 /// cache  ended; NULL is fine; harmless in a forked child
 ///
-/// Threads: any, but no other call may use this handle now or later. Blocks for the disk when images were committed without
-/// durability: they are synced. Since 0.1.
+/// Threads: any, but no other call may use this handle now or later. Blocks for the index; and for the disk when images were
+/// committed without durability, since they are synced then: seconds, for many or large ones. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_close(cache: *mut image_cache_t) {
     // SAFETY: see the module.
@@ -147,7 +145,9 @@ pub unsafe extern "C" fn image_cache_is_queued(
     unsafe { query(cache, answer, error, |cache| cache.is_queued(self::image_id(image_id)?)) }
 }
 
-/// Whether an image is neither cached nor being cached, and nothing else (a folder, say) has its name.
+/// Whether an image is neither cached nor being cached, and nothing else (a folder, say) has its name. It is false, too, where
+/// a dead writer's file stands in incomplete/, which image_cache_begin_write() takes over: this is for display. To learn
+/// whether an image can be written, begin to write it.
 ///
 /// cache     asked
 /// image_id  the image

@@ -7,46 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::ffi::argument::{Blank, Out, invalid};
+use crate::ffi::handle::{Handle, Slot};
 use crate::ffi::status::{IMAGE_CACHE_OK, image_cache_error_t, image_cache_status_t};
-
-/// An object behind a pointer of C's.
-pub(super) trait Handle: Sized {
-    type Value;
-    /// What it is, for messages.
-    const NAME: &'static str;
-    fn new(value: Self::Value) -> Self;
-    fn value(&self) -> &Self::Value;
-    fn value_mut(&mut self) -> &mut Self::Value;
-    fn into_value(self) -> Self::Value;
-    /// Set by a panic; the object is not used again.
-    fn broken(&self) -> &AtomicBool;
-}
-
-/// Makes an opaque type with the fields `broken` and `value` a [`Handle`].
-macro_rules! handle {
-    ($type:ty, $value:ty, $name:literal) => {
-        impl $crate::ffi::call::Handle for $type {
-            type Value = $value;
-            const NAME: &'static str = $name;
-            fn new(value: $value) -> Self {
-                Self { broken: std::sync::atomic::AtomicBool::new(false), value }
-            }
-            fn value(&self) -> &$value {
-                &self.value
-            }
-            fn value_mut(&mut self) -> &mut $value {
-                &mut self.value
-            }
-            fn into_value(self) -> $value {
-                self.value
-            }
-            fn broken(&self) -> &std::sync::atomic::AtomicBool {
-                &self.broken
-            }
-        }
-    };
-}
-pub(super) use handle;
 
 /// Calls `body` with the value behind a handle.
 pub(super) unsafe fn act<H: Handle>(
@@ -56,7 +18,8 @@ pub(super) unsafe fn act<H: Handle>(
 ) -> image_cache_status_t {
     // SAFETY: a handle that is not NULL is one of ours and alive.
     let handle = unsafe { handle.as_ref() };
-    let outcome = usable(handle).and_then(|handle| guard(handle.broken(), || body(handle.value())));
+    let outcome =
+        slot(handle).and_then(|slot| slot.shared(H::NAME).and_then(|value| guard(slot.broken(), || body(value))));
     // SAFETY: passed on.
     unsafe { report(outcome, error) }
 }
@@ -67,14 +30,11 @@ pub(super) unsafe fn act_mut<H: Handle>(
     error: *mut image_cache_error_t,
     body: impl FnOnce(&mut H::Value) -> Result<()>,
 ) -> image_cache_status_t {
-    // SAFETY: a handle that is not NULL is one of ours and alive, and no other thread uses it now.
-    let handle = unsafe { handle.as_mut() };
-    let outcome = usable(handle.as_deref()).map(drop).and_then(|()| {
-        let handle = handle.ok_or_else(|| is_null::<H>())?;
-        let broken = AtomicBool::new(false);
-        let outcome = guard(&broken, || body(handle.value_mut()));
-        handle.broken().fetch_or(broken.into_inner(), Ordering::Relaxed);
-        outcome
+    // SAFETY: a handle that is not NULL is one of ours and alive.
+    let handle = unsafe { handle.as_ref() };
+    let outcome = slot(handle).and_then(|slot| {
+        let mut value = slot.exclusive(H::NAME)?;
+        guard(slot.broken(), || body(&mut value))
     });
     // SAFETY: passed on.
     unsafe { report(outcome, error) }
@@ -184,15 +144,14 @@ pub(super) unsafe fn end<H: Handle>(
     } else if let Err(refused) = check_not_logging() {
         Err(refused)
     } else {
-        // SAFETY: a handle that is not NULL was made by `give`, and the caller does not use it again.
-        let handle = unsafe { Box::from_raw(handle) };
-        match usable(Some(&*handle)).map(drop) {
-            Ok(()) => guard(&AtomicBool::new(false), || body(handle.into_value())),
-            Err(refused) => {
-                // What a panic left in it must not be touched again, not even to drop it.
-                std::mem::forget(handle);
-                Err(refused)
-            }
+        // SAFETY: a handle that is not NULL is one of ours and alive. One that is in use lives on; what a panic left in
+        // one must not be touched again, not even to drop it.
+        match unsafe { (*handle).slot().check(H::NAME) } {
+            Ok(()) => guard(&AtomicBool::new(false), || {
+                // SAFETY: it was made by `give`, and the caller does not use it again.
+                body(unsafe { Box::from_raw(handle) }.into_slot().into_value())
+            }),
+            refused => refused,
         }
     };
     // SAFETY: passed on.
@@ -216,16 +175,13 @@ pub(super) unsafe fn close<H: Handle>(handle: *mut H) {
 pub(super) unsafe fn peek<H: Handle, T>(handle: *const H, otherwise: T, body: impl FnOnce(&H::Value) -> T) -> T {
     // SAFETY: a handle that is not NULL is one of ours and alive.
     let handle = unsafe { handle.as_ref() };
-    let answer = usable(handle).and_then(|handle| guard(handle.broken(), || Ok(body(handle.value()))));
+    let answer =
+        slot(handle).and_then(|slot| slot.shared(H::NAME).and_then(|value| guard(slot.broken(), || Ok(body(value)))));
     answer.unwrap_or(otherwise)
 }
 
-fn usable<H: Handle>(handle: Option<&H>) -> Result<&H> {
-    let handle = handle.ok_or_else(|| is_null::<H>())?;
-    if handle.broken().load(Ordering::Relaxed) {
-        return Err(Error::Internal(format!("this {} is not used again after an internal error", H::NAME)));
-    }
-    Ok(handle)
+fn slot<H: Handle>(handle: Option<&H>) -> Result<&Slot<H::Value>> {
+    handle.map(Handle::slot).ok_or_else(|| is_null::<H>())
 }
 
 fn is_null<H: Handle>() -> Error {
@@ -300,12 +256,10 @@ fn guard<T>(broken: &AtomicBool, body: impl FnOnce() -> Result<T>) -> Result<T> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ffi::status::IMAGE_CACHE_ERROR_INTERNAL;
+    use crate::ffi::handle::handle;
+    use crate::ffi::status::{IMAGE_CACHE_ERROR_INTERNAL, IMAGE_CACHE_ERROR_INVALID_ARGUMENT};
 
-    struct Number {
-        broken: AtomicBool,
-        value: u64,
-    }
+    struct Number(Slot<u64>);
     handle!(Number, u64, "number");
 
     #[test]
@@ -330,6 +284,23 @@ mod tests {
         let status = unsafe { act_mut(number, std::ptr::null_mut(), |_| panic!("a defect")) };
         assert_eq!(status, IMAGE_CACHE_ERROR_INTERNAL);
         assert_eq!(unsafe { peek(number, 0, |value| *value) }, 0);
+        unsafe { close(number) };
+    }
+    #[test]
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    fn a_handle_that_a_call_changes_is_nobody_elses_meanwhile() {
+        let number = give::<Number>(7);
+        let status = unsafe {
+            act_mut(number, std::ptr::null_mut(), |value| {
+                *value += 1;
+                assert_eq!(act_mut(number, std::ptr::null_mut(), |_| Ok(())), IMAGE_CACHE_ERROR_INVALID_ARGUMENT);
+                assert_eq!(act(number, std::ptr::null_mut(), |_| Ok(())), IMAGE_CACHE_ERROR_INVALID_ARGUMENT);
+                close(number);
+                Ok(())
+            })
+        };
+        assert_eq!(status, IMAGE_CACHE_OK);
+        assert_eq!(unsafe { peek(number, 0, |value| *value) }, 8);
         unsafe { close(number) };
     }
 }

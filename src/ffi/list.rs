@@ -3,13 +3,13 @@
 use std::ffi::{CString, c_char};
 use std::mem::offset_of;
 use std::ptr;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 use crate::core::cache::QueuedImage;
 use crate::driver::CachedImage;
 use crate::ffi::argument::Out;
-use crate::ffi::call::{close, handle, peek};
+use crate::ffi::call::{close, peek};
+use crate::ffi::handle::{Slot, handle};
 
 /// One image of a list. The library allocates it; later versions may append fields. Since 0.1.
 #[repr(C)]
@@ -42,10 +42,7 @@ const _: () = {
 
 /// A list of images. Made by image_cache_list_cached() or image_cache_list_queued(), ended by image_cache_list_free(). It is a
 /// snapshot: it needs the cache no more.
-pub struct image_cache_list_t {
-    pub(super) broken: AtomicBool,
-    pub(super) value: List,
-}
+pub struct image_cache_list_t(Slot<List>);
 handle!(image_cache_list_t, List, "list");
 
 /// The entries that are left, and the one that C looks at.

@@ -16,6 +16,7 @@
 
 mod argument;
 mod call;
+mod handle;
 
 // In the order of the header: the blank lines keep the formatter from sorting them.
 pub mod version;

@@ -1,7 +1,6 @@
 //! How a cache is opened.
 
 use std::ffi::{CString, c_char, c_void};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +9,8 @@ use crate::core::options::{DriverChoice, Durability, Options};
 use crate::driver::DriverKind;
 use crate::error::Result;
 use crate::ffi::argument::{invalid, path};
-use crate::ffi::call::{act, close, give, handle, logging};
+use crate::ffi::call::{act, close, give, logging};
+use crate::ffi::handle::{Slot, handle};
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 
 /// Metadata in a SQLite database in the cache's directory (the default).
@@ -48,10 +48,7 @@ pub type image_cache_log_fn = Option<unsafe extern "C" fn(user_data: *mut c_void
 
 /// How a cache is opened. Made by image_cache_options_new(), ended by image_cache_options_free(). It holds nothing of the
 /// process, so a forked child may go on using it, unless another thread was in a call for it at the fork.
-pub struct image_cache_options_t {
-    pub(super) broken: AtomicBool,
-    pub(super) value: Mutex<Options>,
-}
+pub struct image_cache_options_t(Slot<Mutex<Options>>);
 handle!(image_cache_options_t, Mutex<Options>, "options");
 
 /// The current values, for image_cache_open().

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use crate::core::cache::ImageCache;
 use crate::core::writer::Writer;
@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::ffi::argument::{image_id, invalid};
 use crate::ffi::cache::image_cache_t;
 use crate::ffi::call::{act, query, query_pair};
+use crate::ffi::handle::Handle as _;
 use crate::ffi::status::{IMAGE_CACHE_OK, image_cache_error_t, image_cache_status_name, image_cache_status_t};
 use crate::ffi::writer::{Hold, image_cache_writer_t};
 
@@ -145,15 +146,14 @@ fn lend(
     fetch: impl FnOnce(*const c_char, *mut image_cache_writer_t) -> image_cache_status_t,
 ) -> Result<()> {
     let text = CString::new(image_id).map_err(|_| Error::Internal("an image id has a NUL".to_owned()))?;
-    let mut lent = image_cache_writer_t {
-        broken: AtomicBool::new(false),
-        value: Hold::Lent { writer: NonNull::from(writer), aborted: None },
-    };
+    let mut lent = image_cache_writer_t::new(Hold::Lent { writer: NonNull::from(writer), aborted: None });
     let status = fetch(text.as_ptr(), &raw mut lent);
+    let lent = lent.into_slot();
+    let is_broken = lent.broken().load(Ordering::Relaxed);
     let failed = |cause| Err(Error::Source { image_id: image_id.to_owned(), cause });
-    match lent.value {
+    match lent.into_value() {
         Hold::Lent { aborted: Some(reason), .. } => failed(reason),
-        _ if lent.broken.into_inner() => failed("a call for its writer met an internal error".to_owned()),
+        _ if is_broken => failed("a call for its writer met an internal error".to_owned()),
         _ if status == IMAGE_CACHE_OK => Ok(()),
         _ => {
             // SAFETY: the name is a constant text.

@@ -2,20 +2,17 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::AtomicBool;
 
 use crate::core::reader::Reader;
 use crate::ffi::argument::{buffer, image_id};
 use crate::ffi::cache::image_cache_t;
-use crate::ffi::call::{close, create, handle, peek, query_mut};
+use crate::ffi::call::{close, create, peek, query_mut};
+use crate::ffi::handle::{Slot, handle};
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 
 /// A cached image that is open. Made by image_cache_open_for_read(), ended by image_cache_reader_close(). It goes on with the
 /// same bytes when the image is deleted, pruned or cached anew. One thread at a time may use it.
-pub struct image_cache_reader_t {
-    pub(super) broken: AtomicBool,
-    pub(super) value: Reader,
-}
+pub struct image_cache_reader_t(Slot<Reader>);
 handle!(image_cache_reader_t, Reader, "reader");
 
 /// Opens a cached image. Opening counts as use: the image becomes the last to be pruned.
@@ -78,7 +75,7 @@ pub unsafe extern "C" fn image_cache_read(
 /// offset    of the first byte
 /// buffer    the bytes go there; NULL is fine when capacity is 0
 /// capacity  how many bytes it has room for
-/// length    set to how many came: fewer than capacity is no sign of the end, 0 is; 0 on failure
+/// length    set to how many came: fewer than capacity is no sign of the end; 0 at or beyond the end, and on failure
 /// error     filled on failure; may be NULL
 ///
 /// Returns and blocks as image_cache_read(). Threads: one at a time. Since 0.1.

@@ -5,8 +5,8 @@ use std::mem::offset_of;
 
 use crate::error::Error;
 
-/// The outcome of a call: 0 is success, positive is an outcome that is no error, negative an error. The numbers never
-/// change their meaning, and new ones are only ever added. Since 0.1.
+/// The outcome of a call: 0 is success, negative an error, positive reserved for outcomes that are no error. The numbers
+/// never change their meaning, and new ones are only ever added. Since 0.1.
 pub type image_cache_status_t = i32;
 
 /// Success.
@@ -138,6 +138,8 @@ fn status_of(error: &Error) -> image_cache_status_t {
 }
 
 /// The name of a status, such as "IMAGE_CACHE_ERROR_NOT_FOUND"; "IMAGE_CACHE_ERROR_UNKNOWN" for a number that is none.
+///
+/// status  any number
 ///
 /// Returns a constant that lives as long as the library. Threads: any. Does not block. Since 0.1.
 #[unsafe(no_mangle)]

@@ -2,13 +2,13 @@
 
 use std::ffi::{c_char, c_void};
 use std::io::{self, Read};
-use std::sync::atomic::AtomicBool;
 
 use crate::core::tee::Tee;
 use crate::error::Result;
 use crate::ffi::argument::{buffer, image_id, invalid};
 use crate::ffi::cache::image_cache_t;
-use crate::ffi::call::{act_mut, close, create, handle, peek, query_mut};
+use crate::ffi::call::{act_mut, close, create, peek, query_mut};
+use crate::ffi::handle::{Slot, handle};
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 use crate::ffi::writer::expected;
 
@@ -25,10 +25,7 @@ pub type image_cache_source_fn =
 
 /// A source that is read, and cached on the way. Made by image_cache_tee_open(), ended by image_cache_tee_close(). One
 /// thread at a time may use it.
-pub struct image_cache_tee_t {
-    pub(super) broken: AtomicBool,
-    pub(super) value: Tee<Source>,
-}
+pub struct image_cache_tee_t(Slot<Tee<Source>>);
 handle!(image_cache_tee_t, Tee<Source>, "tee");
 
 /// The caller's function with its data.
@@ -138,7 +135,7 @@ fn expect_digest(tee: &mut Tee<Source>, expected: Result<(crate::Algorithm, Stri
 /// length    set to how many came; 0 at the end, and on failure
 /// error     filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_SOURCE when the source failed; IMAGE_CACHE_ERROR_SIZE_MISMATCH or
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_SOURCE when the source failed, or said that it gave more than it had room for; IMAGE_CACHE_ERROR_SIZE_MISMATCH or
 /// IMAGE_CACHE_ERROR_DIGEST_MISMATCH at the end, after all bytes were handed on, whether they were cached or not;
 /// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. That the image could not be cached is no failure.
 /// Once at the end or failed, each further call returns the same.

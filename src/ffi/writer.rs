@@ -2,23 +2,20 @@
 
 use std::ffi::{c_char, c_void};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicBool;
 
 use crate::core::digest::Algorithm;
 use crate::core::writer::Writer;
 use crate::error::{Error, Result};
 use crate::ffi::argument::{data, image_id, invalid, text};
 use crate::ffi::cache::image_cache_t;
-use crate::ffi::call::{act_mut, create, end, handle};
+use crate::ffi::call::{act_mut, create, end};
+use crate::ffi::handle::{Handle as _, Slot, handle};
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 
 /// The one writer of an image, over all threads and processes of the host. Made by image_cache_begin_write(), ended by
 /// image_cache_commit() or image_cache_abort(). One thread at a time may use it; the image is not locked for longer than the
 /// process lives.
-pub struct image_cache_writer_t {
-    pub(super) broken: AtomicBool,
-    pub(super) value: Hold,
-}
+pub struct image_cache_writer_t(Slot<Hold>);
 handle!(image_cache_writer_t, Hold, "writer");
 
 /// Whose the writer is.
@@ -64,7 +61,8 @@ impl Hold {
 ///     status = image_cache_writer_expect_digest(writer, "sha256", hex, &error);
 ///     while (status == IMAGE_CACHE_OK && (length = fread(buffer, 1, sizeof buffer, source)) > 0)
 ///         status = image_cache_write_chunk(writer, buffer, length, &error);
-///     if (status == IMAGE_CACHE_OK && !ferror(source)) status = image_cache_commit(writer, &error);
+///     if (ferror(source)) status = IMAGE_CACHE_ERROR_SOURCE;
+///     if (status == IMAGE_CACHE_OK) status = image_cache_commit(writer, &error);
 ///     else image_cache_abort(writer, "the download failed");
 /// }
 /// ```
@@ -108,7 +106,8 @@ pub unsafe extern "C" fn image_cache_writer_expect_size(
 /// error      filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_UNSUPPORTED for another algorithm; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, for
-/// a digest of the wrong length or letters, and after the first chunk; IMAGE_CACHE_ERROR_FORKED.
+/// a digest of the wrong length or letters, after the first chunk, and when another digest of that algorithm is expected
+/// already; IMAGE_CACHE_ERROR_FORKED.
 /// Threads: one at a time. Does not block. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_writer_expect_digest(
@@ -132,8 +131,8 @@ pub(super) unsafe fn expected(algorithm: *const c_char, hex: *const c_char) -> R
     Ok((Algorithm::from_name(&algorithm)?, hex))
 }
 
-/// Appends bytes to the image. The first failure to write is final: every later chunk, and the commit, return it again. A call
-/// that is refused for its arguments changes nothing.
+/// Appends bytes to the image. The first failure to write is final: every later chunk, and the commit, return it again; what
+/// did not fit on a full disk gives its room back at once. A call that is refused for its arguments changes nothing.
 ///
 /// writer  written to
 /// data    the bytes, borrowed for the call; NULL is fine when length is 0
@@ -218,5 +217,7 @@ pub unsafe extern "C" fn image_cache_abort(writer: *mut image_cache_writer_t, re
 
 unsafe fn is_lent(writer: *const image_cache_writer_t) -> bool {
     // SAFETY: a writer that is not NULL is one of ours and alive.
-    unsafe { writer.as_ref() }.is_some_and(|writer| matches!(writer.value, Hold::Lent { .. }))
+    unsafe { writer.as_ref() }.is_some_and(|writer| {
+        writer.slot().shared(image_cache_writer_t::NAME).is_ok_and(|hold| matches!(hold, Hold::Lent { .. }))
+    })
 }

@@ -94,9 +94,11 @@ impl Directory {
             Err(Errno::EXIST | Errno::ROFS) => false,
             Err(errno) => return Err(Error::system("create the directory", &path, errno)),
         };
-        openat(&self.descriptor, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
-            .map(|descriptor| (Self { descriptor, path: path.clone() }, created))
-            .map_err(|errno| Error::system("open the directory", &path, errno))
+        match openat(&self.descriptor, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(descriptor) => Ok((Self { descriptor, path }, created)),
+            Err(Errno::NOENT) => Err(Error::system("create the directory", &path, Errno::ROFS)),
+            Err(errno) => Err(Error::system("open the directory", &path, errno)),
+        }
     }
 
     /// Another descriptor of the same directory, with an open file description of its own.

@@ -143,6 +143,58 @@ static void names_that_are_no_images(void)
     fclose(file);
 }
 
+/* A directory that was named by mistake: as a cache, each of its files would be an image, and pruned. */
+static void a_directory_of_other_files(void)
+{
+    image_cache_options_t *options = new_options();
+    image_cache_t *cache = (void *)1;
+    CHECK(mkdir(in_folder("home"), 0755) == 0);
+    make_file(in_folder("home/thesis"), "years of work");
+    STATUS(IMAGE_CACHE_ERROR_INVALID_ARGUMENT, image_cache_open(in_folder("home"), options, &cache, &check_error));
+    CHECK(cache == NULL && strstr(check_error.message, "thesis") != NULL);
+    CHECK(!exists(in_folder("home/incomplete")) && !exists(in_folder("home/cache.db")));
+
+    /* Hidden files, folders and an index alone are no images; and with one of a cache's folders it is a cache's. */
+    CHECK(rename(in_folder("home/thesis"), in_folder("home/.thesis")) == 0);
+    CHECK(mkdir(in_folder("home/lost+found"), 0755) == 0);
+    OK(image_cache_open(in_folder("home"), options, &cache, &check_error));
+    image_cache_close(cache);
+    CHECK(mkdir(in_folder("glance"), 0755) == 0 && mkdir(in_folder("glance/queue"), 0755) == 0);
+    make_file(in_folder("glance/image"), "image");
+    OK(image_cache_open(in_folder("glance"), options, &cache, &check_error));
+    CHECK(is_cached(cache, "image"));
+    image_cache_close(cache);
+    image_cache_options_free(options);
+}
+
+/* Every file has the mode that the umask leaves of 0666, so that a group can share a cache. */
+static void the_umask_decides(void)
+{
+    static const char *const files[] = {"image", "cache.db", "cache.db-wal", "queue/later", "incomplete/begun"};
+    static const mode_t masks[] = {0, 002, 077};
+    for (size_t m = 0; m < sizeof masks / sizeof *masks; m++) {
+        mode_t before = umask(masks[m]);
+        char name[16];
+        snprintf(name, sizeof name, "mask-%o", (unsigned)masks[m]);
+        image_cache_t *cache = open_cache(name);
+        image_cache_writer_t *writer = NULL;
+        bool queued = false;
+        cache_image(cache, "image", "image");
+        OK(image_cache_queue_image(cache, "later", &queued, &check_error));
+        OK(image_cache_begin_write(cache, "begun", &writer, &check_error));
+        for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+            struct stat s;
+            if (check_driver != IMAGE_CACHE_DRIVER_SQLITE && strncmp(files[i], "cache.db", 8) == 0)
+                continue;
+            CHECK(stat(in_folder("%s/%s", name, files[i]), &s) == 0);
+            CHECK((s.st_mode & 0777) == (0666 & ~masks[m]));
+        }
+        image_cache_abort(writer, NULL);
+        image_cache_close(cache);
+        umask(before);
+    }
+}
+
 int main(int argc, char **argv)
 {
     check_start(argc, argv);
@@ -151,5 +203,7 @@ int main(int argc, char **argv)
     a_directory_without_rights();
     folders_that_are_links_or_files();
     names_that_are_no_images();
+    a_directory_of_other_files();
+    the_umask_decides();
     return 0;
 }

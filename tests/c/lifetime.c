@@ -157,6 +157,41 @@ static void several_caches_of_one_folder(void)
     image_cache_close(caches[7]);
 }
 
+/* A tee that its own source uses is refused, and so is its end; nothing of it is lost. */
+typedef struct {
+    image_cache_tee_t *tee;
+    text_source_t text;
+} entangled_t;
+
+static int64_t read_entangled(void *user_data, void *buffer, size_t capacity)
+{
+    entangled_t *entangled = user_data;
+    char own[8];
+    size_t length = 77;
+    STATUS(IMAGE_CACHE_ERROR_INVALID_ARGUMENT,
+           image_cache_tee_read(entangled->tee, own, sizeof own, &length, &check_error));
+    CHECK(length == 0);
+    image_cache_tee_close(entangled->tee);
+    return read_text(&entangled->text, buffer, capacity);
+}
+
+static void tee_used_by_its_own_source(void)
+{
+    image_cache_t *cache = open_cache("cache");
+    entangled_t entangled = {.text = {.text = "entangled", .step = 4}};
+    OK(image_cache_tee_open(cache, "entangled", read_entangled, &entangled, &entangled.tee, &check_error));
+    char buffer[16];
+    size_t length = 0, total = 0;
+    do {
+        OK(image_cache_tee_read(entangled.tee, buffer + total, sizeof buffer - total, &length, &check_error));
+        total += length;
+    } while (length > 0);
+    CHECK(total == 9 && memcmp(buffer, "entangled", 9) == 0);
+    image_cache_tee_close(entangled.tee);
+    check_image(cache, "entangled", "entangled");
+    image_cache_close(cache);
+}
+
 int main(int argc, char **argv)
 {
     check_start(argc, argv);
@@ -165,5 +200,6 @@ int main(int argc, char **argv)
     image_deleted_under_its_reader();
     file_cleaned_under_its_writer();
     several_caches_of_one_folder();
+    tee_used_by_its_own_source();
     return 0;
 }

@@ -60,6 +60,7 @@ impl SqliteDriver {
         let directory = layout.directory(Place::Cached);
         let mark = OpenMark::new(directory.identity()?)
             .map_err(|owner| Error::OpenAcrossFork { path: directory.path().to_owned(), owner })?;
+        layout.create_database();
         let opened = without_size_signal(|| connection::open(layout.database(), log));
         let connection = opened.or_else(|error| {
             // On a full disk the files that SQLite needs cannot be created, and what is cached could not even be pruned.
@@ -153,7 +154,7 @@ impl Driver for SqliteDriver {
     }
 
     fn reseal(&self, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<bool> {
-        self.write("seal the index", PATIENT, gate, |transaction| follow(transaction, seal, || Ok(())))
+        self.write("write to the index", PATIENT, gate, |transaction| follow(transaction, seal, || Ok(())))
     }
 
     fn close(&self, gate: &HostLockGuard<'_>) -> Result<()> {
