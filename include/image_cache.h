@@ -24,11 +24,12 @@
  *
  *   A call that can fail returns an image_cache_status_t and takes, last, an image_cache_error_t that the caller allocates,
  *   or NULL. There is no global or thread-local error. On failure every out parameter is NULL, 0 or false. NULL where it is
- *   not allowed gives IMAGE_CACHE_ERROR_INVALID_ARGUMENT, never a crash.
+ *   not allowed gives IMAGE_CACHE_ERROR_INVALID_ARGUMENT, never a crash. Each function lists the statuses that it returns,
+ *   but for IMAGE_CACHE_ERROR_INTERNAL, which any of them may return.
  *
  *   Many threads may use one handle at once, but for writers, readers and tees: those, one thread at a time. A source or a
- *   fetch function may call the library, but must not end the cache, nor use the tee, that it is called for; a log function may
- *   not call it at all.
+ *   fetch function may call the library, but must not end the cache, nor use the tee, that it is called for; a log function
+ *   may not call it at all.
  *
  *   What is described here is there since version 0.1, unless its description says otherwise.
  *
@@ -41,10 +42,10 @@
  *   whoever put it there, and image_cache_prune() and image_cache_delete_all_cached_images() delete it.
  *
  *   fork(): a handle belongs to the process that made it. In the child every call for it that returns a status returns
- *   IMAGE_CACHE_ERROR_FORKED, and closing it there is harmless, but frees nothing that the parent has. With the
- *   SQLite driver, what was open at the fork cannot be opened in the child, unless it calls exec(): a daemon opens the cache
- *   after it has forked. Options and lists are memory alone, and go on. A child that neither ends nor calls exec()
- *   keeps the parent's locks alive when the parent is killed.
+ *   IMAGE_CACHE_ERROR_FORKED, and closing it there is harmless, but frees nothing that the parent has. With the SQLite
+ *   driver, what was open at the fork cannot be opened in the child, unless it calls exec(): a daemon opens the cache after
+ *   it has forked. Options and lists are memory alone, and go on. A child that neither ends nor calls exec() keeps the
+ *   parent's locks alive when the parent is killed.
  *
  *   A second SQLite in the process (Python's, for one) must not open the cache's database file while a cache is open: when
  *   it closes the file, POSIX drops the locks that this library's own SQLite holds.
@@ -56,8 +57,8 @@
  *   permission for its directory, its folders and its files. Only a file's owner may set its access time: with the xattr
  *   driver, uses by others count for the order of use as the mount counts them (relatime, noatime).
  *
- *   A directory that is removed, or replaced, under an open cache is gone for that handle: image_cache_begin_write() fails with
- *   IMAGE_CACHE_ERROR_IO and ENOENT, nothing is found any more. Close it, and open anew.
+ *   A directory that is removed, or replaced, under an open cache is gone for that handle: image_cache_begin_write() fails
+ *   with IMAGE_CACHE_ERROR_IO and ENOENT, nothing is found any more. Close it, and open anew.
  *
  *   Another program that keeps the SQLite index locked is waited for: 2 seconds by what cannot go on without the index
  *   (opening, listing, pruning, closing), 0.1 seconds by what can (commit, delete), not at all by reading.
@@ -108,8 +109,8 @@
 #define IMAGE_CACHE_DRIVER_XATTR_OR_SQLITE 2
 
 /**
- * A commit waits for nothing; the kernel writes the image back when it likes. An image that was committed this way, and whose
- * cache was not closed afterwards, is dropped at the first open after a restart of the host.
+ * A commit waits for nothing; the kernel writes the image back when it likes. An image that was committed this way, and
+ * whose cache was not closed afterwards, is dropped at the first open after a restart of the host.
  */
 #define IMAGE_CACHE_DURABILITY_NONE 0
 
@@ -139,8 +140,8 @@
 #define IMAGE_CACHE_LOG_DEBUG 4
 
 /**
- * A list of images. Made by image_cache_list_cached() or image_cache_list_queued(), ended by image_cache_list_free(). It is a
- * snapshot: it needs the cache no more.
+ * A list of images. Made by image_cache_list_cached() or image_cache_list_queued(), ended by image_cache_list_free(). It
+ * is a snapshot: it needs the cache no more.
  */
 typedef struct image_cache_list_t image_cache_list_t;
 
@@ -151,8 +152,8 @@ typedef struct image_cache_list_t image_cache_list_t;
 typedef struct image_cache_options_t image_cache_options_t;
 
 /**
- * A cached image that is open. Made by image_cache_open_for_read(), ended by image_cache_reader_close(). It goes on with the
- * same bytes when the image is deleted, pruned or cached anew. One thread at a time may use it.
+ * A cached image that is open. Made by image_cache_open_for_read(), ended by image_cache_reader_close(). It goes on with
+ * the same bytes when the image is deleted, pruned or cached anew. One thread at a time may use it.
  */
 typedef struct image_cache_reader_t image_cache_reader_t;
 
@@ -170,8 +171,8 @@ typedef struct image_cache_tee_t image_cache_tee_t;
 
 /**
  * The one writer of an image, over all threads and processes of the host. Made by image_cache_begin_write(), ended by
- * image_cache_commit() or image_cache_abort(). One thread at a time may use it; the image is not locked for longer than the
- * process lives.
+ * image_cache_commit() or image_cache_abort(). One thread at a time may use it; the image is not locked for longer than
+ * the process lives.
  */
 typedef struct image_cache_writer_t image_cache_writer_t;
 
@@ -207,9 +208,9 @@ typedef struct image_cache_error_t {
  * level      one of IMAGE_CACHE_LOG_*
  * message    NUL-terminated UTF-8; valid until the function returns
  *
- * It is called on every thread that calls the library, on several at once, while locks of the cache are held: it should not
- * block, and what it calls of the library with a handle does nothing and returns IMAGE_CACHE_ERROR_INVALID_ARGUMENT. It must
- * not throw or longjmp. Since 0.1.
+ * It is called on every thread that calls the library, on several at once, while locks of the cache are held: it should
+ * not block, and what it calls of the library with a handle does nothing and returns IMAGE_CACHE_ERROR_INVALID_ARGUMENT.
+ * It must not throw or longjmp. Since 0.1.
  */
 typedef void (*image_cache_log_fn)(void *user_data, int32_t level, const char *message);
 
@@ -261,8 +262,8 @@ typedef int64_t (*image_cache_source_fn)(void *user_data, void *buffer, size_t c
  * user_data  as it was given to image_cache_prefetch()
  * image_id   the image; valid until the function returns
  * writer     the image's writer, lent until the function returns: image_cache_writer_expect_size(),
- *            image_cache_writer_expect_digest() and image_cache_write_chunk() may be called for it; it is committed or aborted
- *            by the prefetch
+ *            image_cache_writer_expect_digest() and image_cache_write_chunk() may be called for it; it is committed or
+ *            aborted by the prefetch
  *
  * Returns IMAGE_CACHE_OK to commit, anything else to give the image up: it stays queued. It is called on the thread that
  * called image_cache_prefetch(), and may call the library, but must not close that cache. It must not throw or longjmp.
@@ -362,14 +363,18 @@ extern "C" {
 /**
  * The version of the library that is loaded, such as "0.1.0". The macros tell the one that was compiled against.
  *
- * Returns a constant that lives as long as the library. Threads: any. Does not block. Since 0.1.
+ * Returns a constant that lives as long as the library.
+ *
+ * Threads: any. Blocks: never. Since 0.1.
  */
 const char *image_cache_version(void);
 
 /**
- * The version of the library that is loaded, as a number that grows: major << 16 | minor << 8 | patch.
+ * The version of the library that is loaded, as a number that grows.
  *
- * Threads: any. Does not block. Since 0.1.
+ * Returns major << 16 | minor << 8 | patch.
+ *
+ * Threads: any. Blocks: never. Since 0.1.
  */
 uint32_t image_cache_version_number(void);
 
@@ -380,7 +385,9 @@ uint32_t image_cache_version_number(void);
  *
  * status  any number
  *
- * Returns a constant that lives as long as the library. Threads: any. Does not block. Since 0.1.
+ * Returns a constant that lives as long as the library.
+ *
+ * Threads: any. Blocks: never. Since 0.1.
  */
 const char *image_cache_status_name(image_cache_status_t status);
 
@@ -389,7 +396,9 @@ const char *image_cache_status_name(image_cache_status_t status);
 /**
  * New options, with the defaults: SQLite, 10 GiB, 24 hours, "cache.db", full durability, no log.
  *
- * Returns the options, which image_cache_options_free() ends; never NULL. Threads: any. Does not block. Since 0.1.
+ * Returns the options, which image_cache_options_free() ends; never NULL.
+ *
+ * Threads: any. Blocks: never. Since 0.1.
  */
 struct image_cache_options_t *image_cache_options_new(void);
 
@@ -398,7 +407,7 @@ struct image_cache_options_t *image_cache_options_new(void);
  *
  * options  ended; NULL is fine
  *
- * Threads: any, but no other call may use the options now or later. Does not block. Since 0.1.
+ * Threads: any, but no other call may use the options now or later. Blocks: never. Since 0.1.
  */
 void image_cache_options_free(struct image_cache_options_t *options);
 
@@ -409,8 +418,10 @@ void image_cache_options_free(struct image_cache_options_t *options);
  * driver   one of IMAGE_CACHE_DRIVER_*
  * error    filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL or an unknown driver. Threads: any. Does not
- * block. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL, or the driver is unknown
+ *
+ * Threads: any. Blocks: never. Since 0.1.
  */
 image_cache_status_t image_cache_options_set_driver(struct image_cache_options_t *options,
                                                     int32_t driver,
@@ -423,7 +434,10 @@ image_cache_status_t image_cache_options_set_driver(struct image_cache_options_t
  * bytes    the limit in bytes; 0 is a valid limit; default 10 GiB
  * error    filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL. Threads: any. Does not block. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
+ *
+ * Threads: any. Blocks: never. Since 0.1.
  */
 image_cache_status_t image_cache_options_set_max_size(struct image_cache_options_t *options,
                                                       uint64_t bytes,
@@ -436,7 +450,10 @@ image_cache_status_t image_cache_options_set_max_size(struct image_cache_options
  * seconds  the stall time; default 86400
  * error    filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL. Threads: any. Does not block. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
+ *
+ * Threads: any. Blocks: never. Since 0.1.
  */
 image_cache_status_t image_cache_options_set_stall_time(struct image_cache_options_t *options,
                                                         uint64_t seconds,
@@ -449,8 +466,11 @@ image_cache_status_t image_cache_options_set_stall_time(struct image_cache_optio
  * file_name  a bare file name of at most 247 bytes, copied; default "cache.db"
  * error      filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, for what is no bare file name, and for the name of
- * one of the cache's folders. Threads: any. Does not block. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error); or file_name is no bare file name, is too long, or is the
+ *                                       name of one of the cache's folders
+ *
+ * Threads: any. Blocks: never. Since 0.1.
  */
 image_cache_status_t image_cache_options_set_database(struct image_cache_options_t *options,
                                                       const char *file_name,
@@ -463,8 +483,10 @@ image_cache_status_t image_cache_options_set_database(struct image_cache_options
  * durability  one of IMAGE_CACHE_DURABILITY_*
  * error       filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL or an unknown durability. Threads: any. Does not
- * block. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL, or the durability is unknown
+ *
+ * Threads: any. Blocks: never. Since 0.1.
  */
 image_cache_status_t image_cache_options_set_durability(struct image_cache_options_t *options,
                                                         int32_t durability,
@@ -479,7 +501,10 @@ image_cache_status_t image_cache_options_set_durability(struct image_cache_optio
  * user_data  passed to log; it must stay valid as long as log may be called
  * error      filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for options of NULL. Threads: any. Does not block. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
+ *
+ * Threads: any. Blocks: never. Since 0.1.
  *
  * ```c
  * static void log_line(void *user_data, int32_t level, const char *message)
@@ -504,14 +529,19 @@ image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *o
  * cache      set to the cache, which image_cache_close() ends; NULL on failure
  * error      filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO (or _NO_SPACE) when the directory or one of its folders cannot be created
- * or opened, or a folder is a symbolic link; IMAGE_CACHE_ERROR_INDEX when the SQLite index cannot be opened;
- * IMAGE_CACHE_ERROR_UNSUPPORTED when the file system has no extended attributes and the driver is IMAGE_CACHE_DRIVER_XATTR, or
- * when the index was made by a newer version of the library; IMAGE_CACHE_ERROR_FORKED when this process was forked by one
- * that had the cache open with the SQLite driver; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, and for a directory that has
- * files, but none of a cache's folders: it is no cache's.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_UNSUPPORTED       the file system has no extended attributes, and the driver is
+ *                                       IMAGE_CACHE_DRIVER_XATTR; or the index was made by a newer version of the library
+ *   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up: something cannot be created or
+ *                                       written
+ *   IMAGE_CACHE_ERROR_IO                the directory or one of its folders cannot be created, opened or read, or a folder
+ *                                       is a symbolic link
+ *   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or put right
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for options and error); or the directory has files, but none of a
+ *                                       cache's folders: it is no cache's
+ *   IMAGE_CACHE_ERROR_FORKED            this process was forked by one that had the cache open with the SQLite driver
  *
- * Threads: any. Blocks for the disk; the first open after a crash reads the whole directory. Since 0.1.
+ * Threads: any. Blocks: for the disk; the first open after a crash reads the whole directory. Since 0.1.
  *
  * ```c
  * image_cache_options_t *options = image_cache_options_new();
@@ -533,8 +563,10 @@ image_cache_status_t image_cache_open(const char *directory,
  *
  * cache  ended; NULL is fine; harmless in a forked child
  *
- * Threads: any, but no other call may use this handle now or later. Blocks for the index; and for the disk when images were
- * committed without durability, since they are synced then: seconds, for many or large ones. Since 0.1.
+ * Durability: images that were committed with IMAGE_CACHE_DURABILITY_NONE are synced by whichever of these handles ends
+ * last, and from then on outlast a power cut.
+ * Threads: any, but no other call may use this handle now or later.
+ * Blocks: for the index, and for the disk where images are synced: seconds, for many or large ones. Since 0.1.
  */
 void image_cache_close(struct image_cache_t *cache);
 
@@ -543,7 +575,9 @@ void image_cache_close(struct image_cache_t *cache);
  *
  * cache  asked
  *
- * Returns -1 for NULL. Threads: any. Does not block. Since 0.1.
+ * Returns the driver, or -1 for NULL.
+ *
+ * Threads: any. Blocks: never. Since 0.1.
  */
 int32_t image_cache_get_driver(const struct image_cache_t *cache);
 
@@ -555,8 +589,13 @@ int32_t image_cache_get_driver(const struct image_cache_t *cache);
  * answer    set to the answer; false on failure
  * error     filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;
- * IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for one look at the directory. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_IO                a look at the directory failed
+ *   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+ *   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+ *
+ * Threads: any. Blocks: for one look at the directory. Since 0.1.
  */
 image_cache_status_t image_cache_is_cached(const struct image_cache_t *cache,
                                            const char *image_id,
@@ -572,7 +611,9 @@ image_cache_status_t image_cache_is_cached(const struct image_cache_t *cache,
  * answer    set to the answer; false on failure
  * error     filled on failure; may be NULL
  *
- * Returns and blocks as image_cache_is_cached(). Threads: any. Since 0.1.
+ * Returns as image_cache_is_cached().
+ *
+ * Threads: any. Blocks: for one look at incomplete/. Since 0.1.
  */
 image_cache_status_t image_cache_is_being_cached(const struct image_cache_t *cache,
                                                  const char *image_id,
@@ -587,7 +628,9 @@ image_cache_status_t image_cache_is_being_cached(const struct image_cache_t *cac
  * answer    set to the answer; false on failure
  * error     filled on failure; may be NULL
  *
- * Returns and blocks as image_cache_is_cached(). Threads: any. Since 0.1.
+ * Returns as image_cache_is_cached().
+ *
+ * Threads: any. Blocks: for a look at the queue's folder and at the directory. Since 0.1.
  */
 image_cache_status_t image_cache_is_queued(const struct image_cache_t *cache,
                                            const char *image_id,
@@ -595,16 +638,18 @@ image_cache_status_t image_cache_is_queued(const struct image_cache_t *cache,
                                            struct image_cache_error_t *error);
 
 /**
- * Whether an image is neither cached nor being cached, and nothing else (a folder, say) has its name. It is false, too, where
- * a dead writer's file stands in incomplete/, which image_cache_begin_write() takes over: this is for display. To learn
- * whether an image can be written, begin to write it.
+ * Whether an image is neither cached nor being cached, and nothing else (a folder, say) has its name. It is false, too,
+ * where a dead writer's file stands in incomplete/, which image_cache_begin_write() takes over: this is for display. To
+ * learn whether an image can be written, begin to write it.
  *
  * cache     asked
  * image_id  the image
  * answer    set to the answer; false on failure
  * error     filled on failure; may be NULL
  *
- * Returns and blocks as image_cache_is_cached(). Threads: any. Since 0.1.
+ * Returns as image_cache_is_cached().
+ *
+ * Threads: any. Blocks: for a look at incomplete/ and at the directory. Since 0.1.
  */
 image_cache_status_t image_cache_is_cacheable(const struct image_cache_t *cache,
                                               const char *image_id,
@@ -618,9 +663,13 @@ image_cache_status_t image_cache_is_cacheable(const struct image_cache_t *cache,
  * bytes  set to the sum of their lengths in bytes; 0 on failure
  * error  filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_IO;
- * IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for the index; the xattr driver, and any driver whose
- * index fails, reads the whole directory. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_IO                the directory cannot be read
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+ *   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+ *
+ * Threads: any.
+ * Blocks: for the index; the xattr driver, and any driver whose index fails, reads the whole directory. Since 0.1.
  */
 image_cache_status_t image_cache_get_cache_size(const struct image_cache_t *cache,
                                                 uint64_t *bytes,
@@ -634,8 +683,10 @@ image_cache_status_t image_cache_get_cache_size(const struct image_cache_t *cach
  * bytes     set to its length in bytes; 0 on failure
  * error     filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NOT_FOUND when it is not cached; otherwise as image_cache_is_cached().
- * Threads: any. Blocks for one look at the directory. Since 0.1.
+ * Returns as image_cache_is_cached(), or
+ *   IMAGE_CACHE_ERROR_NOT_FOUND  the image is not cached
+ *
+ * Threads: any. Blocks: for one look at the directory. Since 0.1.
  */
 image_cache_status_t image_cache_get_image_size(const struct image_cache_t *cache,
                                                 const char *image_id,
@@ -650,8 +701,14 @@ image_cache_status_t image_cache_get_image_size(const struct image_cache_t *cach
  * hits      set to the count; 0 for an image that is not cached, and on failure
  * error     filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;
- * IMAGE_CACHE_ERROR_INDEX; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for the index. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_IO                a look at the directory failed
+ *   IMAGE_CACHE_ERROR_INDEX             the hits cannot be read in the index, or on the image's file
+ *   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+ *   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+ *
+ * Threads: any. Blocks: for the index. Since 0.1.
  */
 image_cache_status_t image_cache_get_hit_count(const struct image_cache_t *cache,
                                                const char *image_id,
@@ -665,23 +722,33 @@ image_cache_status_t image_cache_get_hit_count(const struct image_cache_t *cache
  * list   set to the list, which image_cache_list_free() ends; NULL on failure
  * error  filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_INDEX; IMAGE_CACHE_ERROR_IO;
- * IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for the index; the xattr driver reads the whole directory. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_NO_SPACE          the index must be put right first, and the disk is full
+ *   IMAGE_CACHE_ERROR_IO                the directory cannot be read
+ *   IMAGE_CACHE_ERROR_INDEX             the index cannot be read or put right
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+ *   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+ *
+ * Threads: any. Blocks: for the index; the xattr driver reads the whole directory. Since 0.1.
  */
 image_cache_status_t image_cache_list_cached(const struct image_cache_t *cache,
                                              struct image_cache_list_t **list,
                                              struct image_cache_error_t *error);
 
 /**
- * Lists the queued images, oldest first: a snapshot. An entry's last_accessed and last_modified are when it was queued, its
- * size and hits are 0, its digest NULL.
+ * Lists the queued images, oldest first: a snapshot. An entry's last_accessed and last_modified are when it was queued,
+ * its size and hits are 0, its digest NULL.
  *
  * cache  asked
  * list   set to the list, which image_cache_list_free() ends; NULL on failure
  * error  filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_FORKED.
- * Threads: any. Blocks for reading the queue's folder. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_IO                the queue's folder cannot be read
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+ *   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+ *
+ * Threads: any. Blocks: for reading the queue's folder. Since 0.1.
  */
 image_cache_status_t image_cache_list_queued(const struct image_cache_t *cache,
                                              struct image_cache_list_t **list,
@@ -696,7 +763,8 @@ image_cache_status_t image_cache_list_queued(const struct image_cache_t *cache,
  * entry  set to the entry, which is valid until the next call for this list or its end; NULL at the end
  *
  * Returns true, or false at the end of the list and for NULL.
- * Threads: any; but a thread's entry is gone when another thread moves the list on. Does not block. Since 0.1.
+ *
+ * Threads: any, but a thread's entry is gone when another thread moves the list on. Blocks: never. Since 0.1.
  *
  * ```c
  * const image_cache_entry_t *entry;
@@ -713,7 +781,7 @@ bool image_cache_list_next(struct image_cache_list_t *list, const struct image_c
  *
  * list  ended; NULL is fine
  *
- * Threads: any, but no other call may use this handle now or later. Does not block. Since 0.1.
+ * Threads: any, but no other call may use this handle now or later. Blocks: never. Since 0.1.
  */
 void image_cache_list_free(struct image_cache_list_t *list);
 
@@ -727,12 +795,17 @@ void image_cache_list_free(struct image_cache_list_t *list);
  * writer    set to the writer, which image_cache_commit() or image_cache_abort() ends; NULL on failure
  * error     filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_ALREADY_CACHED; IMAGE_CACHE_ERROR_BEING_CACHED while another live writer, of any
- * process, has the image (one that died blocks nobody; one that has written nothing for longer than the stall time
- * loses the image); IMAGE_CACHE_ERROR_NO_SPACE; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;
- * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_ALREADY_CACHED    it is cached already
+ *   IMAGE_CACHE_ERROR_BEING_CACHED      another live writer, of any process, has the image; one that died blocks nobody,
+ *                                       one that has written nothing for longer than the stall time loses it
+ *   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up
+ *   IMAGE_CACHE_ERROR_IO                its file cannot be created, or something else (a folder, say) has its name
+ *   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+ *   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
  *
- * Threads: any. Blocks for a few system calls. Since 0.1.
+ * Threads: any. Blocks: for a few system calls. Since 0.1.
  *
  * ```c
  * status = image_cache_begin_write(cache, id, &writer, &error);
@@ -758,26 +831,33 @@ image_cache_status_t image_cache_begin_write(const struct image_cache_t *cache,
  * bytes   the image's length
  * error   filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, after the first chunk (an empty one counts), and when
- * another length is expected already; IMAGE_CACHE_ERROR_FORKED. Threads: one at a time. Does not block. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  writer is NULL, a chunk was written already (an empty one counts), or another
+ *                                       length is expected already
+ *   IMAGE_CACHE_ERROR_FORKED            the writer came here over fork()
+ *
+ * Threads: one at a time. Blocks: never. Since 0.1.
  */
 image_cache_status_t image_cache_writer_expect_size(struct image_cache_writer_t *writer,
                                                     uint64_t bytes,
                                                     struct image_cache_error_t *error);
 
 /**
- * Expects the image to have a digest. Several can be expected; the strongest is kept with the image. One that is refused is
- * not expected, and the writer goes on: a caller that must have its digest checked aborts.
+ * Expects the image to have a digest. Several can be expected; the strongest is kept with the image. One that is refused
+ * is not expected, and the writer goes on: a caller that must have its digest checked aborts.
  *
  * writer     changed
  * algorithm  "md5", "sha256" or "sha512"
  * hex        the digest in hexadecimal digits, of either case
  * error      filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_UNSUPPORTED for another algorithm; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, for
- * a digest of the wrong length or letters, after the first chunk, and when another digest of that algorithm is expected
- * already; IMAGE_CACHE_ERROR_FORKED.
- * Threads: one at a time. Does not block. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_UNSUPPORTED       algorithm is none of these three
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error), a digest of the wrong length or letters, a chunk was
+ *                                       written already, or another digest of that algorithm is expected already
+ *   IMAGE_CACHE_ERROR_FORKED            the writer came here over fork()
+ *
+ * Threads: one at a time. Blocks: never. Since 0.1.
  */
 image_cache_status_t image_cache_writer_expect_digest(struct image_cache_writer_t *writer,
                                                       const char *algorithm,
@@ -785,19 +865,23 @@ image_cache_status_t image_cache_writer_expect_digest(struct image_cache_writer_
                                                       struct image_cache_error_t *error);
 
 /**
- * Appends bytes to the image. The first failure to write is final: every later chunk, and the commit, return it again; what
- * did not fit on a full disk gives its room back at once. A call that is refused for its arguments changes nothing.
+ * Appends bytes to the image. The first failure to write is final: every later chunk, and the commit, return it again;
+ * what did not fit on a full disk gives its room back at once. A call that is refused for its arguments changes nothing.
  *
  * writer  written to
  * data    the bytes, borrowed for the call; NULL is fine when length is 0
  * length  how many
  * error   filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NO_SPACE; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_SIZE_MISMATCH as soon as there
- * are more bytes than expected; IMAGE_CACHE_ERROR_LOST when the file was cleaned away, lost to another writer after
- * a stall, or changed; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_SIZE_MISMATCH     there are more bytes now than expected
+ *   IMAGE_CACHE_ERROR_LOST              the file was cleaned away, lost to another writer after a stall, or changed
+ *   IMAGE_CACHE_ERROR_NO_SPACE          the disk or a quota is used up
+ *   IMAGE_CACHE_ERROR_IO                the file cannot be written
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error, and for data when length is 0)
+ *   IMAGE_CACHE_ERROR_FORKED            the writer came here over fork()
  *
- * Threads: one at a time. Blocks for the disk. Since 0.1.
+ * Threads: one at a time. Blocks: for the disk. Since 0.1.
  */
 image_cache_status_t image_cache_write_chunk(struct image_cache_writer_t *writer,
                                              const void *data,
@@ -806,18 +890,27 @@ image_cache_status_t image_cache_write_chunk(struct image_cache_writer_t *writer
 
 /**
  * Publishes the image, if it is what was expected, and ends the writer, whatever the outcome. On failure the file goes to
- * invalid/, where image_cache_clean() removes it. With durability full the image is on the disk when this returns.
+ * invalid/, where image_cache_clean() removes it.
  *
  * writer  ended; a writer that was lent to a fetch function is not, and stays as it is
  * error   filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; what an earlier call for this writer failed with; IMAGE_CACHE_ERROR_SIZE_MISMATCH;
- * IMAGE_CACHE_ERROR_DIGEST_MISMATCH; IMAGE_CACHE_ERROR_LOST; IMAGE_CACHE_ERROR_ALREADY_CACHED when another program put a file
- * there meanwhile; IMAGE_CACHE_ERROR_NO_SPACE; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL and for
- * a writer that was lent; IMAGE_CACHE_ERROR_FORKED. An index that cannot be written does not fail it: the log says so, and the
- * index is put right later.
+ * Returns IMAGE_CACHE_OK, what an earlier image_cache_write_chunk() for this writer failed with, or
+ *   IMAGE_CACHE_ERROR_SIZE_MISMATCH     there are fewer bytes than expected
+ *   IMAGE_CACHE_ERROR_DIGEST_MISMATCH   the bytes do not have a digest that was expected
+ *   IMAGE_CACHE_ERROR_LOST              the file was cleaned away, lost to another writer after a stall, or changed
+ *   IMAGE_CACHE_ERROR_ALREADY_CACHED    another program put a file there meanwhile
+ *   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up
+ *   IMAGE_CACHE_ERROR_IO                the file cannot be synced or moved, or something else (a folder, say) has the
+ *                                       image's name
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  writer is NULL, or was lent to a fetch function
+ *   IMAGE_CACHE_ERROR_FORKED            the writer came here over fork()
  *
- * Threads: one at a time. Blocks for the disk. Since 0.1.
+ * An index that cannot be written does not fail it: the log says so, and the index is put right later.
+ *
+ * Durability: with IMAGE_CACHE_DURABILITY_FULL the image is on the disk when this returns; with
+ * IMAGE_CACHE_DURABILITY_NONE it need not be.
+ * Threads: one at a time. Blocks: for the disk. Since 0.1.
  */
 image_cache_status_t image_cache_commit(struct image_cache_writer_t *writer,
                                         struct image_cache_error_t *error);
@@ -828,7 +921,7 @@ image_cache_status_t image_cache_commit(struct image_cache_writer_t *writer,
  * writer  ended; NULL is fine; harmless in a forked child; of a writer that was lent to a fetch function, the fetch fails
  * reason  kept with the file and logged, in UTF-8; NULL for none
  *
- * Threads: one at a time. Blocks for a few system calls. Since 0.1.
+ * Threads: one at a time. Blocks: for a few system calls. Since 0.1.
  */
 void image_cache_abort(struct image_cache_writer_t *writer,
                        const char *reason);
@@ -843,9 +936,16 @@ void image_cache_abort(struct image_cache_writer_t *writer,
  * reader    set to the reader, which image_cache_reader_close() ends; NULL on failure
  * error     filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NOT_FOUND; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_IO;
- * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. A failing index does not fail it.
- * Threads: any. Blocks for a few system calls. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_NOT_FOUND         the image is not cached
+ *   IMAGE_CACHE_ERROR_IO                the image's file cannot be opened
+ *   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+ *   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+ *
+ * A failing index does not fail it.
+ *
+ * Threads: any. Blocks: for a few system calls. Since 0.1.
  *
  * ```c
  * status = image_cache_open_for_read(cache, id, &reader, &error);
@@ -867,8 +967,13 @@ image_cache_status_t image_cache_open_for_read(const struct image_cache_t *cache
  * length    set to how many came: fewer than capacity is no sign of the end, 0 is; 0 on failure
  * error     filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO, with os_error 0 when the file has become shorter than it was at the open;
- * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. Threads: one at a time. Blocks for the disk. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_IO                the file cannot be read; with os_error 0, it has become shorter than it was at the
+ *                                       open
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error, and for buffer when capacity is 0)
+ *   IMAGE_CACHE_ERROR_FORKED            the reader came here over fork()
+ *
+ * Threads: one at a time. Blocks: for the disk. Since 0.1.
  *
  * ```c
  * while ((status = image_cache_read(reader, buffer, sizeof buffer, &length, &error)) == IMAGE_CACHE_OK && length > 0)
@@ -891,7 +996,9 @@ image_cache_status_t image_cache_read(struct image_cache_reader_t *reader,
  * length    set to how many came: fewer than capacity is no sign of the end; 0 at or beyond the end, and on failure
  * error     filled on failure; may be NULL
  *
- * Returns and blocks as image_cache_read(). Threads: one at a time. Since 0.1.
+ * Returns as image_cache_read().
+ *
+ * Threads: one at a time. Blocks: for the disk. Since 0.1.
  */
 image_cache_status_t image_cache_read_at(struct image_cache_reader_t *reader,
                                          uint64_t offset,
@@ -901,11 +1008,13 @@ image_cache_status_t image_cache_read_at(struct image_cache_reader_t *reader,
                                          struct image_cache_error_t *error);
 
 /**
- * The image's length in bytes; 0 for NULL.
+ * The image's length in bytes.
  *
  * reader  asked
  *
- * Threads: one at a time. Does not block. Since 0.1.
+ * Returns the length, or 0 for NULL.
+ *
+ * Threads: one at a time. Blocks: never. Since 0.1.
  */
 uint64_t image_cache_reader_size(const struct image_cache_reader_t *reader);
 
@@ -915,10 +1024,12 @@ uint64_t image_cache_reader_size(const struct image_cache_reader_t *reader);
  *
  * reader  asked
  *
- * Returns the descriptor, which stays the reader's: it must not be closed, and is gone with the reader. It is close-on-exec;
- * a dup() of it, to hand to another program, outlives the reader. -1 for NULL and in a forked child.
+ * Returns the descriptor, or -1 for NULL and in a forked child.
  *
- * Threads: one at a time. Does not block. Since 0.1.
+ * The descriptor stays the reader's: it must not be closed, and is gone with the reader. It is close-on-exec; a dup() of
+ * it, to hand to another program, outlives the reader.
+ *
+ * Threads: one at a time. Blocks: never. Since 0.1.
  */
 int image_cache_reader_fd(const struct image_cache_reader_t *reader);
 
@@ -927,8 +1038,9 @@ int image_cache_reader_fd(const struct image_cache_reader_t *reader);
  *
  * reader  ended; NULL is fine; harmless in a forked child
  *
- * Threads: one at a time. Blocks for the index. A hit that cannot be counted is logged; the SQLite driver counts it later, the
- * xattr driver does not. Since 0.1.
+ * A hit that cannot be counted is logged; the SQLite driver counts it later, the xattr driver does not.
+ *
+ * Threads: one at a time. Blocks: for the index. Since 0.1.
  */
 void image_cache_reader_close(struct image_cache_reader_t *reader);
 
@@ -944,9 +1056,15 @@ void image_cache_reader_close(struct image_cache_reader_t *reader);
  * tee        set to the tee, which image_cache_tee_close() ends; NULL on failure
  * error      filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK, also when the image cannot be cached (it is cached already, another writer has it, the disk is
- * full): then the bytes are handed on only, see image_cache_tee_is_caching(). IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL;
- * IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Since 0.1.
+ * Returns IMAGE_CACHE_OK (also when the image cannot be cached), or
+ *   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for user_data and error)
+ *   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+ *
+ * When the image cannot be cached (it is cached already, another writer has it, the disk is full), the bytes are handed on
+ * only: see image_cache_tee_is_caching().
+ *
+ * Threads: any. Blocks: for a few system calls. Since 0.1.
  *
  * ```c
  * static int64_t from_store(void *user_data, void *buffer, size_t capacity)
@@ -970,8 +1088,11 @@ image_cache_status_t image_cache_tee_open(const struct image_cache_t *cache,
  * bytes  the image's length
  * error  filled on failure; may be NULL
  *
- * Returns as image_cache_writer_expect_size(). After a failure nothing is cached any more, since it could not be checked; the
- * bytes are handed on. Threads: one at a time. Does not block. Since 0.1.
+ * Returns as image_cache_writer_expect_size().
+ *
+ * After a failure nothing is cached any more, since it could not be checked; the bytes are handed on.
+ *
+ * Threads: one at a time. Blocks: never, but for a few system calls after a failure. Since 0.1.
  */
 image_cache_status_t image_cache_tee_expect_size(struct image_cache_tee_t *tee,
                                                  uint64_t bytes,
@@ -985,8 +1106,11 @@ image_cache_status_t image_cache_tee_expect_size(struct image_cache_tee_t *tee,
  * hex        the digest in hexadecimal digits, of either case
  * error      filled on failure; may be NULL
  *
- * Returns as image_cache_writer_expect_digest(). After a failure nothing is cached any more, since it could not be checked;
- * the bytes are handed on. Threads: one at a time. Does not block. Since 0.1.
+ * Returns as image_cache_writer_expect_digest().
+ *
+ * After a failure nothing is cached any more, since it could not be checked; the bytes are handed on.
+ *
+ * Threads: one at a time. Blocks: never, but for a few system calls after a failure. Since 0.1.
  */
 image_cache_status_t image_cache_tee_expect_digest(struct image_cache_tee_t *tee,
                                                    const char *algorithm,
@@ -1003,12 +1127,18 @@ image_cache_status_t image_cache_tee_expect_digest(struct image_cache_tee_t *tee
  * length    set to how many came; 0 at the end, and on failure
  * error     filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_SOURCE when the source failed, or said that it gave more than it had room for; IMAGE_CACHE_ERROR_SIZE_MISMATCH or
- * IMAGE_CACHE_ERROR_DIGEST_MISMATCH at the end, after all bytes were handed on, whether they were cached or not;
- * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. That the image could not be cached is no failure.
- * Once at the end or failed, each further call returns the same.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_SOURCE            the source failed, or said that it gave more than there was room for
+ *   IMAGE_CACHE_ERROR_SIZE_MISMATCH     at the end: there are more or fewer bytes than expected
+ *   IMAGE_CACHE_ERROR_DIGEST_MISMATCH   at the end: the bytes do not have a digest that was expected
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error, and for buffer when capacity is 0)
+ *   IMAGE_CACHE_ERROR_FORKED            the tee came here over fork()
  *
- * Threads: one at a time. Blocks for the source and for the disk. Since 0.1.
+ * Size and digest are checked after all bytes were handed on, whether they were cached or not. That the image could not be
+ * cached is no failure. Once at the end or failed, each further call returns the same.
+ *
+ * Durability: an image that was published at the end is as durable as by image_cache_commit().
+ * Threads: one at a time. Blocks: for the source and for the disk. Since 0.1.
  *
  * ```c
  * status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
@@ -1027,11 +1157,13 @@ image_cache_status_t image_cache_tee_read(struct image_cache_tee_t *tee,
                                           struct image_cache_error_t *error);
 
 /**
- * Whether the bytes are being cached, or were cached at the end; false once caching was given up, and for NULL.
+ * Whether the bytes are being cached, or were cached at the end.
  *
  * tee  asked
  *
- * Threads: one at a time. Does not block. Since 0.1.
+ * Returns true, or false once caching was given up and for NULL.
+ *
+ * Threads: one at a time. Blocks: never. Since 0.1.
  */
 bool image_cache_tee_is_caching(const struct image_cache_tee_t *tee);
 
@@ -1041,7 +1173,8 @@ bool image_cache_tee_is_caching(const struct image_cache_tee_t *tee);
  *
  * tee  ended; NULL is fine; harmless in a forked child
  *
- * Threads: one at a time. Blocks for a few system calls. Since 0.1.
+ * Durability: an image that is published here is as durable as by image_cache_commit().
+ * Threads: one at a time. Blocks: for a few system calls, and for the disk when the image is published. Since 0.1.
  */
 void image_cache_tee_close(struct image_cache_tee_t *tee);
 
@@ -1056,9 +1189,15 @@ void image_cache_tee_close(struct image_cache_tee_t *tee);
  *           else (a folder, say) has its name; false on failure
  * error     filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NO_SPACE; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;
- * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
- * Threads: any. Blocks for a few system calls. The queue is not synced: a power cut may lose its last entries. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up
+ *   IMAGE_CACHE_ERROR_IO                the queue cannot be written to, or a look at the directory failed
+ *   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+ *   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+ *
+ * Durability: the queue is not synced; a power cut may lose its last entries.
+ * Threads: any. Blocks: for a few system calls. Since 0.1.
  */
 image_cache_status_t image_cache_queue_image(const struct image_cache_t *cache,
                                              const char *image_id,
@@ -1072,8 +1211,14 @@ image_cache_status_t image_cache_queue_image(const struct image_cache_t *cache,
  * image_id  the image
  * error     filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for
- * NULL; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_IO                it cannot be taken off
+ *   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+ *   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+ *
+ * Durability: the queue is not synced; after a power cut the image may be queued again.
+ * Threads: any. Blocks: for a few system calls. Since 0.1.
  */
 image_cache_status_t image_cache_delete_queued_image(const struct image_cache_t *cache,
                                                      const char *image_id,
@@ -1086,16 +1231,21 @@ image_cache_status_t image_cache_delete_queued_image(const struct image_cache_t 
  * deleted  set to how many images were taken off; 0 on failure
  * error    filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
- * Threads: any. Blocks for the queue's folder. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_IO                the queue cannot be read, or an image cannot be taken off
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+ *   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+ *
+ * Durability: as for image_cache_delete_queued_image().
+ * Threads: any. Blocks: for the queue's folder. Since 0.1.
  */
 image_cache_status_t image_cache_delete_all_queued_images(const struct image_cache_t *cache,
                                                           uint64_t *deleted,
                                                           struct image_cache_error_t *error);
 
 /**
- * Fetches each image that is queued now, oldest first, and caches it. An image whose fetch fails stays queued, and the others
- * are fetched all the same. Many threads and processes may prefetch at once: each image is fetched by one of them.
+ * Fetches each image that is queued now, oldest first, and caches it. An image whose fetch fails stays queued, and the
+ * others are fetched all the same. Many threads and processes may prefetch at once: each image is fetched by one of them.
  *
  * cache      asked
  * fetch      called for each image that this call became the writer of
@@ -1104,9 +1254,13 @@ image_cache_status_t image_cache_delete_all_queued_images(const struct image_cac
  * failed     set to how many were not, and stay queued, the log says why; 0 on failure
  * error      filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK, also when fetches failed; IMAGE_CACHE_ERROR_IO when the queue cannot be read;
- * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
- * Threads: any. Blocks for the fetches and for the disk; no lock is held while fetch runs. Since 0.1.
+ * Returns IMAGE_CACHE_OK (also when fetches failed), or
+ *   IMAGE_CACHE_ERROR_IO                the queue cannot be read
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for user_data and error)
+ *   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+ *
+ * Durability: each image is as durable as by image_cache_commit().
+ * Threads: any. Blocks: for the fetches and for the disk; no lock is held while fetch runs. Since 0.1.
  *
  * ```c
  * static image_cache_status_t fetch(void *user_data, const char *image_id, image_cache_writer_t *writer)
@@ -1139,9 +1293,14 @@ image_cache_status_t image_cache_prefetch(const struct image_cache_t *cache,
  * image_id  the image
  * error     filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for
- * NULL; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Deletions are not synced: after a power cut the
- * image may be there again, whole. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_IO                it cannot be deleted
+ *   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+ *   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+ *
+ * Durability: deletions are not synced; after a power cut the image may be there again, whole.
+ * Threads: any. Blocks: for a few system calls. Since 0.1.
  */
 image_cache_status_t image_cache_delete_cached_image(const struct image_cache_t *cache,
                                                      const char *image_id,
@@ -1154,26 +1313,38 @@ image_cache_status_t image_cache_delete_cached_image(const struct image_cache_t 
  * deleted  set to how many images were deleted; 0 on failure
  * error    filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL;
- * IMAGE_CACHE_ERROR_FORKED. What can be deleted is deleted even then. Threads: any. Blocks for the directory. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_IO                the directory cannot be read, or an image cannot be deleted
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+ *   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+ *
+ * What can be deleted is deleted even when another image cannot be.
+ *
+ * Durability: as for image_cache_delete_cached_image().
+ * Threads: any. Blocks: for the directory. Since 0.1.
  */
 image_cache_status_t image_cache_delete_all_cached_images(const struct image_cache_t *cache,
                                                           uint64_t *deleted,
                                                           struct image_cache_error_t *error);
 
 /**
- * Deletes images, the least recently accessed first, until the cache has at most its maximal size. An image that is open is
- * not spared: its readers keep its bytes, and the disk has them until the last reader closes.
+ * Deletes images, the least recently accessed first, until the cache has at most its maximal size. An image that is open
+ * is not spared: its readers keep its bytes, and the disk has them until the last reader closes.
  *
  * cache   asked
  * images  set to how many images were deleted; 0 on failure
  * bytes   set to their size in bytes; 0 on failure
  * error   filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO when the limit is missed since images could not be deleted;
- * IMAGE_CACHE_ERROR_INDEX when the index fails in the middle (one that fails at once is done without);
- * IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
- * Threads: any; one prunes, over all processes, and others wait for it. Blocks for the directory. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_IO                the limit is missed since images could not be deleted, or the directory cannot be
+ *                                       read
+ *   IMAGE_CACHE_ERROR_INDEX             the index fails in the middle (one that fails at once is done without)
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+ *   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+ *
+ * Durability: as for image_cache_delete_cached_image().
+ * Threads: any; one prunes, over all processes, and others wait for it. Blocks: for the directory. Since 0.1.
  *
  * ```c
  * if (image_cache_clean(cache, -1, &removed, &error) != IMAGE_CACHE_OK ||
@@ -1196,8 +1367,15 @@ image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
  * removed     set to how many files were removed; 0 on failure
  * error       filled on failure; may be NULL
  *
- * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. What
- * can be removed is removed even then. Threads: any. Blocks for the directories. Since 0.1.
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_IO                a folder cannot be read, or a file cannot be removed
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+ *   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+ *
+ * What can be removed is removed even when something else cannot be.
+ *
+ * Durability: removals are not synced; after a power cut a file may be there again.
+ * Threads: any. Blocks: for the directories. Since 0.1.
  */
 image_cache_status_t image_cache_clean(const struct image_cache_t *cache,
                                        int64_t stall_time,

@@ -24,14 +24,19 @@ handle!(image_cache_t, ImageCache, "cache");
 /// cache      set to the cache, which image_cache_close() ends; NULL on failure
 /// error      filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO (or _NO_SPACE) when the directory or one of its folders cannot be created
-/// or opened, or a folder is a symbolic link; IMAGE_CACHE_ERROR_INDEX when the SQLite index cannot be opened;
-/// IMAGE_CACHE_ERROR_UNSUPPORTED when the file system has no extended attributes and the driver is IMAGE_CACHE_DRIVER_XATTR, or
-/// when the index was made by a newer version of the library; IMAGE_CACHE_ERROR_FORKED when this process was forked by one
-/// that had the cache open with the SQLite driver; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, and for a directory that has
-/// files, but none of a cache's folders: it is no cache's.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_UNSUPPORTED       the file system has no extended attributes, and the driver is
+///                                       IMAGE_CACHE_DRIVER_XATTR; or the index was made by a newer version of the library
+///   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up: something cannot be created or
+///                                       written
+///   IMAGE_CACHE_ERROR_IO                the directory or one of its folders cannot be created, opened or read, or a folder
+///                                       is a symbolic link
+///   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or put right
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for options and error); or the directory has files, but none of a
+///                                       cache's folders: it is no cache's
+///   IMAGE_CACHE_ERROR_FORKED            this process was forked by one that had the cache open with the SQLite driver
 ///
-/// Threads: any. Blocks for the disk; the first open after a crash reads the whole directory. Since 0.1.
+/// Threads: any. Blocks: for the disk; the first open after a crash reads the whole directory. Since 0.1.
 ///
 /// ```c
 /// image_cache_options_t *options = image_cache_options_new();
@@ -67,8 +72,10 @@ unsafe fn options_or_default(options: *const image_cache_options_t) -> crate::Re
 ///
 /// cache  ended; NULL is fine; harmless in a forked child
 ///
-/// Threads: any, but no other call may use this handle now or later. Blocks for the index; and for the disk when images were
-/// committed without durability, since they are synced then: seconds, for many or large ones. Since 0.1.
+/// Durability: images that were committed with IMAGE_CACHE_DURABILITY_NONE are synced by whichever of these handles ends
+/// last, and from then on outlast a power cut.
+/// Threads: any, but no other call may use this handle now or later.
+/// Blocks: for the index, and for the disk where images are synced: seconds, for many or large ones. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_close(cache: *mut image_cache_t) {
     // SAFETY: see the module.
@@ -79,7 +86,9 @@ pub unsafe extern "C" fn image_cache_close(cache: *mut image_cache_t) {
 ///
 /// cache  asked
 ///
-/// Returns -1 for NULL. Threads: any. Does not block. Since 0.1.
+/// Returns the driver, or -1 for NULL.
+///
+/// Threads: any. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_get_driver(cache: *const image_cache_t) -> i32 {
     // SAFETY: see the module.
@@ -93,8 +102,13 @@ pub unsafe extern "C" fn image_cache_get_driver(cache: *const image_cache_t) -> 
 /// answer    set to the answer; false on failure
 /// error     filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;
-/// IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for one look at the directory. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_IO                a look at the directory failed
+///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///
+/// Threads: any. Blocks: for one look at the directory. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_is_cached(
     cache: *const image_cache_t,
@@ -114,7 +128,9 @@ pub unsafe extern "C" fn image_cache_is_cached(
 /// answer    set to the answer; false on failure
 /// error     filled on failure; may be NULL
 ///
-/// Returns and blocks as image_cache_is_cached(). Threads: any. Since 0.1.
+/// Returns as image_cache_is_cached().
+///
+/// Threads: any. Blocks: for one look at incomplete/. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_is_being_cached(
     cache: *const image_cache_t,
@@ -133,7 +149,9 @@ pub unsafe extern "C" fn image_cache_is_being_cached(
 /// answer    set to the answer; false on failure
 /// error     filled on failure; may be NULL
 ///
-/// Returns and blocks as image_cache_is_cached(). Threads: any. Since 0.1.
+/// Returns as image_cache_is_cached().
+///
+/// Threads: any. Blocks: for a look at the queue's folder and at the directory. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_is_queued(
     cache: *const image_cache_t,
@@ -145,16 +163,18 @@ pub unsafe extern "C" fn image_cache_is_queued(
     unsafe { query(cache, answer, error, |cache| cache.is_queued(self::image_id(image_id)?)) }
 }
 
-/// Whether an image is neither cached nor being cached, and nothing else (a folder, say) has its name. It is false, too, where
-/// a dead writer's file stands in incomplete/, which image_cache_begin_write() takes over: this is for display. To learn
-/// whether an image can be written, begin to write it.
+/// Whether an image is neither cached nor being cached, and nothing else (a folder, say) has its name. It is false, too,
+/// where a dead writer's file stands in incomplete/, which image_cache_begin_write() takes over: this is for display. To
+/// learn whether an image can be written, begin to write it.
 ///
 /// cache     asked
 /// image_id  the image
 /// answer    set to the answer; false on failure
 /// error     filled on failure; may be NULL
 ///
-/// Returns and blocks as image_cache_is_cached(). Threads: any. Since 0.1.
+/// Returns as image_cache_is_cached().
+///
+/// Threads: any. Blocks: for a look at incomplete/ and at the directory. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_is_cacheable(
     cache: *const image_cache_t,
@@ -172,9 +192,13 @@ pub unsafe extern "C" fn image_cache_is_cacheable(
 /// bytes  set to the sum of their lengths in bytes; 0 on failure
 /// error  filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_IO;
-/// IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for the index; the xattr driver, and any driver whose
-/// index fails, reads the whole directory. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_IO                the directory cannot be read
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///
+/// Threads: any.
+/// Blocks: for the index; the xattr driver, and any driver whose index fails, reads the whole directory. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_get_cache_size(
     cache: *const image_cache_t,
@@ -192,8 +216,10 @@ pub unsafe extern "C" fn image_cache_get_cache_size(
 /// bytes     set to its length in bytes; 0 on failure
 /// error     filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NOT_FOUND when it is not cached; otherwise as image_cache_is_cached().
-/// Threads: any. Blocks for one look at the directory. Since 0.1.
+/// Returns as image_cache_is_cached(), or
+///   IMAGE_CACHE_ERROR_NOT_FOUND  the image is not cached
+///
+/// Threads: any. Blocks: for one look at the directory. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_get_image_size(
     cache: *const image_cache_t,
@@ -212,8 +238,14 @@ pub unsafe extern "C" fn image_cache_get_image_size(
 /// hits      set to the count; 0 for an image that is not cached, and on failure
 /// error     filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;
-/// IMAGE_CACHE_ERROR_INDEX; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for the index. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_IO                a look at the directory failed
+///   IMAGE_CACHE_ERROR_INDEX             the hits cannot be read in the index, or on the image's file
+///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///
+/// Threads: any. Blocks: for the index. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_get_hit_count(
     cache: *const image_cache_t,
@@ -231,8 +263,14 @@ pub unsafe extern "C" fn image_cache_get_hit_count(
 /// list   set to the list, which image_cache_list_free() ends; NULL on failure
 /// error  filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_INDEX; IMAGE_CACHE_ERROR_IO;
-/// IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for the index; the xattr driver reads the whole directory. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_NO_SPACE          the index must be put right first, and the disk is full
+///   IMAGE_CACHE_ERROR_IO                the directory cannot be read
+///   IMAGE_CACHE_ERROR_INDEX             the index cannot be read or put right
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///
+/// Threads: any. Blocks: for the index; the xattr driver reads the whole directory. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_list_cached(
     cache: *const image_cache_t,
@@ -243,15 +281,19 @@ pub unsafe extern "C" fn image_cache_list_cached(
     unsafe { create(cache, list, error, |cache| cache.list_cached().map(List::of_cached)) }
 }
 
-/// Lists the queued images, oldest first: a snapshot. An entry's last_accessed and last_modified are when it was queued, its
-/// size and hits are 0, its digest NULL.
+/// Lists the queued images, oldest first: a snapshot. An entry's last_accessed and last_modified are when it was queued,
+/// its size and hits are 0, its digest NULL.
 ///
 /// cache  asked
 /// list   set to the list, which image_cache_list_free() ends; NULL on failure
 /// error  filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_FORKED.
-/// Threads: any. Blocks for reading the queue's folder. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_IO                the queue's folder cannot be read
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///
+/// Threads: any. Blocks: for reading the queue's folder. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_list_queued(
     cache: *const image_cache_t,

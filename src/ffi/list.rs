@@ -40,8 +40,8 @@ const _: () = {
     assert!(offset_of!(image_cache_entry_t, digest) == 40);
 };
 
-/// A list of images. Made by image_cache_list_cached() or image_cache_list_queued(), ended by image_cache_list_free(). It is a
-/// snapshot: it needs the cache no more.
+/// A list of images. Made by image_cache_list_cached() or image_cache_list_queued(), ended by image_cache_list_free(). It
+/// is a snapshot: it needs the cache no more.
 pub struct image_cache_list_t(Slot<List>);
 handle!(image_cache_list_t, List, "list");
 
@@ -114,7 +114,8 @@ impl CurrentEntry {
 /// entry  set to the entry, which is valid until the next call for this list or its end; NULL at the end
 ///
 /// Returns true, or false at the end of the list and for NULL.
-/// Threads: any; but a thread's entry is gone when another thread moves the list on. Does not block. Since 0.1.
+///
+/// Threads: any, but a thread's entry is gone when another thread moves the list on. Blocks: never. Since 0.1.
 ///
 /// ```c
 /// const image_cache_entry_t *entry;
@@ -142,7 +143,7 @@ pub unsafe extern "C" fn image_cache_list_next(
 ///
 /// list  ended; NULL is fine
 ///
-/// Threads: any, but no other call may use this handle now or later. Does not block. Since 0.1.
+/// Threads: any, but no other call may use this handle now or later. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_list_free(list: *mut image_cache_list_t) {
     // SAFETY: see the module.

@@ -15,9 +15,14 @@ use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 /// image_id  the image
 /// error     filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for
-/// NULL; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Deletions are not synced: after a power cut the
-/// image may be there again, whole. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_IO                it cannot be deleted
+///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///
+/// Durability: deletions are not synced; after a power cut the image may be there again, whole.
+/// Threads: any. Blocks: for a few system calls. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_delete_cached_image(
     cache: *const image_cache_t,
@@ -34,8 +39,15 @@ pub unsafe extern "C" fn image_cache_delete_cached_image(
 /// deleted  set to how many images were deleted; 0 on failure
 /// error    filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL;
-/// IMAGE_CACHE_ERROR_FORKED. What can be deleted is deleted even then. Threads: any. Blocks for the directory. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_IO                the directory cannot be read, or an image cannot be deleted
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///
+/// What can be deleted is deleted even when another image cannot be.
+///
+/// Durability: as for image_cache_delete_cached_image().
+/// Threads: any. Blocks: for the directory. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_delete_all_cached_images(
     cache: *const image_cache_t,
@@ -46,18 +58,23 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
     unsafe { query(cache, deleted, error, ImageCache::delete_all_cached_images) }
 }
 
-/// Deletes images, the least recently accessed first, until the cache has at most its maximal size. An image that is open is
-/// not spared: its readers keep its bytes, and the disk has them until the last reader closes.
+/// Deletes images, the least recently accessed first, until the cache has at most its maximal size. An image that is open
+/// is not spared: its readers keep its bytes, and the disk has them until the last reader closes.
 ///
 /// cache   asked
 /// images  set to how many images were deleted; 0 on failure
 /// bytes   set to their size in bytes; 0 on failure
 /// error   filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO when the limit is missed since images could not be deleted;
-/// IMAGE_CACHE_ERROR_INDEX when the index fails in the middle (one that fails at once is done without);
-/// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
-/// Threads: any; one prunes, over all processes, and others wait for it. Blocks for the directory. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_IO                the limit is missed since images could not be deleted, or the directory cannot be
+///                                       read
+///   IMAGE_CACHE_ERROR_INDEX             the index fails in the middle (one that fails at once is done without)
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///
+/// Durability: as for image_cache_delete_cached_image().
+/// Threads: any; one prunes, over all processes, and others wait for it. Blocks: for the directory. Since 0.1.
 ///
 /// ```c
 /// if (image_cache_clean(cache, -1, &removed, &error) != IMAGE_CACHE_OK ||
@@ -86,8 +103,15 @@ pub unsafe extern "C" fn image_cache_prune(
 /// removed     set to how many files were removed; 0 on failure
 /// error       filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. What
-/// can be removed is removed even then. Threads: any. Blocks for the directories. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_IO                a folder cannot be read, or a file cannot be removed
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///
+/// What can be removed is removed even when something else cannot be.
+///
+/// Durability: removals are not synced; after a power cut a file may be there again.
+/// Threads: any. Blocks: for the directories. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_clean(
     cache: *const image_cache_t,

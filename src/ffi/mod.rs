@@ -3,6 +3,13 @@
 //! One module per object of the header. An exported function is one expression: arguments are parsed by `argument`, the
 //! safe API is called, and `call` turns its result into a status, with the one guard for panics around it all.
 //!
+//! # Documentation
+//!
+//! Each function's has the same parts, in this order: what it does; the parameters; "Returns IMAGE_CACHE_OK, or" (or "Returns
+//! as" another function) and each error on a line of its own, with when it is returned, which tests/c/statuses.c reads and
+//! compares with what is returned; what remains to be said; "Durability:", where there is something to keep; "Threads:",
+//! "Blocks:" and "Since"; an example.
+//!
 //! # Safety
 //!
 //! For every function: a pointer is NULL, or valid for what the function does with it for the length of the call; a handle

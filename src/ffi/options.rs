@@ -20,8 +20,8 @@ pub const IMAGE_CACHE_DRIVER_XATTR: i32 = 1;
 /// Extended attributes, or SQLite where the file system has none; the log says so.
 pub const IMAGE_CACHE_DRIVER_XATTR_OR_SQLITE: i32 = 2;
 
-/// A commit waits for nothing; the kernel writes the image back when it likes. An image that was committed this way, and whose
-/// cache was not closed afterwards, is dropped at the first open after a restart of the host.
+/// A commit waits for nothing; the kernel writes the image back when it likes. An image that was committed this way, and
+/// whose cache was not closed afterwards, is dropped at the first open after a restart of the host.
 pub const IMAGE_CACHE_DURABILITY_NONE: i32 = 0;
 /// A commit waits for the disk: once it returned, the image is there after a power cut (the default).
 pub const IMAGE_CACHE_DURABILITY_FULL: i32 = 1;
@@ -41,9 +41,9 @@ pub const IMAGE_CACHE_LOG_DEBUG: i32 = 4;
 /// level      one of IMAGE_CACHE_LOG_*
 /// message    NUL-terminated UTF-8; valid until the function returns
 ///
-/// It is called on every thread that calls the library, on several at once, while locks of the cache are held: it should not
-/// block, and what it calls of the library with a handle does nothing and returns IMAGE_CACHE_ERROR_INVALID_ARGUMENT. It must
-/// not throw or longjmp. Since 0.1.
+/// It is called on every thread that calls the library, on several at once, while locks of the cache are held: it should
+/// not block, and what it calls of the library with a handle does nothing and returns IMAGE_CACHE_ERROR_INVALID_ARGUMENT.
+/// It must not throw or longjmp. Since 0.1.
 pub type image_cache_log_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, level: i32, message: *const c_char)>;
 
 /// How a cache is opened. Made by image_cache_options_new(), ended by image_cache_options_free(). It holds nothing of the
@@ -64,7 +64,9 @@ fn change(options: &Mutex<Options>, change: impl FnOnce(Options) -> Result<Optio
 
 /// New options, with the defaults: SQLite, 10 GiB, 24 hours, "cache.db", full durability, no log.
 ///
-/// Returns the options, which image_cache_options_free() ends; never NULL. Threads: any. Does not block. Since 0.1.
+/// Returns the options, which image_cache_options_free() ends; never NULL.
+///
+/// Threads: any. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn image_cache_options_new() -> *mut image_cache_options_t {
     give(Mutex::new(Options::default()))
@@ -74,7 +76,7 @@ pub extern "C" fn image_cache_options_new() -> *mut image_cache_options_t {
 ///
 /// options  ended; NULL is fine
 ///
-/// Threads: any, but no other call may use the options now or later. Does not block. Since 0.1.
+/// Threads: any, but no other call may use the options now or later. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_free(options: *mut image_cache_options_t) {
     // SAFETY: see the module.
@@ -87,8 +89,10 @@ pub unsafe extern "C" fn image_cache_options_free(options: *mut image_cache_opti
 /// driver   one of IMAGE_CACHE_DRIVER_*
 /// error    filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL or an unknown driver. Threads: any. Does not
-/// block. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL, or the driver is unknown
+///
+/// Threads: any. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_set_driver(
     options: *mut image_cache_options_t,
@@ -109,7 +113,10 @@ pub unsafe extern "C" fn image_cache_options_set_driver(
 /// bytes    the limit in bytes; 0 is a valid limit; default 10 GiB
 /// error    filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL. Threads: any. Does not block. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
+///
+/// Threads: any. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_set_max_size(
     options: *mut image_cache_options_t,
@@ -126,7 +133,10 @@ pub unsafe extern "C" fn image_cache_options_set_max_size(
 /// seconds  the stall time; default 86400
 /// error    filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL. Threads: any. Does not block. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
+///
+/// Threads: any. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_set_stall_time(
     options: *mut image_cache_options_t,
@@ -143,8 +153,11 @@ pub unsafe extern "C" fn image_cache_options_set_stall_time(
 /// file_name  a bare file name of at most 247 bytes, copied; default "cache.db"
 /// error      filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, for what is no bare file name, and for the name of
-/// one of the cache's folders. Threads: any. Does not block. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error); or file_name is no bare file name, is too long, or is the
+///                                       name of one of the cache's folders
+///
+/// Threads: any. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_set_database(
     options: *mut image_cache_options_t,
@@ -161,8 +174,10 @@ pub unsafe extern "C" fn image_cache_options_set_database(
 /// durability  one of IMAGE_CACHE_DURABILITY_*
 /// error       filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL or an unknown durability. Threads: any. Does not
-/// block. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL, or the durability is unknown
+///
+/// Threads: any. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_set_durability(
     options: *mut image_cache_options_t,
@@ -185,7 +200,10 @@ pub unsafe extern "C" fn image_cache_options_set_durability(
 /// user_data  passed to log; it must stay valid as long as log may be called
 /// error      filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK, or IMAGE_CACHE_ERROR_INVALID_ARGUMENT for options of NULL. Threads: any. Does not block. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
+///
+/// Threads: any. Blocks: never. Since 0.1.
 ///
 /// ```c
 /// static void log_line(void *user_data, int32_t level, const char *message)

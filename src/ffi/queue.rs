@@ -19,8 +19,8 @@ use crate::ffi::writer::{Hold, image_cache_writer_t};
 /// user_data  as it was given to image_cache_prefetch()
 /// image_id   the image; valid until the function returns
 /// writer     the image's writer, lent until the function returns: image_cache_writer_expect_size(),
-///            image_cache_writer_expect_digest() and image_cache_write_chunk() may be called for it; it is committed or aborted
-///            by the prefetch
+///            image_cache_writer_expect_digest() and image_cache_write_chunk() may be called for it; it is committed or
+///            aborted by the prefetch
 ///
 /// Returns IMAGE_CACHE_OK to commit, anything else to give the image up: it stays queued. It is called on the thread that
 /// called image_cache_prefetch(), and may call the library, but must not close that cache. It must not throw or longjmp.
@@ -41,9 +41,15 @@ pub type image_cache_fetch_fn = Option<
 ///           else (a folder, say) has its name; false on failure
 /// error     filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NO_SPACE; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;
-/// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
-/// Threads: any. Blocks for a few system calls. The queue is not synced: a power cut may lose its last entries. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up
+///   IMAGE_CACHE_ERROR_IO                the queue cannot be written to, or a look at the directory failed
+///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///
+/// Durability: the queue is not synced; a power cut may lose its last entries.
+/// Threads: any. Blocks: for a few system calls. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_queue_image(
     cache: *const image_cache_t,
@@ -61,8 +67,14 @@ pub unsafe extern "C" fn image_cache_queue_image(
 /// image_id  the image
 /// error     filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for
-/// NULL; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_IO                it cannot be taken off
+///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///
+/// Durability: the queue is not synced; after a power cut the image may be queued again.
+/// Threads: any. Blocks: for a few system calls. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_delete_queued_image(
     cache: *const image_cache_t,
@@ -79,8 +91,13 @@ pub unsafe extern "C" fn image_cache_delete_queued_image(
 /// deleted  set to how many images were taken off; 0 on failure
 /// error    filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
-/// Threads: any. Blocks for the queue's folder. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_IO                the queue cannot be read, or an image cannot be taken off
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///
+/// Durability: as for image_cache_delete_queued_image().
+/// Threads: any. Blocks: for the queue's folder. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_delete_all_queued_images(
     cache: *const image_cache_t,
@@ -91,8 +108,8 @@ pub unsafe extern "C" fn image_cache_delete_all_queued_images(
     unsafe { query(cache, deleted, error, ImageCache::delete_all_queued_images) }
 }
 
-/// Fetches each image that is queued now, oldest first, and caches it. An image whose fetch fails stays queued, and the others
-/// are fetched all the same. Many threads and processes may prefetch at once: each image is fetched by one of them.
+/// Fetches each image that is queued now, oldest first, and caches it. An image whose fetch fails stays queued, and the
+/// others are fetched all the same. Many threads and processes may prefetch at once: each image is fetched by one of them.
 ///
 /// cache      asked
 /// fetch      called for each image that this call became the writer of
@@ -101,9 +118,13 @@ pub unsafe extern "C" fn image_cache_delete_all_queued_images(
 /// failed     set to how many were not, and stay queued, the log says why; 0 on failure
 /// error      filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK, also when fetches failed; IMAGE_CACHE_ERROR_IO when the queue cannot be read;
-/// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
-/// Threads: any. Blocks for the fetches and for the disk; no lock is held while fetch runs. Since 0.1.
+/// Returns IMAGE_CACHE_OK (also when fetches failed), or
+///   IMAGE_CACHE_ERROR_IO                the queue cannot be read
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for user_data and error)
+///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///
+/// Durability: each image is as durable as by image_cache_commit().
+/// Threads: any. Blocks: for the fetches and for the disk; no lock is held while fetch runs. Since 0.1.
 ///
 /// ```c
 /// static image_cache_status_t fetch(void *user_data, const char *image_id, image_cache_writer_t *writer)

@@ -10,8 +10,8 @@ use crate::ffi::call::{close, create, peek, query_mut};
 use crate::ffi::handle::{Slot, handle};
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 
-/// A cached image that is open. Made by image_cache_open_for_read(), ended by image_cache_reader_close(). It goes on with the
-/// same bytes when the image is deleted, pruned or cached anew. One thread at a time may use it.
+/// A cached image that is open. Made by image_cache_open_for_read(), ended by image_cache_reader_close(). It goes on with
+/// the same bytes when the image is deleted, pruned or cached anew. One thread at a time may use it.
 pub struct image_cache_reader_t(Slot<Reader>);
 handle!(image_cache_reader_t, Reader, "reader");
 
@@ -22,9 +22,16 @@ handle!(image_cache_reader_t, Reader, "reader");
 /// reader    set to the reader, which image_cache_reader_close() ends; NULL on failure
 /// error     filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NOT_FOUND; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_IO;
-/// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. A failing index does not fail it.
-/// Threads: any. Blocks for a few system calls. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_NOT_FOUND         the image is not cached
+///   IMAGE_CACHE_ERROR_IO                the image's file cannot be opened
+///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///
+/// A failing index does not fail it.
+///
+/// Threads: any. Blocks: for a few system calls. Since 0.1.
 ///
 /// ```c
 /// status = image_cache_open_for_read(cache, id, &reader, &error);
@@ -50,8 +57,13 @@ pub unsafe extern "C" fn image_cache_open_for_read(
 /// length    set to how many came: fewer than capacity is no sign of the end, 0 is; 0 on failure
 /// error     filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO, with os_error 0 when the file has become shorter than it was at the open;
-/// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. Threads: one at a time. Blocks for the disk. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_IO                the file cannot be read; with os_error 0, it has become shorter than it was at the
+///                                       open
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error, and for buffer when capacity is 0)
+///   IMAGE_CACHE_ERROR_FORKED            the reader came here over fork()
+///
+/// Threads: one at a time. Blocks: for the disk. Since 0.1.
 ///
 /// ```c
 /// while ((status = image_cache_read(reader, buffer, sizeof buffer, &length, &error)) == IMAGE_CACHE_OK && length > 0)
@@ -78,7 +90,9 @@ pub unsafe extern "C" fn image_cache_read(
 /// length    set to how many came: fewer than capacity is no sign of the end; 0 at or beyond the end, and on failure
 /// error     filled on failure; may be NULL
 ///
-/// Returns and blocks as image_cache_read(). Threads: one at a time. Since 0.1.
+/// Returns as image_cache_read().
+///
+/// Threads: one at a time. Blocks: for the disk. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_read_at(
     reader: *mut image_cache_reader_t,
@@ -92,11 +106,13 @@ pub unsafe extern "C" fn image_cache_read_at(
     unsafe { query_mut(reader, length, error, |reader| reader.read_at(offset, self::buffer(buffer, capacity)?)) }
 }
 
-/// The image's length in bytes; 0 for NULL.
+/// The image's length in bytes.
 ///
 /// reader  asked
 ///
-/// Threads: one at a time. Does not block. Since 0.1.
+/// Returns the length, or 0 for NULL.
+///
+/// Threads: one at a time. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_reader_size(reader: *const image_cache_reader_t) -> u64 {
     // SAFETY: see the module.
@@ -108,10 +124,12 @@ pub unsafe extern "C" fn image_cache_reader_size(reader: *const image_cache_read
 ///
 /// reader  asked
 ///
-/// Returns the descriptor, which stays the reader's: it must not be closed, and is gone with the reader. It is close-on-exec;
-/// a dup() of it, to hand to another program, outlives the reader. -1 for NULL and in a forked child.
+/// Returns the descriptor, or -1 for NULL and in a forked child.
 ///
-/// Threads: one at a time. Does not block. Since 0.1.
+/// The descriptor stays the reader's: it must not be closed, and is gone with the reader. It is close-on-exec; a dup() of
+/// it, to hand to another program, outlives the reader.
+///
+/// Threads: one at a time. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_reader_fd(reader: *const image_cache_reader_t) -> c_int {
     // SAFETY: see the module.
@@ -122,8 +140,9 @@ pub unsafe extern "C" fn image_cache_reader_fd(reader: *const image_cache_reader
 ///
 /// reader  ended; NULL is fine; harmless in a forked child
 ///
-/// Threads: one at a time. Blocks for the index. A hit that cannot be counted is logged; the SQLite driver counts it later, the
-/// xattr driver does not. Since 0.1.
+/// A hit that cannot be counted is logged; the SQLite driver counts it later, the xattr driver does not.
+///
+/// Threads: one at a time. Blocks: for the index. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_reader_close(reader: *mut image_cache_reader_t) {
     // SAFETY: see the module.

@@ -141,7 +141,9 @@ fn status_of(error: &Error) -> image_cache_status_t {
 ///
 /// status  any number
 ///
-/// Returns a constant that lives as long as the library. Threads: any. Does not block. Since 0.1.
+/// Returns a constant that lives as long as the library.
+///
+/// Threads: any. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn image_cache_status_name(status: image_cache_status_t) -> *const c_char {
     NAMES.iter().find(|(number, _)| *number == status).map_or(c"IMAGE_CACHE_ERROR_UNKNOWN", |(_, name)| name).as_ptr()

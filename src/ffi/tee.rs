@@ -51,9 +51,15 @@ impl Read for Source {
 /// tee        set to the tee, which image_cache_tee_close() ends; NULL on failure
 /// error      filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK, also when the image cannot be cached (it is cached already, another writer has it, the disk is
-/// full): then the bytes are handed on only, see image_cache_tee_is_caching(). IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL;
-/// IMAGE_CACHE_ERROR_INVALID_IMAGE_ID; IMAGE_CACHE_ERROR_FORKED. Threads: any. Blocks for a few system calls. Since 0.1.
+/// Returns IMAGE_CACHE_OK (also when the image cannot be cached), or
+///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for user_data and error)
+///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///
+/// When the image cannot be cached (it is cached already, another writer has it, the disk is full), the bytes are handed on
+/// only: see image_cache_tee_is_caching().
+///
+/// Threads: any. Blocks: for a few system calls. Since 0.1.
 ///
 /// ```c
 /// static int64_t from_store(void *user_data, void *buffer, size_t capacity)
@@ -86,8 +92,11 @@ pub unsafe extern "C" fn image_cache_tee_open(
 /// bytes  the image's length
 /// error  filled on failure; may be NULL
 ///
-/// Returns as image_cache_writer_expect_size(). After a failure nothing is cached any more, since it could not be checked; the
-/// bytes are handed on. Threads: one at a time. Does not block. Since 0.1.
+/// Returns as image_cache_writer_expect_size().
+///
+/// After a failure nothing is cached any more, since it could not be checked; the bytes are handed on.
+///
+/// Threads: one at a time. Blocks: never, but for a few system calls after a failure. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_expect_size(
     tee: *mut image_cache_tee_t,
@@ -105,8 +114,11 @@ pub unsafe extern "C" fn image_cache_tee_expect_size(
 /// hex        the digest in hexadecimal digits, of either case
 /// error      filled on failure; may be NULL
 ///
-/// Returns as image_cache_writer_expect_digest(). After a failure nothing is cached any more, since it could not be checked;
-/// the bytes are handed on. Threads: one at a time. Does not block. Since 0.1.
+/// Returns as image_cache_writer_expect_digest().
+///
+/// After a failure nothing is cached any more, since it could not be checked; the bytes are handed on.
+///
+/// Threads: one at a time. Blocks: never, but for a few system calls after a failure. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_expect_digest(
     tee: *mut image_cache_tee_t,
@@ -135,12 +147,18 @@ fn expect_digest(tee: &mut Tee<Source>, expected: Result<(crate::Algorithm, Stri
 /// length    set to how many came; 0 at the end, and on failure
 /// error     filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_SOURCE when the source failed, or said that it gave more than it had room for; IMAGE_CACHE_ERROR_SIZE_MISMATCH or
-/// IMAGE_CACHE_ERROR_DIGEST_MISMATCH at the end, after all bytes were handed on, whether they were cached or not;
-/// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED. That the image could not be cached is no failure.
-/// Once at the end or failed, each further call returns the same.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_SOURCE            the source failed, or said that it gave more than there was room for
+///   IMAGE_CACHE_ERROR_SIZE_MISMATCH     at the end: there are more or fewer bytes than expected
+///   IMAGE_CACHE_ERROR_DIGEST_MISMATCH   at the end: the bytes do not have a digest that was expected
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error, and for buffer when capacity is 0)
+///   IMAGE_CACHE_ERROR_FORKED            the tee came here over fork()
 ///
-/// Threads: one at a time. Blocks for the source and for the disk. Since 0.1.
+/// Size and digest are checked after all bytes were handed on, whether they were cached or not. That the image could not be
+/// cached is no failure. Once at the end or failed, each further call returns the same.
+///
+/// Durability: an image that was published at the end is as durable as by image_cache_commit().
+/// Threads: one at a time. Blocks: for the source and for the disk. Since 0.1.
 ///
 /// ```c
 /// status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
@@ -163,11 +181,13 @@ pub unsafe extern "C" fn image_cache_tee_read(
     unsafe { query_mut(tee, length, error, |tee| tee.read(self::buffer(buffer, capacity)?)) }
 }
 
-/// Whether the bytes are being cached, or were cached at the end; false once caching was given up, and for NULL.
+/// Whether the bytes are being cached, or were cached at the end.
 ///
 /// tee  asked
 ///
-/// Threads: one at a time. Does not block. Since 0.1.
+/// Returns true, or false once caching was given up and for NULL.
+///
+/// Threads: one at a time. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_is_caching(tee: *const image_cache_tee_t) -> bool {
     // SAFETY: see the module.
@@ -179,7 +199,8 @@ pub unsafe extern "C" fn image_cache_tee_is_caching(tee: *const image_cache_tee_
 ///
 /// tee  ended; NULL is fine; harmless in a forked child
 ///
-/// Threads: one at a time. Blocks for a few system calls. Since 0.1.
+/// Durability: an image that is published here is as durable as by image_cache_commit().
+/// Threads: one at a time. Blocks: for a few system calls, and for the disk when the image is published. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_close(tee: *mut image_cache_tee_t) {
     // SAFETY: see the module.

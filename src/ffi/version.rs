@@ -16,15 +16,19 @@ const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_V
 
 /// The version of the library that is loaded, such as "0.1.0". The macros tell the one that was compiled against.
 ///
-/// Returns a constant that lives as long as the library. Threads: any. Does not block. Since 0.1.
+/// Returns a constant that lives as long as the library.
+///
+/// Threads: any. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn image_cache_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
-/// The version of the library that is loaded, as a number that grows: major << 16 | minor << 8 | patch.
+/// The version of the library that is loaded, as a number that grows.
 ///
-/// Threads: any. Does not block. Since 0.1.
+/// Returns major << 16 | minor << 8 | patch.
+///
+/// Threads: any. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn image_cache_version_number() -> u32 {
     IMAGE_CACHE_VERSION_MAJOR << 16 | IMAGE_CACHE_VERSION_MINOR << 8 | IMAGE_CACHE_VERSION_PATCH

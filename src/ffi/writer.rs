@@ -13,8 +13,8 @@ use crate::ffi::handle::{Handle as _, Slot, handle};
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 
 /// The one writer of an image, over all threads and processes of the host. Made by image_cache_begin_write(), ended by
-/// image_cache_commit() or image_cache_abort(). One thread at a time may use it; the image is not locked for longer than the
-/// process lives.
+/// image_cache_commit() or image_cache_abort(). One thread at a time may use it; the image is not locked for longer than
+/// the process lives.
 pub struct image_cache_writer_t(Slot<Hold>);
 handle!(image_cache_writer_t, Hold, "writer");
 
@@ -48,12 +48,17 @@ impl Hold {
 /// writer    set to the writer, which image_cache_commit() or image_cache_abort() ends; NULL on failure
 /// error     filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_ALREADY_CACHED; IMAGE_CACHE_ERROR_BEING_CACHED while another live writer, of any
-/// process, has the image (one that died blocks nobody; one that has written nothing for longer than the stall time
-/// loses the image); IMAGE_CACHE_ERROR_NO_SPACE; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;
-/// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_ALREADY_CACHED    it is cached already
+///   IMAGE_CACHE_ERROR_BEING_CACHED      another live writer, of any process, has the image; one that died blocks nobody,
+///                                       one that has written nothing for longer than the stall time loses it
+///   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up
+///   IMAGE_CACHE_ERROR_IO                its file cannot be created, or something else (a folder, say) has its name
+///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
+///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
 ///
-/// Threads: any. Blocks for a few system calls. Since 0.1.
+/// Threads: any. Blocks: for a few system calls. Since 0.1.
 ///
 /// ```c
 /// status = image_cache_begin_write(cache, id, &writer, &error);
@@ -85,8 +90,12 @@ pub unsafe extern "C" fn image_cache_begin_write(
 /// bytes   the image's length
 /// error   filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, after the first chunk (an empty one counts), and when
-/// another length is expected already; IMAGE_CACHE_ERROR_FORKED. Threads: one at a time. Does not block. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  writer is NULL, a chunk was written already (an empty one counts), or another
+///                                       length is expected already
+///   IMAGE_CACHE_ERROR_FORKED            the writer came here over fork()
+///
+/// Threads: one at a time. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_writer_expect_size(
     writer: *mut image_cache_writer_t,
@@ -97,18 +106,21 @@ pub unsafe extern "C" fn image_cache_writer_expect_size(
     unsafe { act_mut(writer, error, |writer| writer.writer()?.expect_size(bytes)) }
 }
 
-/// Expects the image to have a digest. Several can be expected; the strongest is kept with the image. One that is refused is
-/// not expected, and the writer goes on: a caller that must have its digest checked aborts.
+/// Expects the image to have a digest. Several can be expected; the strongest is kept with the image. One that is refused
+/// is not expected, and the writer goes on: a caller that must have its digest checked aborts.
 ///
 /// writer     changed
 /// algorithm  "md5", "sha256" or "sha512"
 /// hex        the digest in hexadecimal digits, of either case
 /// error      filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_UNSUPPORTED for another algorithm; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL, for
-/// a digest of the wrong length or letters, after the first chunk, and when another digest of that algorithm is expected
-/// already; IMAGE_CACHE_ERROR_FORKED.
-/// Threads: one at a time. Does not block. Since 0.1.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_UNSUPPORTED       algorithm is none of these three
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error), a digest of the wrong length or letters, a chunk was
+///                                       written already, or another digest of that algorithm is expected already
+///   IMAGE_CACHE_ERROR_FORKED            the writer came here over fork()
+///
+/// Threads: one at a time. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_writer_expect_digest(
     writer: *mut image_cache_writer_t,
@@ -131,19 +143,23 @@ pub(super) unsafe fn expected(algorithm: *const c_char, hex: *const c_char) -> R
     Ok((Algorithm::from_name(&algorithm)?, hex))
 }
 
-/// Appends bytes to the image. The first failure to write is final: every later chunk, and the commit, return it again; what
-/// did not fit on a full disk gives its room back at once. A call that is refused for its arguments changes nothing.
+/// Appends bytes to the image. The first failure to write is final: every later chunk, and the commit, return it again;
+/// what did not fit on a full disk gives its room back at once. A call that is refused for its arguments changes nothing.
 ///
 /// writer  written to
 /// data    the bytes, borrowed for the call; NULL is fine when length is 0
 /// length  how many
 /// error   filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_NO_SPACE; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_SIZE_MISMATCH as soon as there
-/// are more bytes than expected; IMAGE_CACHE_ERROR_LOST when the file was cleaned away, lost to another writer after
-/// a stall, or changed; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_SIZE_MISMATCH     there are more bytes now than expected
+///   IMAGE_CACHE_ERROR_LOST              the file was cleaned away, lost to another writer after a stall, or changed
+///   IMAGE_CACHE_ERROR_NO_SPACE          the disk or a quota is used up
+///   IMAGE_CACHE_ERROR_IO                the file cannot be written
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error, and for data when length is 0)
+///   IMAGE_CACHE_ERROR_FORKED            the writer came here over fork()
 ///
-/// Threads: one at a time. Blocks for the disk. Since 0.1.
+/// Threads: one at a time. Blocks: for the disk. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_write_chunk(
     writer: *mut image_cache_writer_t,
@@ -156,18 +172,27 @@ pub unsafe extern "C" fn image_cache_write_chunk(
 }
 
 /// Publishes the image, if it is what was expected, and ends the writer, whatever the outcome. On failure the file goes to
-/// invalid/, where image_cache_clean() removes it. With durability full the image is on the disk when this returns.
+/// invalid/, where image_cache_clean() removes it.
 ///
 /// writer  ended; a writer that was lent to a fetch function is not, and stays as it is
 /// error   filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; what an earlier call for this writer failed with; IMAGE_CACHE_ERROR_SIZE_MISMATCH;
-/// IMAGE_CACHE_ERROR_DIGEST_MISMATCH; IMAGE_CACHE_ERROR_LOST; IMAGE_CACHE_ERROR_ALREADY_CACHED when another program put a file
-/// there meanwhile; IMAGE_CACHE_ERROR_NO_SPACE; IMAGE_CACHE_ERROR_IO; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL and for
-/// a writer that was lent; IMAGE_CACHE_ERROR_FORKED. An index that cannot be written does not fail it: the log says so, and the
-/// index is put right later.
+/// Returns IMAGE_CACHE_OK, what an earlier image_cache_write_chunk() for this writer failed with, or
+///   IMAGE_CACHE_ERROR_SIZE_MISMATCH     there are fewer bytes than expected
+///   IMAGE_CACHE_ERROR_DIGEST_MISMATCH   the bytes do not have a digest that was expected
+///   IMAGE_CACHE_ERROR_LOST              the file was cleaned away, lost to another writer after a stall, or changed
+///   IMAGE_CACHE_ERROR_ALREADY_CACHED    another program put a file there meanwhile
+///   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up
+///   IMAGE_CACHE_ERROR_IO                the file cannot be synced or moved, or something else (a folder, say) has the
+///                                       image's name
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  writer is NULL, or was lent to a fetch function
+///   IMAGE_CACHE_ERROR_FORKED            the writer came here over fork()
 ///
-/// Threads: one at a time. Blocks for the disk. Since 0.1.
+/// An index that cannot be written does not fail it: the log says so, and the index is put right later.
+///
+/// Durability: with IMAGE_CACHE_DURABILITY_FULL the image is on the disk when this returns; with
+/// IMAGE_CACHE_DURABILITY_NONE it need not be.
+/// Threads: one at a time. Blocks: for the disk. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_commit(
     writer: *mut image_cache_writer_t,
@@ -191,7 +216,7 @@ pub unsafe extern "C" fn image_cache_commit(
 /// writer  ended; NULL is fine; harmless in a forked child; of a writer that was lent to a fetch function, the fetch fails
 /// reason  kept with the file and logged, in UTF-8; NULL for none
 ///
-/// Threads: one at a time. Blocks for a few system calls. Since 0.1.
+/// Threads: one at a time. Blocks: for a few system calls. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_abort(writer: *mut image_cache_writer_t, reason: *const c_char) {
     // SAFETY: see the module.

@@ -4,13 +4,12 @@
  *
  * Each call of the table below is made as it stands; in a forked child; and once for each system call that it makes, with that
  * one, or all from it on, failing: the functions open64, read, ... of this program stand before those of libc. What came back
- * is compared, both ways, with "Returns ..." in the documentation of the function.
+ * is compared, both ways, with the list after "Returns ..." in the documentation of the function.
  */
 #include <image_cache.h>
 
 #include "check.h"
 
-#include <ctype.h>
 #include <dlfcn.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -166,6 +165,7 @@ static void newer_index(void)
     CHECK(fd >= 0 && lseek(fd, 60, SEEK_SET) == 60); /* SQLite's user_version */
     CHECK(write(fd, "\x7f\0\0\0", 4) == 4 && close(fd) == 0);
 }
+static void add_a_file(void) { make_file(inside("/added"), "another program's"); }
 static void a_file(void) { make_file(inside("/file"), "no folder"); }
 static void nothing(void) {}
 
@@ -234,6 +234,7 @@ static image_cache_status_t read_tee(image_cache_tee_t *read) /* to its end */
     X(get_hit_count, nothing, image_cache_get_hit_count(cache, "a/b", &number, &error))                                \
     X(get_hit_count, nothing, image_cache_get_hit_count(cache, NULL, &number, &error))                                 \
     X(list_cached, nothing, image_cache_list_cached(cache, &list, &error))                                             \
+    X(list_cached, add_a_file, image_cache_list_cached(cache, &list, &error))                                          \
     X(list_cached, nothing, image_cache_list_cached(cache, NULL, &error))                                              \
     X(list_queued, nothing, image_cache_list_queued(cache, &list, &error))                                             \
     X(list_queued, nothing, image_cache_list_queued(cache, NULL, &error))                                              \
@@ -397,7 +398,7 @@ static void provoke(void)
 
 /* ---- What the header says ---------------------------------------------------------------------------------------- */
 
-/* The text between a function's "Returns" and the end of the comment before it, or the example in it. */
+/* The paragraph that begins with "Returns" in the documentation of a function. */
 static const char *returns_of(const char *header, const char *function, const char **end)
 {
     char declaration[80];
@@ -408,25 +409,26 @@ static const char *returns_of(const char *header, const char *function, const ch
         comment = next;
     returns = strstr(comment, "\n * Returns ");
     CHECK(returns != NULL && returns < at);
-    const char *example = strstr(returns, "\n * ```c");
-    *end = example != NULL && example < at ? example : at;
+    *end = strstr(returns, "\n *\n");
+    CHECK(*end != NULL && *end < at);
     return returns;
 }
 
+/* IMAGE_CACHE_OK stands at the paragraph's beginning, each error at that of a line, with two spaces before and a reason
+   after it; and all that another function returns when it begins with "Returns as image_cache_...()". */
 static bool documented(const char *header, const char *function, size_t status)
 {
-    const char *end = NULL, *text = returns_of(header, function, &end), *name = image_cache_status_name(-(int)status);
-    for (const char *at = text; (at = strstr(at, name)) != NULL && at < end; at++)
-        if (!isupper((unsigned char)at[strlen(name)]) && at[strlen(name)] != '_')
-            return true;
-    const char *also = strstr(text, "(or _NO_SPACE)");
-    if (status == 8 && also != NULL && also < end)
+    static const char as[] = "\n * Returns as ";
+    const char *end = NULL, *text = returns_of(header, function, &end);
+    char sought[80], other[80];
+    snprintf(sought, sizeof sought, status == 0 ? "\n * Returns %s" : "\n *   %s  ", image_cache_status_name(-(int)status));
+    const char *found = strstr(text, sought);
+    if (found != NULL && found < end)
         return true;
-    const char *as = strstr(text, " as image_cache_");
-    if (as == NULL || as > end)
+    if (strncmp(text, as, strlen(as)) != 0)
         return false;
-    char other[80];
-    snprintf(other, sizeof other, "%.*s", (int)strcspn(as + 4, "("), as + 4);
+    text += strlen(as);
+    snprintf(other, sizeof other, "%.*s", (int)strcspn(text, "("), text);
     return documented(header, other, status);
 }
 
