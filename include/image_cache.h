@@ -109,8 +109,9 @@
 #define IMAGE_CACHE_DRIVER_XATTR_OR_SQLITE 2
 
 /**
- * A commit waits for nothing; the kernel writes the image back when it likes. An image that was committed this way, and
- * whose cache was not closed afterwards, is dropped at the first open after a restart of the host.
+ * A commit waits for nothing; the kernel writes the image back when it likes. An image that was committed this way, and whose
+ * cache was not closed afterwards, is dropped at the first open after a restart of the host. Where that cannot be noted (no
+ * extended attributes, a kernel before 6.8), a commit waits for the disk.
  */
 #define IMAGE_CACHE_DURABILITY_NONE 0
 
@@ -1360,7 +1361,7 @@ image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
 /**
  * Empties invalid/ of images (names that no image can have, and folders, stay), and removes the incomplete files to which
  * nothing was written for the stall time, whether their writers live or not. A writer that lives gets
- * IMAGE_CACHE_ERROR_LOST from its next call.
+ * IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit.
  *
  * cache       asked
  * stall_time  in seconds; 0 removes all incomplete files; negative: the configured one

@@ -96,7 +96,7 @@ pub unsafe extern "C" fn image_cache_prune(
 
 /// Empties invalid/ of images (names that no image can have, and folders, stay), and removes the incomplete files to which
 /// nothing was written for the stall time, whether their writers live or not. A writer that lives gets
-/// IMAGE_CACHE_ERROR_LOST from its next call.
+/// IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit.
 ///
 /// cache       asked
 /// stall_time  in seconds; 0 removes all incomplete files; negative: the configured one

@@ -20,8 +20,9 @@ pub const IMAGE_CACHE_DRIVER_XATTR: i32 = 1;
 /// Extended attributes, or SQLite where the file system has none; the log says so.
 pub const IMAGE_CACHE_DRIVER_XATTR_OR_SQLITE: i32 = 2;
 
-/// A commit waits for nothing; the kernel writes the image back when it likes. An image that was committed this way, and
-/// whose cache was not closed afterwards, is dropped at the first open after a restart of the host.
+/// A commit waits for nothing; the kernel writes the image back when it likes. An image that was committed this way, and whose
+/// cache was not closed afterwards, is dropped at the first open after a restart of the host. Where that cannot be noted (no
+/// extended attributes, a kernel before 6.8), a commit waits for the disk.
 pub const IMAGE_CACHE_DURABILITY_NONE: i32 = 0;
 /// A commit waits for the disk: once it returned, the image is there after a power cut (the default).
 pub const IMAGE_CACHE_DURABILITY_FULL: i32 = 1;
