@@ -47,17 +47,33 @@ impl Unsynced {
         if ids.is_empty() {
             return failed;
         }
+        let mut unmarked = Vec::with_capacity(ids.len());
         for id in ids {
             match layout.open_file(Place::Cached, &id) {
                 Ok(Some((file, _))) => match fsync(&file) {
                     // The mark goes after the bytes have arrived; should it stay, the image is dropped after a restart.
-                    Ok(()) => drop(driver::clear_unsynced(&file)),
+                    Ok(()) => {
+                        if driver::clear_unsynced(&file) {
+                            unmarked.push(id);
+                        }
+                    }
                     Err(errno) => {
                         failed.push((id.clone(), file, Error::system("sync", &layout.path(Place::Cached, &id), errno)));
                     }
                 },
                 Ok(None) => {}
                 Err(error) => log.error(|| error.to_string()),
+            }
+        }
+        // That the mark is gone must reach the disk as well, else the image is dropped though its cache was closed. In a second
+        // round: one write of the file system's log then covers all of them.
+        for id in unmarked {
+            let synced = layout.open_file(Place::Cached, &id).and_then(|opened| {
+                let Some((file, _)) = opened else { return Ok(()) };
+                fsync(&file).map_err(|errno| Error::system("sync", &layout.path(Place::Cached, &id), errno))
+            });
+            if let Err(error) = synced {
+                log.error(|| error.to_string());
             }
         }
         if let Err(error) = layout.sync_published() {

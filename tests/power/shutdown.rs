@@ -1,0 +1,73 @@
+//! Cuts by the file system's own shutdown call: what it had not written to its log or disk is gone, all at once.
+
+use image_cache::DriverChoice;
+
+use crate::check::check;
+use crate::promises::Promises;
+use crate::session::{Durabilities, Session};
+use crate::tally::Tally;
+use crate::volume::{FileSystem, Volume};
+
+/// How many events a workload goes on for, at the most.
+const LONGEST: usize = 300;
+
+/// Cuts one volume off again and again, and looks at it after each cut, or after the next.
+pub fn sweep(
+    kind: FileSystem,
+    driver: DriverChoice,
+    durabilities: Durabilities,
+    cuts: usize,
+    random: &mut fastrand::Rng,
+) -> Result<Tally, String> {
+    let scratch = crate::scratch().map_err(|error| error.to_string())?;
+    let (image, point) = (scratch.path().join("image"), scratch.path().join("volume"));
+    let failed = |error: std::io::Error| error.to_string();
+    kind.format(&image).map_err(failed)?;
+    let mut volume = Volume::mount(&image, &point).map_err(failed)?;
+    let mut promises = Promises::default();
+    let mut tally = Tally::default();
+    for cut in 1..=cuts {
+        let generation = cut as u64;
+        let mut session = Session::start(&point, driver, durabilities, generation, random.u64(..)).map_err(failed)?;
+        run_until(&volume, &mut session, &mut promises, random)?;
+        session.kill().map_err(failed)?;
+        volume.unmount().map_err(failed)?;
+        volume = Volume::mount(&image, &point).map_err(failed)?;
+        promises.forget_workers();
+        tally.cuts += 1;
+        // Else the next workload's opening recovers, and is cut off perhaps while it does.
+        if random.u8(0..4) != 0 || cut == cuts {
+            let found = check(&point, driver, &mut promises).map_err(|what| format!("after cut {cut}: {what}"))?;
+            tally.add(&found);
+        }
+    }
+    tally.acknowledged = promises.acknowledged;
+    volume.unmount().map_err(failed)?;
+    Ok(tally)
+}
+
+/// Lets the workload run, and cuts in the middle of a deed, or between two.
+fn run_until(
+    volume: &Volume,
+    session: &mut Session,
+    promises: &mut Promises,
+    random: &mut fastrand::Rng,
+) -> Result<(), String> {
+    let failed = |error: std::io::Error| error.to_string();
+    // Now and then in the first moments: the opening is what recovers from the cut before.
+    let events = if random.u8(0..5) == 0 { random.usize(1..=4) } else { random.usize(1..=LONGEST) };
+    for _ in 1..events {
+        promises.note(&session.next_event().map_err(failed)?)?;
+        session.go_on().map_err(failed)?;
+    }
+    promises.note(&session.next_event().map_err(failed)?)?;
+    if random.bool() {
+        session.go_on().map_err(failed)?;
+        // How far the deed gets is anybody's guess; it has its own processor, or none.
+        let scale = random.u32(0..18);
+        for _ in 0..random.u32(0..1 << scale) {
+            std::hint::spin_loop();
+        }
+    }
+    volume.cut(random.u8(0..4) == 0).map_err(failed)
+}
