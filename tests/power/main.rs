@@ -9,7 +9,10 @@
 
 mod check;
 mod content;
+mod disk;
+mod logged_disk;
 mod promises;
+mod reordered;
 mod session;
 mod shutdown;
 mod story;
@@ -35,7 +38,7 @@ const FEW_CUTS: usize = 24;
 
 type Sweep = fn(FileSystem, DriverChoice, Durabilities, usize, &mut fastrand::Rng) -> Result<Tally, String>;
 
-const METHODS: [(&str, Sweep); 1] = [("shutdown", shutdown::sweep)];
+const METHODS: [(&str, Sweep); 2] = [("shutdown", shutdown::sweep), ("reordered", reordered::sweep)];
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().collect();
