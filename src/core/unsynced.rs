@@ -96,14 +96,22 @@ pub(crate) fn drop_unsynced(layout: &Layout, log: &Log, gate: &HostLockGuard<'_>
         Some(_) => {}
     }
     let mut dropped = 0;
+    let mut has_others = false;
     for image in layout.images(Place::Cached)? {
         let (id, _) = image?;
         let Some((file, _)) = layout.open_file(Place::Cached, &id)? else { continue };
-        if driver::unsynced_since(&file).is_some_and(|since| Some(since) != present) {
-            dropped += u64::from(layout.remove(gate, Place::Cached, &id)?);
+        match driver::unsynced_since(&file) {
+            None => {}
+            since if since == present => has_others = true,
+            Some(_) => dropped += u64::from(layout.remove(gate, Place::Cached, &id)?),
         }
     }
-    driver::clear_has_unsynced(layout);
+    // Through two mounts at once, files of this one may be marked under a directory that was marked through the other: they
+    // still are to be found after a cut.
+    match present.filter(|_| has_others) {
+        Some(present) => driver::mark_has_unsynced(layout, &present)?,
+        None => driver::clear_has_unsynced(layout),
+    }
     log.warning(|| format!("the host was restarted, or the cache mounted anew: {dropped} images that were not synced before were dropped"));
     Ok(dropped)
 }

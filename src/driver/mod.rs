@@ -197,6 +197,13 @@ pub(crate) fn has_unsynced_since(layout: &Layout) -> Option<String> {
     .flatten()
 }
 
+/// Marks a cache's directory as one that has files marked with `boot`.
+pub(crate) fn mark_has_unsynced(layout: &Layout, boot: &str) -> Result<()> {
+    let directory = layout.directory(Place::Cached);
+    attributes::with_descriptor(directory, |file| attributes::set(file, attributes::UNSYNCED, boot))
+        .map_err(|error| Error::from_io("set an extended attribute of", directory.path(), &error))
+}
+
 /// Takes the mark off a cache's directory.
 pub(crate) fn clear_has_unsynced(layout: &Layout) {
     let directory = layout.directory(Place::Cached);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use image_cache::{CachedImage, DriverChoice, Error, ImageCache, Log, Options};
+use rusqlite::{Connection, OpenFlags};
 
 use crate::content;
 use crate::promises::Promises;
@@ -43,6 +44,9 @@ pub fn check(volume: &Path, driver: DriverChoice, promises: &mut Promises) -> Re
         });
         logged.lock().unwrap().clear();
         look_again(&directory, &options, &listed)?;
+        if driver == DriverChoice::Sqlite {
+            has_sound_index(&directory, &listed)?;
+        }
         match &logged.lock().unwrap()[..] {
             [] => Ok(Found { dropped: dropped.unwrap_or(0), ..found }),
             messages => Err(format!("the second opening mended something: {messages:?}")),
@@ -77,6 +81,24 @@ fn look_again(directory: &Path, options: &Options, before: &Versions) -> Result<
     let cache = ImageCache::open(directory, options.clone()).map_err(|error| format!("opening again: {error}"))?;
     let listed = listed_and_whole(directory, &cache)?;
     if listed == *before { Ok(()) } else { Err(format!("at the second opening {listed:?}, before it {before:?}")) }
+}
+
+/// SQLite finds no defect in the index of a cache that is closed, and its rows are the images.
+fn has_sound_index(directory: &Path, listed: &Versions) -> Result<(), String> {
+    let failed = |error: rusqlite::Error| format!("the index: {error}");
+    // Immutable: looking must not make files beside it, which would change the directory's time.
+    let address = format!("file:{}?immutable=1", directory.join("cache.db").display());
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let index = Connection::open_with_flags(address, flags).map_err(failed)?;
+    let verdict: String = index.query_row("PRAGMA integrity_check", [], |row| row.get(0)).map_err(failed)?;
+    let mut select = index.prepare("SELECT image_id FROM cached_images ORDER BY image_id").map_err(failed)?;
+    let rows = select.query_map([], |row| row.get(0)).and_then(Iterator::collect::<rusqlite::Result<Vec<String>>>);
+    let rows = rows.map_err(failed)?;
+    if verdict == "ok" && rows.iter().eq(listed.keys()) {
+        Ok(())
+    } else {
+        Err(format!("the index is '{verdict}', and has the rows {rows:?} for the images {:?}", listed.keys()))
+    }
 }
 
 /// The version of each image. List, files and size agree, and all bytes and digests are right.

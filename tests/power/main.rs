@@ -21,13 +21,11 @@ mod volume;
 mod workload;
 
 use std::env;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
 use image_cache::DriverChoice;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use tempfile::TempDir;
 
 use session::{DRIVERS, Durabilities, driver_name};
 use tally::Tally;
@@ -101,26 +99,16 @@ fn play(
 ) -> Result<Completion, Failed> {
     let seed = number("IMAGE_CACHE_POWER_SEED").unwrap_or_else(|| fastrand::u64(..));
     let mut random = fastrand::Rng::with_seed(seed);
-    match sweep(kind, driver, durabilities, cuts, &mut random) {
-        Ok(tally) => {
-            counts.lock().unwrap().push((name, tally));
-            Ok(Completion::Completed)
-        }
-        Err(what) => Err(format!("IMAGE_CACHE_POWER_SEED={seed}: {what}").into()),
+    let tally = sweep(kind, driver, durabilities, cuts, &mut random)
+        .map_err(|what| format!("IMAGE_CACHE_POWER_SEED={seed}: {what}"))?;
+    counts.lock().unwrap().push((name, tally));
+    if tally.has_seen_enough(durabilities) {
+        Ok(Completion::Completed)
+    } else {
+        Err(format!("IMAGE_CACHE_POWER_SEED={seed}: there was nothing to find: {tally}").into())
     }
 }
 
 fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok().map(|text| text.parse().expect("a number"))
-}
-
-/// A folder for images of file systems: in memory, where there is such a place, since a cut is not this machine's.
-pub fn scratch() -> std::io::Result<TempDir> {
-    let builder = || {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("power-");
-        builder
-    };
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { builder().tempdir_in(memory).or_else(|_| builder().tempdir()) } else { builder().tempdir() }
 }

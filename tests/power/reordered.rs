@@ -5,6 +5,7 @@
 //! all that reordering can do. One of the states then is the beginning of the next recording, in which the file
 //! system and the cache recover, perhaps to be cut off again.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use image_cache::DriverChoice;
@@ -16,16 +17,16 @@ use crate::promises::Promises;
 use crate::session::{Durabilities, Session};
 use crate::story::Event;
 use crate::tally::Tally;
-use crate::volume::{FileSystem, Volume};
+use crate::volume::{FileSystem, Volume, scratch};
 
 /// What a disk writes as a whole.
 const SECTOR: usize = 512;
 /// The same, at the disk's start: ext4 does not bear that the superblock there, which has two sectors and one checksum, is torn.
 const FIRST_SECTOR: usize = 4096;
-/// How many events a workload goes on for, at the most.
-const LONGEST: usize = 400;
+/// How many events a workload goes on for.
+const LENGTHS: RangeInclusive<usize> = 50..=600;
 /// How many moments of a recording are looked at.
-const CUTS: usize = 10;
+const CUTS: usize = 6;
 
 /// A workload's commands to the disk, and what it told between them.
 struct Recorded {
@@ -43,7 +44,7 @@ pub fn sweep(
     cuts: usize,
     random: &mut fastrand::Rng,
 ) -> Result<Tally, String> {
-    let scratch = crate::scratch().map_err(|error| error.to_string())?;
+    let scratch = scratch().map_err(|error| error.to_string())?;
     let failed = |error: std::io::Error| error.to_string();
     let image = scratch.path().join("image");
     kind.format(&image).map_err(failed)?;
@@ -52,7 +53,7 @@ pub fn sweep(
     let mut generation = 0;
     while tally.cuts < cuts {
         generation += 1;
-        let length = random.usize(1..=LONGEST);
+        let length = random.usize(LENGTHS);
         let start = |volume: &Path| Session::start(volume, driver, durabilities, generation, random.u64(..));
         let recorded = record(state, length, scratch.path(), start)?;
         state = recorded.before.clone();

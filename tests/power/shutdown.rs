@@ -6,7 +6,7 @@ use crate::check::check;
 use crate::promises::Promises;
 use crate::session::{Durabilities, Session};
 use crate::tally::Tally;
-use crate::volume::{FileSystem, Volume};
+use crate::volume::{FileSystem, Volume, scratch};
 
 /// How many events a workload goes on for, at the most.
 const LONGEST: usize = 300;
@@ -19,7 +19,7 @@ pub fn sweep(
     cuts: usize,
     random: &mut fastrand::Rng,
 ) -> Result<Tally, String> {
-    let scratch = crate::scratch().map_err(|error| error.to_string())?;
+    let scratch = scratch().map_err(|error| error.to_string())?;
     let (image, point) = (scratch.path().join("image"), scratch.path().join("volume"));
     let failed = |error: std::io::Error| error.to_string();
     kind.format(&image).map_err(failed)?;

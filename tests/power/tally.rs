@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::AddAssign;
 
 use crate::check::Found;
+use crate::session::Durabilities;
 
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Tally {
@@ -16,6 +17,17 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Whether a failure would have shown: of many cuts, some came after something that they could undo.
+    pub fn has_seen_enough(&self, durabilities: Durabilities) -> bool {
+        const MANY: usize = 40;
+        let seen = match durabilities {
+            Durabilities::Full => self.kept > 0,
+            Durabilities::None => self.dropped > 0,
+            Durabilities::Both => self.kept > 0 && self.dropped > 0,
+        };
+        self.cuts < MANY || seen
+    }
+
     pub fn add(&mut self, found: &Found) {
         self.kept += found.kept;
         self.whole += found.whole;

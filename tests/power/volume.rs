@@ -4,7 +4,7 @@
 //! behind, however a test ends.
 
 use std::fs::{self, File};
-use std::io::{Error, ErrorKind, Result};
+use std::io::{Error, Result};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
+use tempfile::TempDir;
 
 /// The kinds of file systems that are cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,7 +116,7 @@ impl Volume {
                 Err(Errno::BUSY) if start.elapsed() < LONGEST => thread::yield_now(),
                 outcome => {
                     self.mounted = outcome.is_err();
-                    return outcome.map_err(|errno| Error::new(ErrorKind::Other, format!("unmount: {errno}")));
+                    return outcome.map_err(|errno| Error::other(format!("unmount: {errno}")));
                 }
             }
         }
@@ -129,6 +130,12 @@ impl Drop for Volume {
             let _ = unmount(&self.point, UnmountFlags::DETACH);
         }
     }
+}
+
+/// A folder for images of file systems: in memory, where there is such a place, since no cut is this machine's.
+pub fn scratch() -> Result<TempDir> {
+    let folder = |parent: &Path| tempfile::Builder::new().prefix("image-cache-power-").tempdir_in(parent);
+    folder(Path::new("/dev/shm")).or_else(|_| folder(&std::env::temp_dir()))
 }
 
 /// Runs a program that must succeed.

@@ -93,9 +93,8 @@ impl Workload {
     fn open(&self, worker: usize, random: &mut fastrand::Rng) -> (ImageCache, Durability) {
         let durability = match self.durabilities {
             Durabilities::Full => Durability::Full,
-            Durabilities::None => Durability::None,
             Durabilities::Both if random.bool() => Durability::Full,
-            Durabilities::Both => Durability::None,
+            Durabilities::None | Durabilities::Both => Durability::None,
         };
         let options = Options::new().driver(self.driver).max_size(MAX_SIZE).durability(durability);
         let directory = cache_directory(&self.volume);
