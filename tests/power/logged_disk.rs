@@ -4,6 +4,7 @@
 //! on the disk before it goes on, it writes, and flushes.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Result;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,12 @@ use fuser::{
 };
 
 use crate::disk::Disk;
+
+/// Why there can be no such disk here.
+pub fn objection() -> Option<String> {
+    let opened = File::options().read(true).write(true).open("/dev/fuse");
+    opened.err().map(|error| format!("there is no FUSE: {error}"))
+}
 
 /// What the disk was told to do.
 #[derive(Debug, Clone)]

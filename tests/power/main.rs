@@ -36,7 +36,11 @@ const FEW_CUTS: usize = 24;
 
 type Sweep = fn(FileSystem, DriverChoice, Durabilities, usize, &mut fastrand::Rng) -> Result<Tally, String>;
 
-const METHODS: [(&str, Sweep); 2] = [("shutdown", shutdown::sweep), ("reordered", reordered::sweep)];
+type Objection = fn() -> Option<String>;
+
+/// The kinds of cuts, with what they need beyond a file system.
+const METHODS: [(&str, Sweep, Objection); 2] =
+    [("shutdown", shutdown::sweep, || None), ("reordered", reordered::sweep, logged_disk::objection)];
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().collect();
@@ -51,9 +55,9 @@ fn main() -> ExitCode {
     let cuts = cuts.div_ceil(kinds);
 
     let mut trials = Vec::new();
-    for (method, sweep) in METHODS {
+    for (method, sweep, needs) in METHODS {
         for kind in FileSystem::ALL {
-            let objection = objection.clone().or_else(|| volume::objection_to(kind));
+            let objection = objection.clone().or_else(needs).or_else(|| volume::objection_to(kind));
             for driver in DRIVERS {
                 for durabilities in Durabilities::ALL {
                     let name = name_of(method, kind, driver, durabilities);

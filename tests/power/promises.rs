@@ -50,6 +50,16 @@ impl Promises {
         Ok(())
     }
 
+    /// Whether an event, before it is noted, makes something durable that was not before.
+    pub fn makes_durable(&self, event: &Event) -> bool {
+        let Event::Ended(worker) = event else { return false };
+        match self.under_way.get(worker).map(|begun| &begun.deed) {
+            Some(Deed::Commit { durable, .. }) => *durable,
+            Some(Deed::Close) => self.unsynced.get(worker).is_some_and(|commits| !commits.is_empty()),
+            _ => false,
+        }
+    }
+
     /// The workload's process has ended, and with it all that was under way.
     pub fn forget_workers(&mut self) {
         self.history.push("-- the end of the process".to_owned());

@@ -35,6 +35,8 @@ struct Recorded {
     log: Vec<Command>,
     /// Each event, with the number of commands that the disk had had by then.
     events: Vec<(usize, Event)>,
+    /// The same number for each event that made something durable.
+    durable: Vec<usize>,
 }
 
 pub fn sweep(
@@ -92,24 +94,30 @@ fn record(
     let disk = LoggedDisk::mount(before.0.clone(), &scratch.join("logged")).map_err(failed)?;
     let volume = Volume::mount(&disk.path, &point).map_err(failed)?;
     let mut session = start(&point).map_err(failed)?;
-    let mut events = Vec::with_capacity(length);
+    let (mut events, mut durable, mut promises) = (Vec::with_capacity(length), Vec::new(), before.1.clone());
     for _ in 0..length {
         // The workload waits: whatever it began, begins after this position, and what ended, ended before.
         let event = session.next_event().map_err(failed)?;
-        events.push((disk.position(), event));
+        let position = disk.position();
+        if promises.makes_durable(&event) {
+            durable.push(position);
+        }
+        promises.note(&event)?;
+        events.push((position, event));
         session.go_on().map_err(failed)?;
     }
     session.kill().map_err(failed)?;
     volume.unmount().map_err(failed)?;
-    Ok(Recorded { before, log: disk.unmount().map_err(failed)?, events })
+    Ok(Recorded { before, log: disk.unmount().map_err(failed)?, events, durable })
 }
 
 impl Recorded {
-    /// A moment: right after something was told (what was promised then was promised by a hair), soon after, or any.
+    /// A moment: by a hair after something became durable, when something was told, soon after that, or any.
     fn choose(&self, random: &mut fastrand::Rng) -> usize {
         let told = random.choice(&self.events).map_or(0, |(position, _)| *position);
         match random.u8(0..4) {
-            0..2 => told,
+            0 => random.choice(&self.durable).copied().unwrap_or(told),
+            1 => told,
             2 => self.log.len().min(told + random.usize(0..10)),
             _ => random.usize(0..=self.log.len()),
         }

@@ -46,7 +46,7 @@ pub fn sweep(
     Ok(tally)
 }
 
-/// Lets the workload run, and cuts in the middle of a deed, or between two.
+/// Lets the workload run, and cuts it off: by a hair after something became durable, between two deeds, or within one.
 fn run_until(
     volume: &Volume,
     session: &mut Session,
@@ -55,15 +55,20 @@ fn run_until(
 ) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
     // Now and then in the first moments: the opening is what recovers from the cut before.
-    let events = if random.u8(0..5) == 0 { random.usize(1..=4) } else { random.usize(1..=LONGEST) };
-    for _ in 1..events {
-        promises.note(&session.next_event().map_err(failed)?)?;
+    let least = if random.u8(0..5) == 0 { random.usize(1..=4) } else { random.usize(1..=LONGEST) };
+    let by_a_hair = random.u8(0..3) == 0;
+    for events in 1.. {
+        let event = session.next_event().map_err(failed)?;
+        let makes_durable = promises.makes_durable(&event);
+        promises.note(&event)?;
+        if events >= least && (makes_durable || !by_a_hair) || events >= 2 * LONGEST {
+            break;
+        }
         session.go_on().map_err(failed)?;
     }
-    promises.note(&session.next_event().map_err(failed)?)?;
-    if random.bool() {
+    if !by_a_hair && random.bool() {
         session.go_on().map_err(failed)?;
-        // How far the deed gets is anybody's guess; it has its own processor, or none.
+        // How far the deed gets is anybody's guess: the workload may have a processor of its own, or wait for one.
         let scale = random.u32(0..18);
         for _ in 0..random.u32(0..1 << scale) {
             std::hint::spin_loop();
