@@ -18,6 +18,7 @@ use crate::session::{Durabilities, Session};
 use crate::story::Event;
 use crate::tally::Tally;
 use crate::volume::{FileSystem, Volume, scratch};
+use crate::workload;
 
 /// What a disk writes as a whole.
 const SECTOR: usize = 512;
@@ -56,8 +57,9 @@ pub fn sweep(
     while tally.cuts < cuts {
         generation += 1;
         let length = random.usize(LENGTHS);
-        let start = |volume: &Path| Session::start(volume, driver, durabilities, generation, random.u64(..));
-        let recorded = record(state, length, scratch.path(), start)?;
+        let seed = random.u64(..);
+        let start = |volume: &Path| Session::start(volume, driver, durabilities, generation, seed);
+        let recorded = record(state, length, scratch.path(), start, random)?;
         state = recorded.before.clone();
         for _ in 0..CUTS.min(cuts - tally.cuts) {
             let position = recorded.choose(random);
@@ -88,6 +90,7 @@ fn record(
     length: usize,
     scratch: &Path,
     start: impl FnOnce(&Path) -> std::io::Result<Session>,
+    random: &mut fastrand::Rng,
 ) -> Result<Recorded, String> {
     let failed = |error: std::io::Error| error.to_string();
     let point = scratch.join("recorded");
@@ -104,6 +107,7 @@ fn record(
         }
         promises.note(&event)?;
         events.push((position, event));
+        workload::be_written_back(&volume, random).map_err(failed)?;
         session.go_on().map_err(failed)?;
     }
     session.kill().map_err(failed)?;

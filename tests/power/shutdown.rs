@@ -7,6 +7,7 @@ use crate::promises::Promises;
 use crate::session::{Durabilities, Session};
 use crate::tally::Tally;
 use crate::volume::{FileSystem, Volume, scratch};
+use crate::workload;
 
 /// How many events a workload goes on for, at the most.
 const LONGEST: usize = 300;
@@ -64,6 +65,7 @@ fn run_until(
         if events >= least && (makes_durable || !by_a_hair) || events >= 2 * LONGEST {
             break;
         }
+        workload::be_written_back(volume, random).map_err(failed)?;
         session.go_on().map_err(failed)?;
     }
     if !by_a_hair && random.bool() {

@@ -106,6 +106,23 @@ impl Volume {
         if outcome == 0 { Ok(()) } else { Err(Error::last_os_error()) }
     }
 
+    /// What the kernel does when it likes: writes files in a folder back, in part, and has the disk flush nothing. The caller's
+    /// process has no index open there: closing a file drops its locks.
+    pub fn write_back(&self, folder: &str, random: &mut fastrand::Rng) -> Result<()> {
+        // None yet, in the first moments.
+        let Ok(entries) = fs::read_dir(self.point.join(folder)) else { return Ok(()) };
+        for entry in entries {
+            // Files come and go.
+            let Ok(file) = File::open(entry?.path()) else { continue };
+            if random.bool() {
+                let (start, length) = if random.bool() { (0, 0) } else { (random.i64(0..20) * 4096, 4096) };
+                // SAFETY: it takes numbers only. Whether it does anything is the kernel's business.
+                unsafe { libc::sync_file_range(file.as_raw_fd(), start, length, libc::SYNC_FILE_RANGE_WRITE) };
+            }
+        }
+        Ok(())
+    }
+
     /// Unmounts it, and with it ends the loop device: the image can be mounted again.
     pub fn unmount(mut self) -> Result<()> {
         /// Another test's child holds our descriptors from its fork to its exec.

@@ -13,6 +13,7 @@ use image_cache::{Algorithm, DriverChoice, Durability, Error, ImageCache, Option
 use crate::content;
 use crate::session::{DRIVERS, Durabilities, driver_name};
 use crate::story::{Deed, Event};
+use crate::volume::Volume;
 
 const WORKERS: usize = 2;
 const IMAGES: usize = 4;
@@ -27,6 +28,14 @@ fn ids(worker: usize) -> impl Iterator<Item = String> {
 /// Where the cache is on a volume.
 pub fn cache_directory(volume: &Path) -> PathBuf {
     volume.join("cache")
+}
+
+/// Once in a while, as its process waits: some of the cache's files are written back.
+pub fn be_written_back(volume: &Volume, random: &mut fastrand::Rng) -> io::Result<()> {
+    if random.u8(0..12) != 0 {
+        return Ok(());
+    }
+    volume.write_back(if random.u8(0..4) == 0 { "cache/incomplete" } else { "cache" }, random)
 }
 
 /// What both workers have in common.
@@ -222,6 +231,10 @@ impl Worker<'_> {
             drop(cache);
             Ok(())
         });
+        // Long enough, now and then, for the other one to close its handle too: the last one ends the index's log.
+        for _ in 0..random.u8(0..30) {
+            workload.act(number, other("wait"), || Ok(()));
+        }
         let cache = workload.open(number, &mut random);
         Self { workload, number, random, cache, held, version }
     }
