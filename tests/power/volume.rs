@@ -20,31 +20,39 @@ use tempfile::TempDir;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FileSystem {
     Ext4,
+    /// As it was made long ago, with small inodes: the directory's time, by which an index is known to be right, has no
+    /// nanoseconds there to tell one change from another.
+    Ext4OfWholeSeconds,
     Xfs,
 }
 
 impl FileSystem {
-    pub const ALL: [Self; 2] = [Self::Ext4, Self::Xfs];
+    pub const ALL: [Self; 3] = [Self::Ext4, Self::Ext4OfWholeSeconds, Self::Xfs];
+
+    /// The kernel's name for it.
+    fn kind(self) -> &'static str {
+        if self == Self::Xfs { "xfs" } else { "ext4" }
+    }
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
+            Self::Ext4OfWholeSeconds => "ext4_of_whole_seconds",
             Self::Xfs => "xfs",
         }
     }
 
     /// Makes one in a new, sparse file.
     pub fn format(self, image: &Path) -> Result<()> {
-        let (length, command): (u64, &[&str]) = match self {
-            Self::Ext4 => {
-                let now = "lazy_itable_init=0,lazy_journal_init=0,nodiscard";
-                (64 << 20, &["mkfs.ext4", "-q", "-F", "-b", "4096", "-E", now])
-            }
+        let now = "lazy_itable_init=0,lazy_journal_init=0,nodiscard";
+        let (length, options): (u64, &[&str]) = match self {
+            Self::Ext4 => (64 << 20, &["-F", "-b", "4096", "-E", now]),
+            Self::Ext4OfWholeSeconds => (64 << 20, &["-F", "-b", "4096", "-E", now, "-I", "128"]),
             // The smallest that mkfs.xfs makes.
-            Self::Xfs => (300 << 20, &["mkfs.xfs", "-q", "-f", "-K"]),
+            Self::Xfs => (300 << 20, &["-f", "-K"]),
         };
         File::create_new(image)?.set_len(length)?;
-        run(Command::new(command[0]).args(&command[1..]).arg(image))
+        run(Command::new(format!("mkfs.{}", self.kind())).arg("-q").args(options).arg(image))
     }
 }
 
@@ -60,15 +68,16 @@ pub fn objection() -> Option<String> {
 }
 
 /// Why this kind of file system cannot be had here.
-pub fn objection_to(kind: FileSystem) -> Option<String> {
-    let tool = format!("mkfs.{}", kind.name());
+pub fn objection_to(file_system: FileSystem) -> Option<String> {
+    let kind = file_system.kind();
+    let tool = format!("mkfs.{kind}");
     if Command::new(&tool).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
         return Some(format!("{tool} is missing"));
     }
-    let listed = || fs::read_to_string("/proc/filesystems").is_ok_and(|list| list.contains(kind.name()));
+    let listed = || fs::read_to_string("/proc/filesystems").is_ok_and(|list| list.contains(kind));
     // The kernel loads it at the first mount only.
-    let _ = (!listed()).then(|| Command::new("modprobe").arg(kind.name()).stderr(Stdio::null()).status());
-    (!listed()).then(|| format!("the kernel has no {}", kind.name()))
+    let _ = (!listed()).then(|| Command::new("modprobe").arg(kind).stderr(Stdio::null()).status());
+    (!listed()).then(|| format!("the kernel has no {kind}"))
 }
 
 /// What is mounted from here on is seen by this process and its children alone. Called before there are other threads.
