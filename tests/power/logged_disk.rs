@@ -16,6 +16,7 @@ use fuser::{
 };
 
 use crate::disk::Disk;
+use crate::volume::unmount_when_free;
 
 /// Why there can be no such disk here.
 pub fn objection() -> Option<String> {
@@ -45,6 +46,7 @@ pub struct Recording {
 pub struct LoggedDisk {
     session: BackgroundSession,
     recording: Arc<Mutex<Recording>>,
+    point: PathBuf,
     /// The file that a loop device can lie on.
     pub path: PathBuf,
 }
@@ -54,7 +56,7 @@ impl LoggedDisk {
         std::fs::create_dir_all(point)?;
         let recording = Arc::new(Mutex::new(Recording { disk, log: Vec::new() }));
         let session = fuser::spawn_mount(Files(Arc::clone(&recording)), point, &Config::default())?;
-        Ok(Self { session, recording, path: point.join(NAME) })
+        Ok(Self { session, recording, point: point.to_owned(), path: point.join(NAME) })
     }
 
     /// How many commands the disk has had.
@@ -64,7 +66,8 @@ impl LoggedDisk {
 
     /// Ends the recording.
     pub fn unmount(self) -> Result<Vec<Command>> {
-        self.session.umount_and_join()?;
+        unmount_when_free(&self.point)?;
+        self.session.join()?;
         Ok(std::mem::take(&mut locked(&self.recording).log))
     }
 }

@@ -32,7 +32,7 @@ use tally::Tally;
 use volume::FileSystem;
 
 /// How many cuts there are if nobody asks for more.
-const FEW_CUTS: usize = 24;
+const FEW_CUTS: usize = 72;
 
 type Sweep = fn(FileSystem, DriverChoice, Durabilities, usize, &mut fastrand::Rng) -> Result<Tally, String>;
 
@@ -76,11 +76,11 @@ fn main() -> ExitCode {
     let counts = counts.lock().unwrap();
     let mut sum = Tally::default();
     for (name, tally) in counts.iter() {
-        println!("{name:90} {tally}");
+        println!("{name:100} {tally}");
         sum += *tally;
     }
     if counts.len() > 1 {
-        println!("{:90} {sum}", "all of them");
+        println!("{:100} {sum}", "all of them");
     }
     conclusion.exit_code()
 }

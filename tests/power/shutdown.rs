@@ -27,17 +27,19 @@ pub fn sweep(
     let mut volume = Volume::mount(&image, &point).map_err(failed)?;
     let mut promises = Promises::default();
     let mut tally = Tally::default();
+    let mut is_recovered = true;
     for cut in 1..=cuts {
         let generation = cut as u64;
         let mut session = Session::start(&point, driver, durabilities, generation, random.u64(..)).map_err(failed)?;
-        run_until(&volume, &mut session, &mut promises, random)?;
+        run_until(&volume, &mut session, &mut promises, is_recovered, random)?;
         session.kill().map_err(failed)?;
         volume.unmount().map_err(failed)?;
         volume = Volume::mount(&image, &point).map_err(failed)?;
         promises.forget_workers();
         tally.cuts += 1;
         // Else the next workload's opening recovers, and is cut off perhaps while it does.
-        if random.u8(0..4) != 0 || cut == cuts {
+        is_recovered = random.u8(0..4) != 0 || cut == cuts;
+        if is_recovered {
             let found = check(&point, driver, &mut promises).map_err(|what| format!("after cut {cut}: {what}"))?;
             tally.add(&found);
         }
@@ -52,12 +54,14 @@ fn run_until(
     volume: &Volume,
     session: &mut Session,
     promises: &mut Promises,
+    is_recovered: bool,
     random: &mut fastrand::Rng,
 ) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
-    // Now and then in the first moments: the opening is what recovers from the cut before.
-    let least = if random.u8(0..5) == 0 { random.usize(1..=4) } else { random.usize(1..=LONGEST) };
-    let by_a_hair = random.u8(0..3) == 0;
+    // The first deed is to open the cache.
+    let while_it_opens = !is_recovered && random.bool();
+    let least = if while_it_opens { 1 } else { random.usize(1..=LONGEST) };
+    let by_a_hair = !while_it_opens && random.u8(0..3) == 0;
     for events in 1.. {
         let event = session.next_event().map_err(failed)?;
         let makes_durable = promises.makes_durable(&event);
@@ -68,7 +72,7 @@ fn run_until(
         workload::be_written_back(volume, random).map_err(failed)?;
         session.go_on().map_err(failed)?;
     }
-    if !by_a_hair && random.bool() {
+    if while_it_opens || (!by_a_hair && random.bool()) {
         session.go_on().map_err(failed)?;
         // How far the deed gets is anybody's guess: the workload may have a processor of its own, or wait for one.
         let scale = random.u32(0..18);
@@ -76,5 +80,5 @@ fn run_until(
             std::hint::spin_loop();
         }
     }
-    volume.cut(random.u8(0..4) == 0).map_err(failed)
+    volume.cut(random.u8(0..if while_it_opens { 2 } else { 4 }) == 0).map_err(failed)
 }

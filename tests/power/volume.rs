@@ -134,17 +134,22 @@ impl Volume {
 
     /// Unmounts it, and with it ends the loop device: the image can be mounted again.
     pub fn unmount(mut self) -> Result<()> {
-        /// Another test's child holds our descriptors from its fork to its exec.
-        const LONGEST: Duration = Duration::from_secs(20);
-        let start = Instant::now();
-        loop {
-            match unmount(&self.point, UnmountFlags::empty()) {
-                Err(Errno::BUSY) if start.elapsed() < LONGEST => thread::yield_now(),
-                outcome => {
-                    self.mounted = outcome.is_err();
-                    return outcome.map_err(|errno| Error::other(format!("unmount: {errno}")));
-                }
-            }
+        let outcome = unmount_when_free(&self.point);
+        self.mounted = outcome.is_err();
+        outcome
+    }
+}
+
+/// Unmounts what nobody uses any more, or will not in a moment: another test's child holds our descriptors from its fork to its
+/// exec, and a loop device its file until the kernel has come round to ending it.
+pub fn unmount_when_free(point: &Path) -> Result<()> {
+    const LONGEST: Duration = Duration::from_secs(20);
+    let start = Instant::now();
+    loop {
+        match unmount(point, UnmountFlags::empty()) {
+            Err(Errno::BUSY) if start.elapsed() < LONGEST => thread::yield_now(),
+            Err(errno) => return Err(Error::other(format!("unmounting {}: {errno}", point.display()))),
+            Ok(()) => return Ok(()),
         }
     }
 }

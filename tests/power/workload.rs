@@ -111,6 +111,17 @@ impl Workload {
         (cache, durability)
     }
 
+    /// What other programs on the volume do all the time: a sync, with which the file system writes all names, the cache's
+    /// among them, and no contents but the synced file's own.
+    fn stir(&self, worker: usize) {
+        let path = self.volume.join(format!("stirred-{worker}"));
+        self.act(worker, other("stir"), || {
+            let written = fs::write(&path, b"another program's").and_then(|()| File::open(&path)?.sync_all());
+            // As any failed deed it ends the worker.
+            written.map_err(|error| Error::InvalidArgument(format!("stirring: {error}")))
+        });
+    }
+
     /// Tells what is there at the start: it came from the disk, and must be what an earlier workload was promised.
     fn look_around(&self) {
         let (cache, _) = self.open(0, &mut fastrand::Rng::with_seed(0));
@@ -156,7 +167,7 @@ impl Worker<'_> {
                 86..88 => self.act(other("dequeue"), |cache| cache.delete_queued_image(&id)),
                 88..91 => drop(self.act(other("list"), ImageCache::list_cached)),
                 91..93 => drop(self.act(other("clean"), |cache| cache.clean(None))),
-                93..96 => self.stir(),
+                93..96 => self.workload.stir(self.number),
                 _ => self = self.reopen(),
             }
         }
@@ -214,17 +225,6 @@ impl Worker<'_> {
         }
     }
 
-    /// What other programs on the volume do all the time: a sync, with which the file system writes all names, ours
-    /// among them, and no contents but the synced file's own.
-    fn stir(&mut self) {
-        let path = self.workload.volume.join(format!("stirred-{}", self.number));
-        self.act(other("stir"), |_| {
-            let written = fs::write(&path, b"another program's").and_then(|()| File::open(&path)?.sync_all());
-            // As any failed deed it ends the worker.
-            written.map_err(|error| Error::InvalidArgument(format!("stirring: {error}")))
-        });
-    }
-
     fn reopen(self) -> Self {
         let Self { workload, number, mut random, cache, held, version } = self;
         workload.act(number, Deed::Close, || {
@@ -233,7 +233,10 @@ impl Worker<'_> {
         });
         // Long enough, now and then, for the other one to close its handle too: the last one ends the index's log.
         for _ in 0..random.u8(0..30) {
-            workload.act(number, other("wait"), || Ok(()));
+            match random.u8(0..8) {
+                0 => workload.stir(number),
+                _ => workload.act(number, other("wait"), || Ok(())),
+            }
         }
         let cache = workload.open(number, &mut random);
         Self { workload, number, random, cache, held, version }
