@@ -5,8 +5,9 @@
 //! set before the file gets its name, and file systems keep that order. The mark names the mount as well, by the number
 //! that the kernel gives to no other mount until the next start: a volume can be cut off and come back without one. At the
 //! first open after another start, or on another mount, marked files are dropped: nobody can tell whether they are whole. A
-//! handle that closes syncs what it published and takes the marks off. Where a mark cannot be set (no extended attributes, no
-//! boot id, a kernel before 6.8, which does not number mounts so), publishing waits for the disk instead.
+//! handle that closes syncs what it published and takes the marks off; both have reached the disk when it has closed. Where
+//! a mark cannot be set (no extended attributes, no boot id, a kernel before 6.8, which does not number mounts so),
+//! publishing waits for the disk instead.
 
 use std::collections::BTreeSet;
 use std::fs::File;
