@@ -11,7 +11,8 @@ describe() { # TOOL: sets `package` and `reason`
     case $1 in
         cmake) reason="builds and installs the library for C" ;;
         qemu-img) package=qemu-utils reason="makes the demo's disk image, and checks it once it is cached" ;;
-        mkfs.ext4) package=e2fsprogs reason="makes the file system in the demo's disk image" ;;
+        mkfs.ext4) package=e2fsprogs reason="makes the file system in the demo's disk image, and those that tests cut off" ;;
+        mkfs.xfs) package=xfsprogs reason="makes file systems that tests cut off" ;;
         g++) reason="compiles the header as C++" ;;
         clang) reason="compiles the header and the C code with a second compiler" ;;
         clang-runtime) package=libclang-rt-dev reason="brings the runtimes of clang's sanitizers and fuzzer" ;;

@@ -351,6 +351,32 @@ fn what_was_not_synced_before_the_host_restarted_is_dropped_and_the_rest_stays()
     }
 }
 
+/// A directory that is mounted twice: one process uses it through the one mount, another through the other.
+#[test]
+fn what_was_not_synced_through_one_mount_is_remembered_when_another_mounts_is_dropped() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        cache_image(&cache, "here", b"perhaps");
+        let present = xattr::get(scratch.file("here"), "user.image_cache.unsynced").unwrap().unwrap();
+        cache_image(&cache, "elsewhere", b"perhaps");
+        drop(cache);
+        let elsewhere = [&present[..], b"0"].concat();
+        for (name, mark) in [("here", &present), ("elsewhere", &elsewhere), (".", &elsewhere)] {
+            xattr::set(scratch.file(name), "user.image_cache.unsynced", mark).unwrap();
+        }
+        assert_eq!(ids(&scratch.open()), ["here"]);
+
+        // The power goes: now its mark is an earlier start's.
+        xattr::set(scratch.file("here"), "user.image_cache.unsynced", &elsewhere).unwrap();
+        let directory = xattr::get(scratch.file("."), "user.image_cache.unsynced").unwrap();
+        assert_eq!(directory, Some(present), "{driver:?}: the directory still says that there are such images");
+        xattr::set(scratch.file("."), "user.image_cache.unsynced", &elsewhere).unwrap();
+        assert!(ids(&scratch.open()).is_empty());
+        assert_eq!(xattr::get(scratch.file("."), "user.image_cache.unsynced").unwrap(), None);
+    }
+}
+
 #[test]
 fn a_durable_image_carries_no_mark() {
     for driver in DRIVERS {

@@ -267,6 +267,7 @@ fn recover(
 fn rebuild(layout: &Layout, driver: &dyn Driver, log: &Log, gate: &HostLockGuard<'_>) -> Result<()> {
     let directory = layout.directory(Place::Cached);
     let seal = Seal::begin(gate, directory)?;
+    let seal = driver.sealed(gate)?.map_or(seal, |known| seal.earlier_than(known));
     let found = driver.rebuild(gate, &seal)?;
     if found != Rebuilt::default() {
         log.info(|| {

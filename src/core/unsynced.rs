@@ -5,8 +5,9 @@
 //! set before the file gets its name, and file systems keep that order. The mark names the mount as well, by the number
 //! that the kernel gives to no other mount until the next start: a volume can be cut off and come back without one. At the
 //! first open after another start, or on another mount, marked files are dropped: nobody can tell whether they are whole. A
-//! handle that closes syncs what it published and takes the marks off. Where a mark cannot be set (no extended attributes, no
-//! boot id, a kernel before 6.8, which does not number mounts so), publishing waits for the disk instead.
+//! handle that closes syncs what it published and takes the marks off; both have reached the disk when it has closed. Where
+//! a mark cannot be set (no extended attributes, no boot id, a kernel before 6.8, which does not number mounts so),
+//! publishing waits for the disk instead.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -54,17 +55,33 @@ impl Unsynced {
             // One sync of everything, after which there is little left to do for each file. Each still tells its errors.
             let _ = syncfs(layout.directory(Place::Cached));
         }
+        let mut unmarked = Vec::with_capacity(ids.len());
         for id in ids {
             match layout.open_file(Place::Cached, &id) {
                 Ok(Some((file, _))) => match fsync(&file) {
                     // The mark goes after the bytes have arrived; should it stay, the image is dropped after a restart.
-                    Ok(()) => drop(driver::clear_unsynced(&file)),
+                    Ok(()) => {
+                        if driver::clear_unsynced(&file) {
+                            unmarked.push(id);
+                        }
+                    }
                     Err(errno) => {
                         failed.push((id.clone(), file, Error::system("sync", &layout.path(Place::Cached, &id), errno)));
                     }
                 },
                 Ok(None) => {}
                 Err(error) => log.error(|| error.to_string()),
+            }
+        }
+        // That the mark is gone must reach the disk as well, else the image is dropped though its cache was closed. In a second
+        // round: one write of the file system's log then covers all of them.
+        for id in unmarked {
+            let synced = layout.open_file(Place::Cached, &id).and_then(|opened| {
+                let Some((file, _)) = opened else { return Ok(()) };
+                fsync(&file).map_err(|errno| Error::system("sync", &layout.path(Place::Cached, &id), errno))
+            });
+            if let Err(error) = synced {
+                log.error(|| error.to_string());
             }
         }
         if let Err(error) = layout.sync_published() {
@@ -87,14 +104,22 @@ pub(crate) fn drop_unsynced(layout: &Layout, log: &Log, gate: &HostLockGuard<'_>
         Some(_) => {}
     }
     let mut dropped = 0;
+    let mut has_others = false;
     for image in layout.images(Place::Cached)? {
         let (id, _) = image?;
         let Some((file, _)) = layout.open_file(Place::Cached, &id)? else { continue };
-        if driver::unsynced_since(&file).is_some_and(|since| Some(since) != present) {
-            dropped += u64::from(layout.remove(gate, Place::Cached, &id)?);
+        match driver::unsynced_since(&file) {
+            None => {}
+            since if since == present => has_others = true,
+            Some(_) => dropped += u64::from(layout.remove(gate, Place::Cached, &id)?),
         }
     }
-    driver::clear_has_unsynced(layout);
+    // Through two mounts at once, files of this one may be marked under a directory that was marked through the other: they
+    // still are to be found after a cut.
+    match present.filter(|_| has_others) {
+        Some(present) => driver::mark_has_unsynced(layout, &present)?,
+        None => driver::clear_has_unsynced(layout),
+    }
     log.warning(|| format!("the host was restarted, or the cache mounted anew: {dropped} images that were not synced before were dropped"));
     Ok(dropped)
 }

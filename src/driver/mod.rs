@@ -8,7 +8,8 @@
 //! removed files. One mark tells of all of these: the modification time of the directory, which the kernel sets to the
 //! present whenever a name in it is added, removed or renamed. Whoever changes a final name does this, under the gate:
 //!
-//! 1. Take the directory's time ([`Seal::begin`]), and choose another, which no other change has or will have.
+//! 1. Take the directory's time ([`Seal::begin`]), and choose another, which no other change had or will have: after a power
+//!    cut, the directory may be what it was some changes ago, or the index, and neither may then look like the other.
 //! 2. Move or remove the file ([`Seal::step`]). The kernel sets the directory's time.
 //! 3. Follow suit in the index ([`Driver::record`], [`Driver::forget`]): if the index has the time of step 1, then nothing but
 //!    this change happened since it was right, and in the same transaction it takes the chosen time.
@@ -112,6 +113,9 @@ pub(crate) trait Driver: Send + Sync {
     /// Whether the index agrees with the directory, whose modification time is `modified`.
     fn is_current(&self, gate: &HostLockGuard<'_>, modified: Timestamp) -> Result<bool>;
 
+    /// The directory's time that the index has, be it the present one or not; `None` when it has none.
+    fn sealed(&self, gate: &HostLockGuard<'_>) -> Result<Option<Timestamp>>;
+
     /// Makes the index agree with the directory. Returns what it found; the directory is then given the seal's time.
     fn rebuild(&self, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<Rebuilt>;
 
@@ -195,6 +199,13 @@ pub(crate) fn has_unsynced_since(layout: &Layout) -> Option<String> {
     })
     .ok()
     .flatten()
+}
+
+/// Marks a cache's directory as one that has files marked with `boot`.
+pub(crate) fn mark_has_unsynced(layout: &Layout, boot: &str) -> Result<()> {
+    let directory = layout.directory(Place::Cached);
+    attributes::with_descriptor(directory, |file| attributes::set(file, attributes::UNSYNCED, boot))
+        .map_err(|error| Error::from_io("set an extended attribute of", directory.path(), &error))
 }
 
 /// Takes the mark off a cache's directory.

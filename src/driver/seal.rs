@@ -20,7 +20,7 @@ impl Seal {
     /// Before the names are changed, and for as long as the gate is held.
     ///
     /// The time that the directory gets is in the past, so that the kernel never gives it to a later change, and no other seal
-    /// has it: it is exact to the nanosecond, or, on file systems that store whole seconds, earlier than the last one.
+    /// has it: it is exact to the nanosecond, or, on file systems that store whole seconds, earlier than all before it.
     pub fn begin(_gate: &HostLockGuard<'_>, directory: &Directory) -> Result<Self> {
         let before = directory.modified()?;
         let past = Timestamp::now().one_second_ago();
@@ -30,7 +30,15 @@ impl Seal {
 
     /// The same, of a directory whose time was `before` until files of our own were made in it.
     pub fn since(self, before: Timestamp) -> Self {
-        Self { before, ..self }
+        Self { before, ..self.earlier_than(before) }
+    }
+
+    /// The same, for an index that has the time `known`. After a power cut the directory or the index may be what it was
+    /// some changes ago: had one of those the time of a later one, the index would be taken for right. So whole seconds go
+    /// down only, whatever the clock and the directory say.
+    pub fn earlier_than(self, known: Timestamp) -> Self {
+        let bound = if known.is_whole_second() { known.one_second_ago() } else { self.after };
+        Self { after: self.after.min(bound), ..self }
     }
 
     /// Takes one step of the change.

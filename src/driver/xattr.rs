@@ -79,6 +79,10 @@ impl Driver for XattrDriver {
         Ok(true)
     }
 
+    fn sealed(&self, _gate: &HostLockGuard<'_>) -> Result<Option<Timestamp>> {
+        Ok(None)
+    }
+
     fn rebuild(&self, _gate: &HostLockGuard<'_>, _seal: &Seal) -> Result<Rebuilt> {
         Ok(Rebuilt::default())
     }

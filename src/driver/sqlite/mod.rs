@@ -125,11 +125,14 @@ impl Driver for SqliteDriver {
         DriverKind::Sqlite
     }
 
-    fn is_current(&self, _gate: &HostLockGuard<'_>, modified: Timestamp) -> Result<bool> {
+    fn is_current(&self, gate: &HostLockGuard<'_>, modified: Timestamp) -> Result<bool> {
+        Ok(self.sealed(gate)? == Some(modified) && !self.is_suspect.load(Ordering::Relaxed))
+    }
+
+    fn sealed(&self, _gate: &HostLockGuard<'_>) -> Result<Option<Timestamp>> {
         self.read("read the seal in the index", |connection| match stored_seal(connection) {
-            Ok(seal) => Ok(seal == Some(modified) && !self.is_suspect.load(Ordering::Relaxed)),
-            Err(error) if connection::is_damage(&error) => Ok(false),
-            Err(error) => Err(error),
+            Err(error) if connection::is_damage(&error) => Ok(None),
+            outcome => outcome,
         })
     }
 
@@ -254,13 +257,15 @@ fn set_seal(transaction: &Transaction<'_>, seal: Timestamp) -> SqlResult<()> {
     update.execute([seal.as_nanoseconds()]).map(drop)
 }
 
-/// Makes a change in a transaction, and takes the seal's time if the index was right before it. (Triggers take the time away
-/// at every change of rows, so that those of other programs show.)
+/// Makes a change in a transaction, and takes the seal's time if the index was right before it. If not, it keeps the time that
+/// it has, which the directory will never have again. (Triggers take the time away at every change of rows, so that those of
+/// other programs show.)
 fn follow(transaction: &Transaction<'_>, seal: &Seal, change: impl FnOnce() -> SqlResult<()>) -> SqlResult<bool> {
-    let was_current = stored_seal(transaction)? == Some(seal.before);
+    let stored = stored_seal(transaction)?;
+    let was_current = stored == Some(seal.before);
     change()?;
-    if was_current {
-        set_seal(transaction, seal.after)?;
+    if let Some(stored) = stored {
+        set_seal(transaction, if was_current { seal.after } else { stored })?;
     }
     Ok(was_current)
 }

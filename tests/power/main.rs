@@ -1,0 +1,118 @@
+//! Power cuts: what was committed durably is there and whole after the power went, and nothing wrong is ever served.
+//!
+//! There are two kinds of cuts, on ext4 and XFS, with either driver and with either durability. A shutdown call stops a file
+//! system in its tracks (`shutdown`). A disk that logs writes and flushes loses, tears and reorders what was not
+//! flushed when it was cut off (`reordered`). Before each cut a random workload tells what it was promised (`workload`,
+//! `story`, `promises`); after it, everything is looked at (`check`).
+//!
+//! `IMAGE_CACHE_POWER_CUTS` says how many cuts there are in all; `IMAGE_CACHE_POWER_SEED` repeats the random choices.
+
+mod check;
+mod content;
+mod disk;
+mod logged_disk;
+mod promises;
+mod reordered;
+mod session;
+mod shutdown;
+mod story;
+mod tally;
+mod volume;
+mod workload;
+
+use std::env;
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+use image_cache::DriverChoice;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use session::{DRIVERS, Durabilities, driver_name};
+use tally::Tally;
+use volume::FileSystem;
+
+/// How many cuts there are if nobody asks for more.
+const FEW_CUTS: usize = 72;
+
+type Sweep = fn(FileSystem, DriverChoice, Durabilities, usize, &mut fastrand::Rng) -> Result<Tally, String>;
+
+type Objection = fn() -> Option<String>;
+
+/// The kinds of cuts, with what they need beyond a file system.
+const METHODS: [(&str, Sweep, Objection); 2] =
+    [("shutdown", shutdown::sweep, || None), ("reordered", reordered::sweep, logged_disk::objection)];
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = env::args().collect();
+    if arguments.get(1).is_some_and(|argument| argument == session::WORKLOAD) {
+        workload::run(&arguments[2..]);
+    }
+    let arguments = Arguments::from_args();
+    let objection = volume::objection();
+    let counts: &'static Mutex<Vec<(String, Tally)>> = Box::leak(Box::default());
+    let kinds = METHODS.len() * FileSystem::ALL.len() * DRIVERS.len() * Durabilities::ALL.len();
+    let cuts = number("IMAGE_CACHE_POWER_CUTS").map_or(FEW_CUTS, |cuts| usize::try_from(cuts).unwrap_or(usize::MAX));
+    let cuts = cuts.div_ceil(kinds);
+
+    let mut trials = Vec::new();
+    for (method, sweep, needs) in METHODS {
+        for kind in FileSystem::ALL {
+            let objection = objection.clone().or_else(needs).or_else(|| volume::objection_to(kind));
+            for driver in DRIVERS {
+                for durabilities in Durabilities::ALL {
+                    let name = name_of(method, kind, driver, durabilities);
+                    let skipped = arguments.list && objection.is_some();
+                    let objection = objection.clone();
+                    let trial = Trial::ignorable_test(name.clone(), move || match objection {
+                        Some(reason) => Ok(Completion::ignored_with(reason)),
+                        None => play(name, sweep, (kind, driver, durabilities), cuts, counts),
+                    });
+                    trials.push(trial.with_ignored_flag(skipped));
+                }
+            }
+        }
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let counts = counts.lock().unwrap();
+    let mut sum = Tally::default();
+    for (name, tally) in counts.iter() {
+        println!("{name:100} {tally}");
+        sum += *tally;
+    }
+    if counts.len() > 1 {
+        println!("{:100} {sum}", "all of them");
+    }
+    conclusion.exit_code()
+}
+
+fn name_of(method: &str, kind: FileSystem, driver: DriverChoice, durabilities: Durabilities) -> String {
+    let promise = match durabilities {
+        Durabilities::Full => "a_committed_image_survives",
+        Durabilities::None => "nothing_wrong_is_served",
+        Durabilities::Both => "what_did_not_wait_for_the_disk_harms_nothing_that_did",
+    };
+    format!("{method}::{}::{}::{promise}", kind.name(), driver_name(driver))
+}
+
+fn play(
+    name: String,
+    sweep: Sweep,
+    (kind, driver, durabilities): (FileSystem, DriverChoice, Durabilities),
+    cuts: usize,
+    counts: &Mutex<Vec<(String, Tally)>>,
+) -> Result<Completion, Failed> {
+    let seed = number("IMAGE_CACHE_POWER_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let mut random = fastrand::Rng::with_seed(seed);
+    let tally = sweep(kind, driver, durabilities, cuts, &mut random)
+        .map_err(|what| format!("IMAGE_CACHE_POWER_SEED={seed}: {what}"))?;
+    counts.lock().unwrap().push((name, tally));
+    if tally.has_seen_enough(durabilities) {
+        Ok(Completion::Completed)
+    } else {
+        Err(format!("IMAGE_CACHE_POWER_SEED={seed}: there was nothing to find: {tally}").into())
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}

@@ -1,0 +1,206 @@
+//! Cuts of a disk with a cache of its own: of what was not flushed, any part may have reached the disk, and any other not.
+//!
+//! A workload is recorded once (`logged_disk`), and then cut off at many moments: all writes before the last flush are on the
+//! disk, and of each later one all, some of its sectors, or nothing. Later writes may be there without earlier ones, which is
+//! all that reordering can do. One of the states then is the beginning of the next recording, in which the file
+//! system and the cache recover, perhaps to be cut off again.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use image_cache::DriverChoice;
+
+use crate::check::check;
+use crate::disk::Disk;
+use crate::logged_disk::{Command, LoggedDisk};
+use crate::promises::Promises;
+use crate::session::{Durabilities, Session};
+use crate::story::Event;
+use crate::tally::Tally;
+use crate::volume::{FileSystem, Volume, scratch};
+use crate::workload;
+
+/// What a disk writes as a whole.
+const SECTOR: usize = 512;
+/// The same, at the disk's start: ext4 does not bear that the superblock there, which has two sectors and one checksum, is torn.
+const FIRST_SECTOR: usize = 4096;
+/// How many events a workload goes on for.
+const LENGTHS: RangeInclusive<usize> = 50..=600;
+/// How many moments of a recording are looked at.
+const CUTS: usize = 6;
+
+/// A workload's commands to the disk, and what it told between them.
+struct Recorded {
+    /// The disk, and what was promised, before it.
+    before: (Disk, Promises),
+    log: Vec<Command>,
+    /// Each event, with the number of commands that the disk had had by then.
+    events: Vec<(usize, Event)>,
+    /// The same number for each event that made something durable.
+    durable: Vec<usize>,
+}
+
+pub fn sweep(
+    kind: FileSystem,
+    driver: DriverChoice,
+    durabilities: Durabilities,
+    cuts: usize,
+    random: &mut fastrand::Rng,
+) -> Result<Tally, String> {
+    let scratch = scratch().map_err(|error| error.to_string())?;
+    let failed = |error: std::io::Error| error.to_string();
+    let image = scratch.path().join("image");
+    kind.format(&image).map_err(failed)?;
+    let mut state = (Disk::load(&image).map_err(failed)?, Promises::default());
+    let mut tally = Tally::default();
+    let mut generation = 0;
+    while tally.cuts < cuts {
+        generation += 1;
+        let length = random.usize(LENGTHS);
+        let seed = random.u64(..);
+        let start = |volume: &Path| Session::start(volume, driver, durabilities, generation, seed);
+        let recorded = record(state, length, scratch.path(), start, random)?;
+        state = recorded.before.clone();
+        for _ in 0..CUTS.min(cuts - tally.cuts) {
+            let position = recorded.choose(random);
+            let disk = recorded.disk_cut_off_at(position, random);
+            let mut promises = recorded.promises_at(position)?;
+            let next = promises.clone();
+            disk.store(&image).map_err(failed)?;
+            let volume = Volume::mount(&image, &scratch.path().join("volume")).map_err(|error| {
+                format!("recording {generation}, cut at {position} of {}: {error}", recorded.log.len())
+            })?;
+            let found = check(&scratch.path().join("volume"), driver, &mut promises).map_err(|what| {
+                format!("recording {generation}, cut at {position} of {}: {what}", recorded.log.len())
+            })?;
+            volume.unmount().map_err(failed)?;
+            tally.cuts += 1;
+            tally.add(&found);
+            // As the cut left it: the next recording has the recovery in it.
+            state = (disk, next);
+        }
+        tally.acknowledged += recorded.acknowledged();
+    }
+    Ok(tally)
+}
+
+/// Lets a workload run on a disk that records, for so many events.
+fn record(
+    before: (Disk, Promises),
+    length: usize,
+    scratch: &Path,
+    start: impl FnOnce(&Path) -> std::io::Result<Session>,
+    random: &mut fastrand::Rng,
+) -> Result<Recorded, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    let point = scratch.join("recorded");
+    let disk = LoggedDisk::mount(before.0.clone(), &scratch.join("logged")).map_err(failed)?;
+    let volume = Volume::mount(&disk.path, &point).map_err(failed)?;
+    let mut session = start(&point).map_err(failed)?;
+    let (mut events, mut durable, mut promises) = (Vec::with_capacity(length), Vec::new(), before.1.clone());
+    for _ in 0..length {
+        // The workload waits: whatever it began, begins after this position, and what ended, ended before.
+        let event = session.next_event().map_err(failed)?;
+        let position = disk.position();
+        if promises.makes_durable(&event) {
+            durable.push(position);
+        }
+        promises.note(&event)?;
+        events.push((position, event));
+        workload::be_written_back(&volume, random).map_err(failed)?;
+        session.go_on().map_err(failed)?;
+    }
+    session.kill().map_err(failed)?;
+    volume.unmount().map_err(failed)?;
+    Ok(Recorded { before, log: disk.unmount().map_err(failed)?, events, durable })
+}
+
+impl Recorded {
+    /// A moment: by a hair after something became durable, when something was told, soon after that, or any.
+    fn choose(&self, random: &mut fastrand::Rng) -> usize {
+        let told = random.choice(&self.events).map_or(0, |(position, _)| *position);
+        match random.u8(0..4) {
+            0 => random.choice(&self.durable).copied().unwrap_or(told),
+            1 => told,
+            2 => self.log.len().min(told + random.usize(0..10)),
+            _ => random.usize(0..=self.log.len()),
+        }
+    }
+
+    fn promises_at(&self, position: usize) -> Result<Promises, String> {
+        let mut promises = self.before.1.clone();
+        for (_, event) in self.events.iter().take_while(|(told, _)| *told <= position) {
+            promises.note(event)?;
+        }
+        promises.forget_workers();
+        Ok(promises)
+    }
+
+    /// A state that the disk may be in when the power goes after so many commands.
+    fn disk_cut_off_at(&self, position: usize, random: &mut fastrand::Rng) -> Disk {
+        let done = &self.log[..position];
+        let is_flush = |command: &Command| matches!(command, Command::Flush);
+        let flushed = done.iter().rposition(is_flush).map_or(0, |last| last + 1);
+        let mut disk = self.before.0.clone();
+        let fate = Fate::choose(position - flushed, random);
+        for (number, command) in done.iter().enumerate() {
+            let Command::Write { offset, bytes } = command else { continue };
+            if number < flushed {
+                disk.write(*offset, bytes);
+            } else {
+                fate.write(&mut disk, number - flushed, *offset, bytes, random);
+            }
+        }
+        disk
+    }
+
+    fn acknowledged(&self) -> u64 {
+        self.promises_at(self.log.len()).map_or(0, |after| after.acknowledged - self.before.1.acknowledged)
+    }
+}
+
+/// What becomes of the writes that were not flushed.
+#[derive(Debug)]
+enum Fate {
+    AllLost,
+    AllThere,
+    OneLost(usize),
+    OneThere(usize),
+    SomeLost,
+    SomeSectorsLost,
+}
+
+impl Fate {
+    fn choose(writes: usize, random: &mut fastrand::Rng) -> Self {
+        match random.u8(0..8) {
+            0..2 => Self::AllLost,
+            2 => Self::AllThere,
+            3 => Self::OneLost(random.usize(0..=writes)),
+            4 => Self::OneThere(random.usize(0..=writes)),
+            5 => Self::SomeLost,
+            _ => Self::SomeSectorsLost,
+        }
+    }
+
+    fn write(&self, disk: &mut Disk, number: usize, offset: u64, bytes: &[u8], random: &mut fastrand::Rng) {
+        let arrives = match self {
+            Self::AllLost => false,
+            Self::AllThere => true,
+            Self::OneLost(lost) => number != *lost,
+            Self::OneThere(there) => number == *there,
+            Self::SomeLost => random.bool(),
+            Self::SomeSectorsLost => {
+                let size = if offset < FIRST_SECTOR as u64 { FIRST_SECTOR } else { SECTOR };
+                for (sector, at) in bytes.chunks(size).zip((offset..).step_by(size)) {
+                    if random.bool() {
+                        disk.write(at, sector);
+                    }
+                }
+                return;
+            }
+        };
+        if arrives {
+            disk.write(offset, bytes);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Cuts by the file system's own shutdown call: what it had not written to its log or disk is gone, all at once.
+
+use image_cache::DriverChoice;
+
+use crate::check::check;
+use crate::promises::Promises;
+use crate::session::{Durabilities, Session};
+use crate::tally::Tally;
+use crate::volume::{FileSystem, Volume, scratch};
+use crate::workload;
+
+/// How many events a workload goes on for, at the most.
+const LONGEST: usize = 300;
+
+/// Cuts one volume off again and again, and looks at it after each cut, or after the next.
+pub fn sweep(
+    kind: FileSystem,
+    driver: DriverChoice,
+    durabilities: Durabilities,
+    cuts: usize,
+    random: &mut fastrand::Rng,
+) -> Result<Tally, String> {
+    let scratch = scratch().map_err(|error| error.to_string())?;
+    let (image, point) = (scratch.path().join("image"), scratch.path().join("volume"));
+    let failed = |error: std::io::Error| error.to_string();
+    kind.format(&image).map_err(failed)?;
+    let mut volume = Volume::mount(&image, &point).map_err(failed)?;
+    let mut promises = Promises::default();
+    let mut tally = Tally::default();
+    let mut is_recovered = true;
+    for cut in 1..=cuts {
+        let generation = cut as u64;
+        let mut session = Session::start(&point, driver, durabilities, generation, random.u64(..)).map_err(failed)?;
+        run_until(&volume, &mut session, &mut promises, is_recovered, random)?;
+        session.kill().map_err(failed)?;
+        volume.unmount().map_err(failed)?;
+        volume = Volume::mount(&image, &point).map_err(failed)?;
+        promises.forget_workers();
+        tally.cuts += 1;
+        // Else the next workload's opening recovers, and is cut off perhaps while it does.
+        is_recovered = random.u8(0..4) != 0 || cut == cuts;
+        if is_recovered {
+            let found = check(&point, driver, &mut promises).map_err(|what| format!("after cut {cut}: {what}"))?;
+            tally.add(&found);
+        }
+    }
+    tally.acknowledged = promises.acknowledged;
+    volume.unmount().map_err(failed)?;
+    Ok(tally)
+}
+
+/// Lets the workload run, and cuts it off: by a hair after something became durable, between two deeds, or within one.
+fn run_until(
+    volume: &Volume,
+    session: &mut Session,
+    promises: &mut Promises,
+    is_recovered: bool,
+    random: &mut fastrand::Rng,
+) -> Result<(), String> {
+    let failed = |error: std::io::Error| error.to_string();
+    // The first deed is to open the cache.
+    let while_it_opens = !is_recovered && random.bool();
+    let least = if while_it_opens { 1 } else { random.usize(1..=LONGEST) };
+    let by_a_hair = !while_it_opens && random.u8(0..3) == 0;
+    for events in 1.. {
+        let event = session.next_event().map_err(failed)?;
+        let makes_durable = promises.makes_durable(&event);
+        promises.note(&event)?;
+        if events >= least && (makes_durable || !by_a_hair) || events >= 2 * LONGEST {
+            break;
+        }
+        workload::be_written_back(volume, random).map_err(failed)?;
+        session.go_on().map_err(failed)?;
+    }
+    if while_it_opens || (!by_a_hair && random.bool()) {
+        session.go_on().map_err(failed)?;
+        // How far the deed gets is anybody's guess: the workload may have a processor of its own, or wait for one.
+        let scale = random.u32(0..18);
+        for _ in 0..random.u32(0..1 << scale) {
+            std::hint::spin_loop();
+        }
+    }
+    volume.cut(random.u8(0..if while_it_opens { 2 } else { 4 }) == 0).map_err(failed)
+}

@@ -1,0 +1,97 @@
+//! What a workload tells while it runs, one line for each event: a promise counts from the moment it was told.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What a worker does that bears on what may stand under an image's name after a cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deed {
+    /// Commits a version of an image.
+    Commit { id: String, version: u64, durable: bool },
+    /// Deletes an image.
+    Remove { id: String },
+    /// Deletes or prunes any of them.
+    RemoveAny,
+    /// Closes the worker's cache.
+    Close,
+    /// What promises nothing about images.
+    Other(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A worker is about to do it.
+    Begins(usize, Deed),
+    /// What the worker began has returned, with success.
+    Ended(usize),
+    /// What an image was at the workload's start; `None` when there was none.
+    Found(String, Option<u64>),
+    /// What the worker began has failed: what a cut does, and nothing else may.
+    Failed(usize, String),
+    /// Something was served that must not be.
+    Wrong(String),
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Begins(worker, deed) => write!(formatter, "begins {worker} {deed}"),
+            Self::Ended(worker) => write!(formatter, "ended {worker}"),
+            Self::Found(id, Some(version)) => write!(formatter, "found {id} {version}"),
+            Self::Found(id, None) => write!(formatter, "found {id} nothing"),
+            Self::Failed(worker, why) => write!(formatter, "failed {worker} {}", why.replace('\n', " ")),
+            Self::Wrong(what) => write!(formatter, "wrong {}", what.replace('\n', " ")),
+        }
+    }
+}
+
+impl fmt::Display for Deed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Commit { id, version, durable: true } => write!(formatter, "commit {id} {version} durable"),
+            Self::Commit { id, version, durable: false } => write!(formatter, "commit {id} {version} unsynced"),
+            Self::Remove { id } => write!(formatter, "remove {id}"),
+            Self::RemoveAny => write!(formatter, "remove_any"),
+            Self::Close => write!(formatter, "close"),
+            Self::Other(what) => write!(formatter, "other {what}"),
+        }
+    }
+}
+
+impl FromStr for Event {
+    type Err = String;
+
+    fn from_str(line: &str) -> Result<Self, String> {
+        parse(line).ok_or_else(|| format!("not a line of a story: {line:?}"))
+    }
+}
+
+fn parse(line: &str) -> Option<Event> {
+    let (kind, rest) = line.split_once(' ')?;
+    if kind == "wrong" {
+        return Some(Event::Wrong(rest.to_owned()));
+    }
+    let (first, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+    Some(match kind {
+        "begins" => Event::Begins(first.parse().ok()?, parse_deed(rest)?),
+        "ended" => Event::Ended(first.parse().ok()?),
+        "found" if rest == "nothing" => Event::Found(first.to_owned(), None),
+        "found" => Event::Found(first.to_owned(), Some(rest.parse().ok()?)),
+        "failed" => Event::Failed(first.parse().ok()?, rest.to_owned()),
+        _ => return None,
+    })
+}
+
+fn parse_deed(text: &str) -> Option<Deed> {
+    let words: Vec<_> = text.split(' ').collect();
+    Some(match words[..] {
+        ["commit", id, version, durability] => {
+            Deed::Commit { id: id.to_owned(), version: version.parse().ok()?, durable: durability == "durable" }
+        }
+        ["remove", id] => Deed::Remove { id: id.to_owned() },
+        ["remove_any"] => Deed::RemoveAny,
+        ["close"] => Deed::Close,
+        ["other", what] => Deed::Other(what.to_owned()),
+        _ => return None,
+    })
+}

@@ -1,0 +1,56 @@
+//! What a sweep counted, so that one that has nothing to find does not pass for a good one.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+use crate::check::Found;
+use crate::session::Durabilities;
+
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Tally {
+    pub cuts: usize,
+    /// Commits that returned before a cut.
+    pub acknowledged: u64,
+    pub kept: usize,
+    pub whole: usize,
+    pub dropped: usize,
+}
+
+impl Tally {
+    /// Whether a failure would have shown: of many cuts, some came after something that they could undo.
+    pub fn has_seen_enough(&self, durabilities: Durabilities) -> bool {
+        const MANY: usize = 40;
+        let seen = match durabilities {
+            Durabilities::Full => self.kept > 0,
+            Durabilities::None => self.dropped > 0,
+            Durabilities::Both => self.kept > 0 && self.dropped > 0,
+        };
+        self.cuts < MANY || seen
+    }
+
+    pub fn add(&mut self, found: &Found) {
+        self.kept += found.kept;
+        self.whole += found.whole;
+        self.dropped += found.dropped;
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.cuts += other.cuts;
+        self.acknowledged += other.acknowledged;
+        self.kept += other.kept;
+        self.whole += other.whole;
+        self.dropped += other.dropped;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{:4} cuts, {:6} commits before them; after them {:5} images there that had to be, {:5} others whole, {:4} dropped by mark",
+            self.cuts, self.acknowledged, self.kept, self.whole, self.dropped
+        )
+    }
+}
