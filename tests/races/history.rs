@@ -132,3 +132,9 @@ fn operations(text: &str) -> Vec<Operation> {
     }
     operations.into_values().collect()
 }
+
+/// The time that the cache notes uses by, in nanoseconds.
+pub fn wall_clock() -> u64 {
+    let now = clock_gettime(ClockId::Realtime);
+    u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).unwrap()
+}

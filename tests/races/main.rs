@@ -6,7 +6,10 @@ mod common;
 mod content;
 mod history;
 mod judge;
+mod pairs;
+mod points;
 mod remains;
+mod schedules;
 mod site;
 mod stress;
 mod watched;
@@ -22,8 +25,25 @@ use common::DRIVERS;
 
 type Test = fn(DriverChoice) -> Result<(), Failed>;
 
-const TESTS: [(&str, Test); 1] =
-    [("processes_that_are_killed_among_others_serve_no_wrong_byte_and_leave_exact_totals", stress::run)];
+const TESTS: &[(&str, Test)] = &[
+    ("of_two_writers_of_one_image_one_gets_it", schedules::two_writers_of_one_image),
+    ("a_writer_that_races_with_a_clean_publishes_or_is_told_that_it_lost", schedules::a_writer_against_clean),
+    ("a_tee_whose_file_is_cleaned_away_hands_on_all_bytes", schedules::a_tee_whose_file_is_cleaned_away),
+    ("a_writer_against_deletes_of_its_image", schedules::a_writer_against_delete_of_the_same_image),
+    ("readers_keep_their_bytes_while_everything_is_pruned", schedules::prune_against_readers),
+    ("prunes_at_once_evict_no_more_than_is_too_much", schedules::two_prunes_evict_what_is_too_much),
+    ("prune_tells_what_it_evicted_and_not_what_it_meant_to", schedules::prune_against_an_image_that_is_cached_anew),
+    ("prefetchers_that_share_a_queue_fetch_each_image_once", schedules::prefetchers_that_share_a_queue),
+    ("a_prefetcher_passes_over_what_another_one_fetches", schedules::a_prefetcher_in_the_midst_of_a_fetch),
+    ("of_many_that_open_a_new_directory_each_is_served", schedules::opens_that_race_for_a_new_directory),
+    (
+        "a_hit_of_a_deleted_image_is_none_of_the_one_cached_anew",
+        schedules::a_hit_of_a_deleted_image_is_none_of_the_one_cached_anew,
+    ),
+    ("the_last_use_of_an_image_never_goes_back", schedules::the_last_use_never_goes_back),
+    ("every_operation_in_the_midst_of_every_other_is_as_if_one_came_first", pairs::every_pair),
+    ("killed_processes_leave_no_wrong_byte_and_exact_totals", stress::run),
+];
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().skip(1).collect();

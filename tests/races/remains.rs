@@ -79,13 +79,7 @@ pub fn judge_remains(
 }
 
 /// Files, list and totals are the same.
-fn judge_totals(
-    name: &str,
-    cache: &ImageCache,
-    directory: &Path,
-    listed: &[CachedImage],
-    complaints: &mut Complaints,
-) {
+fn judge_totals(name: &str, cache: &ImageCache, directory: &Path, listed: &[CachedImage], complaints: &mut Complaints) {
     let size_of = |id: &String| fs::metadata(directory.join(id)).unwrap().len();
     let is_image = |file: &String| !file.starts_with("cache.db");
     let of_files: Vec<_> = files(directory).into_iter().filter(is_image).map(|id| (size_of(&id), id)).collect();
