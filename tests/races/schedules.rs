@@ -150,10 +150,13 @@ pub fn a_writer_against_clean(driver: DriverChoice) -> Outcome {
     let scratch = Scratch::new(driver);
     let published = AtomicBool::new(false);
     let write = |cache: &ImageCache, round: u64| {
-        let done = tolerate(publish(cache, &format!("cleaned-{round}"), version(round)), is_lost);
+        let version = (round..).map(version).find(|version| version.length() > 20_000).unwrap();
+        let done = tolerate(publish(cache, &format!("cleaned-{round}"), version), is_lost);
         published.store(done, Ordering::Relaxed);
     };
-    let clean = |cache: &ImageCache, _| drop(cache.clean(AT_ONCE).unwrap());
+    let clean = |cache: &ImageCache, _| {
+        cache.clean(AT_ONCE).unwrap();
+    };
     let cache = scratch.open();
     let mut lost = 0;
     race(&scratch, ROUNDS, [&write, &clean, &clean], |round| {
@@ -170,7 +173,9 @@ pub fn a_writer_against_clean(driver: DriverChoice) -> Outcome {
 pub fn a_writer_against_delete_of_the_same_image(driver: DriverChoice) -> Outcome {
     const ROUNDS: u64 = 300;
     let scratch = Scratch::new(driver);
-    let write = |cache: &ImageCache, round| drop(tolerate(publish(cache, "fought-for", version(round)), is_taken));
+    let write = |cache: &ImageCache, round| {
+        tolerate(publish(cache, "fought-for", version(round)), is_taken);
+    };
     let delete = |cache: &ImageCache, _| cache.delete_cached_image("fought-for").unwrap();
     let read = |cache: &ImageCache, _| match cache.open_for_read("fought-for") {
         Ok(mut reader) => {
@@ -215,7 +220,9 @@ pub fn prune_against_readers(driver: DriverChoice) -> Outcome {
             served.fetch_add(1, Ordering::Relaxed);
         }
     };
-    let prune = |cache: &ImageCache, _| drop(cache.prune().unwrap());
+    let prune = |cache: &ImageCache, _| {
+        cache.prune().unwrap();
+    };
     race(&scratch, ROUNDS, [&read, &read, &prune], |_| {
         assert_eq!(fill.cache_size().unwrap(), 0);
         refill();
@@ -227,8 +234,9 @@ pub fn prune_against_readers(driver: DriverChoice) -> Outcome {
 }
 
 pub fn two_prunes_evict_what_is_too_much(driver: DriverChoice) -> Outcome {
-    const ROUNDS: u64 = 40;
-    const IMAGES: u64 = 80;
+    // Several batches, so that one can come between those of the other.
+    const ROUNDS: u64 = 8;
+    const IMAGES: u64 = 400;
     let mut scratch = Scratch::new(driver);
     scratch.options = scratch.options.clone().max_size(IMAGES / 2);
     let evicted = AtomicU64::new(0);

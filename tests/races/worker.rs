@@ -225,11 +225,13 @@ impl<'a> Actor<'a> {
     fn queue(&mut self, site: &Site, cache: &ImageCache, image_id: &str) {
         match self.random.u32(..10) {
             0 => {
-                drop(self.simply("dequeue_all", site.name, &[], || cache.delete_all_queued_images(), |images| *images))
+                self.simply("dequeue_all", site.name, &[], || cache.delete_all_queued_images(), |images| *images);
             }
-            1 => drop(self.simply("dequeue", site.name, &[], || cache.delete_queued_image(image_id), |()| 0)),
+            1 => {
+                self.simply("dequeue", site.name, &[], || cache.delete_queued_image(image_id), |()| 0);
+            }
             _ => {
-                drop(self.simply("queue", site.name, &[], || cache.queue_image(image_id), |queued| u64::from(*queued)))
+                self.simply("queue", site.name, &[], || cache.queue_image(image_id), |queued| u64::from(*queued));
             }
         }
     }
