@@ -114,8 +114,8 @@ fn operations(text: &str) -> Vec<Operation> {
         let operation = operations.entry(number.parse().unwrap()).or_default();
         match phase {
             "begun" => {
-                operation.action = action.to_owned();
-                operation.image = image.to_owned();
+                action.clone_into(&mut operation.action);
+                image.clone_into(&mut operation.image);
                 operation.begun = time;
             }
             "opened" => operation.opened = Some(time),

@@ -35,7 +35,7 @@ pub fn with_intrusion<T>(at: usize, intrusion: impl FnOnce() + 'static, operatio
 }
 
 /// Runs `operation`, which tells when it has to wait for a lock, and when it has ended.
-pub fn telling<T>(sender: Sender<Told>, operation: impl FnOnce() -> T) -> T {
+pub fn telling<T>(sender: &Sender<Told>, operation: impl FnOnce() -> T) -> T {
     PLAN.set(Plan { blocked: Some(sender.clone()), ..Plan::default() });
     let result = operation();
     PLAN.take();

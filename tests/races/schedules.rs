@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex};
 
 use image_cache::{DriverChoice, Error, ImageCache};
-use libtest_mimic::Failed;
 
 use crate::common::{Scratch, cache_image, files, read_image};
 use crate::content::{self, Version};
@@ -17,16 +16,12 @@ use crate::site::AT_ONCE;
 
 const THREADS: usize = 4;
 
-type Outcome = Result<(), Failed>;
+/// What a thread does in a round, which has a number.
+type Function<'a> = dyn Fn(&ImageCache, u64) + Sync + 'a;
 
 /// Runs each function in a thread and with a handle of its own, round after round, and `check` after each round. Should one
 /// of them panic, it ends, and nobody is left waiting at a barrier.
-fn race<const N: usize>(
-    scratch: &Scratch,
-    rounds: u64,
-    functions: [&(dyn Fn(&ImageCache, u64) + Sync); N],
-    mut check: impl FnMut(u64),
-) {
+fn race<const N: usize>(scratch: &Scratch, rounds: u64, functions: [&Function<'_>; N], mut check: impl FnMut(u64)) {
     let (start, end) = (Barrier::new(N + 1), Barrier::new(N + 1));
     let failure = Mutex::new(None::<Box<dyn std::any::Any + Send>>);
     let is_over = AtomicBool::new(false);
@@ -70,6 +65,11 @@ fn race<const N: usize>(
 
 fn version(number: u64) -> Version {
     Version::new(0, 0, number, true)
+}
+
+/// One that takes many writes.
+fn long_version(number: u64) -> Version {
+    (number..number + 1000).map(version).find(|version| version.length() > 100_000).unwrap()
 }
 
 fn publish(cache: &ImageCache, image_id: &str, version: Version) -> Result<(), Error> {
@@ -120,7 +120,7 @@ fn assert_quiet(scratch: &Scratch) {
     assert_eq!(messages.iter().find(told), None);
 }
 
-pub fn two_writers_of_one_image(driver: DriverChoice) -> Outcome {
+pub fn two_writers_of_one_image(driver: DriverChoice) {
     const ROUNDS: u64 = 150;
     let scratch = Scratch::new(driver);
     let writers: [_; THREADS] = std::array::from_fn(|thread| {
@@ -141,16 +141,15 @@ pub fn two_writers_of_one_image(driver: DriverChoice) -> Outcome {
     });
     assert_exact(&scratch, &scratch.open());
     assert_quiet(&scratch);
-    Ok(())
 }
 
 /// The writer publishes, or learns that it lost; what it says is what is there.
-pub fn a_writer_against_clean(driver: DriverChoice) -> Outcome {
+pub fn a_writer_against_clean(driver: DriverChoice) {
     const ROUNDS: u64 = 300;
     let scratch = Scratch::new(driver);
     let published = AtomicBool::new(false);
     let write = |cache: &ImageCache, round: u64| {
-        let version = (round..).map(version).find(|version| version.length() > 20_000).unwrap();
+        let version = long_version(round);
         let done = tolerate(publish(cache, &format!("cleaned-{round}"), version), is_lost);
         published.store(done, Ordering::Relaxed);
     };
@@ -167,10 +166,9 @@ pub fn a_writer_against_clean(driver: DriverChoice) -> Outcome {
     assert_exact(&scratch, &cache);
     assert_quiet(&scratch);
     println!("{driver:?}: of {ROUNDS} writers {lost} lost their file to a clean");
-    Ok(())
 }
 
-pub fn a_writer_against_delete_of_the_same_image(driver: DriverChoice) -> Outcome {
+pub fn a_writer_against_delete_of_the_same_image(driver: DriverChoice) {
     const ROUNDS: u64 = 300;
     let scratch = Scratch::new(driver);
     let write = |cache: &ImageCache, round| {
@@ -192,11 +190,10 @@ pub fn a_writer_against_delete_of_the_same_image(driver: DriverChoice) -> Outcom
         }
     });
     assert_quiet(&scratch);
-    Ok(())
 }
 
 /// Those that read go on with their bytes, whatever is evicted under them, and what they opened last is evicted last.
-pub fn prune_against_readers(driver: DriverChoice) -> Outcome {
+pub fn prune_against_readers(driver: DriverChoice) {
     const ROUNDS: u64 = 60;
     let mut scratch = Scratch::new(driver);
     scratch.options = scratch.options.clone().max_size(0);
@@ -230,10 +227,9 @@ pub fn prune_against_readers(driver: DriverChoice) -> Outcome {
     assert_exact(&scratch, &fill);
     assert_quiet(&scratch);
     println!("{driver:?}: {} readers beside {ROUNDS} prunes", served.load(Ordering::Relaxed));
-    Ok(())
 }
 
-pub fn two_prunes_evict_what_is_too_much(driver: DriverChoice) -> Outcome {
+pub fn two_prunes_evict_what_is_too_much(driver: DriverChoice) {
     // Several batches, so that one can come between those of the other.
     const ROUNDS: u64 = 8;
     const IMAGES: u64 = 400;
@@ -259,11 +255,10 @@ pub fn two_prunes_evict_what_is_too_much(driver: DriverChoice) -> Outcome {
         assert_eq!(oldest, format!("{:06}", number.load(Ordering::Relaxed) - IMAGES / 2));
         fill();
     });
-    Ok(())
 }
 
 /// While one evicts, another deletes the image and caches it anew, longer: what prune says went is what went.
-pub fn prune_against_an_image_that_is_cached_anew(driver: DriverChoice) -> Outcome {
+pub fn prune_against_an_image_that_is_cached_anew(driver: DriverChoice) {
     const ROUNDS: u64 = 400;
     const SHORT: &[u8] = b"short";
     const LONG: &[u8] = b"a longer one";
@@ -292,10 +287,9 @@ pub fn prune_against_an_image_that_is_cached_anew(driver: DriverChoice) -> Outco
         cache_image(&cache, "1", SHORT);
     });
     println!("{driver:?}: in {replaced_first} of {ROUNDS} prunes the image was another one by then");
-    Ok(())
 }
 
-pub fn prefetchers_that_share_a_queue(driver: DriverChoice) -> Outcome {
+pub fn prefetchers_that_share_a_queue(driver: DriverChoice) {
     const ROUNDS: u64 = 20;
     const IMAGES: u64 = 12;
     let scratch = Scratch::new(driver);
@@ -304,7 +298,7 @@ pub fn prefetchers_that_share_a_queue(driver: DriverChoice) -> Outcome {
         (0..IMAGES).for_each(|number| assert!(cache.queue_image(&format!("{round}-{number}")).unwrap()));
     };
     let fetches = Mutex::new(BTreeMap::<String, u64>::new());
-    let fetched = AtomicU64::new(0);
+    let published = AtomicU64::new(0);
     let prefetch = |cache: &ImageCache, _| {
         let prefetched = cache.prefetch(|id, writer| {
             *fetches.lock().unwrap().entry(id.to_owned()).or_default() += 1;
@@ -312,11 +306,11 @@ pub fn prefetchers_that_share_a_queue(driver: DriverChoice) -> Outcome {
         });
         let prefetched = prefetched.unwrap();
         assert_eq!(prefetched.failed, 0);
-        fetched.fetch_add(prefetched.fetched, Ordering::Relaxed);
+        published.fetch_add(prefetched.fetched, Ordering::Relaxed);
     };
     fill(0);
     race(&scratch, ROUNDS, [&prefetch, &prefetch, &prefetch, &prefetch], |round| {
-        assert_eq!(fetched.swap(0, Ordering::Relaxed), IMAGES);
+        assert_eq!(published.swap(0, Ordering::Relaxed), IMAGES);
         assert!(cache.list_queued().unwrap().is_empty());
         fill(round + 1);
     });
@@ -325,11 +319,10 @@ pub fn prefetchers_that_share_a_queue(driver: DriverChoice) -> Outcome {
     assert!(fetches.values().all(|times| *times == 1), "{fetches:?}");
     assert_exact(&scratch, &cache);
     assert_quiet(&scratch);
-    Ok(())
 }
 
 /// While one fetches an image, the others fetch the rest, and pass that one over.
-pub fn a_prefetcher_in_the_midst_of_a_fetch(driver: DriverChoice) -> Outcome {
+pub fn a_prefetcher_in_the_midst_of_a_fetch(driver: DriverChoice) {
     let scratch = Scratch::new(driver);
     let (cache, other) = (scratch.open(), scratch.open());
     for id in ["1", "2", "3"] {
@@ -351,10 +344,9 @@ pub fn a_prefetcher_in_the_midst_of_a_fetch(driver: DriverChoice) -> Outcome {
     assert_eq!(prefetched.unwrap().fetched, 1);
     assert_eq!(fetched, ["1"]);
     assert_exact(&scratch, &cache);
-    Ok(())
 }
 
-pub fn opens_that_race_for_a_new_directory(driver: DriverChoice) -> Outcome {
+pub fn opens_that_race_for_a_new_directory(driver: DriverChoice) {
     const ROUNDS: usize = 40;
     for round in 0..ROUNDS {
         let scratch = Scratch::new(driver);
@@ -374,11 +366,10 @@ pub fn opens_that_race_for_a_new_directory(driver: DriverChoice) -> Outcome {
         assert_exact(&scratch, &cache);
         assert_quiet(&scratch);
     }
-    Ok(())
 }
 
 /// In the middle of a tee another handle takes its file away: the reader gets all bytes, and the next writer the image.
-pub fn a_tee_whose_file_is_cleaned_away(driver: DriverChoice) -> Outcome {
+pub fn a_tee_whose_file_is_cleaned_away(driver: DriverChoice) {
     struct Source<'a> {
         bytes: &'a [u8],
         hook: Option<&'a dyn Fn()>,
@@ -396,8 +387,7 @@ pub fn a_tee_whose_file_is_cleaned_away(driver: DriverChoice) -> Outcome {
     }
     let scratch = Scratch::new(driver);
     let (cache, other) = (scratch.open(), scratch.open());
-    let long = (1..).map(version).find(|version| version.length() > 100_000).unwrap();
-    let bytes = long.bytes("1");
+    let bytes = long_version(1).bytes("1");
     let take_away = || {
         assert_eq!(other.clean(AT_ONCE).unwrap(), 1);
         publish(&other, "1", version(0)).unwrap();
@@ -409,10 +399,9 @@ pub fn a_tee_whose_file_is_cleaned_away(driver: DriverChoice) -> Outcome {
     drop(tee);
     assert_eq!(content::verify("1", &read_image(&cache, "1")).unwrap(), version(0));
     assert_exact(&scratch, &cache);
-    Ok(())
 }
 
-pub fn a_hit_of_a_deleted_image_is_none_of_the_one_cached_anew(driver: DriverChoice) -> Outcome {
+pub fn a_hit_of_a_deleted_image_is_none_of_the_one_cached_anew(driver: DriverChoice) {
     const ROUNDS: u64 = 600;
     let scratch = Scratch::new(driver);
     let cache = scratch.open();
@@ -431,11 +420,10 @@ pub fn a_hit_of_a_deleted_image_is_none_of_the_one_cached_anew(driver: DriverCho
         assert_eq!(hits, 0, "in round {round}");
         *reader.lock().unwrap() = Some(cache.open_for_read("1").unwrap());
     });
-    Ok(())
 }
 
 /// However two opens overlap, the later one counts: the image was used no earlier than either began.
-pub fn the_last_use_never_goes_back(driver: DriverChoice) -> Outcome {
+pub fn the_last_use_never_goes_back(driver: DriverChoice) {
     const ROUNDS: u64 = 1500;
     let scratch = Scratch::new(driver);
     let cache = scratch.open();
@@ -454,5 +442,4 @@ pub fn the_last_use_never_goes_back(driver: DriverChoice) -> Outcome {
         // The index keeps times to a quarter of a microsecond.
         assert!(used + 1000 >= latest.load(Ordering::Relaxed), "in round {round} a later use was forgotten");
     });
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Child processes that cannot hang unnoticed: whoever waits for one gets a failure that says where it stands.
 
+use std::fmt::Write as _;
 use std::io;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -78,7 +79,7 @@ impl Watched {
         for task in std::fs::read_dir(tasks).into_iter().flatten().flatten() {
             for file in ["wchan", "syscall", "stack"] {
                 let said = std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
-                text += &format!("{} {file}: {}\n", task.file_name().display(), said.trim());
+                writeln!(text, "{} {file}: {}", task.file_name().display(), said.trim()).unwrap();
             }
         }
         text

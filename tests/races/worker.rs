@@ -300,7 +300,7 @@ impl<'a> Actor<'a> {
             }),
             _ => match cache.image_size(image_id) {
                 Err(Error::NotFound { .. }) => Ok(true),
-                size => size.map(|size| size <= 301_000),
+                length => length.map(|length| length <= 301_000),
             },
         };
         let is_right = self.complaints.expect("a question", answered, &[]);

@@ -195,11 +195,11 @@ impl Driver for SqliteDriver {
     }
 
     fn note_use(&self, gate: &HostLock, id: &ImageId, facts: &Facts, at: Timestamp) -> Result<bool> {
-        self.add_use(gate, Used::new(id, facts), Use { hits: 0, last_accessed: Some(at) })
+        self.add_use(gate, &Used::new(id, facts), Use { hits: 0, last_accessed: Some(at) })
     }
 
     fn note_hit(&self, gate: &HostLock, id: &ImageId, _file: &File, facts: &Facts) -> Result<()> {
-        self.add_use(gate, Used::new(id, facts), Use { hits: 1, last_accessed: None }).map(drop)
+        self.add_use(gate, &Used::new(id, facts), Use { hits: 1, last_accessed: None }).map(drop)
     }
 
     fn hits(&self, gate: &HostLockGuard<'_>, id: &ImageId) -> Result<u64> {

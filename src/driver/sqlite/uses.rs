@@ -42,7 +42,7 @@ impl Used {
 
 impl SqliteDriver {
     /// Adds a use to those that are not in the index yet, and writes all of them; true when the index has the image.
-    pub(super) fn add_use(&self, gate: &HostLock, used: Used, one: Use) -> Result<bool> {
+    pub(super) fn add_use(&self, gate: &HostLock, used: &Used, one: Use) -> Result<bool> {
         {
             let mut pending = self.pending();
             let sum = pending.entry(used.clone()).or_default();
