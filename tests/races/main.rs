@@ -8,6 +8,8 @@ mod history;
 mod judge;
 mod pairs;
 mod points;
+mod processes;
+mod puppet;
 mod remains;
 mod schedules;
 mod site;
@@ -41,6 +43,21 @@ const TESTS: &[(&str, Test)] = &[
         schedules::a_hit_of_a_deleted_image_is_none_of_the_one_cached_anew,
     ),
     ("the_last_use_of_an_image_never_goes_back", schedules::the_last_use_never_goes_back),
+    ("of_many_processes_one_is_an_images_writer", processes::one_writer_among_all_processes),
+    ("a_stopped_writer_has_its_own_image_and_no_other", processes::a_stopped_writer_has_its_own_image_and_no_other),
+    ("a_killed_writer_blocks_nobody", processes::a_killed_writer_blocks_nobody),
+    ("a_reader_goes_on_with_its_own_bytes_whatever_other_processes_do", processes::a_reader_goes_on_with_its_own_bytes),
+    ("the_order_of_use_is_that_of_all_processes", processes::the_order_of_use_is_that_of_all_processes),
+    (
+        "all_processes_may_be_the_first_to_open_a_directory_and_the_last_to_close_it",
+        processes::all_may_be_the_first_to_open,
+    ),
+    ("prefetching_processes_share_the_queue", processes::prefetchers_share_the_queue),
+    ("pruning_processes_evict_no_more_than_is_too_much", processes::prunes_of_several_processes_evict_what_is_too_much),
+    (
+        "a_process_that_is_stopped_anywhere_makes_no_other_fail",
+        processes::a_process_that_is_stopped_anywhere_makes_no_other_fail,
+    ),
     ("every_operation_in_the_midst_of_every_other_is_as_if_one_came_first", pairs::every_pair),
     ("killed_processes_leave_no_wrong_byte_and_exact_totals", stress::run),
 ];
@@ -51,6 +68,7 @@ fn main() -> ExitCode {
     if let [watched::CHILD, role, folder, driver, rest @ ..] = &words[..] {
         let driver = if *driver == "xattr" { DriverChoice::Xattr } else { DriverChoice::Sqlite };
         match (*role, rest) {
+            ("puppet", []) => puppet::run(Path::new(folder), driver),
             ("stress", [number]) => worker::run(Path::new(folder), driver, number.parse().unwrap()),
             _ => return ExitCode::FAILURE,
         }

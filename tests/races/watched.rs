@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than anything here takes on the slowest machine, shorter than a test run's patience.
-const PATIENCE: Duration = Duration::from_mins(3);
+pub const PATIENCE: Duration = Duration::from_mins(3);
 
 /// The first argument of this program when it is a child.
 pub const CHILD: &str = "--race-child";
@@ -39,6 +39,10 @@ impl Watched {
     /// Asks it to end, by closing its standard input.
     pub fn ask_to_end(&mut self) {
         drop(self.child.as_mut().and_then(|child| child.stdin.take()));
+    }
+
+    pub fn id(&self) -> Pid {
+        self.id
     }
 
     pub fn signal(&self, signal: Signal) {
