@@ -7,7 +7,7 @@
 
 #include "check.h"
 
-#include <sched.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -278,6 +278,52 @@ static void an_image_is_free_when_parent_and_child_have_ended(void)
     close(ready[0]);
 }
 
+/* Whatever other threads are in the midst of: a child never waits for what only they could let go. */
+static bool enough; /* by __atomic operations: C99 has no others */
+
+static void *work(void *number)
+{
+    char id[32];
+    snprintf(id, sizeof id, "own-%d", *(int *)number);
+    while (!__atomic_load_n(&enough, __ATOMIC_SEQ_CST)) {
+        cache_image(cache, id, id);
+        check_image(cache, id, id);
+        OK(image_cache_delete_cached_image(cache, id, &check_error));
+    }
+    return NULL;
+}
+
+static void forks_in_the_midst_of_other_threads_calls(void)
+{
+    enum { THREADS = 3, FORKS = 60 };
+    pthread_t threads[THREADS];
+    int numbers[THREADS];
+    uint64_t size = 0;
+    for (int i = 0; i < THREADS; i++) {
+        numbers[i] = i;
+        CHECK(pthread_create(&threads[i], NULL, work, &numbers[i]) == 0);
+    }
+    for (int i = 0; i < FORKS; i++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            bool answer;
+            alarm(60);
+            image_cache_status_t status = image_cache_is_cached(cache, "cached", &answer, NULL);
+            image_cache_abort(writer, "the child's wish");
+            image_cache_close(cache);
+            _exit(status == IMAGE_CACHE_ERROR_FORKED ? 0 : 1);
+        }
+        int how = 0;
+        CHECK(waitpid(child, &how, 0) == child && WIFEXITED(how) && WEXITSTATUS(how) == 0);
+    }
+    __atomic_store_n(&enough, true, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < THREADS; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    OK(image_cache_get_cache_size(cache, &size, &check_error));
+    CHECK(size == strlen("cached bytes"));
+}
+
 /* Children that share their parent's memory until they become another program take nothing from it. */
 static void children_that_share_memory_change_nothing(void)
 {
@@ -307,6 +353,7 @@ int main(int argc, char **argv)
     an_image_is_free_when_parent_and_child_have_ended();
     set_up();
     children_that_share_memory_change_nothing();
+    forks_in_the_midst_of_other_threads_calls();
     in_child(close_all_in_child);
     in_child(abort_in_child);
     in_child(open_anew_in_child);

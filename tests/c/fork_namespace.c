@@ -7,6 +7,7 @@
 #include "check.h"
 
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #define FORKED(call) STATUS(IMAGE_CACHE_ERROR_FORKED, call)
@@ -19,6 +20,17 @@ static image_cache_reader_t *reader;
 static bool number_children_anew(void)
 {
     return unshare(CLONE_NEWPID) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWPID) == 0;
+}
+
+/* Linux 4.14 and newer; elsewhere the process id must do. */
+static bool can_empty_memory_at_fork(void)
+{
+    const int wipe_on_fork = 18; /* MADV_WIPEONFORK, which old headers do not have */
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(page != MAP_FAILED);
+    bool can = madvise(page, 4096, wipe_on_fork) == 0;
+    munmap(page, 4096);
+    return can;
 }
 
 static pid_t fork_child(void)
@@ -88,6 +100,8 @@ static int first_of_a_namespace(void)
 int main(int argc, char **argv)
 {
     check_start(argc, argv);
+    if (!can_empty_memory_at_fork())
+        check_skip("the kernel has no MADV_WIPEONFORK");
     if (!number_children_anew())
         check_skip("PID namespaces cannot be made here");
     pid_t first = fork_child();
