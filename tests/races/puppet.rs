@@ -97,7 +97,8 @@ impl Puppet {
 /// The child's end.
 pub fn run(folder: &Path, driver: DriverChoice) {
     let complaints = Complaints::new(&folder.join(format!("complaints-{}", std::process::id())));
-    let options = Options::new().driver(driver).durability(Durability::None).log(complaints.log("a puppet's cache"));
+    let options =
+        Options::new().driver(driver).durability(Durability::None).log(complaints.log("a puppet's cache", false));
     let mut hands = Hands { options, cache: None, writers: HashMap::new(), readers: HashMap::new() };
     for line in io::stdin().lines().map_while(Result::ok) {
         let words: Vec<_> = line.split(' ').collect();

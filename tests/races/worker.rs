@@ -133,7 +133,7 @@ impl<'a> Actor<'a> {
             let (chunk, more) = rest.split_at(self.random.usize(1..=rest.len()));
             rest = more;
             // Lost to a clean: then the commit fails as well.
-            self.complaints.expect("write_chunk", writer.write_chunk(chunk), &["Lost"]);
+            self.complaints.expect("write_chunk", writer.write_chunk(chunk), site.losses);
         }
         let begun = self.recorder.begin("commit", &name(site, image_id), Some(version));
         let succeeded = match ending {
@@ -145,8 +145,11 @@ impl<'a> Actor<'a> {
                 drop(writer);
                 false
             }
-            2 => self.complaints.expect("commit", writer.commit(), &["DigestMismatch", "Lost"]).is_some(),
-            _ => self.complaints.expect("commit", writer.commit(), &["Lost"]).is_some(),
+            2 => match writer.commit() {
+                Err(Error::DigestMismatch { .. }) => false,
+                result => self.complaints.expect("commit of other bytes", result, site.losses).is_some(),
+            },
+            _ => self.complaints.expect("commit", writer.commit(), site.losses).is_some(),
         };
         self.recorder.end(&begun, Some(version), succeeded, bytes.len() as u64);
     }
@@ -248,7 +251,9 @@ impl<'a> Actor<'a> {
         let prefetched = self.complaints.expect("prefetch", prefetched, &[]);
         self.recorder.end(&fetch, None, prefetched.is_some(), commits.len() as u64);
         let Some(prefetched) = prefetched else { return };
-        if prefetched.fetched + prefetched.failed != commits.len() as u64 {
+        if prefetched.fetched + prefetched.failed != commits.len() as u64
+            || prefetched.failed > 0 && site.losses.is_empty()
+        {
             self.complaints.add(&format!("{} fetches are counted as {prefetched:?}", commits.len()));
         }
         // Should one have lost its file, it is not known which: then all of them may have been published.
@@ -260,7 +265,7 @@ impl<'a> Actor<'a> {
     }
 
     fn clean(&mut self, site: &Site, cache: &ImageCache) {
-        let stall_time = if self.random.bool() { AT_ONCE } else { None };
+        let stall_time = if site.is_pruned && self.random.bool() { AT_ONCE } else { None };
         self.simply("clean", site.name, &[], || cache.clean(stall_time), |files| *files);
     }
 
