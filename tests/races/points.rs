@@ -5,7 +5,9 @@
 use std::cell::RefCell;
 use std::sync::mpsc::Sender;
 
-use libc::{c_char, c_int, c_void, size_t, timespec};
+use fastrand::Rng;
+use libc::{c_char, c_int, c_void, size_t, stat64, timespec};
+use rustix::process::{Signal, getpid, kill_process};
 
 thread_local! {
     static PLAN: RefCell<Plan> = RefCell::default();
@@ -18,6 +20,8 @@ struct Plan {
     intrusion: Option<(usize, Box<dyn FnOnce()>)>,
     /// Told when the thread has to wait for a lock.
     blocked: Option<Sender<Told>>,
+    /// At one point in so many, by chance, its process is killed.
+    doom: Option<(Rng, u32)>,
 }
 
 /// What a thread tells of itself.
@@ -29,7 +33,7 @@ pub enum Told {
 
 /// Runs `operation`, and `intrusion` when it comes to a point for which it has passed that many; how many there were.
 pub fn with_intrusion<T>(at: usize, intrusion: impl FnOnce() + 'static, operation: impl FnOnce() -> T) -> (T, usize) {
-    PLAN.set(Plan { passed: 0, intrusion: Some((at, Box::new(intrusion))), blocked: None });
+    PLAN.set(Plan { passed: 0, intrusion: Some((at, Box::new(intrusion))), ..Plan::default() });
     let result = operation();
     (result, PLAN.take().passed)
 }
@@ -44,11 +48,21 @@ pub fn telling<T>(sender: &Sender<Told>, operation: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Kills this process at one of this thread's points, of which it passes about so many before.
+pub fn doom(random: Rng, points: u32) {
+    PLAN.with_borrow_mut(|plan| plan.doom = Some((random, points)));
+}
+
 fn pass_point() {
     let intrusion = PLAN.try_with(|plan| {
         let mut plan = plan.borrow_mut();
         let is_now = plan.intrusion.as_ref().is_some_and(|(at, _)| *at == plan.passed);
         plan.passed += 1;
+        if let Some((random, points)) = &mut plan.doom
+            && random.u32(..*points) == 0
+        {
+            kill_process(getpid(), Signal::KILL).unwrap();
+        }
         if is_now { plan.intrusion.take() } else { None }
     });
     // A thread that ends has no plan any more.
@@ -87,6 +101,20 @@ unsafe extern "C" fn futimens(descriptor: c_int, times: *const timespec) -> c_in
     pass_point();
     // SAFETY: the caller's times are handed on as they are.
     answer(unsafe { libc::syscall(libc::SYS_utimensat, descriptor, std::ptr::null::<c_char>(), times, 0) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fstat64(descriptor: c_int, facts: *mut stat64) -> c_int {
+    pass_point();
+    // SAFETY: the caller's buffer is handed on as it is; the kernel's structure is the C library's.
+    answer(unsafe { libc::syscall(libc::SYS_fstat, descriptor, facts) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fstatat64(directory: c_int, path: *const c_char, facts: *mut stat64, flags: c_int) -> c_int {
+    pass_point();
+    // SAFETY: the caller's path and buffer are handed on as they are; the kernel's structure is the C library's.
+    answer(unsafe { libc::syscall(libc::SYS_newfstatat, directory, path, facts, flags) })
 }
 
 #[unsafe(no_mangle)]

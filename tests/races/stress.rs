@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use crate::watched::Watched;
 use crate::{driver_name, worker};
 
 const PROCESSES: usize = 4;
+
+const SIGKILL: i32 = Signal::KILL.as_raw();
 
 /// How many complaints are shown.
 const SHOWN: usize = 20;
@@ -39,6 +42,23 @@ impl Herd<'_> {
         self.children.push((self.next, child));
         self.next += 1;
     }
+
+    /// Those that were killed at a point of their own; how many there were.
+    fn replace_the_doomed(&mut self, killed: &mut BTreeSet<u64>) -> u64 {
+        let mut doomed = 0;
+        for (number, mut child) in std::mem::take(&mut self.children) {
+            match child.has_ended() {
+                None => self.children.push((number, child)),
+                Some(status) => {
+                    assert_eq!(status.signal(), Some(SIGKILL), "child {number} ended by itself: {status}");
+                    killed.insert(number);
+                    doomed += 1;
+                    self.start();
+                }
+            }
+        }
+        doomed
+    }
 }
 
 /// Runs for as many seconds as `IMAGE_CACHE_RACE_SECONDS` says, or a few. `IMAGE_CACHE_RACE_SEED` repeats the choices of a
@@ -57,13 +77,11 @@ pub fn run(driver: DriverChoice) {
 
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut killed = BTreeSet::new();
-    let mut stops = 0;
+    let (mut stops, mut doomed) = (0, 0);
     while Instant::now() < end {
         pass_time(random.u64(20..300));
+        doomed += herd.replace_the_doomed(&mut killed);
         let chosen = random.usize(..PROCESSES);
-        if let Some(status) = herd.children[chosen].1.has_ended() {
-            panic!("seed {seed}: a child ended by itself: {status}");
-        }
         herd.children[chosen].1.signal(Signal::STOP);
         stops += 1;
         pass_time(random.u64(0..30));
@@ -83,6 +101,10 @@ pub fn run(driver: DriverChoice) {
     for (number, child) in herd.children {
         match child.finish() {
             Ok(status) if status.success() => {}
+            Ok(status) if status.signal() == Some(SIGKILL) => {
+                killed.insert(number);
+                doomed += 1;
+            }
             Ok(status) => complaints.push(format!("child {number}: {status}")),
             Err(hangs) => complaints.push(format!("child {number}: {hangs}")),
         }
@@ -96,7 +118,7 @@ pub fn run(driver: DriverChoice) {
     let history = history::read_all(&folder.path().join("history"));
     complaints.extend(judge_history(&history));
     println!(
-        "{} stress, seed {seed}: {seconds} s, {} processes of {} threads, {} kills, {stops} stops",
+        "{} stress, seed {seed}: {seconds} s, {} processes of {} threads, {} kills, {doomed} of them in the midst of a thread's operation, {stops} stops",
         driver_name(driver),
         PROCESSES + killed.len(),
         worker::THREADS,

@@ -46,6 +46,7 @@ impl Watched {
     }
 
     pub fn signal(&self, signal: Signal) {
+        // One that has ended, and was not waited for, takes any signal.
         kill_process(self.id, signal).unwrap();
     }
 
@@ -91,7 +92,8 @@ impl Watched {
 
     fn end(&mut self) {
         if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
+            // One that has ended needs no kill.
+            let _ = child.kill();
             child.wait().unwrap();
         }
     }

@@ -1,4 +1,5 @@
-//! A child of the stress: four threads of random operations on both caches, until its standard input ends. Each operation
+//! A child of the stress: four threads of random operations on both caches, until its standard input ends, or one of them
+//! comes to the point where it is doomed to be killed: most moments at which that matters are short. Each operation
 //! is checked where it happens (its error, and every byte that it serves), and noted for the judge.
 
 use std::io::{self, Read};
@@ -10,10 +11,14 @@ use image_cache::{Algorithm, DriverChoice, Error, ImageCache, Reader};
 
 use crate::content::{self, Version};
 use crate::history::{Begun, Recorder};
+use crate::points::doom;
 use crate::remains::{md5, sha256};
 use crate::site::{AT_ONCE, Complaints, Site, sites};
 
 pub const THREADS: u64 = 4;
+
+/// About how many points a thread passes before its process is killed at one.
+const POINTS: u32 = 8000;
 
 /// How many readers a thread keeps open while it does other things.
 const HELD: usize = 3;
@@ -32,6 +37,7 @@ pub fn run(folder: &Path, driver: DriverChoice, process: u64) {
             let random = Rng::with_seed(process * THREADS + thread);
             let (sites, caches, is_over, complaints) = (&sites, &caches, &is_over, &complaints);
             scope.spawn(move || {
+                doom(Rng::with_seed(!(process * THREADS + thread)), POINTS);
                 let mut actor =
                     Actor { sites, caches, complaints, recorder, random, process, thread, turn: 0, held: Vec::new() };
                 while !is_over.load(Ordering::Relaxed) {
