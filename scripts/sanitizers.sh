@@ -50,11 +50,11 @@ run() { # NAME COMMAND...: 77 is a skipped test
 
 echo "Building the library with sanitizers, twice; the first time takes minutes."
 library=$(scripts/sanitized-library.sh address) || exit 1
-for test in null_arguments bad_input bad_directory size_limit lifetime fork threads processes; do
+for test in null_arguments bad_input bad_directory size_limit lifetime fork fork_namespace threads processes; do
     compile address,undefined "$build/asan_$test" "tests/c/$test.c" || exit 1
     for driver in sqlite xattr; do
         case $test in
-            fork | processes) run "asan.$test.$driver" env ASAN_OPTIONS=detect_leaks=0 "$build/asan_$test" $driver ;;
+            fork* | processes) run "asan.$test.$driver" env ASAN_OPTIONS=detect_leaks=0 "$build/asan_$test" $driver ;;
             *) run "asan.$test.$driver" "$build/asan_$test" $driver ;;
         esac
     done

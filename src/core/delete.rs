@@ -27,7 +27,7 @@ impl Shared {
         let mut outcome = Ok(());
         for batch in ids.chunks(BATCH) {
             let removal = self.remove_cached(&self.gate.acquire()?, batch)?;
-            deleted += removal.fates.iter().filter(|fate| **fate == Fate::Removed).count() as u64;
+            deleted += removal.fates.iter().filter(|fate| matches!(fate, Fate::Removed { .. })).count() as u64;
             outcome = outcome.and(removal.outcome);
         }
         outcome.map(|()| deleted)

@@ -44,7 +44,7 @@ use crate::core::shared::Shared;
 use crate::driver::{self, Record};
 use crate::error::{Error, Result};
 use crate::system::directory::{Facts, Identity};
-use crate::system::lock::{HostLockGuard, try_lock};
+use crate::system::lock::{HostLockGuard, is_unlocked, try_lock};
 use crate::system::size_limit::without_size_signal;
 use crate::system::time::Timestamp;
 
@@ -273,6 +273,6 @@ pub(crate) fn is_left_by_a_dead_writer(shared: &Shared, _gate: &HostLockGuard<'_
     }
     let path = shared.layout.path(Place::Incomplete, id);
     let Some((file, _)) = shared.layout.open_file(Place::Incomplete, id)? else { return Ok(false) };
-    // Under the gate nobody else tries; the lock goes with the descriptor.
-    try_lock(&file).map_err(|errno| Error::system("lock", &path, errno))
+    // Under the gate nobody else asks.
+    is_unlocked(&file).map_err(|errno| Error::system("lock", &path, errno))
 }

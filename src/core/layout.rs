@@ -57,6 +57,8 @@ impl Standing {
 /// A file without a name. Its bytes are freed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Removed {
+    /// How many bytes it has.
+    pub size: u64,
     _kept: Option<OwnedFd>,
 }
 
@@ -195,12 +197,10 @@ impl Layout {
     /// Removes an image's file, and hands out what keeps its bytes on the disk: the file system frees them, which can take long,
     /// when that is dropped, best after the gate.
     pub fn take_away(&self, _gate: &HostLockGuard<'_>, place: Place, id: &ImageId) -> Result<Option<Removed>> {
-        if !self.has(place, id)? {
-            return Ok(None);
-        }
+        let Some(facts) = self.examine(place, id)?.image() else { return Ok(None) };
         let directory = self.directory(place);
         let kept = directory.hold(id.as_file_name())?;
-        Ok(directory.remove(id.as_file_name())?.then_some(Removed { _kept: kept }))
+        Ok(directory.remove(id.as_file_name())?.then_some(Removed { size: facts.size, _kept: kept }))
     }
 
     /// Puts an image at the end of the queue; false when it is in the queue already.

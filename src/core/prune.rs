@@ -9,6 +9,7 @@ use crate::core::delete::BATCH;
 use crate::core::shared::{Fate, Shared};
 use crate::driver::{Candidate, EvictionOrder, Totals, scan};
 use crate::error::Result;
+use crate::system::lock::HostLockGuard;
 
 /// What was evicted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,12 +20,17 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
+/// The gate, how much is cached, and in which order it is evicted.
+type Eviction<'a> = (HostLockGuard<'a>, Totals, Box<dyn EvictionOrder + 'a>);
+
 impl Shared {
     /// Evicts until the cache is within its limit, or nothing is left that can be evicted.
     pub fn prune(&self) -> Result<Pruned> {
         // Whoever pruned at the same time would find the same excess, and evict as much again.
         let _pruning = self.pruning.acquire()?;
-        let (totals, mut order) = self.eviction_order()?;
+        let (gate, totals, mut order) = self.eviction_order()?;
+        // The first victims are found and go in one stay in the gate: nobody comes between.
+        let mut gate = Some(gate);
         let mut excess = totals.bytes.saturating_sub(self.max_size);
         // Images that come while it runs are not its business: without end, they would keep it running.
         let mut unseen = usize::try_from(totals.images).unwrap_or(usize::MAX);
@@ -32,8 +38,9 @@ impl Shared {
         let mut pruned = Pruned::default();
         let mut outcome = Ok(());
         while excess > 0 {
+            let gate = gate.take().map_or_else(|| self.gate.acquire(), Ok)?;
             if candidates.is_empty() {
-                candidates.extend(order.next_batch(BATCH.min(unseen))?);
+                candidates.extend(order.next_batch(&gate, BATCH.min(unseen))?);
                 unseen -= candidates.len().min(unseen);
             }
             let victims = take_enough(&mut candidates, excess);
@@ -41,15 +48,17 @@ impl Shared {
                 break;
             }
             let ids: Vec<_> = victims.iter().map(|victim| victim.id.clone()).collect();
-            let removal = self.remove_cached(&self.gate.acquire()?, &ids)?;
+            let removal = self.remove_cached(&gate, &ids)?;
+            drop(gate);
             outcome = outcome.and(removal.outcome);
             for (victim, fate) in victims.iter().zip(removal.fates) {
                 if fate != Fate::Kept {
                     excess = excess.saturating_sub(victim.size);
                 }
-                if fate == Fate::Removed {
+                // By now it can be another image of the same name.
+                if let Fate::Removed { size } = fate {
                     pruned.images += 1;
-                    pruned.bytes += victim.size;
+                    pruned.bytes += size;
                 }
             }
         }
@@ -78,12 +87,14 @@ impl Shared {
 
     /// How much is cached, and in which order it is evicted. Should the index fail (it cannot be written on a full disk,
     /// for one), the directory and the files' access times say it: a full cache must not be kept from becoming smaller.
-    fn eviction_order(&self) -> Result<(Totals, Box<dyn EvictionOrder + '_>)> {
-        let from_index =
-            self.enter_settled().and_then(|gate| Ok((self.driver.totals(&gate)?, self.driver.eviction_order(&gate)?)));
+    fn eviction_order(&self) -> Result<Eviction<'_>> {
+        let from_index = self.enter_settled().and_then(|gate| {
+            let (totals, order) = (self.driver.totals(&gate)?, self.driver.eviction_order(&gate)?);
+            Ok((gate, totals, order))
+        });
         from_index.or_else(|error| {
             self.log.warning(|| format!("{error}; the files' access times give the order of use"));
-            Ok((scan::totals(&self.layout)?, scan::eviction_order(&self.layout)?))
+            Ok((self.gate.acquire()?, scan::totals(&self.layout)?, scan::eviction_order(&self.layout)?))
         })
     }
 }

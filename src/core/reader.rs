@@ -36,7 +36,7 @@ impl Reader {
         let Some((file, facts)) = shared.layout.open_file(Place::Cached, &id)? else {
             return Err(not_found(shared, &id));
         };
-        shared.note_use(&id, &file);
+        shared.note_use(&id, &file, &facts);
         let size = facts.size;
         let state = State { shared: Arc::clone(shared), id, file, size, position: 0 };
         Ok(Self { state: ProcessBound::new(state), size })
@@ -102,11 +102,12 @@ impl State {
     }
 
     fn count_hit(&self) -> Result<()> {
+        let facts = Facts::of(&self.file, &self.shared.layout.path(Place::Cached, &self.id))?;
         // An image that was deleted meanwhile, and perhaps cached anew, has nothing to count.
-        if Facts::of(&self.file, &self.shared.layout.path(Place::Cached, &self.id))?.links == 0 {
+        if facts.links == 0 {
             return Ok(());
         }
-        self.shared.driver.note_hit(&self.shared.gate, &self.id, &self.file)
+        self.shared.driver.note_hit(&self.shared.gate, &self.id, &self.file, &facts)
     }
 }
 

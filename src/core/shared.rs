@@ -11,7 +11,7 @@ use crate::core::layout::{Layout, Place, Removed};
 use crate::core::log::Log;
 use crate::core::options::{Durability, Options};
 use crate::core::unsynced::{self, Unsynced};
-use crate::driver::{self, Driver, Rebuilt, Record, Seal};
+use crate::driver::{self, Driver, DriverKind, Rebuilt, Record, Seal};
 use crate::error::{Error, Result};
 use crate::system::directory::Facts;
 use crate::system::lock::{HostLock, HostLockGuard, Presence};
@@ -20,7 +20,8 @@ use crate::system::time::Timestamp;
 /// What became of an image that was to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    Removed,
+    /// With as many bytes as its file had.
+    Removed { size: u64 },
     /// Its file was not there.
     WasGone,
     /// Its file could not be removed.
@@ -145,8 +146,9 @@ impl Shared {
                         self.log.warning(|| error.to_string());
                     }
                     removed.push(id.clone());
+                    let size = file.size;
                     removal.files.push(file);
-                    Fate::Removed
+                    Fate::Removed { size }
                 }
                 // Whoever removed it saw to the index, or did not know of it: then the directory's time tells.
                 Ok(None) => Fate::WasGone,
@@ -185,13 +187,12 @@ impl Shared {
 
     /// The image was opened: the file's access time is set, so that the order of use is exact on every mount, and the
     /// driver is told. A reader never fails for it.
-    pub fn note_use(&self, id: &ImageId, file: &File) {
+    pub fn note_use(&self, id: &ImageId, file: &File, facts: &Facts) {
         let now = Timestamp::now();
-        if let Err(errno) = futimens(file, &now.as_access_time()) {
-            let path = self.layout.path(Place::Cached, id);
-            self.log.warning(|| format!("cannot set the access time of '{}': {errno}", path.display()));
+        if let Err(error) = self.set_access_time(id, file, now) {
+            self.log.warning(|| error.to_string());
         }
-        let noted = match self.driver.note_use(&self.gate, id, now) {
+        let noted = match self.driver.note_use(&self.gate, id, facts, now) {
             // A file that was put there behind the cache's back.
             Ok(false) => self.enter_settled().map(drop),
             noted => noted.map(drop),
@@ -201,25 +202,46 @@ impl Shared {
         }
     }
 
+    /// Sets the file's access time, unless another handle has set a later one meanwhile. (One in the future, by a clock that was
+    /// set back, must not stand for ever.)
+    fn set_access_time(&self, id: &ImageId, file: &File, at: Timestamp) -> Result<()> {
+        let path = || self.layout.path(Place::Cached, id);
+        // Where nothing else tells the order of use, nobody may come between the look and the act.
+        let is_all_there_is = self.driver.kind() == DriverKind::Xattr;
+        let _gate = if is_all_there_is { Some(self.gate.acquire()?) } else { None };
+        let accessed = Facts::of(file, &path())?.accessed;
+        if accessed > at && accessed <= Timestamp::now() {
+            return Ok(());
+        }
+        futimens(file, &at.as_access_time()).map_err(|errno| Error::system("set the access time of", &path(), errno))
+    }
+
     /// Ends the handle. The driver may remove files of its own with its last handle, so the directory is sealed once more.
     fn close(&self) -> Result<()> {
         for (id, file, error) in self.unsynced.sync(&self.layout, &self.log) {
             self.withdraw(&id, &file, &error);
         }
         let gate = self.gate.acquire()?;
-        let seal = self.begin_change(&gate)?;
-        let sealed = self.presence.is_alone()? && self.driver.reseal(&gate, &seal)?;
+        let sealed = self.seal_if_alone(&gate);
+        // Whatever fails: it is closed under the gate.
         let closed = self.driver.close(&gate);
-        if sealed && closed.is_ok() {
-            match self.layout.directory(Place::Cached).set_modified(seal.after) {
+        let set = match &sealed {
+            Ok(Some(seal)) if closed.is_ok() => match self.layout.directory(Place::Cached).set_modified(seal.after) {
                 // Only the directory's owner may: the next one to open it looks at all files.
-                Err(error) if error.is_not_permitted() => {}
-                result => result?,
-            }
-        }
+                Err(error) if error.is_not_permitted() => Ok(()),
+                result => result,
+            },
+            _ => Ok(()),
+        };
         // Not left to the descriptor's closing: a forked child may have it open for longer.
         self.presence.withdraw();
-        closed
+        closed.and(sealed.map(drop)).and(set)
+    }
+
+    /// Gives the index, which no other handle uses, another seal; `None` where that cannot be.
+    fn seal_if_alone(&self, gate: &HostLockGuard<'_>) -> Result<Option<Seal>> {
+        let seal = self.begin_change(gate)?;
+        Ok((self.presence.is_alone()? && self.driver.reseal(gate, &seal)?).then_some(seal))
     }
 }
 

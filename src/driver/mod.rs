@@ -33,7 +33,7 @@ use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place};
 use crate::core::options::{DriverChoice, Options};
 use crate::error::{Error, Result};
-use crate::system::directory::Directory;
+use crate::system::directory::{Directory, Facts};
 use crate::system::lock::{HostLock, HostLockGuard};
 use crate::system::time::Timestamp;
 
@@ -92,7 +92,7 @@ pub(crate) struct Candidate {
 /// The cached images as they were, least recently accessed first, each at most once.
 pub(crate) trait EvictionOrder {
     /// The next ones, at most `count`; none at the end.
-    fn next_batch(&mut self, count: usize) -> Result<Vec<Candidate>>;
+    fn next_batch(&mut self, gate: &HostLockGuard<'_>, count: usize) -> Result<Vec<Candidate>>;
 }
 
 /// What a rebuild found.
@@ -135,11 +135,11 @@ pub(crate) trait Driver: Send + Sync {
     /// Drops images whose files were removed. Whether the directory is now to be given the seal's time.
     fn forget(&self, gate: &HostLockGuard<'_>, ids: &[ImageId], seal: &Seal) -> Result<bool>;
 
-    /// The image was opened, and its file has that access time now; false when the driver has no such image.
-    fn note_use(&self, gate: &HostLock, id: &ImageId, at: Timestamp) -> Result<bool>;
+    /// The image, whose file has these facts, was opened, and its access time was set; false when the driver has no such image.
+    fn note_use(&self, gate: &HostLock, id: &ImageId, facts: &Facts, at: Timestamp) -> Result<bool>;
 
-    /// A reader of the image closed.
-    fn note_hit(&self, gate: &HostLock, id: &ImageId, file: &File) -> Result<()>;
+    /// A reader of the image, whose file has these facts, closed.
+    fn note_hit(&self, gate: &HostLock, id: &ImageId, file: &File, facts: &Facts) -> Result<()>;
 
     /// The image's hits; 0 when the driver has no such image.
     fn hits(&self, gate: &HostLockGuard<'_>, id: &ImageId) -> Result<u64>;

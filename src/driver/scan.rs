@@ -5,6 +5,7 @@ use crate::core::layout::{Layout, Place};
 use crate::driver::{Candidate, EvictionOrder, Totals};
 use crate::error::Result;
 use crate::system::directory::Facts;
+use crate::system::lock::HostLockGuard;
 
 /// Adds all images up.
 pub(crate) fn totals(layout: &Layout) -> Result<Totals> {
@@ -24,7 +25,7 @@ pub(crate) fn eviction_order<'a>(layout: &Layout) -> Result<Box<dyn EvictionOrde
 struct Sorted(std::vec::IntoIter<(ImageId, Facts)>);
 
 impl EvictionOrder for Sorted {
-    fn next_batch(&mut self, count: usize) -> Result<Vec<Candidate>> {
+    fn next_batch(&mut self, _gate: &HostLockGuard<'_>, count: usize) -> Result<Vec<Candidate>> {
         Ok(self.0.by_ref().take(count).map(|(id, facts)| Candidate { id, size: facts.size }).collect())
     }
 }

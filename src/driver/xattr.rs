@@ -16,6 +16,7 @@ use crate::core::layout::{Layout, Place};
 use crate::driver::attributes::{self, DIGEST, HITS, PROBE};
 use crate::driver::{CachedImage, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Seal, Totals, scan};
 use crate::error::{Error, Result};
+use crate::system::directory::Facts;
 use crate::system::lock::{HostLock, HostLockGuard};
 use crate::system::time::Timestamp;
 
@@ -110,12 +111,12 @@ impl Driver for XattrDriver {
         Ok(false)
     }
 
-    fn note_use(&self, _gate: &HostLock, _id: &ImageId, _at: Timestamp) -> Result<bool> {
+    fn note_use(&self, _gate: &HostLock, _id: &ImageId, _facts: &Facts, _at: Timestamp) -> Result<bool> {
         Ok(true) // The access time says it.
     }
 
     /// Under the gate: two readers that close at once, in two processes, count two hits.
-    fn note_hit(&self, gate: &HostLock, id: &ImageId, file: &File) -> Result<()> {
+    fn note_hit(&self, gate: &HostLock, id: &ImageId, file: &File, _facts: &Facts) -> Result<()> {
         let _gate = gate.acquire()?;
         let hits = parse_hits(self.attribute_of(file, id, HITS)?).saturating_add(1);
         attributes::set(file, HITS, &hits.to_string())

@@ -28,7 +28,7 @@ pub(crate) struct Directory {
 }
 
 /// Which file it is, whatever its name: no two files that exist at the same time share it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     device: u64,
     inode: u64,

@@ -8,18 +8,21 @@
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use crate::system::directory::Identity;
+use crate::system::generation::Generation;
 
 static ENTRIES: AtomicPtr<Entry> = AtomicPtr::new(std::ptr::null_mut());
 
 /// No process has this number: the entry is free.
-const FREE: u32 = 0;
+const FREE: u64 = 0;
 /// Nor this one: the entry is being filled.
-const RESERVED: u32 = u32::MAX;
+const RESERVED: u64 = u64::MAX;
 
 #[derive(Debug)]
 struct Entry {
     /// The process that opened it.
-    owner: AtomicU32,
+    owner: AtomicU64,
+    /// Its process id, for messages.
+    process: AtomicU32,
     device: AtomicU64,
     inode: AtomicU64,
     next: AtomicPtr<Entry>,
@@ -32,13 +35,13 @@ pub(crate) struct OpenMark(&'static Entry);
 impl OpenMark {
     /// Marks the index of a directory as open in this process; on failure, the process from which an open one was inherited.
     pub fn new(directory: Identity) -> Result<Self, u32> {
-        let process = std::process::id();
+        let present = Generation::current().as_number();
         let (device, inode) = directory.numbers();
         let inherited = entries().find_map(|entry| {
             let owner = entry.owner.load(Ordering::Acquire);
             let is_same =
                 entry.device.load(Ordering::Relaxed) == device && entry.inode.load(Ordering::Relaxed) == inode;
-            (is_same && ![FREE, RESERVED, process].contains(&owner)).then_some(owner)
+            (is_same && ![FREE, RESERVED, present].contains(&owner)).then(|| entry.process.load(Ordering::Relaxed))
         });
         if let Some(owner) = inherited {
             return Err(owner);
@@ -46,7 +49,8 @@ impl OpenMark {
         let entry = reserve();
         entry.device.store(device, Ordering::Relaxed);
         entry.inode.store(inode, Ordering::Relaxed);
-        entry.owner.store(process, Ordering::Release);
+        entry.process.store(std::process::id(), Ordering::Relaxed);
+        entry.owner.store(present, Ordering::Release);
         Ok(Self(entry))
     }
 }
@@ -75,7 +79,8 @@ fn reserve() -> &'static Entry {
         return entry;
     }
     let entry = Box::leak(Box::new(Entry {
-        owner: AtomicU32::new(RESERVED),
+        owner: AtomicU64::new(RESERVED),
+        process: AtomicU32::new(0),
         device: AtomicU64::new(0),
         inode: AtomicU64::new(0),
         next: AtomicPtr::default(),

@@ -88,6 +88,16 @@ pub(crate) fn try_lock(file: &File) -> std::result::Result<bool, Errno> {
     would_lock(flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive))
 }
 
+/// Whether nobody has the file locked. Nothing is left of the question: not even when another thread forks meanwhile, whose
+/// child has the descriptor open for longer.
+pub(crate) fn is_unlocked(file: &File) -> std::result::Result<bool, Errno> {
+    let was_unlocked = try_lock(file)?;
+    if was_unlocked {
+        flock(file.as_fd(), FlockOperation::Unlock)?;
+    }
+    Ok(was_unlocked)
+}
+
 fn would_lock(result: std::result::Result<(), Errno>) -> std::result::Result<bool, Errno> {
     match result {
         Ok(()) => Ok(true),

@@ -1,6 +1,7 @@
 //! A value that belongs to the process that made it, so that a forked child cannot harm its parent.
 
 use crate::error::{Error, Result};
+use crate::system::generation::Generation;
 
 /// Holds a value that only its maker's process may use or drop.
 ///
@@ -9,14 +10,16 @@ use crate::error::{Error, Result};
 /// which is not there may hold. So in the child the value is neither used nor dropped: it is left as it is.
 #[derive(Debug)]
 pub(crate) struct ProcessBound<T> {
-    owner: u32,
+    owner: Generation,
+    /// Its process id, for messages.
+    process: u32,
     /// `None` only once the value was taken out.
     value: Option<T>,
 }
 
 impl<T> ProcessBound<T> {
     pub fn new(value: T) -> Self {
-        Self { owner: std::process::id(), value: Some(value) }
+        Self { owner: Generation::current(), process: std::process::id(), value: Some(value) }
     }
 
     /// The value, in the process that made it.
@@ -38,7 +41,7 @@ impl<T> ProcessBound<T> {
     }
 
     fn check(&self) -> Result<()> {
-        if std::process::id() == self.owner { Ok(()) } else { Err(Error::Forked { owner: self.owner }) }
+        if Generation::current() == self.owner { Ok(()) } else { Err(Error::Forked { owner: self.process }) }
     }
 }
 

@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 const NANOSECONDS_PER_SECOND: i64 = 1_000_000_000;
 
 /// A point in time: nanoseconds since the Unix epoch, of the host's real-time clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Timestamp(i64);
 
 impl Timestamp {

@@ -1,12 +1,15 @@
 /*
  * fork(): in the child every inherited handle answers FORKED and closes without harm, and the parent goes on as if
- * nothing had happened. After exec the child may open the folder anew. A process that dies with a writer blocks nobody.
+ * nothing had happened. After exec the child may open the folder anew. A process that dies with a writer blocks nobody,
+ * and one that died with a child blocks nobody once the child has ended.
  */
 #include <image_cache.h>
 
 #include "check.h"
 
+#include <pthread.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/wait.h>
 
 static const char *program;
@@ -103,6 +106,9 @@ static void use_streams_in_child(void)
     FORKED(image_cache_tee_expect_digest(tee, "md5", "d41d8cd98f00b204e9800998ecf8427e", &check_error));
     FORKED(image_cache_tee_read(tee, buffer, sizeof buffer, &length, &check_error));
     CHECK(!image_cache_tee_is_caching(tee) && source.calls == 0);
+    CHECK(image_cache_reader_fd(reader) == -1);
+    CHECK(image_cache_reader_size(reader) == strlen("cached bytes")); /* a copy of a number, as is the next */
+    CHECK(image_cache_get_driver(cache) == check_driver);
 
     /* Options and lists are memory alone, the child's own since the fork. */
     const image_cache_entry_t *entry = NULL;
@@ -219,6 +225,121 @@ static void dead_writers_block_nobody(void)
     check_image(cache, "doomed", "whole");
 }
 
+/* A child keeps the open files, and with them the writer's lock, which is the kernel's: until it ends as well. */
+static void an_image_is_free_when_parent_and_child_have_ended(void)
+{
+    int ready[2], gate[2];
+    char byte;
+    CHECK(pipe(ready) == 0 && pipe(gate) == 0);
+    fflush(NULL);
+    pid_t parent = fork();
+    CHECK(parent >= 0);
+    if (parent == 0) {
+        image_cache_t *own = open_cache("orphaned");
+        image_cache_writer_t *orphan = NULL;
+        OK(image_cache_begin_write(own, "orphan", &orphan, &check_error));
+        OK(image_cache_write_chunk(orphan, "half", 4, &check_error));
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            close(gate[1]);
+            CHECK(write(ready[1], "c", 1) == 1);
+            CHECK(read(gate[0], &byte, 1) == 0); /* until the test lets go */
+            FORKED(image_cache_commit(orphan, &check_error));
+            image_cache_close(own);
+            CHECK(write(ready[1], "e", 1) == 1);
+            _exit(0);
+        }
+        pause();
+    }
+    close(gate[0]);
+    CHECK(read(ready[0], &byte, 1) == 1 && byte == 'c');
+    kill(parent, SIGKILL);
+    CHECK(waitpid(parent, NULL, 0) == parent);
+
+    image_cache_t *own = open_cache("orphaned");
+    image_cache_writer_t *next = NULL;
+    STATUS(IMAGE_CACHE_ERROR_BEING_CACHED, image_cache_begin_write(own, "orphan", &next, &check_error));
+    cache_image(own, "other", "nobody else's"); /* all the other images are free */
+    close(gate[1]);
+    close(ready[1]);
+    CHECK(read(ready[0], &byte, 1) == 1 && byte == 'e');
+    CHECK(read(ready[0], &byte, 1) == 0); /* the child is gone, with its descriptors */
+    CHECK(!is_cached(own, "orphan"));     /* the child's commit published nothing */
+    image_cache_status_t status;
+    do /* the kernel closes a dying process's descriptors one by one */
+        status = image_cache_begin_write(own, "orphan", &next, NULL);
+    while (status == IMAGE_CACHE_ERROR_BEING_CACHED);
+    CHECK(status == IMAGE_CACHE_OK);
+    OK(image_cache_write_chunk(next, "whole", 5, &check_error));
+    OK(image_cache_commit(next, &check_error));
+    check_image(own, "orphan", "whole");
+    image_cache_close(own);
+    close(ready[0]);
+}
+
+/* Whatever other threads are in the midst of: a child never waits for what only they could let go. */
+static bool enough; /* by __atomic operations: C99 has no others */
+
+static void *work(void *number)
+{
+    char id[32];
+    snprintf(id, sizeof id, "own-%d", *(int *)number);
+    while (!__atomic_load_n(&enough, __ATOMIC_SEQ_CST)) {
+        cache_image(cache, id, id);
+        check_image(cache, id, id);
+        OK(image_cache_delete_cached_image(cache, id, &check_error));
+    }
+    return NULL;
+}
+
+static void forks_in_the_midst_of_other_threads_calls(void)
+{
+    enum { THREADS = 3, FORKS = 60 };
+    pthread_t threads[THREADS];
+    int numbers[THREADS];
+    uint64_t size = 0;
+    for (int i = 0; i < THREADS; i++) {
+        numbers[i] = i;
+        CHECK(pthread_create(&threads[i], NULL, work, &numbers[i]) == 0);
+    }
+    for (int i = 0; i < FORKS; i++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            bool answer;
+            alarm(60);
+            image_cache_status_t status = image_cache_is_cached(cache, "cached", &answer, NULL);
+            image_cache_abort(writer, "the child's wish");
+            image_cache_close(cache);
+            _exit(status == IMAGE_CACHE_ERROR_FORKED ? 0 : 1);
+        }
+        int how = 0;
+        CHECK(waitpid(child, &how, 0) == child && WIFEXITED(how) && WEXITSTATUS(how) == 0);
+    }
+    __atomic_store_n(&enough, true, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < THREADS; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    OK(image_cache_get_cache_size(cache, &size, &check_error));
+    CHECK(size == strlen("cached bytes"));
+}
+
+/* Children that share their parent's memory until they become another program take nothing from it. */
+static void children_that_share_memory_change_nothing(void)
+{
+    char *arguments[] = {"true", NULL}, *environment[] = {NULL};
+    pid_t spawned;
+    int how = 0;
+    CHECK(posix_spawn(&spawned, "/bin/true", NULL, NULL, arguments, environment) == 0);
+    CHECK(waitpid(spawned, &how, 0) == spawned && WIFEXITED(how) && WEXITSTATUS(how) == 0);
+    pid_t child = vfork();
+    if (child == 0)
+        _exit(0);
+    CHECK(child > 0 && waitpid(child, &how, 0) == child);
+    CHECK(is_cached(cache, "cached"));
+    OK(image_cache_write_chunk(writer, "", 0, &check_error));
+}
+
 int main(int argc, char **argv)
 {
     program = argv[0];
@@ -229,7 +350,10 @@ int main(int argc, char **argv)
         check_owner = 0; /* it is the parent's */
         return other_program(argv[3]);
     }
+    an_image_is_free_when_parent_and_child_have_ended();
     set_up();
+    children_that_share_memory_change_nothing();
+    forks_in_the_midst_of_other_threads_calls();
     in_child(close_all_in_child);
     in_child(abort_in_child);
     in_child(open_anew_in_child);

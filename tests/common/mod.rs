@@ -14,22 +14,29 @@ pub const DRIVERS: [DriverChoice; 2] = [DriverChoice::Sqlite, DriverChoice::Xatt
 
 /// A directory that removes itself, and the options of the cache in it.
 pub struct Scratch {
-    directory: TempDir,
+    path: PathBuf,
+    _directory: Option<TempDir>,
     pub options: Options,
     pub messages: Arc<Mutex<Vec<String>>>,
 }
 
 impl Scratch {
     pub fn new(driver: DriverChoice) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { path: directory.path().join("cache"), _directory: Some(directory), ..Self::at(PathBuf::new(), driver) }
+    }
+
+    /// A cache whose directory is somebody else's.
+    pub fn at(path: PathBuf, driver: DriverChoice) -> Self {
         let messages = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&messages);
         let log = Log::new(move |_, message| sink.lock().unwrap().push(message.to_owned()));
         let options = Options::new().driver(driver).durability(Durability::None).log(log);
-        Self { directory: tempfile::tempdir().unwrap(), options, messages }
+        Self { path, _directory: None, options, messages }
     }
 
     pub fn path(&self) -> PathBuf {
-        self.directory.path().join("cache")
+        self.path.clone()
     }
 
     pub fn file(&self, name: &str) -> PathBuf {

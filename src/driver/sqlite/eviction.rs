@@ -10,6 +10,7 @@ use crate::driver::sqlite::rows::{number, to_sql};
 use crate::driver::sqlite::{SqlResult, SqliteDriver};
 use crate::driver::{Candidate, EvictionOrder};
 use crate::error::Result;
+use crate::system::lock::HostLockGuard;
 use crate::system::time::Timestamp;
 
 /// Pages through the index.
@@ -27,15 +28,15 @@ impl<'a> ByUse<'a> {
 }
 
 impl EvictionOrder for ByUse<'_> {
-    fn next_batch(&mut self, count: usize) -> Result<Vec<Candidate>> {
+    fn next_batch(&mut self, gate: &HostLockGuard<'_>, count: usize) -> Result<Vec<Candidate>> {
         loop {
-            let page = self.driver.candidates_after(&mut self.cursor, count)?;
+            let page = self.driver.candidates_after(gate, &mut self.cursor, count)?;
             if page.is_empty() {
                 return Ok(std::iter::from_fn(|| self.later.pop_first()).take(count).map(|(_, one)| one).collect());
             }
             let mut batch = Vec::with_capacity(page.len());
             for candidate in page.into_iter().flatten() {
-                match self.driver.pending_use(&candidate.id).last_accessed {
+                match self.driver.pending_use(gate, &candidate.id).last_accessed {
                     Some(used) => drop(self.later.insert((used, candidate.id.clone()), candidate)),
                     None => batch.push(candidate),
                 }
@@ -49,7 +50,12 @@ impl EvictionOrder for ByUse<'_> {
 
 impl SqliteDriver {
     /// The next rows in the order of eviction, after the one at the cursor; `None` for one that names no image.
-    fn candidates_after(&self, cursor: &mut Option<(Value, Value)>, count: usize) -> Result<Vec<Option<Candidate>>> {
+    fn candidates_after(
+        &self,
+        _gate: &HostLockGuard<'_>,
+        cursor: &mut Option<(Value, Value)>,
+        count: usize,
+    ) -> Result<Vec<Option<Candidate>>> {
         // Written so that SQLite searches the index for the first row.
         const AFTER: &str = "SELECT ifnull(last_accessed, 0), image_id, ifnull(size, 0) FROM cached_images
              WHERE ifnull(last_accessed, 0) >= ?1 AND (ifnull(last_accessed, 0) > ?1 OR image_id > ?2)

@@ -1,9 +1,10 @@
 //! The SQLite driver: Glance's table, with an index on the order of use and totals kept by triggers, so that no
 //! operation's cost grows with the number of images.
 //!
-//! All writes are made under the cache's gate. SQLite's own busy handler lets writers starve (waits of more than a second
-//! were measured with four of them); behind one lock they take turns. A transaction that writes begins as such: one
-//! that began by reading could not wait for its turn.
+//! The database is read and written under the cache's gate only. So none of our own processes ever finds it busy, even when
+//! another one was killed in the midst of a transaction, and the next one has to recover the log. SQLite's own busy handler
+//! lets writers starve (waits of more than a second were measured with four of them); behind one lock they take turns. A
+//! transaction that writes begins as such: one that began by reading could not wait for its turn.
 
 mod connection;
 mod eviction;
@@ -26,9 +27,10 @@ use crate::core::layout::{Layout, Place};
 use crate::core::log::Log;
 use crate::driver::sqlite::eviction::ByUse;
 use crate::driver::sqlite::rows::{cached_image, number, to_sql};
-use crate::driver::sqlite::uses::Use;
+use crate::driver::sqlite::uses::{Use, Used};
 use crate::driver::{CachedImage, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Seal, Totals};
 use crate::error::{Error, Result};
+use crate::system::directory::Facts;
 use crate::system::inherited::OpenMark;
 use crate::system::lock::{HostLock, HostLockGuard};
 use crate::system::size_limit::without_size_signal;
@@ -48,7 +50,7 @@ pub(crate) struct SqliteDriver {
     /// `None` once it was closed.
     connection: Mutex<Option<Connection>>,
     /// Uses and hits that are not in the index yet. They stay until they could be written.
-    pending: Mutex<HashMap<ImageId, Use>>,
+    pending: Mutex<HashMap<Used, Use>>,
     /// The database was found to be damaged; the next rebuild checks it.
     is_suspect: AtomicBool,
     /// Dropped after the connection.
@@ -196,12 +198,12 @@ impl Driver for SqliteDriver {
         })
     }
 
-    fn note_use(&self, gate: &HostLock, id: &ImageId, at: Timestamp) -> Result<bool> {
-        self.add_use(gate, id, Use { hits: 0, last_accessed: Some(at) })
+    fn note_use(&self, gate: &HostLock, id: &ImageId, facts: &Facts, at: Timestamp) -> Result<bool> {
+        self.add_use(gate, &Used::new(id, facts), Use { hits: 0, last_accessed: Some(at) })
     }
 
-    fn note_hit(&self, gate: &HostLock, id: &ImageId, _file: &File) -> Result<()> {
-        self.add_use(gate, id, Use { hits: 1, last_accessed: None }).map(drop)
+    fn note_hit(&self, gate: &HostLock, id: &ImageId, _file: &File, facts: &Facts) -> Result<()> {
+        self.add_use(gate, &Used::new(id, facts), Use { hits: 1, last_accessed: None }).map(drop)
     }
 
     fn hits(&self, gate: &HostLockGuard<'_>, id: &ImageId) -> Result<u64> {
@@ -212,7 +214,7 @@ impl Driver for SqliteDriver {
                 .query_row([id.as_str()], |row| number(row, 0))
                 .optional()
         })?;
-        Ok(hits.map_or(0, |hits| hits.saturating_add(self.pending_use(id).hits)))
+        Ok(hits.map_or(0, |hits| hits.saturating_add(self.pending_use(gate, id).hits)))
     }
 
     fn totals(&self, _gate: &HostLockGuard<'_>) -> Result<Totals> {
@@ -233,7 +235,7 @@ impl Driver for SqliteDriver {
             select.query_map([], cached_image)?.collect::<SqlResult<Vec<_>>>()
         })?;
         let known = images.into_iter().filter_map(|image| {
-            let pending = self.pending_use(&self.known_id(&image.image_id)?);
+            let pending = self.pending_use(gate, &self.known_id(&image.image_id)?);
             let accessed = pending.last_accessed.map_or(image.last_accessed, Timestamp::as_nanoseconds);
             Some(CachedImage { hits: image.hits.saturating_add(pending.hits), last_accessed: accessed, ..image })
         });

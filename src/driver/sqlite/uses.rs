@@ -7,9 +7,11 @@ use std::time::Duration;
 use rusqlite::params;
 
 use crate::core::image_id::ImageId;
+use crate::core::layout::Place;
 use crate::driver::sqlite::SqliteDriver;
 use crate::driver::sqlite::rows::to_sql;
 use crate::error::Result;
+use crate::system::directory::{Facts, Identity};
 use crate::system::lock::{HostLock, HostLockGuard};
 use crate::system::time::Timestamp;
 
@@ -23,17 +25,32 @@ pub(super) struct Use {
     pub last_accessed: Option<Timestamp>,
 }
 
+/// Which file was used: of an image that is deleted and cached anew, each has uses of its own. An inode's number can be used
+/// again, but not with the same time of modification, which is that of the commit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Used {
+    id: ImageId,
+    identity: Identity,
+    modified: Timestamp,
+}
+
+impl Used {
+    pub fn new(id: &ImageId, facts: &Facts) -> Self {
+        Self { id: id.clone(), identity: facts.identity, modified: facts.modified }
+    }
+}
+
 impl SqliteDriver {
     /// Adds a use to those that are not in the index yet, and writes all of them; true when the index has the image.
-    pub(super) fn add_use(&self, gate: &HostLock, id: &ImageId, one: Use) -> Result<bool> {
+    pub(super) fn add_use(&self, gate: &HostLock, used: &Used, one: Use) -> Result<bool> {
         {
             let mut pending = self.pending();
-            let sum = pending.entry(id.clone()).or_default();
+            let sum = pending.entry(used.clone()).or_default();
             sum.hits += one.hits;
             sum.last_accessed = sum.last_accessed.max(one.last_accessed);
         }
         let known = self.write_uses(&gate.acquire()?)?;
-        Ok(known.contains(id))
+        Ok(known.contains(&used.id))
     }
 
     /// Writes the uses that are not in the index yet. The images among them that the index has.
@@ -43,6 +60,8 @@ impl SqliteDriver {
         if pending.is_empty() {
             return Ok(Vec::new());
         }
+        // Uses of an image that is gone, and perhaps cached anew, are nobody's. Under the gate this stays true.
+        pending.retain(|used, _| self.present(gate, &used.id).map_or(true, |present| present.as_ref() == Some(used)));
         let known = self.write("note the use of images in the index", NOW, gate, |transaction| {
             let now = Timestamp::now().as_seconds();
             let mut update = transaction.prepare_cached(
@@ -52,7 +71,7 @@ impl SqliteDriver {
                  WHERE image_id = ?1",
             )?;
             let mut known = Vec::new();
-            for (id, sum) in pending.iter() {
+            for (Used { id, .. }, sum) in pending.iter() {
                 let accessed = sum.last_accessed.map(Timestamp::as_seconds);
                 if update.execute(params![id.as_str(), to_sql(sum.hits), accessed, now])? > 0 {
                     known.push(id.clone());
@@ -72,11 +91,22 @@ impl SqliteDriver {
     }
 
     /// What the index does not know of an image's use.
-    pub(super) fn pending_use(&self, id: &ImageId) -> Use {
-        self.pending().get(id).copied().unwrap_or_default()
+    pub(super) fn pending_use(&self, gate: &HostLockGuard<'_>, id: &ImageId) -> Use {
+        let pending = self.pending();
+        if pending.is_empty() {
+            return Use::default();
+        }
+        let present = self.present(gate, id).ok().flatten();
+        present.and_then(|used| pending.get(&used).copied()).unwrap_or_default()
     }
 
-    fn pending(&self) -> MutexGuard<'_, HashMap<ImageId, Use>> {
+    /// The file that has the image's name now.
+    fn present(&self, _gate: &HostLockGuard<'_>, id: &ImageId) -> Result<Option<Used>> {
+        let standing = self.layout.examine(Place::Cached, id)?;
+        Ok(standing.image().map(|facts| Used::new(id, &facts)))
+    }
+
+    fn pending(&self) -> MutexGuard<'_, HashMap<Used, Use>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

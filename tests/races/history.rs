@@ -1,0 +1,140 @@
+//! What happened and when, as each thread of each process notes it: a line before an operation and one after it, each written
+//! with one call, so that a killed process's last operations are known to have begun.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::content::Version;
+
+/// Where in an operation a line was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Begun,
+    /// A reader is open.
+    Opened,
+    /// A reader has read all, and is about to close.
+    Closing,
+    Ended,
+}
+
+/// An operation, or what is known of it.
+#[derive(Debug, Clone, Default)]
+pub struct Operation {
+    /// What it was: `commit`, `read`, `delete`, `prune`, `delete_all`, or one that only counts.
+    pub action: String,
+    /// Which cache and image.
+    pub image: String,
+    /// Of a commit or a read.
+    pub version: Option<Version>,
+    pub begun: u64,
+    pub opened: Option<u64>,
+    pub closing: bool,
+    /// `None` when its process was killed in it.
+    pub ended: Option<u64>,
+    pub succeeded: bool,
+    /// Bytes or images, as the action has it.
+    pub count: u64,
+}
+
+/// One thread's notes.
+pub struct Recorder {
+    file: File,
+    next: u64,
+}
+
+/// An operation that was begun.
+pub struct Begun {
+    number: u64,
+    action: &'static str,
+    image: String,
+}
+
+impl Recorder {
+    pub fn new(path: &Path) -> Self {
+        Self { file: File::create(path).unwrap(), next: 0 }
+    }
+
+    pub fn begin(&mut self, action: &'static str, image: &str, version: Option<Version>) -> Begun {
+        let begun = Begun { number: self.next, action, image: image.to_owned() };
+        self.next += 1;
+        self.note(&begun, Phase::Begun, version, true, 0);
+        begun
+    }
+
+    pub fn opened(&mut self, begun: &Begun) {
+        self.note(begun, Phase::Opened, None, true, 0);
+    }
+
+    pub fn closing(&mut self, begun: &Begun, version: Version, bytes: usize) {
+        self.note(begun, Phase::Closing, Some(version), true, bytes as u64);
+    }
+
+    pub fn end(&mut self, begun: &Begun, version: Option<Version>, succeeded: bool, count: u64) {
+        self.note(begun, Phase::Ended, version, succeeded, count);
+    }
+
+    fn note(&mut self, begun: &Begun, phase: Phase, version: Option<Version>, succeeded: bool, count: u64) {
+        let phase = match phase {
+            Phase::Begun => "begun",
+            Phase::Opened => "opened",
+            Phase::Closing => "closing",
+            Phase::Ended => "ended",
+        };
+        let Begun { number, action, image } = begun;
+        let version = version.map_or(0, |version| version.0);
+        let line = format!("{number} {phase} {action} {image} {version} {succeeded} {count} {}\n", now());
+        self.file.write_all(line.as_bytes()).unwrap();
+    }
+}
+
+/// All processes' common clock, in nanoseconds.
+pub fn now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).unwrap()
+}
+
+/// Everything that was noted in a folder.
+pub fn read_all(folder: &Path) -> Vec<Operation> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.flat_map(|path| operations(&fs::read_to_string(path).unwrap())).collect()
+}
+
+fn operations(text: &str) -> Vec<Operation> {
+    let mut operations: BTreeMap<u64, Operation> = BTreeMap::new();
+    for line in text.split_inclusive('\n') {
+        let words: Vec<_> = line.split(' ').collect();
+        let [number, phase, action, image, version, succeeded, count, time] = words[..] else {
+            panic!("a line that is none of ours: {line:?}");
+        };
+        let time = time.trim_end().parse().unwrap();
+        let operation = operations.entry(number.parse().unwrap()).or_default();
+        match phase {
+            "begun" => {
+                action.clone_into(&mut operation.action);
+                image.clone_into(&mut operation.image);
+                operation.begun = time;
+            }
+            "opened" => operation.opened = Some(time),
+            "closing" => operation.closing = true,
+            _ => {
+                operation.ended = Some(time);
+                operation.succeeded = succeeded == "true";
+            }
+        }
+        if version != "0" {
+            operation.version = Some(Version(version.parse().unwrap()));
+        }
+        operation.count = operation.count.max(count.parse().unwrap());
+    }
+    operations.into_values().collect()
+}
+
+/// The time that the cache notes uses by, in nanoseconds.
+pub fn wall_clock() -> u64 {
+    let now = clock_gettime(ClockId::Realtime);
+    u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).unwrap()
+}

@@ -1,0 +1,89 @@
+//! The checker of what happened: whether all that was noted can have happened in a cache that keeps its promises.
+
+use std::collections::BTreeMap;
+
+use crate::history::Operation;
+
+/// What was wrong.
+pub type Complaints = Vec<String>;
+
+const FOR_EVER: u64 = u64::MAX;
+
+/// Judges what was served, image by image.
+pub fn judge_history(history: &[Operation]) -> Complaints {
+    let mut complaints = Vec::new();
+    let mut images: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
+    for operation in history {
+        images.entry(&operation.image).or_default().push(operation);
+    }
+    for (image, operations) in &images {
+        let Some((cache, _)) = image.split_once('/') else { continue };
+        // Those of the whole cache concern each image.
+        let removals: Vec<_> = operations
+            .iter()
+            .chain(images.get(cache).into_iter().flatten())
+            .copied()
+            .filter(|operation| ["delete", "delete_all", "prune"].contains(&operation.action.as_str()))
+            .collect();
+        let of_action = |action| operations.iter().copied().filter(move |operation| operation.action == action);
+        let commits: Vec<_> = of_action("commit").collect();
+        judge_reads(image, &commits, &removals, of_action("read"), &mut complaints);
+        judge_commits(image, &commits, &removals, &mut complaints);
+    }
+    complaints
+}
+
+/// What was served had been published, and had not been deleted before it was asked for.
+fn judge_reads<'a>(
+    image: &str,
+    commits: &[&Operation],
+    removals: &[&Operation],
+    reads: impl Iterator<Item = &'a Operation>,
+    complaints: &mut Complaints,
+) {
+    let commits: BTreeMap<_, _> = commits.iter().filter_map(|commit| Some((commit.version?, *commit))).collect();
+    let mut deletions: Vec<_> = removals
+        .iter()
+        .filter(|removal| removal.action == "delete" && removal.succeeded)
+        .filter_map(|removal| Some((removal.ended?, removal.begun)))
+        .collect();
+    deletions.sort_unstable();
+    // The latest beginning among all deletions that had ended by then.
+    let mut latest = 0;
+    for (_, begun) in &mut deletions {
+        latest = latest.max(*begun);
+        *begun = latest;
+    }
+    for read in reads {
+        let (Some(version), Some(opened)) = (read.version, read.opened) else { continue };
+        let Some(commit) = commits.get(&version) else {
+            complaints.push(format!("{image}: version {version} was served, which nobody wrote"));
+            continue;
+        };
+        if commit.ended.is_some() && !commit.succeeded {
+            complaints.push(format!("{image}: version {version} was served, whose commit failed"));
+        }
+        if commit.begun > opened {
+            complaints.push(format!("{image}: version {version} was served before its commit began"));
+        }
+        let ended_before = deletions.partition_point(|(ended, _)| *ended < read.begun);
+        let latest_deletion = ended_before.checked_sub(1).map_or(0, |last| deletions[last].1);
+        if commit.ended.is_some_and(|committed| committed < latest_deletion) {
+            complaints.push(format!("{image}: version {version} was served after it had been deleted"));
+        }
+    }
+}
+
+/// Between two commits of an image something removed it.
+fn judge_commits(image: &str, commits: &[&Operation], removals: &[&Operation], complaints: &mut Complaints) {
+    let mut succeeded: Vec<_> = commits.iter().filter(|commit| commit.ended.is_some() && commit.succeeded).collect();
+    succeeded.sort_unstable_by_key(|commit| commit.begun);
+    for pair in succeeded.windows(2) {
+        // Which of them was the first is not known: a commit is noted as begun before it takes the image.
+        let (start, end) = (pair[0].begun, pair[0].ended.max(pair[1].ended).unwrap_or(FOR_EVER));
+        if !removals.iter().any(|removal| removal.begun < end && removal.ended.unwrap_or(FOR_EVER) > start) {
+            let (one, other) = (pair[0].version, pair[1].version);
+            complaints.push(format!("{image}: {one:?} and {other:?} were published, and nothing removed it between"));
+        }
+    }
+}

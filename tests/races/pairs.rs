@@ -1,0 +1,302 @@
+//! Every operation in the midst of every other one. The first runs until it comes to a point (see `points`); there the second
+//! runs, to its end or until it has to wait for the first; then the first goes on. Whatever the point: results and state are
+//! those of the two one after the other, in one order or in the other.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::sync::mpsc;
+use std::thread;
+
+use image_cache::{DriverChoice, ImageCache, Result};
+
+use crate::common::{Scratch, cache_image, files};
+use crate::history::wall_clock;
+use crate::points::{Told, telling, with_intrusion};
+use crate::site::{AT_ONCE, name_of};
+
+/// The image that all operations are about. Another one is always there.
+const IMAGE: &str = "disputed";
+const BYSTANDER: &str = "bystander";
+
+/// What an operation returned, and the handle that it left open.
+type Returned = (String, Option<Box<dyn Any + Send>>);
+/// An operation whose handle is there.
+type Prepared = Box<dyn FnOnce(&ImageCache) -> Returned + Send>;
+/// Makes what the operation needs; `None` where that cannot be had.
+type Prepare = fn(&ImageCache, &'static [u8]) -> Option<Prepared>;
+/// An operation with its name.
+type Named = (&'static str, Prepare);
+/// Makes the state in which two operations begin.
+type State = fn(&Scratch, &ImageCache);
+
+fn text<T>(result: Result<T>, say: impl FnOnce(T) -> String) -> Returned {
+    (result.map_or_else(|error| name_of(&error), say), None)
+}
+
+fn holding<T: Send + 'static>(result: Result<T>) -> Returned {
+    match result {
+        Ok(handle) => ("a handle".to_owned(), Some(Box::new(handle))),
+        Err(error) => (name_of(&error), None),
+    }
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "what most operations of the table end with")]
+fn simple(operation: impl FnOnce(&ImageCache) -> Returned + Send + 'static) -> Option<Prepared> {
+    Some(Box::new(operation))
+}
+
+const OPERATIONS: &[Named] = &[
+    ("begin_write", |_, _| simple(|cache| holding(cache.begin_write(IMAGE)))),
+    ("commit", |cache, bytes| {
+        let mut writer = cache.begin_write(IMAGE).ok()?;
+        writer.write_chunk(bytes).unwrap();
+        simple(|_| text(writer.commit(), |()| "committed".into()))
+    }),
+    ("abort", |cache, _| {
+        let writer = cache.begin_write(IMAGE).ok()?;
+        simple(|_| {
+            writer.abort("it was given up");
+            ("aborted".to_owned(), None)
+        })
+    }),
+    ("open_for_read", |_, _| simple(|cache| holding(cache.open_for_read(IMAGE)))),
+    ("close a reader", |cache, _| {
+        let reader = cache.open_for_read(IMAGE).ok()?;
+        simple(|_| {
+            drop(reader);
+            ("closed".to_owned(), None)
+        })
+    }),
+    ("delete", |_, _| simple(|cache| text(cache.delete_cached_image(IMAGE), |()| "done".into()))),
+    ("delete_all", |_, _| simple(|cache| text(cache.delete_all_cached_images(), |count| format!("{count}")))),
+    ("prune", |_, _| simple(|cache| text(cache.prune(), |pruned| format!("{pruned:?}")))),
+    ("clean", |_, _| simple(|cache| text(cache.clean(AT_ONCE), |count| format!("{count}")))),
+    ("queue", |_, _| simple(|cache| text(cache.queue_image(IMAGE), |queued| format!("{queued}")))),
+    ("dequeue", |_, _| simple(|cache| text(cache.delete_queued_image(IMAGE), |()| "done".into()))),
+    ("prefetch", |_, bytes| {
+        simple(|cache| {
+            let prefetched = cache.prefetch(|_, writer| writer.write_chunk(bytes));
+            text(prefetched, |prefetched| format!("{prefetched:?}"))
+        })
+    }),
+    ("list", |_, _| {
+        simple(|cache| {
+            let listed = cache.list_cached();
+            text(listed, |list| list.iter().fold(String::new(), |all, one| format!("{all} {}", one.image_id)))
+        })
+    }),
+    ("size", |_, _| simple(|cache| text(cache.cache_size(), |size| format!("{size}")))),
+    ("is_cached", |_, _| simple(|cache| text(cache.is_cached(IMAGE), |is| format!("{is}")))),
+    ("is_being_cached", |_, _| simple(|cache| text(cache.is_being_cached(IMAGE), |is| format!("{is}")))),
+    ("is_queued", |_, _| simple(|cache| text(cache.is_queued(IMAGE), |is| format!("{is}")))),
+    ("is_cacheable", |_, _| simple(|cache| text(cache.is_cacheable(IMAGE), |is| format!("{is}")))),
+    ("list_queued", |_, _| {
+        simple(|cache| {
+            let listed = cache.list_queued();
+            text(listed, |list| list.iter().fold(String::new(), |all, one| format!("{all} {}", one.image_id)))
+        })
+    }),
+    ("image_size", |_, _| simple(|cache| text(cache.image_size(IMAGE), |size| format!("{size}")))),
+    ("hits", |_, _| simple(|cache| text(cache.hit_count(IMAGE), |hits| format!("{hits}")))),
+];
+
+/// What other processes do in several steps, of which any may come in between: they are only brought in the midst of the
+/// others, and judged only where they did all of it there.
+const INTRUDERS: &[Named] = &[
+    ("replace", |_, bytes| {
+        simple(|cache| {
+            cache.delete_cached_image(IMAGE).unwrap();
+            let written = cache.begin_write(IMAGE).and_then(|mut writer| {
+                writer.write_chunk(bytes)?;
+                writer.commit()
+            });
+            text(written, |()| "replaced".into())
+        })
+    }),
+    ("clean and write anew", |_, _| {
+        simple(|cache| {
+            cache.clean(AT_ONCE).unwrap();
+            holding(cache.begin_write(IMAGE))
+        })
+    }),
+];
+
+/// Operations that are several steps by nature, so that another one may find the midst of them: what is there then.
+fn is_midst(first: &str, second: &str, outcome: &Outcome) -> bool {
+    match (first, second) {
+        // Another writer has the image, or loses it.
+        ("prefetch", "begin_write" | "replace") => outcome.second == "BeingCached",
+        ("prefetch", "clean and write anew") => {
+            outcome.first == "Prefetched { fetched: 0, failed: 1 }" && outcome.second == "a handle"
+        }
+        ("prefetch", "is_being_cached") => outcome.second == "true",
+        ("prefetch", "clean") => outcome.first == "Prefetched { fetched: 0, failed: 1 }" && outcome.second == "1",
+        // It has been through with invalid/ already.
+        ("clean", "abort") => outcome.first == "0" && outcome.left.contains("invalid [\"disputed\"]"),
+        ("abort", "clean") => outcome.second == "0" && outcome.left.contains("invalid [\"disputed\"]"),
+        _ => false,
+    }
+}
+
+/// Operations that change nothing: of two of these, neither can tell.
+fn is_question((name, _): &Named) -> bool {
+    ["list", "size", "hits", "list_queued", "image_size"].contains(name) || name.starts_with("is_")
+}
+
+/// How the image stands before the two begin.
+const STATES: &[(&str, State)] = &[
+    ("absent", |_, _| {}),
+    ("queued", |_, cache| assert!(cache.queue_image(IMAGE).unwrap())),
+    ("cached", |_, cache| cache_image(cache, IMAGE, b"first")),
+    ("left by a dead writer", |scratch, _| {
+        fs::write(scratch.file("incomplete").join(IMAGE), b"half").unwrap();
+    }),
+];
+
+/// What two operations came to: what each returned, and what is left.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Outcome {
+    first: String,
+    second: String,
+    left: String,
+}
+
+struct World {
+    scratch: Scratch,
+    /// The judge's, and one for each operation.
+    handles: [ImageCache; 3],
+}
+
+impl World {
+    fn new(driver: DriverChoice) -> Self {
+        let mut scratch = Scratch::new(driver);
+        scratch.options = scratch.options.clone().max_size(0);
+        let handles = std::array::from_fn(|_| scratch.open());
+        Self { scratch, handles }
+    }
+
+    fn reset(&self, state: State) {
+        let judge = &self.handles[0];
+        judge.delete_all_cached_images().unwrap();
+        judge.clean(AT_ONCE).unwrap();
+        judge.delete_all_queued_images().unwrap();
+        cache_image(judge, BYSTANDER, b"other");
+        state(&self.scratch, judge);
+    }
+
+    /// A reader that the second operation opened, after it began, is the image's last use, if nothing used it later.
+    fn left(&self, second: &Returned, second_name: &str, began: u64) -> String {
+        let since = if second_name == "open_for_read" && second.1.is_some() { began } else { 0 };
+        let judge = &self.handles[0];
+        let listed = judge.list_cached().unwrap();
+        let mut text = format!("{} bytes;", judge.cache_size().unwrap());
+        let mut bytes = 0;
+        for image in &listed {
+            // The judge's own look at the file is no use.
+            let content = fs::read(self.scratch.file(&image.image_id)).unwrap();
+            assert_eq!(content.len() as u64, image.size, "{image:?}");
+            bytes += image.size;
+            // The index keeps times to a quarter of a microsecond.
+            if image.image_id == IMAGE && image.last_accessed.cast_unsigned() + 1000 < since {
+                text += " its last use was forgotten;";
+            }
+            let content = String::from_utf8_lossy(&content);
+            write!(text, " {} {content:?} {} hits;", image.image_id, image.hits).unwrap();
+        }
+        assert_eq!(bytes, judge.cache_size().unwrap());
+        for folder in ["incomplete", "invalid", "queue"] {
+            write!(text, " {folder} {:?}", files(&self.scratch.file(folder))).unwrap();
+        }
+        text
+    }
+
+    /// One after the other; `None` where one of them cannot be prepared.
+    fn in_turn(&self, state: State, pair: [Named; 2], second_first: bool) -> Option<Outcome> {
+        self.reset(state);
+        let [first, second] = self.prepare(pair)?;
+        let run = |operation: Prepared, handle| {
+            let began = wall_clock();
+            (operation(&self.handles[handle]), began)
+        };
+        let (first, (second, began)) = if second_first {
+            let second = run(second, 2);
+            (run(first, 1).0, second)
+        } else {
+            (run(first, 1).0, run(second, 2))
+        };
+        let left = self.left(&second, pair[1].0, began);
+        Some(Outcome { first: first.0, second: second.0, left })
+    }
+
+    fn prepare(&self, [(_, first), (_, second)]: [Named; 2]) -> Option<[Prepared; 2]> {
+        let first = first(&self.handles[1], b"by the first")?;
+        Some([first, second(&self.handles[2], b"by the second one")?])
+    }
+
+    /// The second in the midst of the first, at a point; and how many points the first has.
+    fn intruded(&self, state: State, pair: [Named; 2], at: usize) -> (Option<(Outcome, Told)>, usize) {
+        self.reset(state);
+        let [first, second] = self.prepare(pair).expect("what could be prepared before");
+        let (go, gone) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        thread::scope(|scope| {
+            let intruder = scope.spawn(move || {
+                // Without a go the first had no such point.
+                gone.recv().ok()?;
+                let began = wall_clock();
+                Some((telling(&tell, || second(&self.handles[2])), began))
+            });
+            let (note, noted) = mpsc::channel();
+            let intrusion = move || {
+                go.send(()).unwrap();
+                note.send(told.recv().unwrap()).unwrap();
+            };
+            let (first, points) = with_intrusion(at, intrusion, || first(&self.handles[1]));
+            let second = intruder.join().unwrap();
+            let outcome = second.map(|(second, began)| {
+                let left = self.left(&second, pair[1].0, began);
+                (Outcome { first: first.0, second: second.0, left }, noted.recv().unwrap())
+            });
+            (outcome, points)
+        })
+    }
+}
+
+pub fn every_pair(driver: DriverChoice) {
+    let world = World::new(driver);
+    let mut complaints = Vec::new();
+    let (mut pairs, mut runs) = (0, 0);
+    for (state_name, state) in STATES {
+        for first in OPERATIONS {
+            for second in OPERATIONS.iter().chain(INTRUDERS) {
+                let pair = [*first, *second];
+                if pair.iter().all(is_question) {
+                    continue;
+                }
+                let in_turn = [false, true].map(|second_first| world.in_turn(*state, pair, second_first));
+                let [Some(one), Some(other)] = in_turn else { continue };
+                pairs += 1;
+                let allowed = BTreeSet::from([one, other]);
+                let mut at = 0;
+                while let (Some((outcome, told)), points) = world.intruded(*state, pair, at) {
+                    runs += 1;
+                    let is_judged = told == Told::Ended || OPERATIONS.iter().any(|(name, _)| *name == second.0);
+                    if is_judged && !allowed.contains(&outcome) && !is_midst(first.0, second.0, &outcome) {
+                        complaints.push(format!(
+                            "{state_name}: {} at point {at} of {points} of {}:\n  {outcome:?}, not one of\n  {allowed:#?}",
+                            second.0, first.0
+                        ));
+                    }
+                    at += 1;
+                }
+            }
+        }
+    }
+    let messages = world.scratch.messages.lock().unwrap();
+    let trouble = messages.iter().find(|message| message.contains("later") || message.contains("put right"));
+    complaints.extend(trouble.map(|message| format!("the log says: {message}")));
+    println!("{driver:?}: {pairs} pairs of operations, {runs} intrusions, {} complaints", complaints.len());
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}

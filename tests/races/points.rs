@@ -1,0 +1,145 @@
+//! Points in the midst of an operation where another one can be made to run: the system calls after which, or before which,
+//! other processes can see or change something. The library makes its system calls through libc, and this program, which is
+//! linked with the library, has functions of the same names: they come first.
+
+use std::cell::RefCell;
+use std::sync::mpsc::Sender;
+
+use fastrand::Rng;
+use libc::{c_char, c_int, c_void, size_t, stat64, timespec};
+use rustix::process::{Signal, getpid, kill_process};
+
+thread_local! {
+    static PLAN: RefCell<Plan> = RefCell::default();
+}
+
+/// What a thread is to do at its points.
+#[derive(Default)]
+struct Plan {
+    passed: usize,
+    intrusion: Option<(usize, Box<dyn FnOnce()>)>,
+    /// Told when the thread has to wait for a lock.
+    blocked: Option<Sender<Told>>,
+    /// At one point in so many, by chance, its process is killed.
+    doom: Option<(Rng, u32)>,
+}
+
+/// What a thread tells of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    Blocked,
+    Ended,
+}
+
+/// Runs `operation`, and `intrusion` when it comes to a point for which it has passed that many; how many there were.
+pub fn with_intrusion<T>(at: usize, intrusion: impl FnOnce() + 'static, operation: impl FnOnce() -> T) -> (T, usize) {
+    PLAN.set(Plan { passed: 0, intrusion: Some((at, Box::new(intrusion))), ..Plan::default() });
+    let result = operation();
+    (result, PLAN.take().passed)
+}
+
+/// Runs `operation`, which tells when it has to wait for a lock, and when it has ended.
+pub fn telling<T>(sender: &Sender<Told>, operation: impl FnOnce() -> T) -> T {
+    PLAN.set(Plan { blocked: Some(sender.clone()), ..Plan::default() });
+    let result = operation();
+    PLAN.take();
+    // Who listens goes on after the first word.
+    let _ = sender.send(Told::Ended);
+    result
+}
+
+/// Kills this process at one of this thread's points, of which it passes about so many before.
+pub fn doom(random: Rng, points: u32) {
+    PLAN.with_borrow_mut(|plan| plan.doom = Some((random, points)));
+}
+
+fn pass_point() {
+    let intrusion = PLAN.try_with(|plan| {
+        let mut plan = plan.borrow_mut();
+        let is_now = plan.intrusion.as_ref().is_some_and(|(at, _)| *at == plan.passed);
+        plan.passed += 1;
+        if let Some((random, points)) = &mut plan.doom
+            && random.u32(..*points) == 0
+        {
+            kill_process(getpid(), Signal::KILL).unwrap();
+        }
+        if is_now { plan.intrusion.take() } else { None }
+    });
+    // A thread that ends has no plan any more.
+    if let Ok(Some((_, intrusion))) = intrusion {
+        intrusion();
+    }
+}
+
+fn tell_blocked() {
+    let sender = PLAN.try_with(|plan| plan.borrow_mut().blocked.take());
+    if let Ok(Some(sender)) = sender {
+        let _ = sender.send(Told::Blocked);
+    }
+}
+
+fn answer(result: i64) -> c_int {
+    c_int::try_from(result).unwrap_or(-1)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn flock(descriptor: c_int, operation: c_int) -> c_int {
+    // SAFETY: the system call takes any numbers.
+    let call = |operation: c_int| answer(unsafe { libc::syscall(libc::SYS_flock, descriptor, operation) });
+    pass_point();
+    if operation == libc::LOCK_EX {
+        if call(operation | libc::LOCK_NB) == 0 {
+            return 0;
+        }
+        tell_blocked();
+    }
+    call(operation)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn futimens(descriptor: c_int, times: *const timespec) -> c_int {
+    pass_point();
+    // SAFETY: the caller's times are handed on as they are.
+    answer(unsafe { libc::syscall(libc::SYS_utimensat, descriptor, std::ptr::null::<c_char>(), times, 0) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fstat64(descriptor: c_int, facts: *mut stat64) -> c_int {
+    pass_point();
+    // SAFETY: the caller's buffer is handed on as it is; the kernel's structure is the C library's.
+    answer(unsafe { libc::syscall(libc::SYS_fstat, descriptor, facts) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fstatat64(directory: c_int, path: *const c_char, facts: *mut stat64, flags: c_int) -> c_int {
+    pass_point();
+    // SAFETY: the caller's path and buffer are handed on as they are; the kernel's structure is the C library's.
+    answer(unsafe { libc::syscall(libc::SYS_newfstatat, directory, path, facts, flags) })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn fsync(descriptor: c_int) -> c_int {
+    pass_point();
+    // SAFETY: the system call takes any number.
+    answer(unsafe { libc::syscall(libc::SYS_fsync, descriptor) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn unlinkat(directory: c_int, path: *const c_char, flags: c_int) -> c_int {
+    pass_point();
+    // SAFETY: the caller's path is handed on as it is.
+    answer(unsafe { libc::syscall(libc::SYS_unlinkat, directory, path, flags) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fsetxattr(
+    descriptor: c_int,
+    name: *const c_char,
+    value: *const c_void,
+    size: size_t,
+    flags: c_int,
+) -> c_int {
+    pass_point();
+    // SAFETY: the caller's name and value are handed on as they are.
+    answer(unsafe { libc::syscall(libc::SYS_fsetxattr, descriptor, name, value, size, flags) })
+}

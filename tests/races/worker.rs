@@ -1,0 +1,328 @@
+//! A child of the stress: four threads of random operations on both caches, until its standard input ends, or one of them
+//! comes to the point where it is doomed to be killed: most moments at which that matters are short. Each operation
+//! is checked where it happens (its error, and every byte that it serves), and noted for the judge.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fastrand::Rng;
+use image_cache::{Algorithm, DriverChoice, Error, ImageCache, Reader};
+
+use crate::content::{self, Version};
+use crate::history::{Begun, Recorder};
+use crate::points::doom;
+use crate::remains::{md5, sha256};
+use crate::site::{AT_ONCE, Complaints, Site, sites};
+
+pub const THREADS: u64 = 4;
+
+/// About how many points a thread passes before its process is killed at one.
+const POINTS: u32 = 8000;
+
+/// How many readers a thread keeps open while it does other things.
+const HELD: usize = 3;
+
+/// Runs the child: its folder, driver and number.
+pub fn run(folder: &Path, driver: DriverChoice, process: u64) {
+    let complaints = Complaints::new(&folder.join(format!("complaints/{process}")));
+    let sites = sites(folder, driver, process, &complaints);
+    let caches = sites.each_ref().map(|site| ImageCache::open(&site.path, site.options.clone()));
+    let [Some(kept), Some(pruned)] = caches.map(|cache| complaints.expect("open", cache, &[])) else { return };
+    let caches = [kept, pruned];
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let recorder = Recorder::new(&folder.join(format!("history/{process}-{thread}")));
+            let random = Rng::with_seed(process * THREADS + thread);
+            let (sites, caches, is_over, complaints) = (&sites, &caches, &is_over, &complaints);
+            scope.spawn(move || {
+                doom(Rng::with_seed(!(process * THREADS + thread)), POINTS);
+                let mut actor =
+                    Actor { sites, caches, complaints, recorder, random, process, thread, turn: 0, held: Vec::new() };
+                while !is_over.load(Ordering::Relaxed) {
+                    actor.act();
+                }
+                while !actor.held.is_empty() {
+                    actor.close_a_reader();
+                }
+            });
+        }
+        // The parent closes it, or died.
+        io::copy(&mut io::stdin(), &mut io::sink()).unwrap();
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+struct Actor<'a> {
+    sites: &'a [Site; 2],
+    caches: &'a [ImageCache; 2],
+    complaints: &'a Complaints,
+    recorder: Recorder,
+    random: Rng,
+    process: u64,
+    thread: u64,
+    turn: u64,
+    held: Vec<Held>,
+}
+
+/// A reader that is open.
+struct Held {
+    begun: Begun,
+    reader: Reader,
+    image_id: String,
+}
+
+impl<'a> Actor<'a> {
+    fn act(&mut self) {
+        let which = self.random.usize(..2);
+        let (site, cache) = (&self.sites[which], &self.caches[which]);
+        let number = self.random.usize(..site.ids.len());
+        let image_id = site.ids[number].as_str();
+        match self.random.u32(..100) {
+            0..25 => self.open_a_reader(site, cache, image_id),
+            25..40 => self.close_a_reader(),
+            40..56 => self.write(site, cache, image_id),
+            56..62 => self.tee(site, cache, image_id),
+            62..72 if number >= site.steady => self.delete(site, cache, image_id),
+            72..77 if site.is_pruned => self.empty(site, cache),
+            77..83 => self.queue(site, cache, image_id),
+            83..86 => self.prefetch(site, cache),
+            86..89 => self.clean(site, cache),
+            89..91 => self.open_another_handle(site, image_id),
+            _ => self.ask(site, cache, image_id),
+        }
+    }
+
+    fn next_version(&mut self, to_be_published: bool) -> Version {
+        self.turn += 1;
+        Version::new(self.process, self.thread, self.turn, to_be_published)
+    }
+
+    /// Notes an operation of which only how often it succeeds matters.
+    fn simply<T>(
+        &mut self,
+        action: &'static str,
+        image: &str,
+        expected: &[&str],
+        operation: impl FnOnce() -> Result<T, Error>,
+        count: impl FnOnce(&T) -> u64,
+    ) -> Option<T> {
+        let begun = self.recorder.begin(action, image, None);
+        let result = self.complaints.expect(action, operation(), expected);
+        self.recorder.end(&begun, None, result.is_some(), result.as_ref().map_or(0, count));
+        result
+    }
+
+    fn write(&mut self, site: &Site, cache: &ImageCache, image_id: &str) {
+        let Some(mut writer) = self.simply(
+            "begin_write",
+            site.name,
+            &["AlreadyCached", "BeingCached"],
+            || cache.begin_write(image_id),
+            |_| 0,
+        ) else {
+            return;
+        };
+        // Some give up, some close early, some have been told of another digest.
+        let ending = self.random.u32(..20);
+        let version = self.next_version(ending > 3);
+        let bytes = version.bytes(image_id);
+        match (ending, self.random.u32(..3)) {
+            (2, _) => writer.expect_digest(Algorithm::Md5, &md5(b"something else")).unwrap(),
+            (3.., 0) => writer.expect_digest(Algorithm::Md5, &md5(&bytes)).unwrap(),
+            (3.., 1) => writer.expect_digest(Algorithm::Sha256, &sha256(&bytes)).unwrap(),
+            _ => writer.expect_size(bytes.len() as u64).unwrap(),
+        }
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let (chunk, more) = rest.split_at(self.random.usize(1..=rest.len()));
+            rest = more;
+            // Lost to a clean: then the commit fails as well.
+            self.complaints.expect("write_chunk", writer.write_chunk(chunk), site.losses);
+        }
+        let begun = self.recorder.begin("commit", &name(site, image_id), Some(version));
+        let succeeded = match ending {
+            0 | 3 => {
+                writer.abort("the stress gives up");
+                false
+            }
+            1 => {
+                drop(writer);
+                false
+            }
+            2 => match writer.commit() {
+                Err(Error::DigestMismatch { .. }) => false,
+                result => self.complaints.expect("commit of other bytes", result, site.losses).is_some(),
+            },
+            _ => self.complaints.expect("commit", writer.commit(), site.losses).is_some(),
+        };
+        self.recorder.end(&begun, Some(version), succeeded, bytes.len() as u64);
+    }
+
+    /// Whatever becomes of the caching, the bytes go on.
+    fn tee(&mut self, site: &Site, cache: &ImageCache, image_id: &str) {
+        let version = self.next_version(true);
+        let bytes = version.bytes(image_id);
+        let begun = self.recorder.begin("commit", &name(site, image_id), Some(version));
+        let Some(mut tee) = self.complaints.expect("tee", cache.tee(image_id, bytes.as_slice()), &[]) else { return };
+        let mut handed_on = Vec::new();
+        if let Err(error) = tee.read_to_end(&mut handed_on) {
+            self.complaints.add(&format!("a tee failed its reader: {error}"));
+        }
+        if handed_on != bytes {
+            self.complaints.add(&format!("a tee of {image_id} handed on other bytes than its source's"));
+        }
+        self.recorder.end(&begun, Some(version), tee.is_caching(), bytes.len() as u64);
+    }
+
+    fn open_a_reader(&mut self, site: &Site, cache: &ImageCache, image_id: &str) {
+        if self.held.len() == HELD {
+            return self.close_a_reader();
+        }
+        let begun = self.recorder.begin("read", &name(site, image_id), None);
+        match self.complaints.expect("open_for_read", cache.open_for_read(image_id), &["NotFound"]) {
+            Some(reader) => {
+                self.recorder.opened(&begun);
+                self.held.push(Held { begun, reader, image_id: image_id.to_owned() });
+            }
+            None => self.recorder.end(&begun, None, false, 0),
+        }
+    }
+
+    /// Reads all of an image that was opened at some time, whatever became of it since, and closes it.
+    fn close_a_reader(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let Held { begun, mut reader, image_id } = self.held.swap_remove(self.random.usize(..self.held.len()));
+        // In pieces, either way of reading all of it.
+        let in_order = self.random.bool();
+        let mut bytes = vec![0; usize::try_from(reader.size()).unwrap() + 1];
+        let mut length = 0;
+        while length < bytes.len() {
+            let end = bytes.len().min(length + self.random.usize(1..=100_000));
+            let part = &mut bytes[length..end];
+            let read = if in_order { reader.read(part) } else { reader.read_at(length as u64, part) };
+            match self.complaints.expect("read", read, &[]) {
+                Some(0) | None => break,
+                Some(read) => length += read,
+            }
+        }
+        match content::verify(&image_id, &bytes[..length]) {
+            Ok(version) => {
+                self.recorder.closing(&begun, version, length);
+                drop(reader);
+                self.recorder.end(&begun, Some(version), true, length as u64);
+            }
+            Err(complaint) => self.complaints.add(&format!("{image_id}: {complaint}")),
+        }
+    }
+
+    fn delete(&mut self, site: &Site, cache: &ImageCache, image_id: &str) {
+        self.simply("delete", &name(site, image_id), &[], || cache.delete_cached_image(image_id), |()| 0);
+    }
+
+    fn empty(&mut self, site: &Site, cache: &ImageCache) {
+        if self.random.u32(..8) == 0 {
+            self.simply("delete_all", site.name, &[], || cache.delete_all_cached_images(), |images| *images);
+        } else {
+            self.simply("prune", site.name, &[], || cache.prune(), |pruned| pruned.images);
+        }
+    }
+
+    fn queue(&mut self, site: &Site, cache: &ImageCache, image_id: &str) {
+        match self.random.u32(..10) {
+            0 => {
+                self.simply("dequeue_all", site.name, &[], || cache.delete_all_queued_images(), |images| *images);
+            }
+            1 => {
+                self.simply("dequeue", site.name, &[], || cache.delete_queued_image(image_id), |()| 0);
+            }
+            _ => {
+                self.simply("queue", site.name, &[], || cache.queue_image(image_id), |queued| u64::from(*queued));
+            }
+        }
+    }
+
+    fn prefetch(&mut self, site: &Site, cache: &ImageCache) {
+        let mut commits = Vec::new();
+        let fetch = self.recorder.begin("prefetch", site.name, None);
+        let prefetched = cache.prefetch(|image_id, writer| {
+            let version = self.next_version(true);
+            let begun = self.recorder.begin("commit", &name(site, image_id), Some(version));
+            commits.push((begun, version));
+            writer.write_chunk(&version.bytes(image_id))
+        });
+        let prefetched = self.complaints.expect("prefetch", prefetched, &[]);
+        self.recorder.end(&fetch, None, prefetched.is_some(), commits.len() as u64);
+        let Some(prefetched) = prefetched else { return };
+        if prefetched.fetched + prefetched.failed != commits.len() as u64
+            || prefetched.failed > 0 && site.losses.is_empty()
+        {
+            self.complaints.add(&format!("{} fetches are counted as {prefetched:?}", commits.len()));
+        }
+        // Should one have lost its file, it is not known which: then all of them may have been published.
+        if prefetched.failed == 0 {
+            for (begun, version) in commits {
+                self.recorder.end(&begun, Some(version), true, version.length() as u64);
+            }
+        }
+    }
+
+    fn clean(&mut self, site: &Site, cache: &ImageCache) {
+        let stall_time = if site.is_pruned && self.random.bool() { AT_ONCE } else { None };
+        self.simply("clean", site.name, &[], || cache.clean(stall_time), |files| *files);
+    }
+
+    /// Opening and closing, of which this is not the first or the last, meets everything else.
+    fn open_another_handle(&mut self, site: &'a Site, image_id: &str) {
+        let options = site.options.clone();
+        let opened = self.simply("open", site.name, &[], || ImageCache::open(&site.path, options), |_| 0);
+        let Some(another) = opened else { return };
+        self.open_a_reader(site, &another, image_id);
+        self.ask(site, &another, image_id);
+        self.simply(
+            "close",
+            site.name,
+            &[],
+            || {
+                drop(another);
+                Ok(())
+            },
+            |()| 0,
+        );
+    }
+
+    fn ask(&mut self, site: &Site, cache: &ImageCache, image_id: &str) {
+        let most = site.ids.len() as u64;
+        let question = self.random.u32(..9);
+        let begun = self.recorder.begin("ask", site.name, None);
+        let answered = match question {
+            0 => cache.is_cached(image_id).map(|_| true),
+            1 => cache.is_being_cached(image_id).map(|_| true),
+            2 => cache.is_queued(image_id).map(|_| true),
+            3 => cache.is_cacheable(image_id).map(|_| true),
+            4 => cache.cache_size().map(|bytes| bytes <= most * 301_000),
+            5 => cache.hit_count(image_id).map(|_| true),
+            6 => cache.list_queued().map(|queued| queued.len() as u64 <= most),
+            7 => cache.list_cached().map(|listed| {
+                listed.len() as u64 <= most && listed.iter().all(|image| site.ids.contains(&image.image_id))
+            }),
+            _ => match cache.image_size(image_id) {
+                Err(Error::NotFound { .. }) => Ok(true),
+                length => length.map(|length| length <= 301_000),
+            },
+        };
+        let is_right = self.complaints.expect("a question", answered, &[]);
+        if is_right == Some(false) {
+            self.complaints.add(&format!("the answer to question {question} cannot be true"));
+        }
+        self.recorder.end(&begun, None, is_right.is_some(), 0);
+    }
+}
+
+/// An image's name in the history.
+fn name(site: &Site, image_id: &str) -> String {
+    format!("{}/{image_id}", site.name)
+}
