@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 /// The index's file, where none is named.
 pub(crate) const DEFAULT_DATABASE: &str = "cache.db";
 
+/// What SQLite appends to a database's name for the files beside it.
+const SIDE_FILES: [&[u8]; 3] = [b"-journal", b"-wal", b"-shm"];
+
 /// The longest name of a database: `-journal` must still fit behind it.
 const LONGEST_DATABASE: usize = 255 - "-journal".len();
 
@@ -92,7 +95,8 @@ impl Options {
     /// The name of the SQLite index in the cache's directory.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when it is no bare file name, is too long, or is the name of one of the cache's folders.
+    /// [`Error::InvalidArgument`] when it is no bare file name, is too long, or is the name of one of the cache's folders or of
+    /// a file that SQLite makes beside `cache.db`.
     pub fn database(mut self, file_name: impl AsRef<OsStr>) -> Result<Self> {
         let name = file_name.as_ref();
         let bytes = name.as_bytes();
@@ -104,6 +108,8 @@ impl Options {
             "it is too long"
         } else if layout::FOLDERS.iter().any(|folder| folder.as_bytes() == bytes) {
             "it is one of the cache's folders"
+        } else if bytes.strip_prefix(DEFAULT_DATABASE.as_bytes()).is_some_and(|rest| SIDE_FILES.contains(&rest)) {
+            "it is a file beside the default index"
         } else {
             name.clone_into(&mut self.database);
             return Ok(self);

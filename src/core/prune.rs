@@ -25,7 +25,7 @@ impl Shared {
         // Whoever pruned at the same time would find the same excess, and evict as much again.
         let _pruning = self.pruning.acquire()?;
         let (totals, mut order) = self.eviction_order()?;
-        let mut excess = totals.bytes.saturating_sub(self.max_size);
+        let mut excess = totals.bytes.saturating_sub(self.max_size.into());
         // Images that come while it runs are not its business: without end, they would keep it running.
         let mut unseen = usize::try_from(totals.images).unwrap_or(usize::MAX);
         let mut candidates = VecDeque::new();
@@ -45,22 +45,24 @@ impl Shared {
             outcome = outcome.and(removal.outcome);
             for (victim, fate) in victims.iter().zip(removal.fates) {
                 if fate != Fate::Kept {
-                    excess = excess.saturating_sub(victim.size);
+                    excess = excess.saturating_sub(victim.size.into());
                 }
                 if fate == Fate::Removed {
                     pruned.images += 1;
-                    pruned.bytes += victim.size;
+                    pruned.bytes = pruned.bytes.saturating_add(victim.size);
                 }
             }
         }
-        // That something could not be removed is a failure only where the limit is missed for it.
-        match outcome {
-            Err(error) if excess > 0 => Err(error),
-            Err(error) => {
-                self.log.warning(|| error.to_string());
-                Ok(pruned)
+        // That something could not be removed is a failure only where the limit is missed for it, which nobody knows where
+        // something could not even be examined.
+        match (outcome, order.missed()) {
+            (Err(error), _) if excess > 0 => Err(error),
+            (outcome, missed) => {
+                if let Err(error) = outcome {
+                    self.log.warning(|| error.to_string());
+                }
+                missed.map_or(Ok(pruned), Err)
             }
-            Ok(()) => Ok(pruned),
         }
     }
 }
@@ -71,9 +73,9 @@ impl Shared {
         let from_index = self.enter_settled().and_then(|gate| self.driver.totals(&gate));
         let totals = from_index.or_else(|error| {
             self.log.warning(|| format!("{error}; the directory gives the size"));
-            scan::totals(&self.layout)
+            scan::totals(&self.layout, &self.log)
         });
-        Ok(totals?.bytes)
+        Ok(u64::try_from(totals?.bytes).unwrap_or(u64::MAX))
     }
 
     /// How much is cached, and in which order it is evicted. Should the index fail (it cannot be written on a full disk,
@@ -83,19 +85,19 @@ impl Shared {
             self.enter_settled().and_then(|gate| Ok((self.driver.totals(&gate)?, self.driver.eviction_order(&gate)?)));
         from_index.or_else(|error| {
             self.log.warning(|| format!("{error}; the files' access times give the order of use"));
-            Ok((scan::totals(&self.layout)?, scan::eviction_order(&self.layout)?))
+            Ok((scan::totals(&self.layout, &self.log)?, scan::eviction_order(&self.layout, &self.log)?))
         })
     }
 }
 
 /// Takes the first of the candidates, as many as are needed.
-fn take_enough(candidates: &mut VecDeque<Candidate>, excess: u64) -> Vec<Candidate> {
+fn take_enough(candidates: &mut VecDeque<Candidate>, excess: u128) -> Vec<Candidate> {
     let mut chosen = Vec::new();
-    let mut bytes = 0_u64;
+    let mut bytes = 0_u128;
     while bytes < excess
         && let Some(candidate) = candidates.pop_front()
     {
-        bytes = bytes.saturating_add(candidate.size);
+        bytes += u128::from(candidate.size);
         chosen.push(candidate);
     }
     chosen

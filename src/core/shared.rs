@@ -8,7 +8,7 @@ use rustix::fs::futimens;
 
 use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place, Removed};
-use crate::core::log::Log;
+use crate::core::log::{Log, Missed, Once};
 use crate::core::options::{Durability, Options};
 use crate::core::unsynced::{self, Unsynced};
 use crate::driver::{self, Driver, Rebuilt, Record, Seal};
@@ -54,6 +54,10 @@ pub(crate) struct Shared {
     pub log: Log,
     /// What this handle published without waiting for the disk.
     pub unsynced: Unsynced,
+    /// What can fail at every read, and keeps none from going on.
+    untold_uses: Once,
+    unset_times: Once,
+    untold_hits: Once,
 }
 
 impl Shared {
@@ -68,7 +72,7 @@ impl Shared {
             // Before the driver is opened: SQLite creates files in the directory.
             let modified = layout.directory(Place::Cached).modified()?;
             let alone = presence.is_alone()?;
-            let driver = driver::open(&layout, &options, &guard)?;
+            let driver = driver::open(&layout, &options, &guard, alone)?;
             recover(&layout, driver.as_ref(), &options.log, &guard, modified, alone)?;
             presence.announce()?;
             driver
@@ -84,6 +88,9 @@ impl Shared {
             durability: options.durability,
             log: options.log,
             unsynced: Unsynced::default(),
+            untold_uses: Once::default(),
+            unset_times: Once::default(),
+            untold_hits: Once::default(),
         })
     }
 
@@ -187,18 +194,21 @@ impl Shared {
     /// driver is told. A reader never fails for it.
     pub fn note_use(&self, id: &ImageId, file: &File) {
         let now = Timestamp::now();
-        if let Err(errno) = futimens(file, &now.as_access_time()) {
-            let path = self.layout.path(Place::Cached, id);
-            self.log.warning(|| format!("cannot set the access time of '{}': {errno}", path.display()));
-        }
+        let set = futimens(file, &now.as_access_time())
+            .map_err(|errno| Error::system("set the access time of", &self.layout.path(Place::Cached, id), errno));
+        self.unset_times.note(set, &self.log, |error| error.to_string());
         let noted = match self.driver.note_use(&self.gate, id, now) {
             // A file that was put there behind the cache's back.
             Ok(false) => self.enter_settled().map(drop),
             noted => noted.map(drop),
         };
-        if let Err(error) = noted {
-            self.log.warning(|| format!("{error}; the image's use is noted later"));
-        }
+        self.untold_uses.note(noted, &self.log, |error| format!("{error}; the image's use is noted later"));
+    }
+
+    /// The image was opened, and is closed. A reader never fails for it.
+    pub fn note_hit(&self, id: &ImageId, noted: Result<()>) {
+        self.untold_hits
+            .note(noted, &self.log, |error| format!("{error}; a hit of image '{id}' is not counted yet"));
     }
 
     /// Ends the handle. The driver may remove files of its own with its last handle, so the directory is sealed once more.
@@ -209,9 +219,13 @@ impl Shared {
         let gate = self.gate.acquire()?;
         let seal = self.begin_change(&gate)?;
         let sealed = self.presence.is_alone()? && self.driver.reseal(&gate, &seal)?;
-        let closed = self.driver.close(&gate);
+        let closed = self.driver.close(&gate, sealed.then_some(&seal));
         if sealed && closed.is_ok() {
-            self.layout.directory(Place::Cached).set_modified(seal.after)?;
+            match self.layout.directory(Place::Cached).set_modified(seal.after) {
+                // Then the next open looks at the whole directory.
+                Err(error) if error.is_not_permitted() => {}
+                set => set?,
+            }
         }
         // Not left to the descriptor's closing: a forked child may have it open for longer.
         self.presence.withdraw();
@@ -249,10 +263,11 @@ fn recover(
     }
     if alone {
         // A writer that died after publishing may have left its image in the queue.
-        for queued in layout.images(Place::Queue)? {
-            let (id, _) = queued?;
-            if layout.has(Place::Cached, &id)? {
-                layout.remove(gate, Place::Queue, &id)?;
+        let mut missed = Missed::new(log);
+        for (id, _) in layout.images(Place::Queue)? {
+            let is_cached = missed.note(layout.has(Place::Cached, &id)).unwrap_or(false);
+            if is_cached {
+                missed.note(layout.remove(gate, Place::Queue, &id));
             }
         }
     }

@@ -16,7 +16,7 @@ use rustix::fs::fsync;
 
 use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place};
-use crate::core::log::Log;
+use crate::core::log::{Log, Missed};
 use crate::driver;
 use crate::error::{Error, Result};
 use crate::system::directory::Directory;
@@ -80,14 +80,18 @@ pub(crate) fn drop_unsynced(layout: &Layout, log: &Log, gate: &HostLockGuard<'_>
         Some(_) => {}
     }
     let mut dropped = 0;
-    for image in layout.images(Place::Cached)? {
-        let (id, _) = image?;
-        let Some((file, _)) = layout.open_file(Place::Cached, &id)? else { continue };
+    let mut missed = Missed::new(log);
+    for (id, _) in layout.images(Place::Cached)? {
+        // What cannot be opened cannot be served either.
+        let Some((file, _)) = missed.note(layout.open_file(Place::Cached, &id)).flatten() else { continue };
         if driver::unsynced_since(&file).is_some_and(|since| Some(since) != present) {
             dropped += u64::from(layout.remove(gate, Place::Cached, &id)?);
         }
     }
-    driver::clear_has_unsynced(layout);
+    // The next open looks again at what this one could not.
+    if missed.into_first().is_none() {
+        driver::clear_has_unsynced(layout);
+    }
     log.warning(|| format!("the host was restarted, or the cache mounted anew: {dropped} images that were not synced before were dropped"));
     Ok(dropped)
 }

@@ -1,0 +1,20 @@
+//! Rotten state: whatever bytes, names, times and rights a cache finds, an open repairs what can be repaired, says so in the
+//! log, refuses the rest with a message, and never deletes what it does not own.
+//!
+//! Sweeps print how many cases they had. `IMAGE_CACHE_ROTTEN=all` runs every one of them.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod database;
+mod mutation;
+mod seed;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trials = [database::trials()];
+    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
+}
