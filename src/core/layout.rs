@@ -177,6 +177,16 @@ impl Layout {
         Ok(self.cached.is_writable(OsStr::new("."))? && self.cached.is_writable(name)?)
     }
 
+    /// Empties the index's files, which nothing has open.
+    pub fn empty_index_files(&self) -> Result<()> {
+        for suffix in ["", "-wal", "-journal"] {
+            let mut name = self.database.file_name().unwrap_or_default().to_owned();
+            name.push(suffix);
+            self.cached.truncate(&name)?;
+        }
+        Ok(())
+    }
+
     /// Sets the modification time of the index's file, which nothing has open.
     pub fn set_index_modified(&self, time: Timestamp) -> Result<()> {
         self.cached.set_modified_of(self.database.file_name().unwrap_or_default(), time)

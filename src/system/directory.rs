@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     Access, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, StatxFlags, accessat, fstat, fstatvfs, fsync,
-    futimens, mkdirat, openat, renameat, renameat_with, statat, statx, unlinkat, utimensat,
+    ftruncate, futimens, mkdirat, openat, renameat, renameat_with, statat, statx, unlinkat, utimensat,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 
@@ -142,6 +142,15 @@ impl Directory {
         match opened {
             Ok(descriptor) => Ok(Some(File::from(descriptor))),
             Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
+            Err(errno) => Err(self.failed("open", name, errno)),
+        }
+    }
+
+    /// Takes all bytes from a file, if there is one.
+    pub fn truncate(&self, name: &OsStr) -> Result<()> {
+        match openat(&self.descriptor, name, PLAIN | OFlags::WRONLY, Mode::empty()) {
+            Ok(file) => ftruncate(&file, 0).map_err(|errno| self.failed("empty", name, errno)),
+            Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.failed("open", name, errno)),
         }
     }

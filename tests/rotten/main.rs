@@ -6,7 +6,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod database;
+mod ground;
 mod mutation;
+mod rows;
 mod seed;
 
 use std::process::ExitCode;
@@ -14,7 +16,10 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
+    if ground::play_role() {
+        return ExitCode::SUCCESS;
+    }
     let arguments = Arguments::from_args();
-    let trials = [database::trials()];
+    let trials = [database::trials(), rows::trials()];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

@@ -18,8 +18,9 @@ pub(super) const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX
     .union(OpenFlags::SQLITE_OPEN_NOFOLLOW)
     .union(OpenFlags::SQLITE_OPEN_EXRESCODE);
 
-/// Opens the database, creating it when there is none. One that is damaged is emptied, to be rebuilt.
-pub(super) fn open(layout: &Layout, log: &Log) -> Result<Connection> {
+/// Opens the database, creating it when there is none. One that is damaged is emptied, to be rebuilt; `alone` when no other
+/// handle lives.
+pub(super) fn open(layout: &Layout, log: &Log, alone: bool) -> Result<Connection> {
     let path = layout.database();
     let failed = |error: rusqlite::Error| index_error("open the index", path, &error);
     let flags = FLAGS | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
@@ -30,10 +31,10 @@ pub(super) fn open(layout: &Layout, log: &Log) -> Result<Connection> {
         return Err(Error::Index { operation: "open the index", path: path.to_owned(), cause });
     }
     connection.busy_timeout(PATIENT).map_err(failed)?;
-    let set_up = set_up(&mut connection, log);
+    let prepared = set_up(&mut connection, log);
     // The file's own header can say that it is not to be written: that is damage as well.
     let is_closed = connection.is_readonly(MAIN_DB).map_err(failed)?;
-    let defect = match set_up {
+    let defect = match prepared {
         Ok(_) if is_closed => "its header forbids to write it".to_owned(),
         Ok(true) => return not_newer(connection, path),
         Ok(false) => OTHER_TABLES.to_owned(),
@@ -41,7 +42,16 @@ pub(super) fn open(layout: &Layout, log: &Log) -> Result<Connection> {
         Err(error) => return Err(failed(error)),
     };
     log.warning(|| format!("the index '{}' is damaged ({defect}); it is rebuilt", path.display()));
-    reset(&mut connection, log).map_err(failed)?;
+    if let Err(error) = reset(&mut connection, log) {
+        // A header can be so wrong that SQLite does not even empty the file. Nobody else has it open, or the error stands.
+        if !alone || !(is_damage(&error) || error.sqlite_error_code() == Some(ErrorCode::ReadOnly)) {
+            return Err(failed(error));
+        }
+        drop(connection);
+        layout.empty_index_files()?;
+        connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        set_up(&mut connection, log).map_err(failed)?;
+    }
     not_newer(connection, path)
 }
 

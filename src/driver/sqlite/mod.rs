@@ -78,8 +78,13 @@ impl SqliteDriver {
             .map_err(|owner| Error::OpenAcrossFork { path: directory.path().to_owned(), owner })?;
         // Whoever closed the cache last gave both of them the same time: another program wrote to the database since, or that
         // handle was killed. Its rows, which SQLite finds well-formed, may say anything.
-        let is_suspect = alone && layout.index_file("")?.map(|facts| facts.modified) != Some(directory.modified()?);
-        let (home, connection) = match without_size_signal(|| connection::open(layout, log)) {
+        let modified = directory.modified()?;
+        let is_suspect = alone && layout.index_file("")?.is_some_and(|file| file.modified != modified);
+        if is_suspect {
+            let path = layout.database().display();
+            log.info(|| format!("'{path}' was not closed by its last user, or written to since: it is compared with the directory"));
+        }
+        let (home, connection) = match without_size_signal(|| connection::open(layout, log, alone)) {
             Ok(connection) => (Home::File, connection),
             Err(error @ Error::Unsupported(_)) => return Err(error),
             Err(error) if !layout.may_write_index()? => {

@@ -48,6 +48,13 @@ const SCHEMA: &str = "
             WHEN bytes < 0 OR typeof(bytes + ifnull(NEW.size, 0) - ifnull(OLD.size, 0)) <> 'integer' THEN -1
             ELSE bytes + ifnull(NEW.size, 0) - ifnull(OLD.size, 0) END;
     END;
+    -- So do totals that somebody wrote by hand.
+    CREATE TRIGGER image_cache_edited AFTER UPDATE OF images, bytes ON image_cache_state WHEN NEW.seal IS NOT NULL BEGIN
+        UPDATE image_cache_state SET seal = NULL;
+    END;
+    CREATE TRIGGER image_cache_replaced AFTER INSERT ON image_cache_state WHEN NEW.seal IS NOT NULL BEGIN
+        UPDATE image_cache_state SET seal = NULL;
+    END;
     PRAGMA user_version = 1;
 ";
 
