@@ -5,11 +5,18 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod attributes;
 mod database;
+mod disk;
 mod ground;
+mod locked;
 mod mutation;
+mod names;
+mod read_only;
+mod removed;
 mod rows;
 mod seed;
+mod wal;
 
 use std::process::ExitCode;
 
@@ -20,6 +27,16 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::from_args();
-    let trials = [database::trials(), rows::trials()];
+    let trials = [
+        attributes::trials(),
+        database::trials(),
+        disk::trials(),
+        locked::trials(),
+        names::trials(),
+        read_only::trials(),
+        removed::trials(),
+        rows::trials(),
+        wal::trials(),
+    ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }
