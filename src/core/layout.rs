@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, futimens, mkdirat};
 use rustix::io::Errno;
 
-use crate::core::image_id::{ImageId, ReservedNames};
+use crate::core::image_id::{DATABASE_SUFFIXES, ImageId, ReservedNames};
 use crate::core::options::DEFAULT_DATABASE;
 use crate::error::{Error, Result};
 use crate::system::directory::{Directory, Facts};
@@ -179,7 +179,7 @@ impl Layout {
 
     /// Empties the index's files, which nothing has open.
     pub fn empty_index_files(&self) -> Result<()> {
-        for suffix in ["", "-wal", "-journal"] {
+        for suffix in DATABASE_SUFFIXES {
             let mut name = self.database.file_name().unwrap_or_default().to_owned();
             name.push(suffix);
             self.cached.truncate(&name)?;

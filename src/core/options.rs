@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use crate::core::image_id::DATABASE_SUFFIXES;
 use crate::core::layout;
 use crate::core::log::Log;
 use crate::error::{Error, Result};
@@ -11,11 +12,14 @@ use crate::error::{Error, Result};
 /// The index's file, where none is named.
 pub(crate) const DEFAULT_DATABASE: &str = "cache.db";
 
-/// What SQLite appends to a database's name for the files beside it.
-const SIDE_FILES: [&[u8]; 3] = [b"-journal", b"-wal", b"-shm"];
-
 /// The longest name of a database: `-journal` must still fit behind it.
 const LONGEST_DATABASE: usize = 255 - "-journal".len();
+
+/// Whether a name is that of a file that SQLite makes beside the default index.
+fn is_beside_default(name: &[u8]) -> bool {
+    let suffix = name.strip_prefix(DEFAULT_DATABASE.as_bytes()).unwrap_or_default();
+    !suffix.is_empty() && DATABASE_SUFFIXES.iter().any(|known| known.as_bytes() == suffix)
+}
 
 /// Where hits, last use and digests are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -108,7 +112,7 @@ impl Options {
             "it is too long"
         } else if layout::FOLDERS.iter().any(|folder| folder.as_bytes() == bytes) {
             "it is one of the cache's folders"
-        } else if bytes.strip_prefix(DEFAULT_DATABASE.as_bytes()).is_some_and(|rest| SIDE_FILES.contains(&rest)) {
+        } else if is_beside_default(bytes) {
             "it is a file beside the default index"
         } else {
             name.clone_into(&mut self.database);

@@ -86,9 +86,10 @@ fn everything_odd() -> Result<(), Failed> {
             for folder in FOLDERS {
                 for (name, can_be_image) in names() {
                     // Another name in each folder: one image is in one state.
+                    let suffix = folder.get(..3).unwrap_or("").as_bytes();
                     let mut name = name.as_bytes().to_vec();
-                    name.truncate(250);
-                    let name = OsString::from_vec([&name[..], folder.get(..3).unwrap_or("").as_bytes()].concat());
+                    name.truncate(255 - suffix.len());
+                    let name = OsString::from_vec([&name[..], suffix].concat());
                     if !put(kind, &scratch.path().join(folder).join(&name), &outside) {
                         continue;
                     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
+use rustix::io::Errno;
 
 use crate::core::layout::Layout;
 use crate::core::log::Log;
@@ -19,7 +20,7 @@ pub(super) const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX
     .union(OpenFlags::SQLITE_OPEN_EXRESCODE);
 
 /// Opens the database, creating it when there is none. One that is damaged is emptied, to be rebuilt; `alone` when no other
-/// handle lives.
+/// handle lives. Where SQLite may not write it, that is a system error.
 pub(super) fn open(layout: &Layout, log: &Log, alone: bool) -> Result<Connection> {
     let path = layout.database();
     let failed = |error: rusqlite::Error| index_error("open the index", path, &error);
@@ -27,8 +28,8 @@ pub(super) fn open(layout: &Layout, log: &Log, alone: bool) -> Result<Connection
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     // SQLite is content with reading where it may not write.
     if connection.is_readonly(MAIN_DB).map_err(failed)? {
-        let cause = "it may not be written".to_owned();
-        return Err(Error::Index { operation: "open the index", path: path.to_owned(), cause });
+        let errno = if layout.may_write_index()? { Errno::ROFS } else { Errno::ACCESS };
+        return Err(Error::system("open for writing", path, errno));
     }
     connection.busy_timeout(PATIENT).map_err(failed)?;
     let prepared = set_up(&mut connection, log);

@@ -23,7 +23,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use rustix::io::Errno;
 
-use crate::core::image_id::ImageId;
+use crate::core::image_id::{DATABASE_SUFFIXES, ImageId};
 use crate::core::layout::{Layout, Place};
 use crate::core::log::Log;
 use crate::driver::sqlite::eviction::ByUse;
@@ -76,6 +76,7 @@ impl SqliteDriver {
         let directory = layout.directory(Place::Cached);
         let mark = OpenMark::new(directory.identity()?)
             .map_err(|owner| Error::OpenAcrossFork { path: directory.path().to_owned(), owner })?;
+        refuse_odd_files(layout)?;
         // Whoever closed the cache last gave both of them the same time: another program wrote to the database since, or that
         // handle was killed. Its rows, which SQLite finds well-formed, may say anything.
         let modified = directory.modified()?;
@@ -87,7 +88,7 @@ impl SqliteDriver {
         let (home, connection) = match without_size_signal(|| connection::open(layout, log, alone)) {
             Ok(connection) => (Home::File, connection),
             Err(error @ Error::Unsupported(_)) => return Err(error),
-            Err(error) if !layout.may_write_index()? => {
+            Err(error) if error.is_not_permitted() || !layout.may_write_index()? => {
                 log.warning(|| format!("{error}; hits and uses are not noted"));
                 let snapshot = Snapshot::new(layout, log)?;
                 (Home::Copy(snapshot), connection::open_in_memory(layout.database(), log)?)
@@ -300,6 +301,17 @@ impl Driver for SqliteDriver {
         self.try_write_uses(gate);
         Ok(Box::new(ByUse::new(self)))
     }
+}
+
+/// SQLite would open whatever has its files' names: of a fifo, it would wait for the other end.
+fn refuse_odd_files(layout: &Layout) -> Result<()> {
+    for suffix in DATABASE_SUFFIXES {
+        if layout.index_file(suffix)?.is_some_and(|facts| !facts.is_regular) {
+            let cause = format!("what has its name and '{suffix}' is no regular file");
+            return Err(Error::Index { operation: "open the index", path: layout.database().to_owned(), cause });
+        }
+    }
+    Ok(())
 }
 
 fn stored_seal(connection: &Connection) -> SqlResult<Option<Timestamp>> {
