@@ -67,8 +67,7 @@ impl Shared {
     fn queue(&self) -> Result<Vec<(ImageId, Timestamp)>> {
         let mut missed = Missed::new(&self.log);
         let images = self.layout.images(Place::Queue)?;
-        let mut queue: Vec<_> =
-            images.filter_map(|(id, facts)| Some((id, missed.note(facts)?.modified))).collect();
+        let mut queue: Vec<_> = images.filter_map(|(id, facts)| Some((id, missed.note(facts)?.modified))).collect();
         queue.sort_unstable_by(|(id, queued), (other_id, other)| (queued, id).cmp(&(other, other_id)));
         Ok(queue)
     }

@@ -207,8 +207,7 @@ impl Shared {
 
     /// The image was opened, and is closed. A reader never fails for it.
     pub fn note_hit(&self, id: &ImageId, noted: Result<()>) {
-        self.untold_hits
-            .note(noted, &self.log, |error| format!("{error}; a hit of image '{id}' is not counted yet"));
+        self.untold_hits.note(noted, &self.log, |error| format!("{error}; a hit of image '{id}' is not counted yet"));
     }
 
     /// Ends the handle. The driver may remove files of its own with its last handle, so the directory is sealed once more.

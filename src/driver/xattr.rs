@@ -37,11 +37,12 @@ impl XattrDriver {
         });
         let probed = match probed {
             // Where nothing may be written, reading says whether there are any.
-            Err(error) if may_not(&error) => attributes::with_descriptor(directory, |file| attributes::get(file, PROBE))
-                .map(|_| {
+            Err(error) if may_not(&error) => {
+                attributes::with_descriptor(directory, |file| attributes::get(file, PROBE)).map(|_| {
                     let path = directory.path().display();
                     log.warning(|| format!("cannot write to '{path}' ({error}): hits and uses are not noted"));
-                }),
+                })
+            }
             probed => probed,
         };
         match probed {

@@ -40,8 +40,23 @@ pub fn listening_log() -> (Log, Arc<Mutex<Vec<String>>>) {
 /// What an attribute can hold on this file system.
 fn values() -> Vec<Vec<u8>> {
     let mut values: Vec<Vec<u8>> = [
-        "", " ", "-1", "+", "0x10", "1e3", "18446744073709551615", "18446744073709551616", "1\n", "1\0", "٣", "md5:", "md5:00",
-        "sha256:d41d8cd98f00b204e9800998ecf8427e", "none:d41d8cd98f00b204e9800998ecf8427e", "\u{7f}", "../../etc/passwd",
+        "",
+        " ",
+        "-1",
+        "+",
+        "0x10",
+        "1e3",
+        "18446744073709551615",
+        "18446744073709551616",
+        "1\n",
+        "1\0",
+        "٣",
+        "md5:",
+        "md5:00",
+        "sha256:d41d8cd98f00b204e9800998ecf8427e",
+        "none:d41d8cd98f00b204e9800998ecf8427e",
+        "\u{7f}",
+        "../../etc/passwd",
     ]
     .iter()
     .map(|text| text.as_bytes().to_vec())
@@ -103,7 +118,9 @@ fn marks() -> Result<(), Failed> {
                 cache_image(&cache, "1", b"x");
                 cache_image(&cache, "2", b"y");
             }
-            if !set(&scratch, ".", "user.image_cache.unsynced", &value) || !set(&scratch, "1", "user.image_cache.unsynced", &value) {
+            if !set(&scratch, ".", "user.image_cache.unsynced", &value)
+                || !set(&scratch, "1", "user.image_cache.unsynced", &value)
+            {
                 continue;
             }
             count += 1;
@@ -123,7 +140,7 @@ fn moments() -> Vec<SystemTime> {
     let after = far.iter().filter_map(|seconds| epoch.checked_add(Duration::from_secs(*seconds)));
     let before = far.iter().filter_map(|seconds| epoch.checked_sub(Duration::from_secs(*seconds)));
     let now = SystemTime::now();
-    let near = [now, now + Duration::from_secs(3600), now - Duration::from_secs(3600)];
+    let near = [now, now + Duration::from_hours(1), now - Duration::from_hours(1)];
     after.chain(before).chain(near).chain([epoch]).collect()
 }
 
@@ -176,7 +193,7 @@ fn times() -> Result<(), Failed> {
         // A writer that stalled since a time in the future has stalled.
         let stalled = moments.iter().filter(|moment| {
             let distance = SystemTime::now().duration_since(**moment).unwrap_or_else(|error| error.duration());
-            distance > Duration::from_secs(24 * 3600)
+            distance > Duration::from_hours(24)
         });
         assert_eq!(cache.clean(None)?, (moments.len() + stalled.count()) as u64);
     }
@@ -192,7 +209,7 @@ fn unreadable() -> Result<(), Failed> {
         for id in ["1", "2"] {
             cache_image(&cache, id, b"12345");
         }
-        std::fs::set_permissions(scratch.file("1"), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(scratch.file("1"), std::fs::Permissions::from_mode(0o000)).unwrap();
         drop(cache);
         let work = || {
             if crate::ground::is_root() {

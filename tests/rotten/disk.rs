@@ -105,7 +105,11 @@ fn whole_seconds(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
         writer.commit()?;
         read_image(&cache, "1");
         let modified = fs::metadata(disk.cache().join("1")).unwrap().modified().unwrap();
-        assert_eq!(modified.duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos(), 0, "the disk is of that kind");
+        assert_eq!(
+            modified.duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos(),
+            0,
+            "the disk is of that kind"
+        );
         // Another program's file: the index is rebuilt.
         fs::write(disk.cache().join("2"), b"x").unwrap();
         let listed = cache.list_cached()?;

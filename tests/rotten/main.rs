@@ -3,9 +3,9 @@
 //!
 //! Sweeps print how many cases they had. `IMAGE_CACHE_ROTTEN=all` runs every one of them.
 
+mod attributes;
 #[path = "../common/mod.rs"]
 mod common;
-mod attributes;
 mod database;
 mod disk;
 mod ground;

@@ -22,13 +22,15 @@ pub fn noise(seed: usize) -> impl Iterator<Item = u8> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        (state >> 32) as u8
+        state.to_be_bytes()[3]
     })
 }
 
+type Change = fn(u8) -> u8;
+
 /// Each byte from `from` to `to`, `stride` apart, made another one: in all ways, or in one way after the other.
 pub fn bytes(original: &[u8], from: usize, to: usize, stride: usize, in_all_ways: bool) -> Vec<Mutation> {
-    let ways: [(&str, fn(u8) -> u8); 5] = [
+    let ways: [(&str, Change); 5] = [
         ("inverted", |byte| !byte),
         ("made 0", |_| 0),
         ("one bit off", |byte| byte ^ 1),
@@ -100,13 +102,22 @@ pub fn strangers(magic: &[u8]) -> Vec<Mutation> {
 
 /// Puts each mutation in the place of one of the index's files, and tells how many ended how. Fails with those that broke
 /// what must hold.
-pub fn sweep(subject: &str, seed: &Seed, file: &str, mutations: &[Mutation], may_refuse: impl Fn(&Mutation) -> bool) -> Result<(), libtest_mimic::Failed> {
+pub fn sweep(
+    subject: &str,
+    seed: &Seed,
+    file: &str,
+    mutations: &[Mutation],
+    may_refuse: impl Fn(&Mutation) -> bool,
+) -> Result<(), libtest_mimic::Failed> {
     let mut counts = BTreeMap::<Verdict, usize>::new();
     let mut violations = Vec::new();
     for mutation in mutations {
         seed.place(file, &mutation.bytes);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| seed.examine(may_refuse(mutation))));
-        match outcome.unwrap_or_else(|_| Err("a panic".to_owned())).and_then(|verdict| seed_is_refused_whole(seed, verdict)) {
+        match outcome
+            .unwrap_or_else(|_| Err("a panic".to_owned()))
+            .and_then(|verdict| seed_is_refused_whole(seed, verdict))
+        {
             Ok(verdict) => *counts.entry(verdict).or_default() += 1,
             Err(violation) => violations.push(format!("{}: {violation}", mutation.name)),
         }

@@ -108,7 +108,9 @@ fn everything_odd() -> Result<(), Failed> {
                     let was_image = images.contains(&(*folder, name.clone()));
                     let is_index = name.as_bytes().starts_with(b"cache.db") && what.1.is_file();
                     if was_image == after.contains_key(&name) || (!was_image && !is_index && after[&name] != what) {
-                        return Err(format!("{driver:?}: {kind} {folder}/{} was image: {was_image}", name.display()).into());
+                        return Err(
+                            format!("{driver:?}: {kind} {folder}/{} was image: {was_image}", name.display()).into()
+                        );
                     }
                 }
             }
@@ -123,7 +125,8 @@ fn everything_odd() -> Result<(), Failed> {
 fn use_all(scratch: &Scratch, images: &BTreeSet<(&str, OsString)>, kind: &str) -> Result<(), Failed> {
     let count = |folder: &str| images.iter().filter(|(of, _)| *of == folder).count();
     let cache = scratch.open_with(scratch.options.clone().max_size(0));
-    let cached: Vec<_> = images.iter().filter(|(folder, _)| folder.is_empty()).map(|(_, name)| name.to_str().unwrap()).collect();
+    let cached: Vec<_> =
+        images.iter().filter(|(folder, _)| folder.is_empty()).map(|(_, name)| name.to_str().unwrap()).collect();
     assert_eq!(ids(&cache), cached);
     let length = if kind == "file" { 5 } else { 8 };
     assert_eq!(cache.cache_size()?, cached.len() as u64 * length);
@@ -137,7 +140,9 @@ fn use_all(scratch: &Scratch, images: &BTreeSet<(&str, OsString)>, kind: &str) -
             Err(error) => return Err(format!("{name:?} {kind}: {error}").into()),
         }
         assert_eq!(cache.is_cached(name).unwrap_or(false), is_image);
-        if !is_image && !matches!(cache.begin_write(name).map(drop), Err(Error::System { .. } | Error::InvalidImageId { .. })) {
+        if !is_image
+            && !matches!(cache.begin_write(name).map(drop), Err(Error::System { .. } | Error::InvalidImageId { .. }))
+        {
             return Err(format!("begin_write of {name:?}, {kind}").into());
         }
         let _ = cache.delete_cached_image(if is_image { "another" } else { name });

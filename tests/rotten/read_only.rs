@@ -12,11 +12,15 @@ use rustix::mount::{UnmountFlags, unmount};
 use crate::common::{DRIVERS, Scratch, cache_image, ids, read_image};
 use crate::ground::{apart, become_nobody, is_root, let_all_read, mount_read_only, own_mounts};
 
+/// How writing is forbidden, and what is tried then.
+type Forbid = fn(&Path);
+type Test = fn(DriverChoice, Forbid) -> Result<(), Failed>;
+
 pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for driver in DRIVERS {
-        for (means, forbid) in [("mount", forbid_all as fn(&Path)), ("user", forbid_nobody)] {
-            let mut add = |name: &str, test: fn(DriverChoice, fn(&Path)) -> Result<(), Failed>| {
+        for (means, forbid) in [("mount", forbid_all as Forbid), ("user", forbid_nobody)] {
+            let mut add = |name: &str, test: Test| {
                 let name = format!("read_only::{means}::{driver:?}::{name}");
                 trials.push(Trial::ignorable_test(name, move || as_root(move || apart(|| test(driver, forbid)))));
             };
@@ -37,7 +41,10 @@ pub fn trials() -> Vec<Trial> {
     };
     add("mount::an_index_that_was_not_closed_is_read_with_its_log_or_not_at_all", not_closed);
     add("mount::an_index_that_is_damaged_costs_hits_and_digests_only", damaged);
-    add("mount::an_index_of_a_newer_version_is_refused", newer);
+    add("mount::an_index_of_a_newer_version_is_refused", || {
+        newer();
+        Ok(())
+    });
     add("user::an_index_that_may_not_be_written_in_a_directory_that_may", index_alone);
     trials
 }
@@ -82,7 +89,9 @@ fn filled(driver: DriverChoice) -> Scratch {
 fn is_refused<T: std::fmt::Debug>(result: image_cache::Result<T>) -> Result<(), Failed> {
     match result {
         Err(error @ Error::System { .. })
-            if [Errno::ROFS, Errno::ACCESS, Errno::PERM].iter().any(|errno| error.os_error() == Some(errno.raw_os_error())) =>
+            if [Errno::ROFS, Errno::ACCESS, Errno::PERM]
+                .iter()
+                .any(|errno| error.os_error() == Some(errno.raw_os_error())) =>
         {
             Ok(())
         }
@@ -90,7 +99,7 @@ fn is_refused<T: std::fmt::Debug>(result: image_cache::Result<T>) -> Result<(), 
     }
 }
 
-fn reads_and_writes(driver: DriverChoice, forbid: fn(&Path)) -> Result<(), Failed> {
+fn reads_and_writes(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     let scratch = filled(driver);
     forbid(&scratch.path());
     let cache = scratch.open();
@@ -118,7 +127,7 @@ fn reads_and_writes(driver: DriverChoice, forbid: fn(&Path)) -> Result<(), Faile
     Ok(())
 }
 
-fn few_words(driver: DriverChoice, forbid: fn(&Path)) -> Result<(), Failed> {
+fn few_words(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     let scratch = filled(driver);
     forbid(&scratch.path());
     let cache = scratch.open();
@@ -138,7 +147,7 @@ fn few_words(driver: DriverChoice, forbid: fn(&Path)) -> Result<(), Failed> {
     Ok(())
 }
 
-fn tee(driver: DriverChoice, forbid: fn(&Path)) -> Result<(), Failed> {
+fn tee(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     let scratch = filled(driver);
     forbid(&scratch.path());
     let mut tee = scratch.open().tee("3", &b"from the source"[..])?;
@@ -149,7 +158,7 @@ fn tee(driver: DriverChoice, forbid: fn(&Path)) -> Result<(), Failed> {
     Ok(())
 }
 
-fn prune(driver: DriverChoice, forbid: fn(&Path)) -> Result<(), Failed> {
+fn prune(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     let scratch = filled(driver);
     forbid(&scratch.path());
     assert_eq!(scratch.open().prune()?.images, 0);
@@ -159,7 +168,7 @@ fn prune(driver: DriverChoice, forbid: fn(&Path)) -> Result<(), Failed> {
     Ok(())
 }
 
-fn without_folders(driver: DriverChoice, forbid: fn(&Path)) -> Result<(), Failed> {
+fn without_folders(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     for missing in ["incomplete", "invalid", "queue"] {
         let scratch = filled(driver);
         std::fs::remove_dir_all(scratch.file(missing)).unwrap();
@@ -180,7 +189,7 @@ fn without_folders(driver: DriverChoice, forbid: fn(&Path)) -> Result<(), Failed
 }
 
 /// Nobody can tell whether its bytes reached the disk, and it cannot be removed.
-fn unsynced(driver: DriverChoice, forbid: fn(&Path)) -> Result<(), Failed> {
+fn unsynced(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     let scratch = filled(driver);
     for name in [".", "1"] {
         xattr::set(scratch.file(name), "user.image_cache.unsynced", b"an earlier start").unwrap();
@@ -197,7 +206,7 @@ fn writable_again(driver: DriverChoice) -> Result<(), Failed> {
         read_image(&cache, "2");
         assert_eq!(cache.list_cached()?.len(), 2);
         drop(cache);
-        unmount(&scratch.path(), UnmountFlags::empty()).unwrap();
+        unmount(scratch.path(), UnmountFlags::empty()).unwrap();
     }
     let cache = scratch.open();
     assert_eq!((cache.hit_count("1")?, cache.hit_count("2")?), (2, 0), "what was read meanwhile was not noted");
@@ -219,7 +228,7 @@ fn beside_a_writer(driver: DriverChoice) -> Result<(), Failed> {
             become_nobody();
             // Whatever fails is told after the last step, so that the writer does not wait for ever.
             let cache = ImageCache::open(scratch.path(), scratch.options.clone());
-            let before = cache.as_ref().map(|cache| cache.list_cached());
+            let before = cache.as_ref().map(ImageCache::list_cached);
             let before = format!("{before:?}");
             step.wait();
             step.wait();
@@ -255,7 +264,11 @@ fn not_closed() -> Result<(), Failed> {
         apart(|| {
             forbid_all(&copy.path());
             let cache = copy.open();
-            assert_eq!((ids(&cache).len(), cache.cache_size()?, cache.hit_count("2")?), (2, 15, hits), "without {left_out}");
+            assert_eq!(
+                (ids(&cache).len(), cache.cache_size()?, cache.hit_count("2")?),
+                (2, 15, hits),
+                "without {left_out}"
+            );
             Ok(())
         })?;
     }
@@ -273,13 +286,12 @@ fn damaged() -> Result<(), Failed> {
     Ok(())
 }
 
-fn newer() -> Result<(), Failed> {
+fn newer() {
     let scratch = filled(DriverChoice::Sqlite);
     scratch.database().execute_batch("PRAGMA user_version = 2; PRAGMA journal_mode = DELETE").unwrap();
     forbid_all(&scratch.path());
     let refused = ImageCache::open(scratch.path(), scratch.options.clone());
     assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
-    Ok(())
 }
 
 fn index_alone() -> Result<(), Failed> {
@@ -295,7 +307,10 @@ fn index_alone() -> Result<(), Failed> {
         let cache = scratch.open();
         cache_image(&cache, "3", b"x");
         cache.delete_cached_image("2")?;
-        assert_eq!((ids(&cache), cache.hit_count("1")?, cache.cache_size()?), (vec!["1".to_owned(), "3".to_owned()], 2, 6));
+        assert_eq!(
+            (ids(&cache), cache.hit_count("1")?, cache.cache_size()?),
+            (vec!["1".to_owned(), "3".to_owned()], 2, 6)
+        );
         Ok(())
     })?;
     assert_eq!(std::fs::read(scratch.file("cache.db")).unwrap(), before);

@@ -40,7 +40,10 @@ fn use_all(cache: &ImageCache) -> Result<(), Failed> {
         note("hit_count", cache.hit_count(id).map(drop));
         note("open_for_read", cache.open_for_read(id).map(drop));
         note("queue", cache.queue_image(id).map(drop));
-        note("write", cache.begin_write(id).and_then(|mut writer| writer.write_chunk(b"x").and_then(|()| writer.commit())));
+        note(
+            "write",
+            cache.begin_write(id).and_then(|mut writer| writer.write_chunk(b"x").and_then(|()| writer.commit())),
+        );
         note("delete_queued", cache.delete_queued_image(id));
     }
     note("list", cache.list_cached().map(drop));
@@ -67,7 +70,11 @@ fn removed(driver: DriverChoice, part: &str) -> Result<(), Failed> {
     let mut writer = cache.begin_write("writing")?;
     writer.write_chunk(b"half")?;
     let gone = scratch.file(part);
-    if gone.is_dir() { fs::remove_dir_all(&gone).unwrap() } else { let _ = fs::remove_file(&gone); }
+    if gone.is_dir() {
+        fs::remove_dir_all(&gone).unwrap();
+    } else {
+        let _ = fs::remove_file(&gone);
+    }
     use_all(&cache)?;
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).map_err(|error| error.to_string())?;

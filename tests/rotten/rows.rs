@@ -24,9 +24,31 @@ pub fn trials() -> Vec<Trial> {
 const COLUMNS: [&str; 6] = ["image_id", "last_accessed", "last_modified", "size", "hits", "checksum"];
 
 const VALUES: [&str; 26] = [
-    "NULL", "0", "-1", "1", "9223372036854775807", "-9223372036854775808", "9223372036854775808", "1.5", "-0.0", "9e999",
-    "-9e999", "9e999 - 9e999", "1e300", "''", "'text'", "'  7  '", "x''", "x'00ff'", "zeroblob(100000)", "CAST(x'ff' AS TEXT)",
-    "CAST(x'6100' AS TEXT)", "'../../etc/passwd'", "'queue'", "'cache.db'", "'md5:00'",
+    "NULL",
+    "0",
+    "-1",
+    "1",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775808",
+    "1.5",
+    "-0.0",
+    "9e999",
+    "-9e999",
+    "9e999 - 9e999",
+    "1e300",
+    "''",
+    "'text'",
+    "'  7  '",
+    "x''",
+    "x'00ff'",
+    "zeroblob(100000)",
+    "CAST(x'ff' AS TEXT)",
+    "CAST(x'6100' AS TEXT)",
+    "'../../etc/passwd'",
+    "'queue'",
+    "'cache.db'",
+    "'md5:00'",
     "'md5:d41d8cd98f00b204e9800998ecf8427e'",
 ];
 
@@ -54,7 +76,8 @@ fn sweep(subject: &str, images: usize, statements: impl Iterator<Item = String>)
     for statement in statements {
         seed.place("", &[]);
         let database = rusqlite::Connection::open(seed.file("cache.db")).unwrap();
-        let done = database.execute_batch(&format!("PRAGMA writable_schema = ON; PRAGMA ignore_check_constraints = ON; {statement}"));
+        let done = database
+            .execute_batch(&format!("PRAGMA writable_schema = ON; PRAGMA ignore_check_constraints = ON; {statement}"));
         drop(database);
         if let Err(error) = done {
             return Err(format!("{statement}: {error}").into());
@@ -128,7 +151,9 @@ fn live() -> Result<(), Failed> {
         let database = rusqlite::Connection::open(seed.file("cache.db")).unwrap();
         // The last of them that another program would do: it takes the seal away, so that the cache looks again.
         let rest = "INSERT OR IGNORE INTO cached_images (image_id, size) VALUES ('ghost', 5)";
-        let _ = database.execute_batch(&format!("PRAGMA writable_schema = ON; PRAGMA ignore_check_constraints = ON; {statement}; {rest}"));
+        let _ = database.execute_batch(&format!(
+            "PRAGMA writable_schema = ON; PRAGMA ignore_check_constraints = ON; {statement}; {rest}"
+        ));
         drop(database);
         count += 1;
         std::fs::write(seed.file("0000-"), b"").unwrap();
@@ -155,11 +180,11 @@ fn huge() -> Result<(), Failed> {
     for id in ["a", "b", "c"] {
         let file = std::fs::File::create(seed.file(id)).unwrap();
         // The largest length that a file system here takes.
-        let length = (32..63).rev().map(|bits| (1_u64 << bits) - 1 + (1 << bits)).find(|length| file.set_len(*length).is_ok());
+        let length =
+            (32..63).rev().map(|bits| (1_u64 << bits) - 1 + (1 << bits)).find(|length| file.set_len(*length).is_ok());
         println!("huge: {id} has {length:?} bytes");
     }
     cache.list_cached()?;
-    assert_eq!(cache.cache_size()?, u64::MAX.min(cache.cache_size()?));
     cache_image(&cache, "d", b"12345");
     cache.delete_cached_image("a")?;
     let listed = cache.list_cached()?;

@@ -148,7 +148,10 @@ impl Seed {
         opened.retain(|(_, message)| lost_or_repaired(message));
         let mut expected: BTreeMap<_, _> = self.bytes().collect();
         let listed = agree(&cache, &expected)?;
-        let lost = listed.iter().zip(&self.listed).any(|(now, before)| (now.hits, &now.digest) != (before.hits, &before.digest));
+        let lost = listed
+            .iter()
+            .zip(&self.listed)
+            .any(|(now, before)| (now.hits, &now.digest) != (before.hits, &before.digest));
         if lost && !self.is_edited && said == 0 && self.messages().is_empty() {
             return Err("hits or digests were lost, and the log says nothing".to_owned());
         }
@@ -237,7 +240,8 @@ pub fn set_modified(path: &Path, time: SystemTime) {
 
 fn md5(bytes: &[u8]) -> String {
     use md5::Digest as _;
-    md5::Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    let digest: [u8; 16] = md5::Md5::digest(bytes).into();
+    format!("{:032x}", u128::from_be_bytes(digest))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]

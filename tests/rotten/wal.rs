@@ -32,7 +32,8 @@ fn copy_index(seed: &mut Seed) {
         }
     }
     seed.keep();
-    seed.index = INDEX_FILES.iter().filter_map(|name| Some((*name, fs::read(copies.path().join(name)).ok()?))).collect();
+    seed.index =
+        INDEX_FILES.iter().filter_map(|name| Some((*name, fs::read(copies.path().join(name)).ok()?))).collect();
 }
 
 fn log() -> Result<(), Failed> {
@@ -51,12 +52,14 @@ fn log() -> Result<(), Failed> {
     let original = seed.index["cache.db-wal"].clone();
     let (header, frame) = (32, 24 + PAGE);
     assert!(original.len() > header + 5 * frame);
-    let mut mutations = bytes(&original, 0, header, 1, false);
+    let mut mutations = vec![Mutation { name: "nothing".to_owned(), bytes: original.clone() }];
+    mutations.extend(bytes(&original, 0, header, 1, false));
     for start in (header..original.len()).step_by(frame * if is_full_run() { 1 } else { 6 }) {
         mutations.extend(bytes(&original, start, start + 24, 3, false));
     }
     mutations.extend(bytes(&original, header, original.len(), if is_full_run() { 1 } else { 211 }, false));
-    let thin = |mutations: Vec<Mutation>, step: usize| mutations.into_iter().step_by(if is_full_run() { 1 } else { step });
+    let thin =
+        |mutations: Vec<Mutation>, step: usize| mutations.into_iter().step_by(if is_full_run() { 1 } else { step });
     mutations.extend(thin(truncations(&original, frame, header), 3));
     mutations.extend(thin(pages(&original, frame, header), 7));
     mutations.extend(strangers(&[0x37, 0x7f, 0x06, 0x82]));
@@ -88,7 +91,8 @@ fn journal() -> Result<(), Failed> {
     let mut mutations = bytes(&original, 0, 28, 1, false);
     mutations.extend(bytes(&original, 28, original.len(), if is_full_run() { 1 } else { 151 }, false));
     let record = PAGE + 8;
-    let thin = |mutations: Vec<Mutation>, step: usize| mutations.into_iter().step_by(if is_full_run() { 1 } else { step });
+    let thin =
+        |mutations: Vec<Mutation>, step: usize| mutations.into_iter().step_by(if is_full_run() { 1 } else { step });
     mutations.extend(thin(truncations(&original, record, PAGE), 3));
     mutations.extend(thin(pages(&original, record, PAGE), 5));
     mutations.extend(strangers(&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]).into_iter().step_by(2));

@@ -15,9 +15,8 @@ use crate::driver::sqlite::{PATIENT, SqlResult, index_error};
 use crate::error::{Error, Result};
 
 /// Without `SQLITE_OPEN_URI`: the path is a path. The connection is behind a mutex of ours.
-pub(super) const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX
-    .union(OpenFlags::SQLITE_OPEN_NOFOLLOW)
-    .union(OpenFlags::SQLITE_OPEN_EXRESCODE);
+pub(super) const FLAGS: OpenFlags =
+    OpenFlags::SQLITE_OPEN_NO_MUTEX.union(OpenFlags::SQLITE_OPEN_NOFOLLOW).union(OpenFlags::SQLITE_OPEN_EXRESCODE);
 
 /// Opens the database, creating it when there is none. One that is damaged is emptied, to be rebuilt; `alone` when no other
 /// handle lives. Where SQLite may not write it, that is a system error.
@@ -100,12 +99,13 @@ pub(super) fn open_in_memory(path: &Path, log: &Log) -> Result<Connection> {
 
 /// Empties the database, if it has a defect, so that it can be rebuilt.
 pub(super) fn reset_if_damaged(connection: &mut Connection, log: &Log) -> SqlResult<()> {
-    let checked = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
-        .and_then(|answer| match answer.as_str() {
-            "ok" => Ok((!schema::put_right(connection, log)?).then(|| OTHER_TABLES.to_owned())),
-            _ => Ok(Some(answer)),
-        });
+    let checked =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)).and_then(
+            |answer| match answer.as_str() {
+                "ok" => Ok((!schema::put_right(connection, log)?).then(|| OTHER_TABLES.to_owned())),
+                _ => Ok(Some(answer)),
+            },
+        );
     let defect = match checked {
         Ok(None) => return Ok(()),
         Ok(Some(answer)) => answer,

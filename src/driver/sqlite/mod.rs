@@ -83,7 +83,11 @@ impl SqliteDriver {
         let is_suspect = alone && layout.index_file("")?.is_some_and(|file| file.modified != modified);
         if is_suspect {
             let path = layout.database().display();
-            log.info(|| format!("'{path}' was not closed by its last user, or written to since: it is compared with the directory"));
+            log.info(|| {
+                format!(
+                    "'{path}' was not closed by its last user, or written to since: it is compared with the directory"
+                )
+            });
         }
         let (home, connection) = match without_size_signal(|| connection::open(layout, log, alone)) {
             Ok(connection) => (Home::File, connection),
@@ -214,10 +218,9 @@ impl Driver for SqliteDriver {
         if let Some(Err((_, error))) = without_size_signal(|| connection.map(Connection::close)) {
             return Err(index_error("close the index", self.layout.database(), &error));
         }
-        match (last, &self.home) {
+        if let (Some(seal), Home::File) = (last, &self.home) {
             // Should that fail, the next open looks at the whole directory.
-            (Some(seal), Home::File) => self.layout.set_index_modified(seal.after).unwrap_or(()),
-            _ => {}
+            let _ = self.layout.set_index_modified(seal.after);
         }
         written.map(drop)
     }
@@ -270,13 +273,14 @@ impl Driver for SqliteDriver {
 
     fn totals(&self, _gate: &HostLockGuard<'_>) -> Result<Totals> {
         self.read("read the totals in the index", |connection| {
-            connection
-                .prepare_cached("SELECT images, bytes FROM image_cache_state WHERE id = 1")?
-                .query_row([], |row| match row.get::<_, i64>(1)? {
+            connection.prepare_cached("SELECT images, bytes FROM image_cache_state WHERE id = 1")?.query_row(
+                [],
+                |row| match row.get::<_, i64>(1)? {
                     0.. => Ok(Totals { images: number(row, 0)?, bytes: number(row, 1)?.into() }),
                     // More than an integer of SQLite's can say.
                     _ => add_up(connection),
-                })
+                },
+            )
         })
     }
 

@@ -24,8 +24,7 @@ pub(super) struct Snapshot {
 impl Snapshot {
     /// Fails for an index of a newer version only: one that cannot be read is done without.
     pub fn new(layout: &Arc<Layout>, log: &Log) -> Result<Self> {
-        let snapshot =
-            Self { layout: Arc::clone(layout), log: log.clone(), has_complained: AtomicBool::new(false) };
+        let snapshot = Self { layout: Arc::clone(layout), log: log.clone(), has_complained: AtomicBool::new(false) };
         match snapshot.open() {
             Err(error @ Error::Unsupported(_)) => Err(error),
             _ => Ok(snapshot),

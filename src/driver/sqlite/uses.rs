@@ -7,8 +7,8 @@ use std::time::Duration;
 use rusqlite::params;
 
 use crate::core::image_id::ImageId;
-use crate::driver::sqlite::{Home, SqliteDriver};
 use crate::driver::sqlite::rows::to_sql;
+use crate::driver::sqlite::{Home, SqliteDriver};
 use crate::error::Result;
 use crate::system::lock::{HostLock, HostLockGuard};
 use crate::system::time::Timestamp;
