@@ -487,8 +487,13 @@ image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *o
  * cache      set to the cache, which image_cache_close() ends; NULL on failure
  * error      filled on failure; may be NULL
  *
+ * A directory that may not be written to (a read-only mount, a user without the right) is opened for reading, if its
+ * folders are there: what would change something then returns IMAGE_CACHE_ERROR_IO, and hits are not counted.
+ *
  * Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO (or _NO_SPACE) when the directory or one of its folders cannot be created
- * or opened, or a folder is a symbolic link; IMAGE_CACHE_ERROR_INDEX when the SQLite index cannot be opened;
+ * or opened, a folder is a symbolic link, or images that were not synced before the host restarted cannot be removed;
+ * IMAGE_CACHE_ERROR_INDEX when the SQLite index cannot be opened, since another program has it locked or something that is no
+ * file has its name (one that is damaged is made anew);
  * IMAGE_CACHE_ERROR_UNSUPPORTED when the file system has no extended attributes and the driver is IMAGE_CACHE_DRIVER_XATTR, or
  * when the index was made by a newer version of the library; IMAGE_CACHE_ERROR_FORKED when this process was forked by one
  * that had the cache open with the SQLite driver; IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL.

@@ -17,6 +17,11 @@
 //! Other programs' changes of the index itself take its time away (see the triggers of the SQLite driver). So the index is right
 //! when it has the directory's time ([`Driver::is_current`]). Died, failed or cut anywhere in
 //! between, the times differ, and stay different until [`Driver::rebuild`] has made the index agree with the directory.
+//!
+//! The last handle to close gives the index's file the chosen time as well ([`Driver::close`]). At the first open after it, a
+//! file with another time was written to meanwhile, past all triggers perhaps: then the index is not right either.
+//!
+//! Where nothing may be written the times stay as they are, and an index in memory takes the directory's.
 
 mod attributes;
 pub(crate) mod scan;

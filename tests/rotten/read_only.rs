@@ -40,6 +40,7 @@ pub fn trials() -> Vec<Trial> {
         trials.push(Trial::ignorable_test(format!("read_only::{name}"), move || as_root(move || apart(test))));
     };
     add("mount::an_index_that_was_not_closed_is_read_with_its_log_or_not_at_all", not_closed);
+    add("mount::an_index_on_a_path_with_odd_signs_is_read", odd_path);
     add("mount::an_index_that_is_damaged_costs_hits_and_digests_only", damaged);
     add("mount::an_index_of_a_newer_version_is_refused", || {
         newer();
@@ -272,6 +273,17 @@ fn not_closed() -> Result<(), Failed> {
             Ok(())
         })?;
     }
+    Ok(())
+}
+
+/// SQLite is given a URI, in which some signs have a meaning.
+fn odd_path() -> Result<(), Failed> {
+    let scratch = filled(DriverChoice::Sqlite);
+    let odd = scratch.path().with_file_name("50%20 ?immutable=0&mode=rwc#part \u{e4}");
+    std::fs::rename(scratch.path(), &odd).unwrap();
+    forbid_all(&odd);
+    let cache = ImageCache::open(&odd, scratch.options.clone())?;
+    assert_eq!((ids(&cache).len(), cache.hit_count("1")?), (2, 2));
     Ok(())
 }
 
