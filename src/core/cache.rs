@@ -226,7 +226,7 @@ impl ImageCache {
     /// Deletes the least recently accessed images until the cache has at most its maximal size.
     ///
     /// # Errors
-    /// When the limit could not be reached; see [`ImageCache`].
+    /// When the limit could not be reached, or images could not be examined; see [`ImageCache`].
     pub fn prune(&self) -> Result<Pruned> {
         self.shared.get()?.prune()
     }

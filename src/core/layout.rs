@@ -177,9 +177,9 @@ impl Layout {
         Ok(self.cached.is_writable(OsStr::new("."))? && self.cached.is_writable(name)?)
     }
 
-    /// Empties the index's files, which nothing has open.
+    /// Empties the index's files, which no handle has open. Not the shared memory: whoever maps it all the same would die of it.
     pub fn empty_index_files(&self) -> Result<()> {
-        for suffix in DATABASE_SUFFIXES {
+        for suffix in DATABASE_SUFFIXES.into_iter().filter(|suffix| *suffix != "-shm") {
             let mut name = self.database.file_name().unwrap_or_default().to_owned();
             name.push(suffix);
             self.cached.truncate(&name)?;

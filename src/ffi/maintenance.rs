@@ -54,7 +54,8 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
 /// bytes   set to their size in bytes; 0 on failure
 /// error   filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO when the limit is missed since images could not be deleted;
+/// Returns IMAGE_CACHE_OK; IMAGE_CACHE_ERROR_IO when the limit is missed since images could not be deleted, or
+/// may be since some could not even be examined (all others are deleted that had to be);
 /// IMAGE_CACHE_ERROR_INDEX when the index fails in the middle (one that fails at once is done without);
 /// IMAGE_CACHE_ERROR_INVALID_ARGUMENT for NULL; IMAGE_CACHE_ERROR_FORKED.
 /// Threads: any; one prunes, over all processes, and others wait for it. Blocks for the directory. Since 0.1.
