@@ -148,9 +148,9 @@ impl Error {
         }
     }
 
-    /// Whether the process lacks the right to do it.
+    /// Whether the process lacks the right to do it, or the file system is mounted read-only.
     pub(crate) fn is_not_permitted(&self) -> bool {
-        let not_permitted = [Errno::PERM, Errno::ACCESS].map(Errno::raw_os_error);
+        let not_permitted = [Errno::PERM, Errno::ACCESS, Errno::ROFS].map(Errno::raw_os_error);
         self.os_error().is_some_and(|os_error| not_permitted.contains(&os_error))
     }
 

@@ -44,11 +44,13 @@ pub struct ImageCache {
 
 impl ImageCache {
     /// Opens the cache in `directory`, which is created, with its folders, when it is not there (its parent is not).
-    /// A directory that Glance filled can be opened in place. What a crash left behind is repaired.
+    /// A directory that Glance filled can be opened in place. What a crash left behind is repaired. A directory that may not
+    /// be written to is opened for reading.
     ///
     /// # Errors
     /// [`crate::Error::System`] when the directory or a folder cannot be created or opened (a symbolic link in place of
-    /// a folder is refused), [`crate::Error::Index`] when the index cannot be opened,
+    /// a folder is refused), or images that were not synced before the host restarted cannot be removed;
+    /// [`crate::Error::Index`] when the index is locked by another program, or is no file,
     /// [`crate::Error::Unsupported`] when the chosen driver does not work on this file system, or the index was made by
     /// a newer version of this library, [`crate::Error::OpenAcrossFork`] when the process that forked this one had the cache
     /// open with the SQLite driver.
@@ -224,7 +226,7 @@ impl ImageCache {
     /// Deletes the least recently accessed images until the cache has at most its maximal size.
     ///
     /// # Errors
-    /// When the limit could not be reached; see [`ImageCache`].
+    /// When the limit could not be reached, or images could not be examined; see [`ImageCache`].
     pub fn prune(&self) -> Result<Pruned> {
         self.shared.get()?.prune()
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::core::image_id::ImageId;
 use crate::core::layout::Place;
+use crate::core::log::Missed;
 use crate::core::shared::Shared;
 use crate::error::Result;
 use crate::system::directory::Facts;
@@ -13,29 +14,17 @@ impl Shared {
     /// Empties `invalid/` and removes the incomplete files to which nothing was written for `stall_time`. How many there
     /// were. A writer that lives loses its file.
     pub fn clean(&self, stall_time: Duration) -> Result<u64> {
-        let mut outcome = Ok(());
+        let mut missed = Missed::new(&self.log);
         let mut removed = 0;
-        let mut note = |result: Result<bool>| match result {
-            Ok(was_removed) => removed += u64::from(was_removed),
-            // One file that cannot be removed is no reason to keep the others.
-            Err(error) => {
-                self.log.warning(|| error.to_string());
-                if outcome.is_ok() {
-                    outcome = Err(error);
-                }
-            }
-        };
-        for image in self.layout.images(Place::Invalid)? {
-            note(image.and_then(|(id, _)| self.remove_invalid(&id)));
+        for (id, _) in self.layout.images(Place::Invalid)? {
+            removed += u64::from(missed.note(self.remove_invalid(&id)).unwrap_or(false));
         }
-        for image in self.layout.images(Place::Incomplete)? {
-            note(
-                image.and_then(|(id, facts)| {
-                    Ok(has_stalled(&facts, stall_time) && self.remove_stalled(&id, stall_time)?)
-                }),
-            );
+        for (id, facts) in self.layout.images(Place::Incomplete)? {
+            let cleaned =
+                facts.and_then(|facts| Ok(has_stalled(&facts, stall_time) && self.remove_stalled(&id, stall_time)?));
+            removed += u64::from(missed.note(cleaned).unwrap_or(false));
         }
-        outcome.map(|()| removed)
+        missed.outcome(removed)
     }
 
     fn remove_invalid(&self, id: &ImageId) -> Result<bool> {

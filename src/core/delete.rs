@@ -19,10 +19,8 @@ impl Shared {
 
     /// Removes every image that is cached now; how many there were.
     pub fn delete_all_cached(&self) -> Result<u64> {
-        let mut ids = Vec::new();
-        for image in self.layout.images(Place::Cached)? {
-            ids.push(image?.0);
-        }
+        // One that cannot be examined fails below, after which the others are gone.
+        let ids: Vec<_> = self.layout.images(Place::Cached)?.map(|(id, _)| id).collect();
         let mut deleted = 0;
         let mut outcome = Ok(());
         for batch in ids.chunks(BATCH) {

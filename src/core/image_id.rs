@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 const LONGEST: usize = 255;
 
 /// What SQLite appends to a database's name for its journal, write-ahead log and shared memory.
-const DATABASE_SUFFIXES: [&str; 4] = ["", "-journal", "-wal", "-shm"];
+pub(crate) const DATABASE_SUFFIXES: [&str; 4] = ["", "-journal", "-wal", "-shm"];
 
 /// The id of an image. It can only be made by [`ReservedNames::image_id`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -149,7 +149,8 @@ impl IncompleteFile {
             if !self.has_its_name()? {
                 return Err(self.lost("it was cleaned away, or had stalled and was replaced"));
             }
-            let record = Record { size: self.written, committed: now, digest };
+            let modified = Facts::of(&self.file, &path)?.modified;
+            let record = Record { size: self.written, committed: now, modified, digest };
             let mut seal = shared.begin_change(&gate)?;
             if !seal.step(shared.layout.directory(Place::Cached), || shared.layout.publish(&gate, &self.id))? {
                 return Err(match shared.layout.examine(Place::Cached, &self.id)? {

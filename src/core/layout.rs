@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, futimens, mkdirat};
 use rustix::io::Errno;
 
-use crate::core::image_id::{ImageId, ReservedNames};
+use crate::core::image_id::{DATABASE_SUFFIXES, ImageId, ReservedNames};
 use crate::core::options::DEFAULT_DATABASE;
 use crate::error::{Error, Result};
 use crate::system::directory::{Directory, Facts};
@@ -159,19 +159,43 @@ impl Layout {
     }
 
     /// Every image in a directory, in no order. One that comes or goes meanwhile may be among them or not; what is no
-    /// image's file is passed over.
-    pub fn images(&self, place: Place) -> Result<impl Iterator<Item = Result<(ImageId, Facts)>> + '_> {
-        let names = self.directory(place).names()?;
-        Ok(names.filter_map(move |name| {
-            let id = match name {
-                Ok(name) => self.reserved.image_id_of(&name)?,
-                Err(error) => return Some(Err(error)),
-            };
-            match self.examine(place, &id) {
-                Ok(standing) => standing.image().map(|facts| Ok((id, facts))),
-                Err(error) => Some(Err(error)),
-            }
+    /// image's file is passed over. Fails when the names cannot be listed; one image that cannot be examined is no reason to
+    /// do without the others.
+    pub fn images(&self, place: Place) -> Result<impl Iterator<Item = (ImageId, Result<Facts>)> + '_> {
+        let names = self.directory(place).names()?.collect::<Result<Vec<_>>>()?;
+        Ok(names.into_iter().filter_map(move |name| {
+            let id = self.reserved.image_id_of(&name)?;
+            let facts = self.examine(place, &id).map(Standing::image).transpose()?;
+            Some((id, facts))
         }))
+    }
+
+    /// One of the index's files, by what SQLite appends to its name.
+    pub fn index_file(&self, suffix: &str) -> Result<Option<Facts>> {
+        let mut name = self.database.file_name().unwrap_or_default().to_owned();
+        name.push(suffix);
+        self.cached.examine(&name)
+    }
+
+    /// Whether the index's files can be written, and created where they are not there.
+    pub fn may_write_index(&self) -> Result<bool> {
+        let name = self.database.file_name().unwrap_or_default();
+        Ok(self.cached.is_writable(OsStr::new("."))? && self.cached.is_writable(name)?)
+    }
+
+    /// Empties the index's files, which no handle has open. Not the shared memory: whoever maps it all the same would die of it.
+    pub fn empty_index_files(&self) -> Result<()> {
+        for suffix in DATABASE_SUFFIXES.into_iter().filter(|suffix| *suffix != "-shm") {
+            let mut name = self.database.file_name().unwrap_or_default().to_owned();
+            name.push(suffix);
+            self.cached.truncate(&name)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the modification time of the index's file, which nothing has open.
+    pub fn set_index_modified(&self, time: Timestamp) -> Result<()> {
+        self.cached.set_modified_of(self.database.file_name().unwrap_or_default(), time)
     }
 
     /// Creates the image's incomplete file; `None` when something stands in its place.

@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, Result};
 
 /// How much a message matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +62,56 @@ fn in_one_line(message: &str) -> Cow<'_, str> {
         if character.is_control() { character.escape_default().to_string() } else { character.to_string() }
     };
     Cow::Owned(message.chars().map(escape).collect())
+}
+
+/// Tells a failure that repeats itself once: the first of each row of failures.
+#[derive(Debug, Default)]
+pub(crate) struct Once(AtomicBool);
+
+impl Once {
+    /// Logs a failure, unless the one before it was logged and nothing has succeeded since.
+    pub fn note<T>(&self, result: Result<T>, log: &Log, message: impl FnOnce(Error) -> String) {
+        let failed = result.is_err();
+        let is_repeated = self.0.swap(failed, Ordering::Relaxed);
+        if let Err(error) = result
+            && !is_repeated
+        {
+            log.warning(|| message(error));
+        }
+    }
+}
+
+/// Failures that concern one image of many, each told to the log: the others are gone on with.
+#[derive(Debug)]
+pub(crate) struct Missed<'a> {
+    log: &'a Log,
+    first: Option<Error>,
+}
+
+impl<'a> Missed<'a> {
+    pub fn new(log: &'a Log) -> Self {
+        Self { log, first: None }
+    }
+
+    /// The value, if there is one.
+    pub fn note<T>(&mut self, result: Result<T>) -> Option<T> {
+        result
+            .map_err(|error| {
+                self.log.warning(|| error.to_string());
+                self.first.get_or_insert(error);
+            })
+            .ok()
+    }
+
+    /// The first failure.
+    pub fn into_first(self) -> Option<Error> {
+        self.first
+    }
+
+    /// The value, unless something was missed.
+    pub fn outcome<T>(self, value: T) -> Result<T> {
+        self.first.map_or(Ok(value), Err)
+    }
 }
 
 impl fmt::Debug for Log {

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use crate::core::image_id::DATABASE_SUFFIXES;
 use crate::core::layout;
 use crate::core::log::Log;
 use crate::error::{Error, Result};
@@ -13,6 +14,12 @@ pub(crate) const DEFAULT_DATABASE: &str = "cache.db";
 
 /// The longest name of a database: `-journal` must still fit behind it.
 const LONGEST_DATABASE: usize = 255 - "-journal".len();
+
+/// Whether a name is that of a file that SQLite makes beside the default index.
+fn is_beside_default(name: &[u8]) -> bool {
+    let suffix = name.strip_prefix(DEFAULT_DATABASE.as_bytes()).unwrap_or_default();
+    !suffix.is_empty() && DATABASE_SUFFIXES.iter().any(|known| known.as_bytes() == suffix)
+}
 
 /// Where hits, last use and digests are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,7 +99,8 @@ impl Options {
     /// The name of the SQLite index in the cache's directory.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when it is no bare file name, is too long, or is the name of one of the cache's folders.
+    /// [`Error::InvalidArgument`] when it is no bare file name, is too long, or is the name of one of the cache's folders or of
+    /// a file that SQLite makes beside `cache.db`.
     pub fn database(mut self, file_name: impl AsRef<OsStr>) -> Result<Self> {
         let name = file_name.as_ref();
         let bytes = name.as_bytes();
@@ -104,6 +112,8 @@ impl Options {
             "it is too long"
         } else if layout::FOLDERS.iter().any(|folder| folder.as_bytes() == bytes) {
             "it is one of the cache's folders"
+        } else if is_beside_default(bytes) {
+            "it is a file beside the default index"
         } else {
             name.clone_into(&mut self.database);
             return Ok(self);

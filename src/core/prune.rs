@@ -31,7 +31,7 @@ impl Shared {
         let (gate, totals, mut order) = self.eviction_order()?;
         // The first victims are found and go in one stay in the gate: nobody comes between.
         let mut gate = Some(gate);
-        let mut excess = totals.bytes.saturating_sub(self.max_size);
+        let mut excess = totals.bytes.saturating_sub(self.max_size.into());
         // Images that come while it runs are not its business: without end, they would keep it running.
         let mut unseen = usize::try_from(totals.images).unwrap_or(usize::MAX);
         let mut candidates = VecDeque::new();
@@ -53,23 +53,25 @@ impl Shared {
             outcome = outcome.and(removal.outcome);
             for (victim, fate) in victims.iter().zip(removal.fates) {
                 if fate != Fate::Kept {
-                    excess = excess.saturating_sub(victim.size);
+                    excess = excess.saturating_sub(victim.size.into());
                 }
                 // By now it can be another image of the same name.
                 if let Fate::Removed { size } = fate {
                     pruned.images += 1;
-                    pruned.bytes += size;
+                    pruned.bytes = pruned.bytes.saturating_add(size);
                 }
             }
         }
-        // That something could not be removed is a failure only where the limit is missed for it.
-        match outcome {
-            Err(error) if excess > 0 => Err(error),
-            Err(error) => {
-                self.log.warning(|| error.to_string());
-                Ok(pruned)
+        // That something could not be removed is a failure only where the limit is missed for it, which nobody knows where
+        // something could not even be examined.
+        match (outcome, order.missed()) {
+            (Err(error), _) if excess > 0 => Err(error),
+            (outcome, missed) => {
+                if let Err(error) = outcome {
+                    self.log.warning(|| error.to_string());
+                }
+                missed.map_or(Ok(pruned), Err)
             }
-            Ok(()) => Ok(pruned),
         }
     }
 }
@@ -80,9 +82,9 @@ impl Shared {
         let from_index = self.enter_settled().and_then(|gate| self.driver.totals(&gate));
         let totals = from_index.or_else(|error| {
             self.log.warning(|| format!("{error}; the directory gives the size"));
-            scan::totals(&self.layout)
+            scan::totals(&self.layout, &self.log)
         });
-        Ok(totals?.bytes)
+        Ok(u64::try_from(totals?.bytes).unwrap_or(u64::MAX))
     }
 
     /// How much is cached, and in which order it is evicted. Should the index fail (it cannot be written on a full disk,
@@ -94,19 +96,23 @@ impl Shared {
         });
         from_index.or_else(|error| {
             self.log.warning(|| format!("{error}; the files' access times give the order of use"));
-            Ok((self.gate.acquire()?, scan::totals(&self.layout)?, scan::eviction_order(&self.layout)?))
+            Ok((
+                self.gate.acquire()?,
+                scan::totals(&self.layout, &self.log)?,
+                scan::eviction_order(&self.layout, &self.log)?,
+            ))
         })
     }
 }
 
 /// Takes the first of the candidates, as many as are needed.
-fn take_enough(candidates: &mut VecDeque<Candidate>, excess: u64) -> Vec<Candidate> {
+fn take_enough(candidates: &mut VecDeque<Candidate>, excess: u128) -> Vec<Candidate> {
     let mut chosen = Vec::new();
-    let mut bytes = 0_u64;
+    let mut bytes = 0_u128;
     while bytes < excess
         && let Some(candidate) = candidates.pop_front()
     {
-        bytes = bytes.saturating_add(candidate.size);
+        bytes += u128::from(candidate.size);
         chosen.push(candidate);
     }
     chosen

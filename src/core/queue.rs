@@ -10,6 +10,7 @@ use crate::core::cache::QueuedImage;
 use crate::core::image_id::ImageId;
 use crate::core::incomplete::is_left_by_a_dead_writer;
 use crate::core::layout::{Place, Standing};
+use crate::core::log::Missed;
 use crate::core::shared::Shared;
 use crate::core::writer::Writer;
 use crate::error::{Error, Result};
@@ -58,9 +59,9 @@ impl Shared {
 
     /// What is in the queue's folder, oldest first; one that is cached may be left there by a writer that died.
     fn queue(&self) -> Result<Vec<(ImageId, Timestamp)>> {
+        let mut missed = Missed::new(&self.log);
         let images = self.layout.images(Place::Queue)?;
-        let mut queue =
-            images.map(|image| image.map(|(id, facts)| (id, facts.modified))).collect::<Result<Vec<_>>>()?;
+        let mut queue: Vec<_> = images.filter_map(|(id, facts)| Some((id, missed.note(facts)?.modified))).collect();
         queue.sort_unstable_by(|(id, queued), (other_id, other)| (queued, id).cmp(&(other, other_id)));
         Ok(queue)
     }
@@ -72,11 +73,12 @@ impl Shared {
 
     /// Empties the queue; how many images were in it.
     pub fn dequeue_all(&self) -> Result<u64> {
+        let mut missed = Missed::new(&self.log);
         let mut deleted = 0;
-        for (id, _) in self.queue()? {
-            deleted += u64::from(self.dequeue(&id)?);
+        for (id, _) in self.layout.images(Place::Queue)? {
+            deleted += u64::from(missed.note(self.dequeue(&id)).unwrap_or(false));
         }
-        Ok(deleted)
+        missed.outcome(deleted)
     }
 
     /// Fetches each image that is queued now, oldest first.

@@ -113,9 +113,7 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
-        if let Err(error) = self.count_hit() {
-            self.shared.log.warning(|| format!("{error}; a hit of image '{}' is not counted yet", self.id));
-        }
+        self.shared.note_hit(&self.id, self.count_hit());
     }
 }
 

@@ -8,7 +8,7 @@ use rustix::fs::futimens;
 
 use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place, Removed};
-use crate::core::log::Log;
+use crate::core::log::{Log, Missed, Once};
 use crate::core::options::{Durability, Options};
 use crate::core::unsynced::{self, Unsynced};
 use crate::driver::{self, Driver, DriverKind, Rebuilt, Record, Seal};
@@ -55,6 +55,10 @@ pub(crate) struct Shared {
     pub log: Log,
     /// What this handle published without waiting for the disk.
     pub unsynced: Unsynced,
+    /// What can fail at every read, and keeps none from going on.
+    untold_uses: Once,
+    unset_times: Once,
+    untold_hits: Once,
 }
 
 impl Shared {
@@ -69,7 +73,7 @@ impl Shared {
             // Before the driver is opened: SQLite creates files in the directory.
             let modified = layout.directory(Place::Cached).modified()?;
             let alone = presence.is_alone()?;
-            let driver = driver::open(&layout, &options, &guard)?;
+            let driver = driver::open(&layout, &options, &guard, alone)?;
             recover(&layout, driver.as_ref(), &options.log, &guard, modified, alone)?;
             presence.announce()?;
             driver
@@ -85,6 +89,9 @@ impl Shared {
             durability: options.durability,
             log: options.log,
             unsynced: Unsynced::default(),
+            untold_uses: Once::default(),
+            unset_times: Once::default(),
+            untold_hits: Once::default(),
         })
     }
 
@@ -189,17 +196,18 @@ impl Shared {
     /// driver is told. A reader never fails for it.
     pub fn note_use(&self, id: &ImageId, file: &File, facts: &Facts) {
         let now = Timestamp::now();
-        if let Err(error) = self.set_access_time(id, file, now) {
-            self.log.warning(|| error.to_string());
-        }
+        self.unset_times.note(self.set_access_time(id, file, now), &self.log, |error| error.to_string());
         let noted = match self.driver.note_use(&self.gate, id, facts, now) {
             // A file that was put there behind the cache's back.
             Ok(false) => self.enter_settled().map(drop),
             noted => noted.map(drop),
         };
-        if let Err(error) = noted {
-            self.log.warning(|| format!("{error}; the image's use is noted later"));
-        }
+        self.untold_uses.note(noted, &self.log, |error| format!("{error}; the image's use is noted later"));
+    }
+
+    /// The image was opened, and is closed. A reader never fails for it.
+    pub fn note_hit(&self, id: &ImageId, noted: Result<()>) {
+        self.untold_hits.note(noted, &self.log, |error| format!("{error}; a hit of image '{id}' is not counted yet"));
     }
 
     /// Sets the file's access time, unless another handle has set a later one meanwhile. (One in the future, by a clock that was
@@ -224,7 +232,7 @@ impl Shared {
         let gate = self.gate.acquire()?;
         let sealed = self.seal_if_alone(&gate);
         // Whatever fails: it is closed under the gate.
-        let closed = self.driver.close(&gate);
+        let closed = self.driver.close(&gate, sealed.as_ref().ok().and_then(Option::as_ref));
         let set = match &sealed {
             Ok(Some(seal)) if closed.is_ok() => match self.layout.directory(Place::Cached).set_modified(seal.after) {
                 // Only the directory's owner may: the next one to open it looks at all files.
@@ -275,10 +283,11 @@ fn recover(
     }
     if alone {
         // A writer that died after publishing may have left its image in the queue.
-        for queued in layout.images(Place::Queue)? {
-            let (id, _) = queued?;
-            if layout.has(Place::Cached, &id)? {
-                layout.remove(gate, Place::Queue, &id)?;
+        let mut missed = Missed::new(log);
+        for (id, _) in layout.images(Place::Queue)? {
+            let is_cached = missed.note(layout.has(Place::Cached, &id)).unwrap_or(false);
+            if is_cached {
+                missed.note(layout.remove(gate, Place::Queue, &id));
             }
         }
     }

@@ -17,7 +17,7 @@ use rustix::fs::{fsync, syncfs};
 
 use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place};
-use crate::core::log::Log;
+use crate::core::log::{Log, Missed};
 use crate::driver;
 use crate::error::{Error, Result};
 use crate::system::directory::Directory;
@@ -105,9 +105,10 @@ pub(crate) fn drop_unsynced(layout: &Layout, log: &Log, gate: &HostLockGuard<'_>
     }
     let mut dropped = 0;
     let mut has_others = false;
-    for image in layout.images(Place::Cached)? {
-        let (id, _) = image?;
-        let Some((file, _)) = layout.open_file(Place::Cached, &id)? else { continue };
+    let mut missed = Missed::new(log);
+    for (id, _) in layout.images(Place::Cached)? {
+        // What cannot be opened cannot be served either.
+        let Some((file, _)) = missed.note(layout.open_file(Place::Cached, &id)).flatten() else { continue };
         match driver::unsynced_since(&file) {
             None => {}
             since if since == present => has_others = true,
@@ -115,9 +116,10 @@ pub(crate) fn drop_unsynced(layout: &Layout, log: &Log, gate: &HostLockGuard<'_>
         }
     }
     // Through two mounts at once, files of this one may be marked under a directory that was marked through the other: they
-    // still are to be found after a cut.
+    // still are to be found after a cut. And the next open looks again at what this one could not.
     match present.filter(|_| has_others) {
         Some(present) => driver::mark_has_unsynced(layout, &present)?,
+        None if missed.into_first().is_some() => {}
         None => driver::clear_has_unsynced(layout),
     }
     log.warning(|| format!("the host was restarted, or the cache mounted anew: {dropped} images that were not synced before were dropped"));

@@ -18,6 +18,11 @@
 //! Other programs' changes of the index itself take its time away (see the triggers of the SQLite driver). So the index is right
 //! when it has the directory's time ([`Driver::is_current`]). Died, failed or cut anywhere in
 //! between, the times differ, and stay different until [`Driver::rebuild`] has made the index agree with the directory.
+//!
+//! The last handle to close gives the index's file the chosen time as well ([`Driver::close`]). At the first open after it, a
+//! file with another time was written to meanwhile, past all triggers perhaps: then the index is not right either.
+//!
+//! Where nothing may be written the times stay as they are, and an index in memory takes the directory's.
 
 mod attributes;
 pub(crate) mod scan;
@@ -72,6 +77,8 @@ pub struct CachedImage {
 pub(crate) struct Record<'a> {
     pub size: u64,
     pub committed: Timestamp,
+    /// The file's time of modification, as exact as the file system has it.
+    pub modified: Timestamp,
     pub digest: Option<&'a str>,
 }
 
@@ -79,7 +86,8 @@ pub(crate) struct Record<'a> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub images: u64,
-    pub bytes: u64,
+    /// More than 64 bits: a sparse file can claim to have 2^63 - 1 bytes.
+    pub bytes: u128,
 }
 
 /// An image that may be evicted.
@@ -93,6 +101,9 @@ pub(crate) struct Candidate {
 pub(crate) trait EvictionOrder {
     /// The next ones, at most `count`; none at the end.
     fn next_batch(&mut self, gate: &HostLockGuard<'_>, count: usize) -> Result<Vec<Candidate>>;
+
+    /// Why there are images that are not among them, if there are: the first that could not be examined.
+    fn missed(&self) -> Option<Error>;
 }
 
 /// What a rebuild found.
@@ -123,8 +134,10 @@ pub(crate) trait Driver: Send + Sync {
     /// the seal's time.
     fn reseal(&self, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<bool>;
 
-    /// Ends the driver. Uses and hits that are not in the index yet are written.
-    fn close(&self, gate: &HostLockGuard<'_>) -> Result<()>;
+    /// Ends the driver. Uses and hits that are not in the index yet are written. The last handle of all, whose index has the
+    /// seal's time, gives that time to the index's file as well: should it have another one at the next open, then somebody
+    /// wrote to it.
+    fn close(&self, gate: &HostLockGuard<'_>, last: Option<&Seal>) -> Result<()>;
 
     /// Puts on a finished file, before it is made durable and published, what the driver keeps there.
     fn prepare(&self, file: &File, path: &Path, digest: Option<&str>) -> Result<()>;
@@ -152,10 +165,17 @@ pub(crate) trait Driver: Send + Sync {
     fn eviction_order(&self, gate: &HostLockGuard<'_>) -> Result<Box<dyn EvictionOrder + '_>>;
 }
 
-/// Opens the driver that the options choose. The gate is held, since this may create or reset an index.
-pub(crate) fn open(layout: &Arc<Layout>, options: &Options, gate: &HostLockGuard<'_>) -> Result<Box<dyn Driver>> {
-    let sqlite = || SqliteDriver::open(layout, &options.log, gate).map(|driver| Box::new(driver) as Box<dyn Driver>);
-    let xattr = || XattrDriver::open(layout).map(|driver| Box::new(driver) as Box<dyn Driver>);
+/// Opens the driver that the options choose. The gate is held, since this may create or reset an index. `alone` when no other
+/// handle lives.
+pub(crate) fn open(
+    layout: &Arc<Layout>,
+    options: &Options,
+    gate: &HostLockGuard<'_>,
+    alone: bool,
+) -> Result<Box<dyn Driver>> {
+    let sqlite =
+        || SqliteDriver::open(layout, &options.log, gate, alone).map(|driver| Box::new(driver) as Box<dyn Driver>);
+    let xattr = || XattrDriver::open(layout, &options.log).map(|driver| Box::new(driver) as Box<dyn Driver>);
     match options.driver {
         DriverChoice::Sqlite => sqlite(),
         DriverChoice::Xattr => xattr(),

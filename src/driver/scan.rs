@@ -2,30 +2,42 @@
 
 use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place};
+use crate::core::log::{Log, Missed};
 use crate::driver::{Candidate, EvictionOrder, Totals};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::system::directory::Facts;
 use crate::system::lock::HostLockGuard;
 
-/// Adds all images up.
-pub(crate) fn totals(layout: &Layout) -> Result<Totals> {
-    layout.images(Place::Cached)?.try_fold(Totals::default(), |totals, image| {
-        let (_, facts) = image?;
-        Ok(Totals { images: totals.images + 1, bytes: totals.bytes.saturating_add(facts.size) })
-    })
+/// Adds all images up that can be examined.
+pub(crate) fn totals(layout: &Layout, log: &Log) -> Result<Totals> {
+    let mut missed = Missed::new(log);
+    let facts = layout.images(Place::Cached)?.filter_map(|(_, facts)| missed.note(facts));
+    Ok(facts.fold(Totals::default(), |totals, facts| Totals {
+        images: totals.images + 1,
+        bytes: totals.bytes + u128::from(facts.size),
+    }))
 }
 
-/// Sorts all images.
-pub(crate) fn eviction_order<'a>(layout: &Layout) -> Result<Box<dyn EvictionOrder + 'a>> {
-    let mut images = layout.images(Place::Cached)?.collect::<Result<Vec<_>>>()?;
+/// Sorts all images that can be examined.
+pub(crate) fn eviction_order<'a>(layout: &Layout, log: &Log) -> Result<Box<dyn EvictionOrder + 'a>> {
+    let mut missed = Missed::new(log);
+    let images = layout.images(Place::Cached)?.filter_map(|(id, facts)| Some((id, missed.note(facts)?)));
+    let mut images: Vec<_> = images.collect();
     images.sort_unstable_by(|(id, facts), (other_id, other)| (facts.accessed, id).cmp(&(other.accessed, other_id)));
-    Ok(Box::new(Sorted(images.into_iter())))
+    Ok(Box::new(Sorted { images: images.into_iter(), missed: missed.into_first() }))
 }
 
-struct Sorted(std::vec::IntoIter<(ImageId, Facts)>);
+struct Sorted {
+    images: std::vec::IntoIter<(ImageId, Facts)>,
+    missed: Option<Error>,
+}
 
 impl EvictionOrder for Sorted {
     fn next_batch(&mut self, _gate: &HostLockGuard<'_>, count: usize) -> Result<Vec<Candidate>> {
-        Ok(self.0.by_ref().take(count).map(|(id, facts)| Candidate { id, size: facts.size }).collect())
+        Ok(self.images.by_ref().take(count).map(|(id, facts)| Candidate { id, size: facts.size }).collect())
+    }
+
+    fn missed(&self) -> Option<Error> {
+        self.missed.clone()
     }
 }

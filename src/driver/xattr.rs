@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::core::digest::is_well_formed;
 use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place};
+use crate::core::log::{Log, Missed};
 use crate::driver::attributes::{self, DIGEST, HITS, PROBE};
 use crate::driver::{CachedImage, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Seal, Totals, scan};
 use crate::error::{Error, Result};
@@ -23,18 +24,29 @@ use crate::system::time::Timestamp;
 /// The driver.
 pub(crate) struct XattrDriver {
     layout: Arc<Layout>,
+    log: Log,
 }
 
 impl XattrDriver {
     /// Fails with [`Error::Unsupported`] where the file system has no extended attributes.
-    pub fn open(layout: &Arc<Layout>) -> Result<Self> {
+    pub fn open(layout: &Arc<Layout>, log: &Log) -> Result<Self> {
         let directory = layout.directory(Place::Cached);
         let probed = attributes::with_descriptor(directory, |file| {
             attributes::set(file, PROBE, "1")?;
             attributes::remove(file, PROBE)
         });
+        let probed = match probed {
+            // Where nothing may be written, reading says whether there are any.
+            Err(error) if may_not(&error) => {
+                attributes::with_descriptor(directory, |file| attributes::get(file, PROBE)).map(|_| {
+                    let path = directory.path().display();
+                    log.warning(|| format!("cannot write to '{path}' ({error}): hits and uses are not noted"));
+                })
+            }
+            probed => probed,
+        };
         match probed {
-            Ok(()) => Ok(Self { layout: Arc::clone(layout) }),
+            Ok(()) => Ok(Self { layout: Arc::clone(layout), log: log.clone() }),
             Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {
                 let path = directory.path().display();
                 Err(Error::Unsupported(format!("the file system of '{path}' has no extended attributes")))
@@ -58,16 +70,21 @@ impl XattrDriver {
         Error::Index { operation, path, cause: error.to_string() }
     }
 
-    fn cached_image(&self, id: &ImageId) -> Result<Option<CachedImage>> {
-        let Some((file, facts)) = self.layout.open_file(Place::Cached, id)? else { return Ok(None) };
-        Ok(Some(CachedImage {
+    /// Attributes that cannot be read say nothing: the image is cached even so. `None` when it is gone.
+    fn cached_image(&self, id: &ImageId, facts: &Facts, missed: &mut Missed<'_>) -> Option<CachedImage> {
+        let file = match missed.note(self.layout.open_file(Place::Cached, id)) {
+            Some(opened) => Some(opened?.0),
+            None => None,
+        };
+        let mut attribute = |name| missed.note(self.attribute_of(file.as_ref()?, id, name)).flatten();
+        Some(CachedImage {
             image_id: id.to_string(),
             size: facts.size,
-            hits: parse_hits(self.attribute_of(&file, id, HITS)?),
+            hits: parse_hits(attribute(HITS)),
             last_accessed: facts.accessed.as_nanoseconds(),
             last_modified: facts.modified.as_nanoseconds(),
-            digest: self.attribute_of(&file, id, DIGEST)?.filter(|text| is_well_formed(text)),
-        }))
+            digest: attribute(DIGEST).filter(|text| is_well_formed(text)),
+        })
     }
 }
 
@@ -92,7 +109,7 @@ impl Driver for XattrDriver {
         Ok(false)
     }
 
-    fn close(&self, _gate: &HostLockGuard<'_>) -> Result<()> {
+    fn close(&self, _gate: &HostLockGuard<'_>, _last: Option<&Seal>) -> Result<()> {
         Ok(())
     }
 
@@ -128,21 +145,29 @@ impl Driver for XattrDriver {
     }
 
     fn totals(&self, _gate: &HostLockGuard<'_>) -> Result<Totals> {
-        scan::totals(&self.layout)
+        scan::totals(&self.layout, &self.log)
     }
 
     fn list(&self, _gate: &HostLockGuard<'_>) -> Result<Vec<CachedImage>> {
+        let mut missed = Missed::new(&self.log);
         let mut images = Vec::new();
-        for image in self.layout.images(Place::Cached)? {
-            images.extend(self.cached_image(&image?.0)?);
+        for (id, facts) in self.layout.images(Place::Cached)? {
+            if let Some(facts) = missed.note(facts) {
+                images.extend(self.cached_image(&id, &facts, &mut missed));
+            }
         }
         images.sort_unstable_by(|image, other| image.image_id.cmp(&other.image_id));
         Ok(images)
     }
 
     fn eviction_order(&self, _gate: &HostLockGuard<'_>) -> Result<Box<dyn EvictionOrder + '_>> {
-        scan::eviction_order(&self.layout)
+        scan::eviction_order(&self.layout, &self.log)
     }
+}
+
+/// Whether the process lacks the right, or the file system is mounted read-only.
+fn may_not(error: &std::io::Error) -> bool {
+    [Errno::ACCESS, Errno::PERM, Errno::ROFS].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Another program may have written anything.

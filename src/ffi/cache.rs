@@ -24,14 +24,19 @@ handle!(image_cache_t, ImageCache, "cache");
 /// cache      set to the cache, which image_cache_close() ends; NULL on failure
 /// error      filled on failure; may be NULL
 ///
+/// A directory that may not be written to (a read-only mount, a user without the right) is opened for reading, if its
+/// folders are there: what would change something then returns IMAGE_CACHE_ERROR_IO, and hits are not counted.
+///
 /// Returns IMAGE_CACHE_OK, or
 ///   IMAGE_CACHE_ERROR_UNSUPPORTED       the file system has no extended attributes, and the driver is
 ///                                       IMAGE_CACHE_DRIVER_XATTR; or the index was made by a newer version of the library
 ///   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up: something cannot be created or
 ///                                       written
 ///   IMAGE_CACHE_ERROR_IO                the directory or one of its folders cannot be created, opened or read, or a folder
-///                                       is a symbolic link
-///   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or put right
+///                                       is a symbolic link; or images that were not synced before the host restarted cannot be
+///                                       removed
+///   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or put right: another program has it locked, or
+///                                       something that is no file has its name (one that is damaged is made anew)
 ///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for options and error); or the directory has files, but none of a
 ///                                       cache's folders: it is no cache's
 ///   IMAGE_CACHE_ERROR_FORKED            this process was forked by one that had the cache open with the SQLite driver

@@ -67,8 +67,9 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
 /// error   filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                the limit is missed since images could not be deleted, or the directory cannot be
-///                                       read
+///   IMAGE_CACHE_ERROR_IO                the limit is missed since images could not be deleted; or it may be missed since
+///                                       some could not even be examined (all others are deleted that had to be); or the
+///                                       directory cannot be read
 ///   IMAGE_CACHE_ERROR_INDEX             the index fails in the middle (one that fails at once is done without)
 ///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
 ///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()

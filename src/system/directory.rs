@@ -8,8 +8,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, StatxFlags, fstat, fstatvfs, fsync, futimens, mkdirat,
-    openat, renameat, renameat_with, statat, statx, unlinkat,
+    Access, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, StatxFlags, accessat, fstat, fstatvfs, fsync,
+    ftruncate, futimens, mkdirat, openat, renameat, renameat_with, statat, statx, unlinkat, utimensat,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 
@@ -90,8 +90,9 @@ impl Directory {
         let path = self.path.join(name);
         let created = match mkdirat(&self.descriptor, name, Mode::from_raw_mode(0o777)) {
             Ok(()) => true,
-            // A file system mounted read-only says so even where the folder exists; opening it decides.
-            Err(Errno::EXIST | Errno::ROFS) => false,
+            Err(Errno::EXIST) => false,
+            // A file system that is mounted read-only may say so even where the folder is.
+            Err(Errno::ROFS) if self.examine(OsStr::new(name))?.is_some() => false,
             Err(errno) => return Err(Error::system("create the directory", &path, errno)),
         };
         match openat(&self.descriptor, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
@@ -143,6 +144,15 @@ impl Directory {
         match opened {
             Ok(descriptor) => Ok(Some(File::from(descriptor))),
             Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
+            Err(errno) => Err(self.failed("open", name, errno)),
+        }
+    }
+
+    /// Takes all bytes from a file, if there is one.
+    pub fn truncate(&self, name: &OsStr) -> Result<()> {
+        match openat(&self.descriptor, name, PLAIN | OFlags::WRONLY, Mode::empty()) {
+            Ok(file) => ftruncate(&file, 0).map_err(|errno| self.failed("empty", name, errno)),
+            Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.failed("open", name, errno)),
         }
     }
@@ -220,6 +230,16 @@ impl Directory {
         StatxFlags::from_bits_retain(status.stx_mask).contains(UNIQUE).then_some(status.stx_mnt_id)
     }
 
+    /// Whether this process may write to a file in it, or to the directory itself (`.`); true when there is none.
+    pub fn is_writable(&self, name: &OsStr) -> Result<bool> {
+        // With the rights that count: not those of whoever started a program that changed its user.
+        match accessat(&self.descriptor, name, Access::WRITE_OK, AtFlags::EACCESS) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::ACCESS | Errno::ROFS | Errno::PERM) => Ok(false),
+            Err(errno) => Err(self.failed("examine", name, errno)),
+        }
+    }
+
     /// Which directory it is.
     pub fn identity(&self) -> Result<Identity> {
         Ok(self.facts()?.identity)
@@ -238,6 +258,12 @@ impl Directory {
     pub fn set_modified(&self, time: Timestamp) -> Result<()> {
         futimens(&self.descriptor, &time.as_modification_time())
             .map_err(|errno| Error::system("set the time of", &self.path, errno))
+    }
+
+    /// Sets the modification time of a file in it, without opening it.
+    pub fn set_modified_of(&self, name: &OsStr, time: Timestamp) -> Result<()> {
+        utimensat(&self.descriptor, name, &time.as_modification_time(), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| self.failed("set the time of", name, errno))
     }
 
     /// The names in it, in no order, without `.` and `..`. A name that comes or goes meanwhile may be among them or not.

@@ -1,6 +1,7 @@
 //! The order of eviction: pages of the index on the order of use.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use rusqlite::params;
 use rusqlite::types::Value;
@@ -9,7 +10,7 @@ use crate::core::image_id::ImageId;
 use crate::driver::sqlite::rows::{number, to_sql};
 use crate::driver::sqlite::{SqlResult, SqliteDriver};
 use crate::driver::{Candidate, EvictionOrder};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::system::lock::HostLockGuard;
 use crate::system::time::Timestamp;
 
@@ -28,6 +29,10 @@ impl<'a> ByUse<'a> {
 }
 
 impl EvictionOrder for ByUse<'_> {
+    fn missed(&self) -> Option<Error> {
+        self.driver.missed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn next_batch(&mut self, gate: &HostLockGuard<'_>, count: usize) -> Result<Vec<Candidate>> {
         loop {
             let page = self.driver.candidates_after(gate, &mut self.cursor, count)?;

@@ -10,6 +10,8 @@ mod connection;
 mod eviction;
 mod rebuild;
 mod rows;
+mod schema;
+mod snapshot;
 mod uses;
 
 use std::collections::HashMap;
@@ -22,11 +24,12 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use rustix::io::Errno;
 
-use crate::core::image_id::ImageId;
+use crate::core::image_id::{DATABASE_SUFFIXES, ImageId};
 use crate::core::layout::{Layout, Place};
 use crate::core::log::Log;
 use crate::driver::sqlite::eviction::ByUse;
 use crate::driver::sqlite::rows::{cached_image, number, to_sql};
+use crate::driver::sqlite::snapshot::Snapshot;
 use crate::driver::sqlite::uses::{Use, Used};
 use crate::driver::{CachedImage, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Seal, Totals};
 use crate::error::{Error, Result};
@@ -43,45 +46,103 @@ const BRIEF: Duration = Duration::from_millis(100);
 
 type SqlResult<T> = rusqlite::Result<T>;
 
+/// Where the index is.
+enum Home {
+    File,
+    /// The disk is full.
+    Memory,
+    /// The file may not be written: what it says is in memory.
+    Copy(Snapshot),
+}
+
 /// The driver. A `Mutex` shares the connection between the threads of a handle.
 pub(crate) struct SqliteDriver {
     layout: Arc<Layout>,
     log: Log,
+    home: Home,
     /// `None` once it was closed.
     connection: Mutex<Option<Connection>>,
     /// Uses and hits that are not in the index yet. They stay until they could be written.
     pending: Mutex<HashMap<Used, Use>>,
-    /// The database was found to be damaged; the next rebuild checks it.
+    /// The database was found to be damaged, or another program wrote to it; the next rebuild checks it.
     is_suspect: AtomicBool,
+    /// The images that the last rebuild could not examine, if any: the first failure.
+    missed: Mutex<Option<Error>>,
     /// Dropped after the connection.
     _mark: OpenMark,
 }
 
 impl SqliteDriver {
-    pub fn open(layout: &Arc<Layout>, log: &Log, _gate: &HostLockGuard<'_>) -> Result<Self> {
+    /// Opens the index; `alone` when no other handle lives.
+    pub fn open(layout: &Arc<Layout>, log: &Log, _gate: &HostLockGuard<'_>, alone: bool) -> Result<Self> {
         let directory = layout.directory(Place::Cached);
         let mark = OpenMark::new(directory.identity()?)
             .map_err(|owner| Error::OpenAcrossFork { path: directory.path().to_owned(), owner })?;
-        layout.create_database();
-        let opened = without_size_signal(|| connection::open(layout.database(), log));
-        let connection = opened.or_else(|error| {
-            // On a full disk the files that SQLite needs cannot be created, and what is cached could not even be pruned.
-            if !error.is_no_space() && directory.has_room()? {
-                return Err(error);
-            }
-            log.warning(|| {
-                format!("{error}; the disk is full: the index is made in memory, without the hits of before")
+        refuse_odd_files(layout)?;
+        // Whoever closed the cache last gave both of them the same time: another program wrote to the database since, or that
+        // handle was killed. Its rows, which SQLite finds well-formed, may say anything.
+        let modified = directory.modified()?;
+        let is_suspect = alone && layout.index_file("")?.is_some_and(|file| file.modified != modified);
+        if is_suspect {
+            let path = layout.database().display();
+            log.info(|| {
+                format!(
+                    "'{path}' was not closed by its last user, or written to since: it is compared with the directory"
+                )
             });
-            connection::open_in_memory(layout.database())
-        })?;
+        }
+        layout.create_database();
+        let (home, connection) = match without_size_signal(|| connection::open(layout, log, alone)) {
+            Ok(connection) => (Home::File, connection),
+            Err(error @ Error::Unsupported(_)) => return Err(error),
+            Err(error) if error.is_not_permitted() || !layout.may_write_index()? => {
+                log.warning(|| format!("{error}; hits and uses are not noted"));
+                let snapshot = Snapshot::new(layout, log)?;
+                (Home::Copy(snapshot), connection::open_in_memory(layout.database(), log)?)
+            }
+            // On a full disk the files that SQLite needs cannot be created, and what is cached could not even be pruned.
+            Err(error) if error.is_no_space() || !directory.has_room()? => {
+                log.warning(|| {
+                    format!("{error}; the disk is full: the index is made in memory, without the hits of before")
+                });
+                (Home::Memory, connection::open_in_memory(layout.database(), log)?)
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Self {
             layout: Arc::clone(layout),
             log: log.clone(),
+            home,
             connection: Mutex::new(Some(connection)),
             pending: Mutex::default(),
-            is_suspect: AtomicBool::new(false),
+            is_suspect: AtomicBool::new(is_suspect),
+            missed: Mutex::default(),
             _mark: mark,
         })
+    }
+
+    /// The index agrees with the directory, as far as that can be examined.
+    fn try_rebuild(&self, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<Rebuilt> {
+        let mut listing = Ok(());
+        let rebuilt = self.write("enter what the directory has in the index", PATIENT, gate, |transaction| {
+            if let Home::Copy(snapshot) = &self.home {
+                snapshot.copy_to(transaction)?;
+            }
+            let rebuilt = rebuild::rebuild(transaction, &self.layout, &self.log).map_err(|error| match error {
+                rebuild::Failure::Index(error) => error,
+                rebuild::Failure::Directory(error) => {
+                    listing = Err(error);
+                    rusqlite::Error::InvalidQuery // ends the transaction; the failure itself is in `listing`
+                }
+            })?;
+            // Without the seal, the next one who asks looks again.
+            set_seal(transaction, rebuilt.1.is_none().then_some(seal.after))?;
+            Ok(rebuilt)
+        });
+        listing?;
+        let (rebuilt, missed) = rebuilt?;
+        *self.missed.lock().unwrap_or_else(PoisonError::into_inner) = missed;
+        Ok(rebuilt)
     }
 
     /// Runs `work` on the connection.
@@ -139,34 +200,33 @@ impl Driver for SqliteDriver {
     }
 
     fn rebuild(&self, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<Rebuilt> {
-        self.read("check the index", |connection| connection::reset_if_damaged(connection, &self.log))?;
-        let mut listing = Ok(());
-        let rebuilt = self.write("enter what the directory has in the index", PATIENT, gate, |transaction| {
-            let rebuilt = rebuild::rebuild(transaction, &self.layout).map_err(|error| match error {
-                rebuild::Failure::Index(error) => error,
-                rebuild::Failure::Directory(error) => {
-                    listing = Err(error);
-                    rusqlite::Error::InvalidQuery // ends the transaction; the failure itself is in `listing`
-                }
-            })?;
-            set_seal(transaction, seal.after)?;
-            Ok(rebuilt)
-        });
-        listing?;
-        let rebuilt = rebuilt?;
         self.is_suspect.store(false, Ordering::Relaxed);
-        Ok(rebuilt)
+        let checked = self.read("check the index", |connection| connection::reset_if_damaged(connection, &self.log));
+        let rebuilt = checked.and_then(|()| self.try_rebuild(gate, seal)).or_else(|error| {
+            // What a check does not find can keep a statement from being executed all the same.
+            if !self.is_suspect.swap(false, Ordering::Relaxed) {
+                return Err(error);
+            }
+            self.log.warning(|| format!("{error}: the index is damaged; it is rebuilt"));
+            self.read("empty the index", |connection| connection::reset(connection, &self.log))?;
+            self.try_rebuild(gate, seal)
+        });
+        rebuilt.inspect_err(|_| self.is_suspect.store(true, Ordering::Relaxed))
     }
 
     fn reseal(&self, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<bool> {
         self.write("write to the index", PATIENT, gate, |transaction| follow(transaction, seal, || Ok(())))
     }
 
-    fn close(&self, gate: &HostLockGuard<'_>) -> Result<()> {
+    fn close(&self, gate: &HostLockGuard<'_>, last: Option<&Seal>) -> Result<()> {
         let written = self.write_uses(gate);
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Err((_, error))) = without_size_signal(|| connection.map(Connection::close)) {
             return Err(index_error("close the index", self.layout.database(), &error));
+        }
+        if let (Some(seal), Home::File) = (last, &self.home) {
+            // Should that fail, the next open looks at the whole directory.
+            let _ = self.layout.set_index_modified(seal.after);
         }
         written.map(drop)
     }
@@ -177,15 +237,15 @@ impl Driver for SqliteDriver {
 
     fn record(&self, gate: &HostLockGuard<'_>, id: &ImageId, record: &Record<'_>, seal: &Seal) -> Result<bool> {
         self.write("enter an image in the index", BRIEF, gate, |transaction| {
-            let committed = record.committed.as_seconds();
+            let (committed, modified) = (record.committed.as_seconds(), record.modified.as_seconds());
             let enter = || {
                 let mut insert = transaction.prepare_cached(
                     "INSERT INTO cached_images (image_id, last_accessed, last_modified, size, hits, checksum)
-                     VALUES (?1, ?2, ?2, ?3, 0, ?4)
+                     VALUES (?1, ?2, ?5, ?3, 0, ?4)
                      ON CONFLICT (image_id) DO UPDATE SET last_accessed = excluded.last_accessed,
                          last_modified = excluded.last_modified, size = excluded.size, hits = 0, checksum = excluded.checksum",
                 )?;
-                insert.execute(params![id.as_str(), committed, to_sql(record.size), record.digest]).map(drop)
+                insert.execute(params![id.as_str(), committed, to_sql(record.size), record.digest, modified]).map(drop)
             };
             follow(transaction, seal, enter)
         })
@@ -219,9 +279,14 @@ impl Driver for SqliteDriver {
 
     fn totals(&self, _gate: &HostLockGuard<'_>) -> Result<Totals> {
         self.read("read the totals in the index", |connection| {
-            connection
-                .prepare_cached("SELECT images, bytes FROM image_cache_state")?
-                .query_row([], |row| Ok(Totals { images: number(row, 0)?, bytes: number(row, 1)? }))
+            connection.prepare_cached("SELECT images, bytes FROM image_cache_state WHERE id = 1")?.query_row(
+                [],
+                |row| match row.get::<_, i64>(1)? {
+                    0.. => Ok(Totals { images: number(row, 0)?, bytes: number(row, 1)?.into() }),
+                    // More than an integer of SQLite's can say.
+                    _ => add_up(connection),
+                },
+            )
         })
     }
 
@@ -248,15 +313,35 @@ impl Driver for SqliteDriver {
     }
 }
 
+/// SQLite would open whatever has its files' names: of a fifo, it would wait for the other end.
+fn refuse_odd_files(layout: &Layout) -> Result<()> {
+    for suffix in DATABASE_SUFFIXES {
+        if layout.index_file(suffix)?.is_some_and(|facts| !facts.is_regular) {
+            let cause = format!("what has its name and '{suffix}' is no regular file");
+            return Err(Error::Index { operation: "open the index", path: layout.database().to_owned(), cause });
+        }
+    }
+    Ok(())
+}
+
 fn stored_seal(connection: &Connection) -> SqlResult<Option<Timestamp>> {
-    let mut select = connection.prepare_cached("SELECT seal FROM image_cache_state")?;
-    let seal: Option<i64> = select.query_row([], |row| row.get(0))?;
+    let mut select = connection.prepare_cached("SELECT seal FROM image_cache_state WHERE id = 1")?;
+    // What is no integer is none of ours.
+    let seal = select.query_row([], |row| Ok(row.get_ref(0)?.as_i64().ok()))?;
     Ok(seal.map(Timestamp::from_nanoseconds))
 }
 
-fn set_seal(transaction: &Transaction<'_>, seal: Timestamp) -> SqlResult<()> {
+fn set_seal(transaction: &Transaction<'_>, seal: Option<Timestamp>) -> SqlResult<()> {
     let mut update = transaction.prepare_cached("UPDATE image_cache_state SET seal = ?1")?;
-    update.execute([seal.as_nanoseconds()]).map(drop)
+    update.execute([seal.map(Timestamp::as_nanoseconds)]).map(drop)
+}
+
+fn add_up(connection: &Connection) -> SqlResult<Totals> {
+    let mut select = connection.prepare_cached("SELECT size FROM cached_images")?;
+    let sizes = select.query_map([], |row| number(row, 0))?;
+    sizes.into_iter().try_fold(Totals::default(), |totals, size| {
+        Ok(Totals { images: totals.images + 1, bytes: totals.bytes + u128::from(size?) })
+    })
 }
 
 /// Makes a change in a transaction, and takes the seal's time if the index was right before it. If not, it keeps the time that
@@ -267,7 +352,7 @@ fn follow(transaction: &Transaction<'_>, seal: &Seal, change: impl FnOnce() -> S
     let was_current = stored == Some(seal.before);
     change()?;
     if let Some(stored) = stored {
-        set_seal(transaction, if was_current { seal.after } else { stored })?;
+        set_seal(transaction, Some(if was_current { seal.after } else { stored }))?;
     }
     Ok(was_current)
 }

@@ -3,9 +3,11 @@
 use rusqlite::{Transaction, params};
 
 use crate::core::layout::{Layout, Place};
+use crate::core::log::{Log, Missed};
 use crate::driver::Rebuilt;
 use crate::driver::sqlite::rows::to_sql;
 use crate::error::Error;
+use crate::system::time::Timestamp;
 
 /// Either the directory or the index cannot be read.
 pub(super) enum Failure {
@@ -20,19 +22,33 @@ impl From<rusqlite::Error> for Failure {
 }
 
 /// Adopts files that have no row, drops rows that have no file, and corrects sizes, hits and times that cannot be true.
-pub(super) fn rebuild(transaction: &Transaction<'_>, layout: &Layout) -> Result<Rebuilt, Failure> {
+///
+/// An image that cannot be examined keeps the row that it has; the first of these failures is returned as well.
+pub(super) fn rebuild(
+    transaction: &Transaction<'_>,
+    layout: &Layout,
+    log: &Log,
+) -> Result<(Rebuilt, Option<Error>), Failure> {
+    let mut missed = Missed::new(log);
+    // The statements below go by the table's indexes: first of all, these must be right.
     transaction.execute_batch(
-        "DROP TABLE IF EXISTS temp.image_cache_found;
+        "REINDEX cached_images;
+         DROP TABLE IF EXISTS temp.image_cache_found;
          CREATE TEMP TABLE image_cache_found
              (image_id TEXT PRIMARY KEY, size INTEGER, accessed REAL, modified REAL) WITHOUT ROWID;",
     )?;
     {
         let mut insert =
             transaction.prepare("INSERT OR REPLACE INTO temp.image_cache_found VALUES (?1, ?2, ?3, ?4)")?;
-        for image in layout.images(Place::Cached).map_err(Failure::Directory)? {
-            let (id, facts) = image.map_err(Failure::Directory)?;
-            let (accessed, modified) = (facts.accessed.as_seconds(), facts.modified.as_seconds());
-            insert.execute(params![id.as_str(), to_sql(facts.size), accessed, modified])?;
+        for (id, facts) in layout.images(Place::Cached).map_err(Failure::Directory)? {
+            let facts = missed.note(facts);
+            let (accessed, modified) = (facts.map(|facts| facts.accessed), facts.map(|facts| facts.modified));
+            insert.execute(params![
+                id.as_str(),
+                facts.map(|facts| to_sql(facts.size)),
+                accessed.map(Timestamp::as_seconds),
+                modified.map(Timestamp::as_seconds)
+            ])?;
         }
     }
     let dropped = transaction.execute(
@@ -43,7 +59,7 @@ pub(super) fn rebuild(transaction: &Transaction<'_>, layout: &Layout) -> Result<
     let adopted = transaction.execute(
         "INSERT INTO cached_images (image_id, last_accessed, last_modified, size, hits, checksum)
          SELECT image_id, accessed, modified, size, 0, NULL FROM temp.image_cache_found AS found
-         WHERE NOT EXISTS (SELECT 1 FROM cached_images AS known WHERE known.image_id = found.image_id)",
+         WHERE size IS NOT NULL AND NOT EXISTS (SELECT 1 FROM cached_images AS known WHERE known.image_id = found.image_id)",
         [],
     )?;
     // A row of ours has the file's own time of modification: with another one, it is another file, of which nothing is known.
@@ -51,7 +67,7 @@ pub(super) fn rebuild(transaction: &Transaction<'_>, layout: &Layout) -> Result<
         "UPDATE cached_images SET size = found.size, hits = 0, checksum = NULL, last_accessed = found.accessed,
              last_modified = found.modified
          FROM temp.image_cache_found AS found
-         WHERE found.image_id = cached_images.image_id AND checksum LIKE '%:%'
+         WHERE found.image_id = cached_images.image_id AND found.size IS NOT NULL AND checksum LIKE '%:%'
              AND ifnull(abs(last_modified - found.modified), 1) > 0.000001",
         [],
     )?;
@@ -62,16 +78,17 @@ pub(super) fn rebuild(transaction: &Transaction<'_>, layout: &Layout) -> Result<
              last_accessed = CASE WHEN typeof(last_accessed) IN ('real', 'integer') THEN last_accessed ELSE found.accessed END,
              last_modified = CASE WHEN typeof(last_modified) IN ('real', 'integer') THEN last_modified ELSE found.modified END
          FROM temp.image_cache_found AS found
-         WHERE found.image_id = cached_images.image_id
+         WHERE found.image_id = cached_images.image_id AND found.size IS NOT NULL
              AND (cached_images.size IS NOT found.size OR typeof(hits) <> 'integer' OR hits < 0
                  OR typeof(last_accessed) NOT IN ('real', 'integer') OR typeof(last_modified) NOT IN ('real', 'integer'))",
         [],
     )?;
     transaction.execute_batch(
-        "INSERT OR REPLACE INTO image_cache_state (id, images, bytes)
-             SELECT 1, count(*), CAST(total(size) AS INTEGER) FROM cached_images;
-         REINDEX cached_images;
+        "DELETE FROM image_cache_state;
+         INSERT INTO image_cache_state (id, images, bytes) SELECT 1, count(*),
+             CASE WHEN total(size) < 9e18 THEN (SELECT ifnull(sum(size), 0) FROM cached_images) ELSE -1 END FROM cached_images;
          DROP TABLE temp.image_cache_found;",
     )?;
-    Ok(Rebuilt { adopted: adopted as u64, dropped: dropped as u64, corrected: corrected as u64 })
+    let rebuilt = Rebuilt { adopted: adopted as u64, dropped: dropped as u64, corrected: corrected as u64 };
+    Ok((rebuilt, missed.into_first()))
 }

@@ -1,7 +1,7 @@
 //! What a row says. Another program may have written anything into it.
 
 use rusqlite::Row;
-use rusqlite::types::{Value, ValueRef};
+use rusqlite::types::ValueRef;
 
 use crate::core::digest::is_well_formed;
 use crate::driver::CachedImage;
@@ -17,14 +17,14 @@ pub(super) fn cached_image(row: &Row<'_>) -> SqlResult<CachedImage> {
         hits: number(row, 2)?,
         last_accessed: time(row, 3)?,
         last_modified: time(row, 4)?,
-        digest: digest(row.get::<_, Value>(5)?),
+        digest: digest(row.get_ref(5)?),
     })
 }
 
 /// The digest in Glance's column: ours have the algorithm with them, a bare one of 32 digits is an MD5.
-fn digest(checksum: Value) -> Option<String> {
-    let Value::Text(text) = checksum else { return None };
-    let text = if text.contains(':') { text } else { format!("md5:{text}") };
+fn digest(checksum: ValueRef<'_>) -> Option<String> {
+    let text = checksum.as_str().ok()?;
+    let text = if text.contains(':') { text.to_owned() } else { format!("md5:{text}") };
     is_well_formed(&text).then_some(text)
 }
 

@@ -8,8 +8,8 @@ use rusqlite::params;
 
 use crate::core::image_id::ImageId;
 use crate::core::layout::Place;
-use crate::driver::sqlite::SqliteDriver;
 use crate::driver::sqlite::rows::to_sql;
+use crate::driver::sqlite::{Home, SqliteDriver};
 use crate::error::Result;
 use crate::system::directory::{Facts, Identity};
 use crate::system::lock::{HostLock, HostLockGuard};
@@ -49,6 +49,9 @@ impl SqliteDriver {
             sum.hits += one.hits;
             sum.last_accessed = sum.last_accessed.max(one.last_accessed);
         }
+        if matches!(self.home, Home::Copy(_)) {
+            return Ok(true);
+        }
         let known = self.write_uses(&gate.acquire()?)?;
         Ok(known.contains(&used.id))
     }
@@ -57,7 +60,8 @@ impl SqliteDriver {
     pub(super) fn write_uses(&self, gate: &HostLockGuard<'_>) -> Result<Vec<ImageId>> {
         // Another thread may write what this one added: the lock is held until it is in the index.
         let mut pending = self.pending();
-        if pending.is_empty() {
+        // What is told of nobody ends with the handle.
+        if pending.is_empty() || matches!(self.home, Home::Copy(_)) {
             return Ok(Vec::new());
         }
         // Uses of an image that is gone, and perhaps cached anew, are nobody's. Under the gate this stays true.
@@ -66,7 +70,7 @@ impl SqliteDriver {
             let now = Timestamp::now().as_seconds();
             let mut update = transaction.prepare_cached(
                 // A time in the future, by a clock that was set back, must not stand for ever.
-                "UPDATE cached_images SET hits = hits + ?2, last_accessed = CASE
+                "UPDATE cached_images SET hits = CASE WHEN hits > 9223372036854775807 - ?2 THEN hits ELSE hits + ?2 END, last_accessed = CASE
                      WHEN ?3 IS NULL OR last_accessed BETWEEN ?3 AND ?4 THEN last_accessed ELSE ?3 END
                  WHERE image_id = ?1",
             )?;

@@ -1,0 +1,126 @@
+//! The tables of the index, and whether a database has them. Another program, or a bad disk, may have changed anything.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::core::log::Log;
+use crate::driver::sqlite::SqlResult;
+
+/// The schema's version, in the database's `user_version`. Glance leaves that at 0.
+pub(super) const SCHEMA_VERSION: i64 = 1;
+
+/// Glance's table comes first, by its names. The rest is ours. Triggers keep the totals right
+/// whoever writes the table, and take the seal away, which our own transactions put back: rows that another program adds,
+/// removes, renames or resizes are looked at again. Totals that are no integer of SQLite's, since other programs write any
+/// size, are -1 until they are added up anew.
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS cached_images (
+        image_id TEXT PRIMARY KEY,
+        last_accessed REAL DEFAULT 0.0,
+        last_modified REAL DEFAULT 0.0,
+        size INTEGER DEFAULT 0,
+        hits INTEGER DEFAULT 0,
+        checksum TEXT
+    );
+    -- One row: the totals, and the modification time of the directory that the rows agree with.
+    CREATE TABLE IF NOT EXISTS image_cache_state (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        images INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        seal INTEGER
+    );
+    INSERT OR IGNORE INTO image_cache_state (id, images, bytes) VALUES (1, 0, 0);
+    CREATE INDEX image_cache_by_use ON cached_images (ifnull(last_accessed, 0), image_id);
+    CREATE TRIGGER image_cache_inserted AFTER INSERT ON cached_images BEGIN
+        UPDATE image_cache_state SET images = images + 1, seal = NULL, bytes = CASE
+            WHEN bytes < 0 OR typeof(bytes + ifnull(NEW.size, 0)) <> 'integer' THEN -1
+            ELSE bytes + ifnull(NEW.size, 0) END;
+    END;
+    CREATE TRIGGER image_cache_deleted AFTER DELETE ON cached_images BEGIN
+        UPDATE image_cache_state SET images = images - 1, seal = NULL, bytes = CASE
+            WHEN bytes < 0 OR typeof(bytes - ifnull(OLD.size, 0)) <> 'integer' THEN -1
+            ELSE bytes - ifnull(OLD.size, 0) END;
+    END;
+    CREATE TRIGGER image_cache_changed AFTER UPDATE OF image_id, size ON cached_images BEGIN
+        UPDATE image_cache_state SET seal = NULL, bytes = CASE
+            WHEN bytes < 0 OR typeof(bytes + ifnull(NEW.size, 0) - ifnull(OLD.size, 0)) <> 'integer' THEN -1
+            ELSE bytes + ifnull(NEW.size, 0) - ifnull(OLD.size, 0) END;
+    END;
+    -- So do totals that somebody wrote by hand.
+    CREATE TRIGGER image_cache_edited AFTER UPDATE OF images, bytes ON image_cache_state WHEN NEW.seal IS NOT NULL BEGIN
+        UPDATE image_cache_state SET seal = NULL;
+    END;
+    CREATE TRIGGER image_cache_replaced AFTER INSERT ON image_cache_state WHEN NEW.seal IS NOT NULL BEGIN
+        UPDATE image_cache_state SET seal = NULL;
+    END;
+    PRAGMA user_version = 1;
+";
+
+/// A table, index or trigger: its kind, its table and its text.
+type Object = (String, String, String);
+type Objects = BTreeMap<String, Object>;
+
+pub(super) fn version(connection: &Connection) -> SqlResult<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Gives the database the schema: what is missing is created, and indexes and triggers that are not ours, which could make every
+/// statement fail, lie or never end, are dropped. False when a table is another one: then the database is to be emptied.
+pub(super) fn put_right(connection: &mut Connection, log: &Log) -> SqlResult<bool> {
+    let present = objects(connection)?;
+    if present == *expected()? && version(connection)? == SCHEMA_VERSION {
+        return Ok(true);
+    }
+    let is_table = |object: &Object| object.0 == "table";
+    for (name, object) in &present {
+        if expected()?.get(name).is_none_or(|ours| ours != object) && (is_table(object) || object.0 == "view") {
+            return Ok(false);
+        }
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for (name, (kind, ..)) in present.iter().filter(|(_, object)| !is_table(object)) {
+        let quoted = name.replace('"', "\"\"");
+        transaction.execute_batch(&format!("DROP {kind} IF EXISTS \"{quoted}\""))?;
+    }
+    transaction.execute_batch(SCHEMA)?;
+    // Without the triggers, nobody saw to the totals and the seal.
+    transaction.execute_batch("UPDATE image_cache_state SET seal = NULL")?;
+    transaction.commit()?;
+    if present.contains_key("image_cache_state") {
+        log.warning(|| "the triggers and indexes of the index were not its own; they were put right".to_owned());
+    }
+    Ok(true)
+}
+
+/// What the schema is in a database that nobody else wrote to.
+fn expected() -> SqlResult<&'static Objects> {
+    static EXPECTED: OnceLock<Objects> = OnceLock::new();
+    if let Some(expected) = EXPECTED.get() {
+        return Ok(expected);
+    }
+    let connection = Connection::open_in_memory()?;
+    connection.execute_batch(SCHEMA)?;
+    let objects = objects(&connection)?;
+    Ok(EXPECTED.get_or_init(|| objects))
+}
+
+/// The two tables and everything on them, by name, but for what SQLite makes by itself.
+fn objects(connection: &Connection) -> SqlResult<Objects> {
+    let mut select = connection.prepare(
+        "SELECT CAST(name AS TEXT), CAST(type AS TEXT), lower(tbl_name), CAST(sql AS TEXT) FROM sqlite_schema
+         WHERE sql IS NOT NULL AND lower(tbl_name) IN ('cached_images', 'image_cache_state')",
+    )?;
+    let objects = select.query_map([], |row| {
+        let text = row.get::<_, String>(3)?;
+        Ok((row.get(0)?, (row.get(1)?, row.get(2)?, essence(&text))))
+    })?;
+    objects.collect()
+}
+
+/// A statement without what makes no difference to it: Glance's spaces are other ones.
+fn essence(statement: &str) -> String {
+    let essential = |letter: &char| !letter.is_whitespace() && !matches!(letter, '"' | '`' | '[' | ']');
+    statement.chars().filter(essential).flat_map(char::to_lowercase).collect()
+}

@@ -1,0 +1,258 @@
+//! Extended attributes and times of images that say what cannot be.
+
+use std::fs::{File, FileTimes};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use image_cache::{DriverChoice, Log};
+use libtest_mimic::{Completion, Failed, Trial};
+
+use crate::common::{DRIVERS, Scratch, cache_image, ids, read_image};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        with_attributes("hits_that_are_no_number_are_none_and_are_counted_from_there", hits),
+        with_attributes("a_digest_that_is_none_is_not_listed", digests),
+        with_attributes("a_mark_of_an_unsynced_image_that_is_garbage_costs_the_image_only", marks),
+        with_attributes("times_in_the_future_and_before_the_epoch_are_listed_and_pruned_in_their_order", times),
+        with_attributes("an_image_that_may_not_be_read_is_listed_and_keeps_no_other_from_it", unreadable),
+        with_attributes("a_directory_whose_time_is_anywhere_is_looked_at_and_then_trusted_again", directory_times),
+    ]
+}
+
+fn with_attributes(name: &str, test: fn() -> Result<(), Failed>) -> Trial {
+    Trial::ignorable_test(format!("attributes::{name}"), move || {
+        let probe = tempfile::tempdir().unwrap();
+        if xattr::set(probe.path(), "user.probe", b"1").is_err() {
+            return Ok(Completion::ignored_with("no user attributes on this file system"));
+        }
+        test().map(|()| Completion::Completed)
+    })
+}
+
+/// A log and what it was told.
+pub fn listening_log() -> (Log, Arc<Mutex<Vec<String>>>) {
+    let messages = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&messages);
+    (Log::new(move |_, message| sink.lock().unwrap().push(message.to_owned())), messages)
+}
+
+/// What an attribute can hold on this file system.
+fn values() -> Vec<Vec<u8>> {
+    let mut values: Vec<Vec<u8>> = [
+        "",
+        " ",
+        "-1",
+        "+",
+        "0x10",
+        "1e3",
+        "18446744073709551615",
+        "18446744073709551616",
+        "1\n",
+        "1\0",
+        "٣",
+        "md5:",
+        "md5:00",
+        "sha256:d41d8cd98f00b204e9800998ecf8427e",
+        "none:d41d8cd98f00b204e9800998ecf8427e",
+        "\u{7f}",
+        "../../etc/passwd",
+    ]
+    .iter()
+    .map(|text| text.as_bytes().to_vec())
+    .collect();
+    values.push(vec![0xff; 3]);
+    values.push(crate::mutation::noise(7).take(100).collect());
+    values.extend([513, 1000, 3000, 4096, 65_535, 65_536].map(|length| vec![b'9'; length]));
+    values
+}
+
+/// Sets it, if it is not too long for the file system.
+fn set(scratch: &Scratch, name: &str, attribute: &str, value: &[u8]) -> bool {
+    xattr::set(scratch.file(name), attribute, value).is_ok()
+}
+
+fn hits() -> Result<(), Failed> {
+    let mut count = 0;
+    for value in values() {
+        let scratch = Scratch::new(DriverChoice::Xattr);
+        let cache = scratch.open();
+        cache_image(&cache, "1", b"x");
+        if !set(&scratch, "1", "user.hits", &value) {
+            continue;
+        }
+        count += 1;
+        let parsed = std::str::from_utf8(&value).ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
+        assert_eq!(cache.hit_count("1")?, parsed, "{value:?}");
+        assert_eq!(cache.list_cached()?[0].hits, parsed);
+        assert_eq!(read_image(&cache, "1"), b"x");
+        assert_eq!(cache.hit_count("1")?, parsed.saturating_add(1), "{value:?}");
+    }
+    println!("attributes: {count} values of user.hits");
+    Ok(())
+}
+
+fn digests() -> Result<(), Failed> {
+    let mut count = 0;
+    for value in values() {
+        let scratch = Scratch::new(DriverChoice::Xattr);
+        let cache = scratch.open();
+        cache_image(&cache, "1", b"x");
+        if set(&scratch, "1", "user.image_cache.digest", &value) {
+            count += 1;
+            assert_eq!(cache.list_cached()?[0].digest, None, "{value:?}");
+            assert_eq!(read_image(&cache, "1"), b"x");
+        }
+    }
+    println!("attributes: {count} values of user.image_cache.digest");
+    Ok(())
+}
+
+fn marks() -> Result<(), Failed> {
+    let mut count = 0;
+    for driver in DRIVERS {
+        for value in values() {
+            let scratch = Scratch::new(driver);
+            {
+                let cache = scratch.open();
+                cache_image(&cache, "1", b"x");
+                cache_image(&cache, "2", b"y");
+            }
+            if !set(&scratch, ".", "user.image_cache.unsynced", &value)
+                || !set(&scratch, "1", "user.image_cache.unsynced", &value)
+            {
+                continue;
+            }
+            count += 1;
+            let cache = scratch.open();
+            assert_eq!((ids(&cache), cache.cache_size()?), (vec!["2".to_owned()], 1), "{value:?}");
+            assert!(scratch.logged("1 images that were not synced"));
+        }
+    }
+    println!("attributes: {count} values of user.image_cache.unsynced");
+    Ok(())
+}
+
+/// As far away as file systems store times, and farther.
+fn moments() -> Vec<SystemTime> {
+    let epoch = SystemTime::UNIX_EPOCH;
+    let far = [1, 1 << 31, 1 << 32, (1 << 33) + 5, 1 << 34, 15_000_000_000, 1 << 40];
+    let after = far.iter().filter_map(|seconds| epoch.checked_add(Duration::from_secs(*seconds)));
+    let before = far.iter().filter_map(|seconds| epoch.checked_sub(Duration::from_secs(*seconds)));
+    let now = SystemTime::now();
+    let near = [now, now + Duration::from_hours(1), now - Duration::from_hours(1)];
+    after.chain(before).chain(near).chain([epoch]).collect()
+}
+
+fn set_times(scratch: &Scratch, name: &str, time: SystemTime) {
+    let times = FileTimes::new().set_accessed(time).set_modified(time);
+    File::open(scratch.file(name)).unwrap().set_times(times).unwrap();
+}
+
+fn times() -> Result<(), Failed> {
+    let mut count = 0;
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let moments = moments();
+        {
+            let cache = scratch.open();
+            for number in 0..moments.len() {
+                cache_image(&cache, &format!("{number:02}"), b"x");
+            }
+        }
+        // As if they had been put there: the index has no rows of them.
+        let _ = std::fs::remove_file(scratch.file("cache.db"));
+        for (number, moment) in moments.iter().enumerate() {
+            set_times(&scratch, &format!("{number:02}"), *moment);
+            count += 1;
+        }
+        let cache = scratch.open_with(scratch.options.clone().max_size(1));
+        let mut listed = cache.list_cached()?;
+        assert_eq!(listed.len(), moments.len());
+        listed.sort_by_key(|image| (image.last_accessed, image.image_id.clone()));
+        assert!(listed[0].last_accessed < 0 && listed.last().unwrap().last_accessed > 1 << 61);
+        cache.prune()?;
+        assert_eq!(ids(&cache), [listed.last().unwrap().image_id.clone()]);
+        // A time in the future does not stand for ever.
+        read_image(&cache, &listed.last().unwrap().image_id);
+        let used = cache.list_cached()?[0].last_accessed;
+        let now = i64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos()).unwrap();
+        assert!(used <= now + 1000 && used > now - 3_600_000_000_000, "{used}");
+        for folder in ["queue", "invalid", "incomplete"] {
+            for (number, moment) in moments.iter().enumerate() {
+                let name = format!("{folder}/{number:02}x");
+                std::fs::write(scratch.file(&name), b"").unwrap();
+                set_times(&scratch, &name, *moment);
+                count += 1;
+            }
+        }
+        let queued = cache.list_queued()?;
+        assert!(queued.len() == moments.len() && queued.is_sorted_by_key(|image| image.queued));
+        cache.queue_image("later")?;
+        assert_eq!(cache.delete_all_queued_images()?, moments.len() as u64 + 1);
+        // A writer that stalled since a time in the future has stalled.
+        let stalled = moments.iter().filter(|moment| {
+            let distance = SystemTime::now().duration_since(**moment).unwrap_or_else(|error| error.duration());
+            distance > Duration::from_hours(24)
+        });
+        assert_eq!(cache.clean(None)?, (moments.len() + stalled.count()) as u64);
+    }
+    println!("attributes: {count} times");
+    Ok(())
+}
+
+fn unreadable() -> Result<(), Failed> {
+    use std::os::unix::fs::PermissionsExt as _;
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        for id in ["1", "2"] {
+            cache_image(&cache, id, b"12345");
+        }
+        std::fs::set_permissions(scratch.file("1"), std::fs::Permissions::from_mode(0o000)).unwrap();
+        drop(cache);
+        let work = || {
+            if crate::ground::is_root() {
+                crate::ground::let_all_read(scratch.path().parent().unwrap());
+                crate::ground::become_nobody();
+            }
+            let cache = scratch.open();
+            assert_eq!((ids(&cache).len(), cache.cache_size()?), (2, 10));
+            assert!(cache.is_cached("1")?);
+            assert!(matches!(cache.open_for_read("1"), Err(image_cache::Error::System { .. })));
+            assert_eq!(read_image(&cache, "2"), b"12345");
+            Ok(())
+        };
+        crate::ground::apart(work)?;
+    }
+    Ok(())
+}
+
+/// A clock that stepped back leaves the directory with a time in the future.
+fn directory_times() -> Result<(), Failed> {
+    let mut count = 0;
+    for moment in moments() {
+        let scratch = Scratch::new(DriverChoice::Sqlite);
+        let cache = scratch.open();
+        cache_image(&cache, "1", b"x");
+        std::fs::write(scratch.file("2"), b"yz").unwrap();
+        set_times(&scratch, ".", moment);
+        assert_eq!(cache.cache_size()?, 3, "{moment:?}");
+        set_times(&scratch, ".", moment);
+        cache_image(&cache, "3", b"w");
+        assert_eq!((ids(&cache).len(), cache.cache_size()?), (3, 4), "{moment:?}");
+        std::fs::remove_file(scratch.file("1")).unwrap();
+        assert_eq!((ids(&cache).len(), cache.cache_size()?), (2, 3), "{moment:?}");
+        drop(cache);
+        set_times(&scratch, ".", moment);
+        let cache = scratch.open();
+        assert_eq!((ids(&cache).len(), cache.cache_size()?), (2, 3), "{moment:?}");
+        drop(cache);
+        scratch.messages.lock().unwrap().clear();
+        scratch.open();
+        assert_eq!(*scratch.messages.lock().unwrap(), Vec::<String>::new(), "{moment:?}");
+        count += 1;
+    }
+    println!("attributes: {count} times of the directory");
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! Every kind of damage to a closed cache's database: it is repaired, or refused as one of a newer version.
+
+use libtest_mimic::{Failed, Trial};
+
+use crate::mutation::{Mutation, bytes, is_full_run, pages, strangers, sweep, truncations};
+use crate::seed::Seed;
+
+const MAGIC: &[u8] = b"SQLite format 3\0";
+const HEADER: usize = 100;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("database::damage_to_a_database_of_large_pages_is_repaired", || damage(8, 4096)),
+        // So small that tables, indexes and the schema itself have pages below pages.
+        Trial::test("database::damage_to_a_database_of_small_pages_is_repaired", || damage(16, 512)),
+    ]
+}
+
+fn damage(images: usize, page: usize) -> Result<(), Failed> {
+    let seed = Seed::new(images, &format!("PRAGMA page_size = {page}; VACUUM;"));
+    let original = &seed.index["cache.db"];
+    assert_eq!(original.len() % page, 0);
+    let mut mutations = vec![Mutation { name: "nothing".to_owned(), bytes: original.clone() }];
+    mutations.extend(bytes(original, 0, HEADER, 1, is_full_run() || page == 512));
+    let (stride, in_all_ways) = if is_full_run() { (1, true) } else { (61, false) };
+    mutations.extend(bytes(original, HEADER, original.len(), stride, in_all_ways));
+    mutations.extend(truncations(original, page, 0));
+    mutations.extend(pages(original, page, 0));
+    mutations.extend(strangers(MAGIC));
+    sweep(&format!("pages of {page}"), &seed, "cache.db", &mutations, is_newer)
+}
+
+/// Whether the bytes say that the schema is of a newer version.
+fn is_newer(mutation: &Mutation) -> bool {
+    let version = mutation.bytes.get(60..64).and_then(|bytes| bytes.try_into().ok());
+    mutation.bytes.starts_with(MAGIC) && version.is_some_and(|bytes| i32::from_be_bytes(bytes) > 1)
+}

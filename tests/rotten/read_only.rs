@@ -1,0 +1,331 @@
+//! A cache that may not be written to: on a file system that is mounted read-only, and for a user without the right. Reading
+//! works; what would write fails and says why; nothing is told twice.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use image_cache::{DriverChoice, Error, ImageCache, Options};
+use libtest_mimic::{Completion, Failed, Trial};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
+
+use crate::common::{DRIVERS, Scratch, cache_image, ids, read_image};
+use crate::ground::{apart, become_nobody, is_root, let_all_read, mount_read_only, own_mounts};
+
+/// How writing is forbidden, and what is tried then.
+type Forbid = fn(&Path);
+type Test = fn(DriverChoice, Forbid) -> Result<(), Failed>;
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for driver in DRIVERS {
+        for (means, forbid) in [("mount", forbid_all as Forbid), ("user", forbid_nobody)] {
+            let mut add = |name: &str, test: Test| {
+                let name = format!("read_only::{means}::{driver:?}::{name}");
+                trials.push(Trial::ignorable_test(name, move || as_root(move || apart(|| test(driver, forbid)))));
+            };
+            add("what_reads_works_and_what_writes_says_why_not", reads_and_writes);
+            add("hits_and_uses_are_given_up_with_few_words", few_words);
+            add("a_tee_goes_on_delivering", tee);
+            add("prune_fails_above_the_limit_only", prune);
+            add("a_directory_without_folders_is_refused", without_folders);
+            add("an_image_that_was_not_synced_before_a_restart_is_not_served", unsynced);
+        }
+        let name = format!("read_only::mount::{driver:?}::once_it_may_be_written_again_the_next_open_has_all_back");
+        trials.push(Trial::ignorable_test(name, move || as_root(move || apart(|| writable_again(driver)))));
+        let name = format!("read_only::user::{driver:?}::a_reader_sees_what_a_live_writer_does");
+        trials.push(Trial::ignorable_test(name, move || as_root(move || apart(|| beside_a_writer(driver)))));
+    }
+    let mut add = |name: &str, test: fn() -> Result<(), Failed>| {
+        trials.push(Trial::ignorable_test(format!("read_only::{name}"), move || as_root(move || apart(test))));
+    };
+    add("mount::an_index_that_was_not_closed_is_read_with_its_log_or_not_at_all", not_closed);
+    add("mount::an_index_on_a_path_with_odd_signs_is_read", odd_path);
+    add("mount::an_index_that_is_damaged_costs_hits_and_digests_only", damaged);
+    add("mount::an_index_of_a_newer_version_is_refused", || {
+        newer();
+        Ok(())
+    });
+    add("user::an_index_that_may_not_be_written_in_a_directory_that_may", index_alone);
+    trials
+}
+
+fn as_root(test: impl FnOnce() -> Result<(), Failed>) -> Result<Completion, Failed> {
+    if !is_root() {
+        return Ok(Completion::ignored_with("only root may mount and take another user's rights"));
+    }
+    test().map(|()| Completion::Completed)
+}
+
+/// From here on nobody may write into the folder.
+fn forbid_all(folder: &Path) {
+    own_mounts();
+    mount_read_only(folder);
+}
+
+/// From here on this thread may not write anywhere.
+fn forbid_nobody(folder: &Path) {
+    let_all_read(folder.parent().unwrap());
+    become_nobody();
+}
+
+/// A closed cache with two images of different hits, the first with a digest.
+fn filled(driver: DriverChoice) -> Scratch {
+    let scratch = Scratch::new(driver);
+    let cache = scratch.open();
+    let mut writer = cache.begin_write("1").unwrap();
+    writer.expect_digest(image_cache::Algorithm::Md5, "5d41402abc4b2a76b9719d911017c592").unwrap();
+    writer.write_chunk(b"hello").unwrap();
+    writer.commit().unwrap();
+    cache_image(&cache, "2", b"the second");
+    read_image(&cache, "1");
+    read_image(&cache, "1");
+    cache.queue_image("queued").unwrap();
+    drop(cache);
+    std::fs::write(scratch.file("invalid/failed"), b"half").unwrap();
+    scratch.messages.lock().unwrap().clear();
+    scratch
+}
+
+fn is_refused<T: std::fmt::Debug>(result: image_cache::Result<T>) -> Result<(), Failed> {
+    match result {
+        Err(error @ Error::System { .. })
+            if [Errno::ROFS, Errno::ACCESS, Errno::PERM]
+                .iter()
+                .any(|errno| error.os_error() == Some(errno.raw_os_error())) =>
+        {
+            Ok(())
+        }
+        other => Err(format!("{other:?}").into()),
+    }
+}
+
+fn reads_and_writes(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
+    let scratch = filled(driver);
+    forbid(&scratch.path());
+    let cache = scratch.open();
+    assert!(cache.is_cached("1")? && !cache.is_cached("3")? && cache.is_queued("queued")?);
+    assert_eq!((cache.image_size("1")?, cache.cache_size()?, cache.list_queued()?.len()), (5, 15, 1));
+    let listed = cache.list_cached()?;
+    assert_eq!((listed[0].hits, listed[1].hits, listed.len()), (2, 0, 2));
+    assert_eq!(listed[0].digest.as_deref(), Some("md5:5d41402abc4b2a76b9719d911017c592"));
+    assert_eq!(cache.hit_count("1")?, 2);
+    assert_eq!(read_image(&cache, "2"), b"the second");
+    assert!(matches!(cache.open_for_read("3"), Err(Error::NotFound { .. })));
+
+    is_refused(cache.begin_write("3").map(drop))?;
+    is_refused(cache.queue_image("3"))?;
+    is_refused(cache.delete_cached_image("1"))?;
+    is_refused(cache.delete_all_cached_images())?;
+    is_refused(cache.delete_queued_image("queued"))?;
+    is_refused(cache.delete_all_queued_images())?;
+    is_refused(cache.clean(None))?;
+    assert!(matches!(cache.begin_write("1"), Err(Error::AlreadyCached(_))));
+    assert!(!cache.queue_image("1")?);
+    cache.delete_cached_image("3")?;
+    assert_eq!(cache.prefetch(|_, _| Ok(()))?.failed, 1);
+    assert_eq!(ids(&cache), ["1", "2"]);
+    Ok(())
+}
+
+fn few_words(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
+    let scratch = filled(driver);
+    forbid(&scratch.path());
+    let cache = scratch.open();
+    let said = || scratch.messages.lock().unwrap().len();
+    let at_open = said();
+    assert!((1..=2).contains(&at_open), "{:?}", scratch.messages);
+    for _ in 0..50 {
+        read_image(&cache, "1");
+        cache.list_cached()?;
+        cache.hit_count("1")?;
+        cache.cache_size()?;
+    }
+    // One for the time of access, one for the hit.
+    assert!(said() <= at_open + 2, "{:?}", scratch.messages);
+    drop(cache);
+    assert!(said() <= at_open + 2, "{:?}", scratch.messages);
+    Ok(())
+}
+
+fn tee(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
+    let scratch = filled(driver);
+    forbid(&scratch.path());
+    let mut tee = scratch.open().tee("3", &b"from the source"[..])?;
+    assert!(!tee.is_caching());
+    let mut bytes = Vec::new();
+    tee.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    assert_eq!(bytes, b"from the source");
+    Ok(())
+}
+
+fn prune(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
+    let scratch = filled(driver);
+    forbid(&scratch.path());
+    assert_eq!(scratch.open().prune()?.images, 0);
+    let cache = scratch.open_with(scratch.options.clone().max_size(5));
+    is_refused(cache.prune())?;
+    assert_eq!(ids(&cache), ["1", "2"]);
+    Ok(())
+}
+
+fn without_folders(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
+    for missing in ["incomplete", "invalid", "queue"] {
+        let scratch = filled(driver);
+        std::fs::remove_dir_all(scratch.file(missing)).unwrap();
+        let outcome = apart(|| {
+            forbid(&scratch.path());
+            let refused = ImageCache::open(scratch.path(), scratch.options.clone());
+            let message = refused.as_ref().map_or_else(ToString::to_string, |_| String::new());
+            assert!(message.contains("create") && message.contains(missing), "{message}");
+            is_refused(refused)
+        });
+        outcome?;
+    }
+    let nowhere = tempfile::tempdir().unwrap();
+    std::fs::create_dir(nowhere.path().join("cache")).unwrap();
+    forbid(&nowhere.path().join("cache"));
+    is_refused(ImageCache::open(nowhere.path().join("cache"), Options::new().driver(driver)))?;
+    is_refused(ImageCache::open(nowhere.path().join("cache/below"), Options::new().driver(driver)))
+}
+
+/// Nobody can tell whether its bytes reached the disk, and it cannot be removed.
+fn unsynced(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
+    let scratch = filled(driver);
+    for name in [".", "1"] {
+        xattr::set(scratch.file(name), "user.image_cache.unsynced", b"an earlier start").unwrap();
+    }
+    forbid(&scratch.path());
+    is_refused(ImageCache::open(scratch.path(), scratch.options.clone()))
+}
+
+fn writable_again(driver: DriverChoice) -> Result<(), Failed> {
+    let scratch = filled(driver);
+    forbid_all(&scratch.path());
+    {
+        let cache = scratch.open();
+        read_image(&cache, "2");
+        assert_eq!(cache.list_cached()?.len(), 2);
+        drop(cache);
+        unmount(scratch.path(), UnmountFlags::empty()).unwrap();
+    }
+    let cache = scratch.open();
+    assert_eq!((cache.hit_count("1")?, cache.hit_count("2")?), (2, 0), "what was read meanwhile was not noted");
+    assert!(cache.list_cached()?[0].digest.is_some());
+    cache_image(&cache, "3", b"x");
+    assert_eq!(cache.cache_size()?, 16);
+    Ok(())
+}
+
+/// The one may write and has the cache open, the other one may not.
+fn beside_a_writer(driver: DriverChoice) -> Result<(), Failed> {
+    let scratch = filled(driver);
+    let writer = scratch.open();
+    read_image(&writer, "1");
+    let_all_read(scratch.path().parent().unwrap());
+    let step = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            become_nobody();
+            // Whatever fails is told after the last step, so that the writer does not wait for ever.
+            let cache = ImageCache::open(scratch.path(), scratch.options.clone());
+            let before = cache.as_ref().map(ImageCache::list_cached);
+            let before = format!("{before:?}");
+            step.wait();
+            step.wait();
+            let Ok(cache) = cache else { return Err(Failed::from(before)) };
+            assert!(before.contains("hits: 3"), "{before}");
+            assert_eq!(ids(&cache), ["2", "3"]);
+            assert_eq!(cache.cache_size()?, 13);
+            assert_eq!(read_image(&cache, "3"), b"new");
+            is_refused(cache.begin_write("4").map(drop))
+        });
+        step.wait();
+        writer.delete_cached_image("1")?;
+        cache_image(&writer, "3", b"new");
+        step.wait();
+        reader.join().unwrap_or_else(|_| Err("it panicked; see above".into()))?;
+        assert_eq!(ids(&writer), ["2", "3"]);
+        Ok(())
+    })
+}
+
+fn not_closed() -> Result<(), Failed> {
+    let scratch = filled(DriverChoice::Sqlite);
+    let copy = Scratch::new(DriverChoice::Sqlite);
+    let cache = scratch.open();
+    read_image(&cache, "2");
+    for (left_out, hits) in [("", 1), ("cache.db-shm", 0)] {
+        let _ = std::fs::remove_dir_all(copy.path());
+        let copied = std::process::Command::new("cp").arg("-a").args([scratch.path(), copy.path()]).status().unwrap();
+        assert!(copied.success());
+        if !left_out.is_empty() {
+            std::fs::remove_file(copy.file(left_out)).unwrap();
+        }
+        apart(|| {
+            forbid_all(&copy.path());
+            let cache = copy.open();
+            assert_eq!(
+                (ids(&cache).len(), cache.cache_size()?, cache.hit_count("2")?),
+                (2, 15, hits),
+                "without {left_out}"
+            );
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// SQLite is given a URI, in which some signs have a meaning.
+fn odd_path() -> Result<(), Failed> {
+    let scratch = filled(DriverChoice::Sqlite);
+    let odd = scratch.path().with_file_name("50%20 ?immutable=0&mode=rwc#part \u{e4}");
+    std::fs::rename(scratch.path(), &odd).unwrap();
+    forbid_all(&odd);
+    let cache = ImageCache::open(&odd, scratch.options.clone())?;
+    assert_eq!((ids(&cache).len(), cache.hit_count("1")?), (2, 2));
+    Ok(())
+}
+
+fn damaged() -> Result<(), Failed> {
+    let scratch = filled(DriverChoice::Sqlite);
+    std::fs::write(scratch.file("cache.db"), b"this is no database").unwrap();
+    forbid_all(&scratch.path());
+    let cache = scratch.open();
+    assert_eq!((ids(&cache).len(), cache.cache_size()?, cache.hit_count("1")?), (2, 15, 0));
+    assert!(scratch.logged("its hits and digests are not known"), "{:?}", scratch.messages);
+    assert_eq!(std::fs::read(scratch.file("cache.db")).unwrap(), b"this is no database");
+    Ok(())
+}
+
+fn newer() {
+    let scratch = filled(DriverChoice::Sqlite);
+    scratch.database().execute_batch("PRAGMA user_version = 2; PRAGMA journal_mode = DELETE").unwrap();
+    forbid_all(&scratch.path());
+    let refused = ImageCache::open(scratch.path(), scratch.options.clone());
+    assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
+}
+
+fn index_alone() -> Result<(), Failed> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scratch = filled(DriverChoice::Sqlite);
+    for folder in [".", "incomplete", "invalid", "queue"] {
+        std::fs::set_permissions(scratch.file(folder), std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    std::fs::set_permissions(scratch.path().parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let before = std::fs::read(scratch.file("cache.db")).unwrap();
+    apart(|| {
+        become_nobody();
+        let cache = scratch.open();
+        cache_image(&cache, "3", b"x");
+        cache.delete_cached_image("2")?;
+        assert_eq!(
+            (ids(&cache), cache.hit_count("1")?, cache.cache_size()?),
+            (vec!["1".to_owned(), "3".to_owned()], 2, 6)
+        );
+        Ok(())
+    })?;
+    assert_eq!(std::fs::read(scratch.file("cache.db")).unwrap(), before);
+    assert_eq!(ids(&scratch.open()), ["1", "3"]);
+    Ok(())
+}

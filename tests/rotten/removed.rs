@@ -1,0 +1,128 @@
+//! A cache's directory, or a part of it, that is removed or replaced under a live handle: each call works on what is there or
+//! says what is wrong, the handle closes, and what is in its place now is not touched.
+
+use std::fs;
+use std::io::Read as _;
+use std::time::Duration;
+
+use image_cache::{DriverChoice, ImageCache, Result as CacheResult};
+use libtest_mimic::{Failed, Trial};
+
+use crate::common::{DRIVERS, Scratch, cache_image, ids, read_image};
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for driver in DRIVERS {
+        for part in ["", "incomplete", "invalid", "queue", "1", "cache.db"] {
+            let name = format!("removed::{driver:?}::{part:?}_removed_under_a_live_handle");
+            trials.push(Trial::test(name, move || removed(driver, part)));
+        }
+        let name = format!("removed::{driver:?}::a_directory_that_moved_stays_the_handles_own");
+        trials.push(Trial::test(name, move || moved(driver)));
+        let name = format!("removed::{driver:?}::a_directory_put_in_its_place_is_not_touched");
+        trials.push(Trial::test(name, move || replaced(driver)));
+    }
+    trials
+}
+
+/// Calls everything; whatever fails has a message.
+fn use_all(cache: &ImageCache) -> Result<(), Failed> {
+    let mut failures = Vec::new();
+    let mut note = |what: &str, result: CacheResult<()>| match result {
+        Err(error) if error.to_string().len() < 10 => failures.push(what.to_owned()),
+        _ => {}
+    };
+    for id in ["1", "2", "new"] {
+        note("is_cached", cache.is_cached(id).map(drop));
+        note("is_queued", cache.is_queued(id).map(drop));
+        note("is_being_cached", cache.is_being_cached(id).map(drop));
+        note("image_size", cache.image_size(id).map(drop));
+        note("hit_count", cache.hit_count(id).map(drop));
+        note("open_for_read", cache.open_for_read(id).map(drop));
+        note("queue", cache.queue_image(id).map(drop));
+        note(
+            "write",
+            cache.begin_write(id).and_then(|mut writer| writer.write_chunk(b"x").and_then(|()| writer.commit())),
+        );
+        note("delete_queued", cache.delete_queued_image(id));
+    }
+    note("list", cache.list_cached().map(drop));
+    note("list_queued", cache.list_queued().map(drop));
+    note("size", cache.cache_size().map(drop));
+    note("prefetch", cache.prefetch(|_, writer| writer.write_chunk(b"x")).map(drop));
+    note("prune", cache.prune().map(drop));
+    note("clean", cache.clean(Some(Duration::ZERO)).map(drop));
+    note("delete", cache.delete_cached_image("1"));
+    note("delete_all_queued", cache.delete_all_queued_images().map(drop));
+    note("delete_all", cache.delete_all_cached_images().map(drop));
+    let mut handed_on = Vec::new();
+    cache.tee("tee", &b"the source's bytes"[..])?.read_to_end(&mut handed_on).map_err(|error| error.to_string())?;
+    assert_eq!(handed_on, b"the source's bytes");
+    if failures.is_empty() { Ok(()) } else { Err(failures.join(", ").into()) }
+}
+
+fn removed(driver: DriverChoice, part: &str) -> Result<(), Failed> {
+    let scratch = Scratch::new(driver);
+    let cache = scratch.open();
+    cache_image(&cache, "1", b"12345");
+    cache_image(&cache, "2", b"12345");
+    let mut reader = cache.open_for_read("1")?;
+    let mut writer = cache.begin_write("writing")?;
+    writer.write_chunk(b"half")?;
+    let gone = scratch.file(part);
+    if gone.is_dir() {
+        fs::remove_dir_all(&gone).unwrap();
+    } else {
+        let _ = fs::remove_file(&gone);
+    }
+    use_all(&cache)?;
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    assert_eq!(bytes, b"12345", "a reader goes on");
+    drop(writer);
+    drop(reader);
+    drop(cache);
+    // And once more, from what is left.
+    let cache = scratch.open();
+    cache_image(&cache, "fresh", b"fresh");
+    assert_eq!(read_image(&cache, "fresh"), b"fresh");
+    assert_eq!(cache.cache_size()?, cache.list_cached()?.iter().map(|image| image.size).sum::<u64>());
+    Ok(())
+}
+
+fn moved(driver: DriverChoice) -> Result<(), Failed> {
+    let scratch = Scratch::new(driver);
+    let cache = scratch.open();
+    cache_image(&cache, "1", b"12345");
+    let elsewhere = scratch.path().with_file_name("elsewhere");
+    fs::rename(scratch.path(), &elsewhere).unwrap();
+    cache_image(&cache, "2", b"x");
+    assert_eq!((ids(&cache).len(), cache.cache_size()?, read_image(&cache, "1")), (2, 6, b"12345".to_vec()));
+    drop(cache);
+    let cache = ImageCache::open(&elsewhere, scratch.options.clone())?;
+    assert_eq!((ids(&cache).len(), cache.hit_count("1")?), (2, 1));
+    Ok(())
+}
+
+fn replaced(driver: DriverChoice) -> Result<(), Failed> {
+    let scratch = Scratch::new(driver);
+    let old = scratch.open();
+    cache_image(&old, "1", b"old bytes");
+    fs::rename(scratch.path(), scratch.path().with_file_name("elsewhere")).unwrap();
+    let new = scratch.open();
+    cache_image(&new, "1", b"new");
+    read_image(&new, "1");
+    assert_eq!(read_image(&old, "1"), b"old bytes");
+    use_all(&old)?;
+    drop(old);
+    // SQLite removes files by their path when it closes: not those of another cache.
+    assert_eq!((ids(&new), new.hit_count("1")?, new.cache_size()?), (vec!["1".to_owned()], 1, 3));
+    if driver == DriverChoice::Sqlite {
+        assert!(scratch.file("cache.db-wal").exists());
+    }
+    cache_image(&new, "2", b"x");
+    drop(new);
+    let cache = scratch.open();
+    assert_eq!((ids(&cache).len(), cache.hit_count("1")?, cache.cache_size()?), (2, 1, 4));
+    Ok(())
+}

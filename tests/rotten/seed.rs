@@ -1,0 +1,250 @@
+//! A well-made cache that every case of a sweep is given anew, and what must hold of it after the case did its worst.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, FileTimes};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use image_cache::{Algorithm, CachedImage, DriverChoice, Durability, Error, ImageCache, Log, LogLevel, Options};
+use tempfile::TempDir;
+
+/// The index's files, in the order in which a case replaces them.
+pub const INDEX_FILES: [&str; 4] = ["cache.db", "cache.db-wal", "cache.db-journal", "cache.db-shm"];
+
+/// The name of the image that each case caches.
+const FRESH: &str = "fresh";
+
+/// A cache's directory, and everything that is in it when a case begins.
+pub struct Seed {
+    root: TempDir,
+    /// Bytes and modification time of each image.
+    images: BTreeMap<String, (Vec<u8>, SystemTime)>,
+    /// What a listing says of them.
+    pub listed: Vec<CachedImage>,
+    /// The index's files.
+    pub index: BTreeMap<&'static str, Vec<u8>>,
+    /// The modification times of the directory and of the database.
+    times: [SystemTime; 2],
+    /// Whether cases write other hits and digests, which nobody has to say.
+    pub is_edited: bool,
+    messages: Arc<Mutex<Vec<(LogLevel, String)>>>,
+}
+
+/// How a case ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Nothing was lost.
+    Whole,
+    /// The index was made right again; it may have lost hits and digests.
+    Repaired,
+    /// The database was refused, as one of a newer version is.
+    Refused,
+}
+
+impl Seed {
+    /// A cache with that many images; `prepare` runs on the database before the cache ever opens it.
+    pub fn new(images: usize, prepare: &str) -> Self {
+        // In memory, where there is such a folder: thousands of cases sync.
+        let memory = Path::new("/dev/shm");
+        let root = tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()).unwrap();
+        let mut seed = Self {
+            root,
+            images: BTreeMap::new(),
+            listed: Vec::new(),
+            index: BTreeMap::new(),
+            times: [SystemTime::UNIX_EPOCH; 2],
+            is_edited: false,
+            messages: Arc::default(),
+        };
+        fs::create_dir(seed.path()).unwrap();
+        rusqlite::Connection::open(seed.file("cache.db")).unwrap().execute_batch(prepare).unwrap();
+        {
+            let cache = seed.open(u64::MAX).unwrap();
+            for number in 0..images {
+                let id = format!("{number:04}-d94f-49cd-a114-e12490b328d9");
+                let bytes = id.repeat(1 + number % 5).into_bytes();
+                let mut writer = cache.begin_write(&id).unwrap();
+                if number % 2 == 0 {
+                    writer.expect_digest(Algorithm::Md5, &md5(&bytes)).unwrap();
+                }
+                writer.write_chunk(&bytes).unwrap();
+                writer.commit().unwrap();
+                for _ in 0..=number % 3 {
+                    drop(cache.open_for_read(&id).unwrap());
+                }
+                let modified = fs::metadata(seed.file(&id)).unwrap().modified().unwrap();
+                seed.images.insert(id, (bytes, modified));
+            }
+            seed.listed = cache.list_cached().unwrap();
+        }
+        seed.keep();
+        seed
+    }
+
+    /// Takes the index and the times as they are now for those that a case begins with.
+    pub fn keep(&mut self) {
+        self.times = [".", "cache.db"].map(|name| fs::metadata(self.file(name)).unwrap().modified().unwrap());
+        let read = |name: &&'static str| Some((*name, fs::read(self.file(name)).ok()?));
+        self.index = INDEX_FILES.iter().filter_map(read).collect();
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.root.path().join("cache")
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// Puts everything back as it was, but for one of the index's files, which becomes `bytes`.
+    pub fn place(&self, name: &str, bytes: &[u8]) {
+        for index_file in INDEX_FILES {
+            let placed = if index_file == name { Some(bytes) } else { self.index.get(index_file).map(Vec::as_slice) };
+            match placed {
+                Some(bytes) => fs::write(self.file(index_file), bytes).unwrap(),
+                None => drop(fs::remove_file(self.file(index_file))),
+            }
+        }
+        for (id, (bytes, modified)) in &self.images {
+            if !self.file(id).exists() {
+                fs::write(self.file(id), bytes).unwrap();
+                set_modified(&self.file(id), *modified);
+            }
+        }
+        let _ = fs::remove_file(self.file(FRESH));
+        set_modified(&self.path(), self.times[0]);
+        // A program that writes into the index leaves the present as its time, and so did `fs::write`.
+        if self.index.get(name).is_some_and(|original| original == bytes) {
+            set_modified(&self.file("cache.db"), self.times[1]);
+        }
+        self.messages.lock().unwrap().clear();
+    }
+
+    pub fn open(&self, max_size: u64) -> image_cache::Result<ImageCache> {
+        let sink = Arc::clone(&self.messages);
+        let log = Log::new(move |level, message| sink.lock().unwrap().push((level, message.to_owned())));
+        let options = Options::new().driver(DriverChoice::Sqlite).durability(Durability::None).max_size(max_size);
+        ImageCache::open(self.path(), options.log(log))
+    }
+
+    pub fn messages(&self) -> Vec<(LogLevel, String)> {
+        std::mem::take(&mut *self.messages.lock().unwrap())
+    }
+
+    /// Everything that must hold of an opened cache whose index's files may hold anything. What does not is the error.
+    pub fn examine(&self, may_refuse: bool) -> Result<Verdict, String> {
+        let cache = match self.open(u64::MAX) {
+            Ok(cache) => cache,
+            Err(Error::Unsupported(message)) if may_refuse && message.contains("newer") => {
+                self.has_all_files()?;
+                return Ok(Verdict::Refused);
+            }
+            Err(error) => return Err(format!("refused: {error}")),
+        };
+        let mut opened = self.messages();
+        let said = opened.len();
+        // That the index is looked at closely is no repair.
+        opened.retain(|(_, message)| lost_or_repaired(message));
+        let mut expected: BTreeMap<_, _> = self.bytes().collect();
+        let listed = agree(&cache, &expected)?;
+        let lost = listed
+            .iter()
+            .zip(&self.listed)
+            .any(|(now, before)| (now.hits, &now.digest) != (before.hits, &before.digest));
+        if lost && !self.is_edited && said == 0 && self.messages().is_empty() {
+            return Err("hits or digests were lost, and the log says nothing".to_owned());
+        }
+        for (id, bytes) in &expected {
+            if &read(&cache, id)?[..] != *bytes {
+                return Err(format!("image {id} has other bytes"));
+            }
+        }
+        let mut writer = cache.begin_write(FRESH).map_err(text)?;
+        writer.write_chunk(b"fresh bytes").map_err(text)?;
+        writer.commit().map_err(text)?;
+        expected.insert(FRESH, b"fresh bytes");
+        agree(&cache, &expected)?;
+        drop(cache);
+        self.messages();
+
+        let limit = expected.values().map(|bytes| bytes.len() as u64).sum::<u64>() / 2;
+        let cache = self.open(limit).map_err(|error| format!("the second open: {error}"))?;
+        let complaints = self.messages();
+        if !complaints.is_empty() {
+            return Err(format!("the second open still repairs: {complaints:?}"));
+        }
+        agree(&cache, &expected)?;
+        cache.prune().map_err(text)?;
+        if cache.cache_size().map_err(text)? > limit {
+            return Err("pruned, and beyond the limit".to_owned());
+        }
+        expected.retain(|id, _| self.file(id).exists());
+        agree(&cache, &expected)?;
+        drop(cache);
+        if let Some(error) = self.messages().iter().find(|(level, _)| *level <= LogLevel::Warning) {
+            return Err(format!("a cache that was repaired complains: {error:?}"));
+        }
+        Ok(if lost || !opened.is_empty() { Verdict::Repaired } else { Verdict::Whole })
+    }
+
+    /// The images' ids and bytes.
+    pub fn bytes(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.images.iter().map(|(id, (bytes, _))| (id.as_str(), &bytes[..]))
+    }
+
+    pub fn has_all_files(&self) -> Result<(), String> {
+        match self.images.iter().find(|(id, (bytes, _))| fs::read(self.file(id)).ok().as_ref() != Some(bytes)) {
+            Some((id, _)) => Err(format!("the file of image {id} is gone or has changed")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn lost_or_repaired(message: &str) -> bool {
+    !message.contains("compared with the directory")
+}
+
+/// The listing and the totals say what is in the directory, no more and no less.
+pub fn agree(cache: &ImageCache, expected: &BTreeMap<&str, &[u8]>) -> Result<Vec<CachedImage>, String> {
+    let listed = cache.list_cached().map_err(text)?;
+    let sizes: BTreeMap<_, _> = listed.iter().map(|image| (image.image_id.as_str(), image.size)).collect();
+    let true_sizes: BTreeMap<_, _> = expected.iter().map(|(id, bytes)| (*id, bytes.len() as u64)).collect();
+    if sizes != true_sizes || listed.len() != expected.len() {
+        let wrong = sizes.iter().find(|(id, size)| true_sizes.get(*id) != Some(size));
+        let missing = true_sizes.keys().find(|id| !sizes.contains_key(*id));
+        return Err(format!("the listing is wrong: {wrong:?} listed, {missing:?} missing"));
+    }
+    let (size, true_size) = (cache.cache_size().map_err(text)?, true_sizes.values().sum::<u64>());
+    if size != true_size {
+        return Err(format!("the cache's size is {true_size}, not {size}"));
+    }
+    for image in &listed {
+        if cache.hit_count(&image.image_id).map_err(text)? != image.hits {
+            return Err(format!("the hits of {} are not those of the listing", image.image_id));
+        }
+    }
+    Ok(listed)
+}
+
+pub fn read(cache: &ImageCache, id: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let mut reader = cache.open_for_read(id).map_err(text)?;
+    std::io::Read::read_to_end(&mut reader, &mut bytes).map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
+pub fn set_modified(path: &Path, time: SystemTime) {
+    File::open(path).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
+}
+
+fn md5(bytes: &[u8]) -> String {
+    use md5::Digest as _;
+    let digest: [u8; 16] = md5::Md5::digest(bytes).into();
+    format!("{:032x}", u128::from_be_bytes(digest))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn text(error: Error) -> String {
+    error.to_string()
+}
