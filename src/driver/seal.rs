@@ -24,7 +24,7 @@ impl Seal {
     pub fn begin(_gate: &HostLockGuard<'_>, directory: &Directory) -> Result<Self> {
         let before = directory.modified()?;
         let past = Timestamp::now().one_second_ago();
-        let after = if before.is_whole_second() { past.min(before.one_second_ago()).whole_second() } else { past };
+        let after = below(before).map_or(past, |bound| past.min(bound).whole_second());
         Ok(Self { before, after, expected: before, disturbed: false })
     }
 
@@ -37,8 +37,7 @@ impl Seal {
     /// some changes ago: had one of those the time of a later one, the index would be taken for right. So whole seconds go
     /// down only, whatever the clock and the directory say.
     pub fn earlier_than(self, known: Timestamp) -> Self {
-        let bound = if known.is_whole_second() { known.one_second_ago() } else { self.after };
-        Self { after: self.after.min(bound), ..self }
+        Self { after: below(known).map_or(self.after, |bound| self.after.min(bound)), ..self }
     }
 
     /// Takes one step of the change.
@@ -59,4 +58,10 @@ impl Seal {
         let modified = directory.modified()?;
         Ok(Self { before: self.after, after: modified, expected: modified, disturbed: false })
     }
+}
+
+/// What a seal after `time` must not be later than, if `time` may be a seal of a file system that stores whole seconds. One of
+/// before 1970 is none: somebody else set it, and there may be none that is earlier.
+fn below(time: Timestamp) -> Option<Timestamp> {
+    (time.is_whole_second() && time > Timestamp::from_nanoseconds(0)).then(|| time.one_second_ago())
 }
