@@ -27,6 +27,7 @@ use rustix::io::Errno;
 use crate::core::image_id::{DATABASE_SUFFIXES, ImageId};
 use crate::core::layout::{Layout, Place};
 use crate::core::log::Log;
+use crate::driver::attributes::{self, DIGEST};
 use crate::driver::sqlite::eviction::ByUse;
 use crate::driver::sqlite::rows::{cached_image, number, to_sql};
 use crate::driver::sqlite::snapshot::Snapshot;
@@ -231,7 +232,12 @@ impl Driver for SqliteDriver {
         written.map(drop)
     }
 
-    fn prepare(&self, _file: &File, _path: &Path, _digest: Option<&str>) -> Result<()> {
+    /// The digest, where the file system has a place for it: a rebuild believes it, should the times of files be too coarse to
+    /// tell one file from another of the same name.
+    fn prepare(&self, file: &File, _path: &Path, digest: Option<&str>) -> Result<()> {
+        if let Some(digest) = digest {
+            let _ = attributes::set(file, DIGEST, digest);
+        }
         Ok(())
     }
 

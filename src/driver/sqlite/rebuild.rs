@@ -2,9 +2,12 @@
 
 use rusqlite::{Transaction, params};
 
+use crate::core::digest::is_well_formed;
+use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place};
 use crate::core::log::{Log, Missed};
 use crate::driver::Rebuilt;
+use crate::driver::attributes::{self, DIGEST};
 use crate::driver::sqlite::rows::to_sql;
 use crate::error::Error;
 use crate::system::time::Timestamp;
@@ -35,19 +38,25 @@ pub(super) fn rebuild(
         "REINDEX cached_images;
          DROP TABLE IF EXISTS temp.image_cache_found;
          CREATE TEMP TABLE image_cache_found
-             (image_id TEXT PRIMARY KEY, size INTEGER, accessed REAL, modified REAL) WITHOUT ROWID;",
+             (image_id TEXT PRIMARY KEY, size INTEGER, accessed REAL, modified REAL, is_vague INTEGER, digest TEXT)
+             WITHOUT ROWID;",
     )?;
     {
         let mut insert =
-            transaction.prepare("INSERT OR REPLACE INTO temp.image_cache_found VALUES (?1, ?2, ?3, ?4)")?;
+            transaction.prepare("INSERT OR REPLACE INTO temp.image_cache_found VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
         for (id, facts) in layout.images(Place::Cached).map_err(Failure::Directory)? {
             let facts = missed.note(facts);
             let (accessed, modified) = (facts.map(|facts| facts.accessed), facts.map(|facts| facts.modified));
+            // Where times are whole seconds, another file can have the same one: what is on the file itself decides.
+            let is_vague = modified.is_some_and(Timestamp::is_whole_second);
+            let digest = if is_vague { digest_on_file(layout, &id) } else { None };
             insert.execute(params![
                 id.as_str(),
                 facts.map(|facts| to_sql(facts.size)),
                 accessed.map(Timestamp::as_seconds),
-                modified.map(Timestamp::as_seconds)
+                modified.map(Timestamp::as_seconds),
+                is_vague,
+                digest
             ])?;
         }
     }
@@ -62,13 +71,14 @@ pub(super) fn rebuild(
          WHERE size IS NOT NULL AND NOT EXISTS (SELECT 1 FROM cached_images AS known WHERE known.image_id = found.image_id)",
         [],
     )?;
-    // A row of ours has the file's own time of modification: with another one, it is another file, of which nothing is known.
+    // A row of ours has the file's own time of modification: with another one, it is another file, of which nothing is known
+    // but what is on it.
     let replaced = transaction.execute(
-        "UPDATE cached_images SET size = found.size, hits = 0, checksum = NULL, last_accessed = found.accessed,
+        "UPDATE cached_images SET size = found.size, hits = 0, checksum = found.digest, last_accessed = found.accessed,
              last_modified = found.modified
          FROM temp.image_cache_found AS found
          WHERE found.image_id = cached_images.image_id AND found.size IS NOT NULL AND checksum LIKE '%:%'
-             AND ifnull(abs(last_modified - found.modified), 1) > 0.000001",
+             AND (ifnull(abs(last_modified - found.modified), 1) > 0.000001 OR found.is_vague AND checksum IS NOT found.digest)",
         [],
     )?;
     let corrected = replaced + transaction.execute(
@@ -91,4 +101,10 @@ pub(super) fn rebuild(
     )?;
     let rebuilt = Rebuilt { adopted: adopted as u64, dropped: dropped as u64, corrected: corrected as u64 };
     Ok((rebuilt, missed.into_first()))
+}
+
+/// The digest that a commit put on the file, if there is one.
+fn digest_on_file(layout: &Layout, id: &ImageId) -> Option<String> {
+    let (file, _) = layout.open_file(Place::Cached, id).ok()??;
+    attributes::get(&file, DIGEST).ok()?.filter(|digest| is_well_formed(digest))
 }
