@@ -55,6 +55,10 @@ const TESTS: &[(&str, Test)] = &[
     ("prefetching_processes_share_the_queue", processes::prefetchers_share_the_queue),
     ("pruning_processes_evict_no_more_than_is_too_much", processes::prunes_of_several_processes_evict_what_is_too_much),
     (
+        "a_process_that_is_killed_at_any_point_leaves_exact_totals",
+        processes::a_process_that_is_killed_anywhere_leaves_exact_totals,
+    ),
+    (
         "a_process_that_is_stopped_anywhere_makes_no_other_fail",
         processes::a_process_that_is_stopped_anywhere_makes_no_other_fail,
     ),
