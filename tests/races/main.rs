@@ -39,6 +39,10 @@ const TESTS: &[(&str, Test)] = &[
     ("prune_tells_what_it_evicted_and_not_what_it_meant_to", uses::prune_against_an_image_that_is_cached_anew),
     ("prefetchers_that_share_a_queue_fetch_each_image_once", schedules::prefetchers_that_share_a_queue),
     ("a_prefetcher_passes_over_what_another_one_fetches", schedules::a_prefetcher_in_the_midst_of_a_fetch),
+    (
+        "a_prefetcher_passes_over_what_was_cached_and_deleted_meanwhile",
+        schedules::a_prefetcher_whose_next_image_came_and_went,
+    ),
     ("of_many_that_open_a_new_directory_each_is_served", schedules::opens_that_race_for_a_new_directory),
     (
         "a_hit_of_a_deleted_image_is_none_of_the_one_cached_anew",

@@ -8,7 +8,7 @@ use std::sync::{Barrier, Mutex};
 
 use image_cache::{DriverChoice, Error, ImageCache};
 
-use crate::common::{Scratch, read_image};
+use crate::common::{Scratch, files, read_image};
 use crate::content::{self, Version};
 use crate::rounds::{assert_exact, assert_quiet, is_lost, is_taken, long_version, publish, race, tolerate, version};
 use crate::site::AT_ONCE;
@@ -141,6 +141,27 @@ pub fn a_prefetcher_in_the_midst_of_a_fetch(driver: DriverChoice) {
     });
     assert_eq!(prefetched.unwrap().fetched, 1);
     assert_eq!(fetched, ["1"]);
+    assert_exact(&scratch, &cache);
+}
+
+/// An image that was cached and deleted since the queue was listed is nobody's wish any more.
+pub fn a_prefetcher_whose_next_image_came_and_went(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let (cache, other) = (scratch.open(), scratch.open());
+    for id in ["1", "2"] {
+        cache.queue_image(id).unwrap();
+    }
+    let mut fetched = Vec::new();
+    let prefetched = cache.prefetch(|id, writer| {
+        fetched.push(id.to_owned());
+        publish(&other, "2", version(2)).unwrap();
+        other.delete_cached_image("2").unwrap();
+        writer.write_chunk(&version(1).bytes(id))
+    });
+    assert_eq!(prefetched.unwrap().fetched, 1);
+    assert_eq!(fetched, ["1"]);
+    assert!(other.is_cacheable("2").unwrap());
+    assert!(files(&scratch.file("invalid")).is_empty());
     assert_exact(&scratch, &cache);
 }
 
