@@ -11,9 +11,11 @@ mod points;
 mod processes;
 mod puppet;
 mod remains;
+mod rounds;
 mod schedules;
 mod site;
 mod stress;
+mod uses;
 mod watched;
 mod worker;
 
@@ -32,17 +34,21 @@ const TESTS: &[(&str, Test)] = &[
     ("a_writer_that_races_with_a_clean_publishes_or_is_told_that_it_lost", schedules::a_writer_against_clean),
     ("a_tee_whose_file_is_cleaned_away_hands_on_all_bytes", schedules::a_tee_whose_file_is_cleaned_away),
     ("a_writer_against_deletes_of_its_image", schedules::a_writer_against_delete_of_the_same_image),
-    ("readers_keep_their_bytes_while_everything_is_pruned", schedules::prune_against_readers),
-    ("prunes_at_once_evict_no_more_than_is_too_much", schedules::two_prunes_evict_what_is_too_much),
-    ("prune_tells_what_it_evicted_and_not_what_it_meant_to", schedules::prune_against_an_image_that_is_cached_anew),
+    ("readers_keep_their_bytes_while_everything_is_pruned", uses::prune_against_readers),
+    ("prunes_at_once_evict_no_more_than_is_too_much", uses::two_prunes_evict_what_is_too_much),
+    ("prune_tells_what_it_evicted_and_not_what_it_meant_to", uses::prune_against_an_image_that_is_cached_anew),
     ("prefetchers_that_share_a_queue_fetch_each_image_once", schedules::prefetchers_that_share_a_queue),
     ("a_prefetcher_passes_over_what_another_one_fetches", schedules::a_prefetcher_in_the_midst_of_a_fetch),
+    (
+        "a_prefetcher_passes_over_what_was_cached_and_deleted_meanwhile",
+        schedules::a_prefetcher_whose_next_image_came_and_went,
+    ),
     ("of_many_that_open_a_new_directory_each_is_served", schedules::opens_that_race_for_a_new_directory),
     (
         "a_hit_of_a_deleted_image_is_none_of_the_one_cached_anew",
-        schedules::a_hit_of_a_deleted_image_is_none_of_the_one_cached_anew,
+        uses::a_hit_of_a_deleted_image_is_none_of_the_one_cached_anew,
     ),
-    ("the_last_use_of_an_image_never_goes_back", schedules::the_last_use_never_goes_back),
+    ("the_last_use_of_an_image_never_goes_back", uses::the_last_use_never_goes_back),
     ("of_many_processes_one_is_an_images_writer", processes::one_writer_among_all_processes),
     ("a_stopped_writer_has_its_own_image_and_no_other", processes::a_stopped_writer_has_its_own_image_and_no_other),
     ("a_killed_writer_blocks_nobody", processes::a_killed_writer_blocks_nobody),
@@ -54,6 +60,10 @@ const TESTS: &[(&str, Test)] = &[
     ),
     ("prefetching_processes_share_the_queue", processes::prefetchers_share_the_queue),
     ("pruning_processes_evict_no_more_than_is_too_much", processes::prunes_of_several_processes_evict_what_is_too_much),
+    (
+        "a_process_that_is_killed_at_any_point_leaves_exact_totals",
+        processes::a_process_that_is_killed_anywhere_leaves_exact_totals,
+    ),
     (
         "a_process_that_is_stopped_anywhere_makes_no_other_fail",
         processes::a_process_that_is_stopped_anywhere_makes_no_other_fail,

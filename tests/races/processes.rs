@@ -251,6 +251,50 @@ pub fn a_process_that_is_stopped_anywhere_makes_no_other_fail(driver: DriverChoi
     stage.assert_quiet();
 }
 
+/// At each point of an operation its process is killed: for those that live, files, list and size are the same, and every image
+/// can be written at once.
+pub fn a_process_that_is_killed_anywhere_leaves_exact_totals(driver: DriverChoice) {
+    let stage = Stage::new(driver);
+    let [mut heir] = stage.puppets(8);
+    let mut kills = 0;
+    for operation in ["cache new text", "commit begun", "read old", "delete old", "prune", "clean", "prefetch", "close"]
+    {
+        for point in 0.. {
+            for image in ["new", "begun", "old", "older", "queued"] {
+                heir.ask(&format!("delete {image}"));
+            }
+            for command in ["cache older some", "cache old text", "queue queued"] {
+                heir.ask(command);
+            }
+            let [mut victim] = stage.puppets(8);
+            if operation == "commit begun" {
+                assert_eq!(victim.ask("begin begun"), "ok");
+                assert_eq!(victim.ask("write begun text"), "ok");
+            }
+            victim.tell(&format!("stop-at {point} {operation}"));
+            let was_stopped = is_stopped(&victim);
+            victim.kill();
+            if !was_stopped {
+                break;
+            }
+            kills += 1;
+            let files = crate::common::files(&stage.cache());
+            let files: Vec<_> = files.into_iter().filter(|name| !name.starts_with("cache.db")).collect();
+            let size: u64 = files.iter().map(|name| fs::metadata(stage.cache().join(name)).unwrap().len()).sum();
+            let place = format!("after a kill at point {point} of {operation}");
+            assert_eq!(heir.ask("list"), files.join(" "), "{place}");
+            assert_eq!(heir.ask("size"), size.to_string(), "{place}");
+            for image in ["new", "begun", "old"] {
+                let expected = if files.iter().any(|name| name == image) { "AlreadyCached" } else { "ok" };
+                assert_eq!(heir.ask(&format!("cache {image} text")), expected, "{image} {place}");
+                assert_eq!(heir.ask(&format!("read {image}")), "text", "{image} {place}");
+            }
+        }
+    }
+    println!("{driver:?}: {kills} kills, each at another point");
+    stage.assert_quiet();
+}
+
 /// Waits until it stops, or answers that it did not come to the point. An answer comes without a stop.
 fn is_stopped(puppet: &Puppet) -> bool {
     loop {
