@@ -22,8 +22,8 @@ fn damage(images: usize, page: usize) -> Result<(), Failed> {
     assert_eq!(original.len() % page, 0);
     let mut mutations = vec![Mutation { name: "nothing".to_owned(), bytes: original.clone() }];
     mutations.extend(bytes(original, 0, HEADER, 1, is_full_run() || page == 512));
-    let (stride, in_all_ways) = if is_full_run() { (1, true) } else { (61, false) };
-    mutations.extend(bytes(original, HEADER, original.len(), stride, in_all_ways));
+    let stride = if is_full_run() { 1 } else { 61 };
+    mutations.extend(bytes(original, HEADER, original.len(), stride, false));
     mutations.extend(truncations(original, page, 0));
     mutations.extend(pages(original, page, 0));
     mutations.extend(strangers(MAGIC));
