@@ -5,7 +5,7 @@ help:
 	@echo "make demo        cache a disk image with both drivers, and look at the result (KEEP=1 keeps the files)"
 	@echo "make install     install the library and its header to PREFIX, /usr/local unless you say otherwise (DESTDIR too)"
 	@echo "make test        run every test there is (VERBOSE=1 shows all of it)"
-	@echo "make test-crash  cut the power, on file systems in files, at 1800 moments (CUTS=1800): a few minutes, as root"
+	@echo "make test-crash  only the sweeps, in full: kills, faults, power cuts (CUTS=1800), races (SECONDS=60), rotten state; as root"
 	@echo "make sanitizers  run the C tests with AddressSanitizer and ThreadSanitizer in all of the code"
 	@echo "make fuzz        call the library at random for a minute (SECONDS=60)"
 	@echo "make header      write include/image_cache.h anew, after a change of src/ffi/"
@@ -28,7 +28,7 @@ test:
 	@scripts/test.sh
 
 test-crash:
-	@IMAGE_CACHE_POWER_CUTS=$(or $(CUTS),1800) scripts/test-crash.sh
+	@CUTS=$(or $(CUTS),1800) RACE_SECONDS=$(or $(SECONDS),60) scripts/test-crash.sh
 
 sanitizers:
 	@scripts/sanitizers.sh

@@ -137,11 +137,17 @@ elif stage "C build" one bash -c build_c; then
     # The Rust tests play the scenarios, too, and compare transcripts with this program's.
     export IMAGE_CACHE_SCENARIO_C=$build/tests/c/scenario
 fi
+# Each of the sweeps is one process, which counts what it swept.
+sweeps=(crash power races rotten)
 if cargo_has nextest; then
-    stage "Rust tests" count_nextest cargo nextest run --locked --no-fail-fast
+    printf -v others ' | binary(%s)' "${sweeps[@]}"
+    stage "Rust tests" count_nextest cargo nextest run --locked --no-fail-fast -E "not (${others# | })"
 else
-    stage "Rust tests" count_cargo cargo test --locked --tests --no-fail-fast
+    mapfile -t others < <(ls tests/*.rs tests/*/main.rs | sed -E 's,^tests/,,; s,(/main)?\.rs$,,' |
+        grep -vxF "$(printf '%s\n' "${sweeps[@]}")" | sed 's/^/--test=/')
+    stage "Rust tests" count_cargo cargo test --locked --lib "${others[@]}" --no-fail-fast
 fi
+stage sweeps count_cargo cargo test --locked --no-fail-fast "${sweeps[@]/#/--test=}"
 stage "doc tests" count_doc_tests cargo test --locked --doc
 if [ -n "${IMAGE_CACHE_SCENARIO_C:-}" ]; then
     stage "C tests" count_ctest bash -c run_ctest
@@ -153,5 +159,7 @@ stage "source tree" one bash -c same_sources
 printf '\n%-14s %-8s %7s %7s %8s %9s\n%s' stage result passed failed skipped time "$table"
 reasons=$(sed -nE 's/^SKIPPED( .*\))?: /  /p' "$build/Testing/Temporary/LastTest.log" 2>/dev/null | sort -u)
 [ -n "$reasons" ] && printf '\nSkipped C tests, because:\n%s\n' "$reasons"
+printf '\nSwept, in this run (make test-crash sweeps longer):\n'
+grep -o 'swept: .*' "$logs/sweeps.log" | sed 's/^swept: /  /'
 printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 [ "$failed" -eq 0 ]

@@ -80,7 +80,7 @@ fn main() -> ExitCode {
         sum += *tally;
     }
     if counts.len() > 1 {
-        println!("{:100} {sum}", "all of them");
+        println!("swept: power: {sum}");
     }
     conclusion.exit_code()
 }

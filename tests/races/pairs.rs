@@ -297,6 +297,6 @@ pub fn every_pair(driver: DriverChoice) {
     let messages = world.scratch.messages.lock().unwrap();
     let trouble = messages.iter().find(|message| message.contains("later") || message.contains("put right"));
     complaints.extend(trouble.map(|message| format!("the log says: {message}")));
-    println!("{driver:?}: {pairs} pairs of operations, {runs} intrusions, {} complaints", complaints.len());
+    println!("swept: {driver:?}: {pairs} pairs of operations, {runs} intrusions, {} complaints", complaints.len());
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }

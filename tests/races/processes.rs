@@ -247,7 +247,7 @@ pub fn a_process_that_is_stopped_anywhere_makes_no_other_fail(driver: DriverChoi
             assert!(is_right, "{operation}, stopped at point {point}: {answer}");
         }
     }
-    println!("{driver:?}: {stops} stops, for {waits} of which another process had to wait");
+    println!("swept: {driver:?}: {stops} stops, for {waits} of which another process had to wait");
     stage.assert_quiet();
 }
 
@@ -291,7 +291,7 @@ pub fn a_process_that_is_killed_anywhere_leaves_exact_totals(driver: DriverChoic
             }
         }
     }
-    println!("{driver:?}: {kills} kills, each at another point");
+    println!("swept: {driver:?}: {kills} kills, each at another point");
     stage.assert_quiet();
 }
 

@@ -60,7 +60,7 @@ pub fn a_writer_against_clean(driver: DriverChoice) {
     });
     assert_exact(&scratch, &cache);
     assert_quiet(&scratch);
-    println!("{driver:?}: of {ROUNDS} writers {lost} lost their file to a clean");
+    println!("swept: {driver:?}: of {ROUNDS} writers {lost} lost their file to a clean");
 }
 
 pub fn a_writer_against_delete_of_the_same_image(driver: DriverChoice) {

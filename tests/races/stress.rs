@@ -118,7 +118,7 @@ pub fn run(driver: DriverChoice) {
     let history = history::read_all(&folder.path().join("history"));
     complaints.extend(judge_history(&history));
     println!(
-        "{} stress, seed {seed}: {seconds} s, {} processes of {} threads, {} kills, {doomed} of them in the midst of a thread's operation, {stops} stops",
+        "swept: {} stress, seed {seed}: {seconds} s, {} processes of {} threads, {} kills, {doomed} of them in the midst of a thread's operation, {stops} stops",
         driver_name(driver),
         PROCESSES + killed.len(),
         worker::THREADS,

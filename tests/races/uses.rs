@@ -44,7 +44,7 @@ pub fn prune_against_readers(driver: DriverChoice) {
     });
     assert_exact(&scratch, &fill);
     assert_quiet(&scratch);
-    println!("{driver:?}: {} readers beside {ROUNDS} prunes", served.load(Ordering::Relaxed));
+    println!("swept: {driver:?}: {} readers beside {ROUNDS} prunes", served.load(Ordering::Relaxed));
 }
 
 pub fn two_prunes_evict_what_is_too_much(driver: DriverChoice) {
@@ -104,7 +104,7 @@ pub fn prune_against_an_image_that_is_cached_anew(driver: DriverChoice) {
         cache.delete_all_cached_images().unwrap();
         cache_image(&cache, "1", SHORT);
     });
-    println!("{driver:?}: in {replaced_first} of {ROUNDS} prunes the image was another one by then");
+    println!("swept: {driver:?}: in {replaced_first} of {ROUNDS} prunes the image was another one by then");
 }
 
 pub fn a_hit_of_a_deleted_image_is_none_of_the_one_cached_anew(driver: DriverChoice) {

@@ -88,7 +88,7 @@ fn hits() -> Result<(), Failed> {
         assert_eq!(read_image(&cache, "1"), b"x");
         assert_eq!(cache.hit_count("1")?, parsed.saturating_add(1), "{value:?}");
     }
-    println!("attributes: {count} values of user.hits");
+    println!("swept: attributes: {count} values of user.hits");
     Ok(())
 }
 
@@ -104,7 +104,7 @@ fn digests() -> Result<(), Failed> {
             assert_eq!(read_image(&cache, "1"), b"x");
         }
     }
-    println!("attributes: {count} values of user.image_cache.digest");
+    println!("swept: attributes: {count} values of user.image_cache.digest");
     Ok(())
 }
 
@@ -129,7 +129,7 @@ fn marks() -> Result<(), Failed> {
             assert!(scratch.logged("1 images that were not synced"));
         }
     }
-    println!("attributes: {count} values of user.image_cache.unsynced");
+    println!("swept: attributes: {count} values of user.image_cache.unsynced");
     Ok(())
 }
 
@@ -197,7 +197,7 @@ fn times() -> Result<(), Failed> {
         });
         assert_eq!(cache.clean(None)?, (moments.len() + stalled.count()) as u64);
     }
-    println!("attributes: {count} times");
+    println!("swept: attributes: {count} times");
     Ok(())
 }
 
@@ -253,6 +253,6 @@ fn directory_times() -> Result<(), Failed> {
         assert_eq!(*scratch.messages.lock().unwrap(), Vec::<String>::new(), "{moment:?}");
         count += 1;
     }
-    println!("attributes: {count} times of the directory");
+    println!("swept: attributes: {count} times of the directory");
     Ok(())
 }

@@ -124,7 +124,7 @@ pub fn sweep(
     }
     let count = |verdict| counts.get(&verdict).copied().unwrap_or(0);
     println!(
-        "{subject}: {} cases of {file}: {} whole, {} repaired, {} refused, {} violations",
+        "swept: {subject}: {} cases of {file}: {} whole, {} repaired, {} refused, {} violations",
         mutations.len(),
         count(Verdict::Whole),
         count(Verdict::Repaired),

@@ -117,7 +117,7 @@ fn everything_odd() -> Result<(), Failed> {
             assert_eq!(fs::read(&outside).unwrap(), b"precious");
         }
     }
-    println!("names: {count} things in the folders");
+    println!("swept: names: {count} things in the folders");
     Ok(())
 }
 
@@ -259,7 +259,7 @@ fn odd_index() -> Result<(), Failed> {
             }
         }
     }
-    println!("names: {count} things in the place of the index's files");
+    println!("swept: names: {count} things in the place of the index's files");
     Ok(())
 }
 

@@ -85,7 +85,7 @@ fn sweep(subject: &str, images: usize, statements: impl Iterator<Item = String>)
         count += 1;
         violations.extend(seed.examine(false).err().map(|violation| format!("{statement}: {violation}")));
     }
-    println!("{subject}: {count} statements, {} violations", violations.len());
+    println!("swept: {subject}: {count} statements, {} violations", violations.len());
     if violations.is_empty() { Ok(()) } else { Err(violations.join("\n").into()) }
 }
 
@@ -169,7 +169,7 @@ fn live() -> Result<(), Failed> {
         drop(cache);
         violations.extend(seed.examine(false).err().map(|violation| format!("{statement}, reopened: {violation}")));
     }
-    println!("live: {count} statements, {} violations", violations.len());
+    println!("swept: live: {count} statements, {} violations", violations.len());
     if violations.is_empty() { Ok(()) } else { Err(violations.join("\n").into()) }
 }
 

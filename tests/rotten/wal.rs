@@ -137,7 +137,7 @@ fn live() -> Result<(), Failed> {
             violations.extend(reopened.and_then(|cache| agree(&cache, &expected)).err().map(context));
         }
     }
-    println!("live: {count} bytes changed, {failed} listings failed, {} violations", violations.len());
+    println!("swept: live: {count} bytes changed, {failed} listings failed, {} violations", violations.len());
     violations.truncate(12);
     if violations.is_empty() { Ok(()) } else { Err(violations.join("\n").into()) }
 }
