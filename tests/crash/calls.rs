@@ -3,6 +3,8 @@
 use nix::errno::Errno;
 use nix::libc::{self, c_long};
 
+use crate::registers::Call;
+
 /// What a call does, as far as its faults go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -71,6 +73,40 @@ const CALLS: &[(c_long, &str, Kind)] = &[
     (libc::SYS_flock, "flock", Kind::Lock),
     (libc::SYS_mmap, "mmap", Kind::Map),
 ];
+
+/// Calls that are no input or output, and change no file.
+const HARMLESS: &[c_long] = &[
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_getpid,
+    libc::SYS_geteuid,
+    libc::SYS_getrandom,
+    libc::SYS_getcwd,
+    libc::SYS_prlimit64,
+    libc::SYS_futex,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigaction,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_fadvise64,
+];
+
+/// Whether a directory can be another one after the call than before it. A killed process's locks and memory are gone either way,
+/// and what SQLite keeps in memory that it shares is made anew by the next process.
+pub fn may_change_files(call: &Call) -> bool {
+    let creating = libc::O_CREAT | libc::O_TRUNC;
+    let opens_for = |flags: u64| flags & u64::from(creating.cast_unsigned()) != 0;
+    match call.number {
+        libc::SYS_open => opens_for(call.arguments[1]),
+        libc::SYS_openat => opens_for(call.arguments[2]),
+        number if HARMLESS.contains(&number) => false,
+        number => !matches!(
+            kind(number),
+            Some(Kind::Control | Kind::Read | Kind::Sync | Kind::Close | Kind::Look | Kind::Lock | Kind::Map)
+        ),
+    }
+}
 
 /// What kind of call that number is; `None` for one that is no input or output.
 pub fn kind(number: c_long) -> Option<Kind> {

@@ -27,15 +27,23 @@ pub struct Counts {
     pub kills: Count,
     /// Different directories that were left.
     pub states: Count,
-    /// Points at which the recovery from one of them was killed.
+    /// Calls of the recovery from one of them before which a kill makes a difference.
     pub recovery_kills: Count,
+    /// Different directories that such kills left.
+    pub recovery_states: Count,
     /// Faults in one call, and in it and all after it.
     pub faults: Count,
 }
 
 impl Counts {
     const fn new() -> Self {
-        Self { kills: Count::new(), states: Count::new(), recovery_kills: Count::new(), faults: Count::new() }
+        Self {
+            kills: Count::new(),
+            states: Count::new(),
+            recovery_kills: Count::new(),
+            recovery_states: Count::new(),
+            faults: Count::new(),
+        }
     }
 }
 
@@ -43,10 +51,12 @@ impl fmt::Display for Counts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "swept: {} kills of operations, {} different states left by them, {} kills of the recovery from those, {} faults",
+            "swept: {} kills of operations, {} different states left by them, {} kills of the recovery from those, \
+             which left {} different states, {} faults",
             self.kills.get(),
             self.states.get(),
             self.recovery_kills.get(),
+            self.recovery_states.get(),
             self.faults.get()
         )
     }

@@ -11,9 +11,11 @@ mod kill;
 mod operations;
 mod place;
 mod promises;
+mod recovery;
 mod registers;
 mod scene;
 mod state;
+mod sweep;
 mod tracer;
 
 use std::process::ExitCode;
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
     for driver in ["sqlite", "xattr"] {
         let manners: Vec<_> = Manner::ALL.into_iter().filter(|manner| manner.driver_name() == driver).collect();
         let name = format!("a_kill_before_each_call_of_a_recovery_harms_nothing::{driver}");
-        trials.push(trial(name, manners[0], move || kill::sweep_recovery(&manners)));
+        trials.push(trial(name, manners[0], move || recovery::sweep(&manners)));
     }
     for manner in Manner::ALL {
         for operation in operations(manner) {

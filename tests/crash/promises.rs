@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use image_cache::{CachedImage, Error, ImageCache};
@@ -16,7 +17,7 @@ use crate::state::{INDEX_FILES, State};
 pub type Verdict = Result<(), String>;
 
 /// What may be, and what must be, after an operation that was interrupted, or was not.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Expected {
     cached: BTreeSet<&'static str>,
     may_be_cached: BTreeSet<&'static str>,
@@ -115,6 +116,16 @@ impl Expected {
             }
         }
         self
+    }
+}
+
+/// What was checked already: the same directory keeps the same promises.
+#[derive(Default)]
+pub struct Checked(Mutex<BTreeSet<(State, Expected)>>);
+
+impl Checked {
+    pub fn is_new(&self, state: State, expected: &Expected) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((state, expected.clone()))
     }
 }
 
