@@ -17,8 +17,10 @@ pub enum Kind {
     /// Makes bytes or names durable.
     Sync,
     Close,
-    /// Makes, moves or removes a name.
+    /// Makes or moves a name.
     Name,
+    /// Removes a name.
+    Remove,
     /// Changes what is known of a file: its length, times, attributes.
     Change,
     /// Asks what is known of a file, or which names there are.
@@ -43,8 +45,8 @@ const CALLS: &[(c_long, &str, Kind)] = &[
     (libc::SYS_rename, "rename", Kind::Name),
     (libc::SYS_renameat, "renameat", Kind::Name),
     (libc::SYS_renameat2, "renameat2", Kind::Name),
-    (libc::SYS_unlink, "unlink", Kind::Name),
-    (libc::SYS_unlinkat, "unlinkat", Kind::Name),
+    (libc::SYS_unlink, "unlink", Kind::Remove),
+    (libc::SYS_unlinkat, "unlinkat", Kind::Remove),
     (libc::SYS_mkdir, "mkdir", Kind::Name),
     (libc::SYS_mkdirat, "mkdirat", Kind::Name),
     (libc::SYS_ftruncate, "ftruncate", Kind::Change),
@@ -101,16 +103,24 @@ pub fn may_change_files(call: &Call) -> bool {
         libc::SYS_open => opens_for(call.arguments[1]),
         libc::SYS_openat => opens_for(call.arguments[2]),
         number if HARMLESS.contains(&number) => false,
-        number => !matches!(
-            kind(number),
+        _ => !matches!(
+            kind(call),
             Some(Kind::Control | Kind::Read | Kind::Sync | Kind::Close | Kind::Look | Kind::Lock | Kind::Map)
         ),
     }
 }
 
-/// What kind of call that number is; `None` for one that is no input or output.
-pub fn kind(number: c_long) -> Option<Kind> {
-    CALLS.iter().find(|(known, ..)| *known == number).map(|(_, _, kind)| *kind)
+/// What kind of call it is; `None` for one that is no input or output.
+pub fn kind(call: &Call) -> Option<Kind> {
+    // Letting go of a lock that is held does not fail. (Should the kernel say so, SQLite would believe that it has it for good.)
+    if call.is_unlock {
+        return None;
+    }
+    // Memory that is no file's.
+    if call.number == libc::SYS_mmap && call.arguments[4].cast_signed() as i32 == -1 {
+        return None;
+    }
+    CALLS.iter().find(|(known, ..)| *known == call.number).map(|(_, _, kind)| *kind)
 }
 
 pub fn name(number: c_long) -> String {
@@ -118,20 +128,32 @@ pub fn name(number: c_long) -> String {
     known.map_or_else(|| format!("system call {number}"), |(_, name, _)| (*name).to_owned())
 }
 
-impl Kind {
-    /// The errors that are tried.
-    pub fn errors(self) -> &'static [Errno] {
-        use Errno::{EACCES, EDQUOT, EINTR, EIO, EMFILE, ENOLCK, ENOMEM, ENOSPC};
-        match self {
-            Self::Open => &[EIO, ENOSPC, EDQUOT, EMFILE, EINTR, EACCES],
-            Self::Control => &[EIO, EMFILE, EACCES, ENOLCK, EINTR],
-            Self::Read => &[EIO, EINTR],
-            Self::Write | Self::Close => &[EIO, ENOSPC, EDQUOT, EINTR],
-            Self::Sync => &[EIO, ENOSPC, EDQUOT, EINTR],
-            Self::Name | Self::Change => &[EIO, ENOSPC, EDQUOT, EACCES],
-            Self::Look => &[EIO, EACCES],
-            Self::Lock => &[EIO, EINTR, ENOLCK],
-            Self::Map => &[ENOMEM, EACCES],
-        }
+/// The errors that are tried on a call: those that it can return, on one file system or another.
+pub fn errors(call: &Call) -> &'static [Errno] {
+    use Errno::{EACCES, EDQUOT, EINTR, EIO, EMFILE, ENOLCK, ENOMEM, ENOSPC};
+    const DUPLICATE: [i32; 2] = [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC];
+    match kind(call) {
+        None => &[],
+        Some(Kind::Open) if may_change_files(call) => &[EIO, EMFILE, EINTR, EACCES, ENOSPC, EDQUOT],
+        Some(Kind::Open) => &[EIO, EMFILE, EINTR, EACCES],
+        Some(Kind::Control) if call.number == libc::SYS_dup => &[EMFILE],
+        Some(Kind::Control) if DUPLICATE.contains(&(call.arguments[1] as i32)) => &[EMFILE],
+        Some(Kind::Control) => &[EIO, EACCES, ENOLCK, EINTR],
+        Some(Kind::Read) => &[EIO, EINTR],
+        Some(Kind::Write | Kind::Close | Kind::Sync) => &[EIO, ENOSPC, EDQUOT, EINTR],
+        Some(Kind::Name | Kind::Change) => &[EIO, ENOSPC, EDQUOT, EACCES],
+        Some(Kind::Remove | Kind::Look) => &[EIO, EACCES],
+        Some(Kind::Lock) => &[EIO, EINTR, ENOLCK],
+        Some(Kind::Map) => &[ENOMEM, EACCES],
     }
+}
+
+/// Whether a short transfer can be tried on a call.
+pub fn can_be_short(call: &Call) -> bool {
+    matches!(kind(call), Some(Kind::Read | Kind::Write)) && call.arguments[2] > 1
+}
+
+/// Whether the call only waits.
+pub fn is_sleep(call: &Call) -> bool {
+    [libc::SYS_nanosleep, libc::SYS_clock_nanosleep].contains(&call.number)
 }

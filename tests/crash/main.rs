@@ -7,6 +7,8 @@
 mod calls;
 mod child;
 mod counts;
+mod fault;
+mod held;
 mod kill;
 mod operations;
 mod place;
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
             let (driver, durability) = (manner.driver_name(), manner.durability_name());
             let name = format!("a_kill_before_each_call_of_{}_harms_nothing::{driver}::{durability}", operation.name);
             trials.push(trial(name, manner, move || kill::sweep(operation, manner)));
+            let name = format!("a_fault_in_each_call_of_{}_is_told_and_passes::{driver}::{durability}", operation.name);
+            trials.push(trial(name, manner, move || fault::sweep(operation, manner)));
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);

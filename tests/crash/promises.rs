@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use image_cache::{CachedImage, Error, ImageCache};
 
-use crate::operations::{Effect, Operation};
+use crate::operations::{Effect, Operation, Said};
 use crate::scene::{CACHED, DEAD, FAILED, Manner, QUEUED, Scene, bytes_of, cache_image, read_quietly};
 use crate::state::{INDEX_FILES, State};
 
@@ -72,8 +72,8 @@ impl Expected {
     }
 
     /// And after another one, which was interrupted.
-    pub fn add(&mut self, effects: &[Effect]) {
-        effects.iter().for_each(|effect| self.apply(*effect));
+    pub fn add<'a>(&mut self, effects: impl IntoIterator<Item = &'a Effect>) {
+        effects.into_iter().for_each(|effect| self.apply(*effect));
     }
 
     fn apply(&mut self, effect: Effect) {
@@ -108,14 +108,21 @@ impl Expected {
         }
     }
 
-    /// What an operation that failed must not have done after all.
-    pub fn without_caching(mut self, operation: &Operation) -> Self {
+    /// After an operation in which something failed, and which said what came of it (`None`: an error).
+    pub fn after_report(operation: &Operation, said: Option<Said>) -> Self {
+        let mut expected = Self::of_scene(operation.scene);
+        expected.add(operation.effects);
         for effect in operation.effects {
-            if let Effect::Caches(id) = effect {
-                self.may_be_cached.remove(id);
+            match (effect, said) {
+                // A reader never fails for a hit that cannot be counted.
+                (Effect::Reads(_), _) => {}
+                (effect, Some(Said::Done)) => expected.complete(*effect),
+                // A commit that failed has published nothing. (Of two images that are prefetched, one may fail.)
+                (Effect::Caches(id), _) if operation.caches_one() => drop(expected.may_be_cached.remove(id)),
+                _ => {}
             }
         }
-        self
+        expected
     }
 }
 

@@ -13,6 +13,8 @@ use crate::calls;
 pub struct Call {
     pub number: c_long,
     pub arguments: [u64; 6],
+    /// It lets go of a lock, and does nothing else.
+    pub is_unlock: bool,
 }
 
 impl Call {
@@ -48,13 +50,12 @@ impl Registers {
         Ok(ptrace::setregs(process, self.0)?)
     }
 
-    #[allow(clippy::cast_possible_wrap, reason = "the call's number, or -1")]
-    pub fn call(&self) -> Call {
+    /// The call that the process is about to make.
+    pub fn call(&self, process: Pid) -> Call {
         let registers = &self.0;
-        Call {
-            number: registers.orig_rax as c_long,
-            arguments: [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9],
-        }
+        let number = registers.orig_rax.cast_signed();
+        let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
+        Call { number, arguments, is_unlock: is_unlock(process, number, &arguments) }
     }
 
     /// With a call that the kernel does not have, and that it does not execute.
@@ -78,5 +79,19 @@ impl Registers {
     pub fn with_length_of(mut self, other: &Self) -> Self {
         self.0.rdx = other.0.rdx;
         self
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "an int is the register's lower half")]
+fn is_unlock(process: Pid, number: c_long, arguments: &[u64; 6]) -> bool {
+    let operation = arguments[1] as i32;
+    match number {
+        libc::SYS_flock => operation & libc::LOCK_UN != 0,
+        libc::SYS_fcntl if [libc::F_SETLK, libc::F_SETLKW].contains(&operation) => {
+            // `struct flock` begins with the lock's type, of 16 bits.
+            let start = ptrace::read(process, arguments[2] as ptrace::AddressType).unwrap_or_default();
+            start & 0xffff == c_long::from(libc::F_UNLCK)
+        }
+        _ => false,
     }
 }

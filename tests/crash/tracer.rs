@@ -123,7 +123,7 @@ fn follow(process: Pid, decide: &mut impl FnMut(Pid, Event<'_>) -> Decision) -> 
                     leave(process, at_exit)?;
                 } else {
                     let mut registers = Registers::of(process)?;
-                    let call = registers.call();
+                    let call = registers.call(process);
                     if call.is_close_of(END) {
                         is_watching = false;
                         if decide(process, Event::Returned) != Decision::Kill {
