@@ -74,7 +74,7 @@ impl Unsynced {
 /// Drops the files that were marked in an earlier start of the host; how many there were.
 pub(crate) fn drop_unsynced(layout: &Layout, log: &Log, gate: &HostLockGuard<'_>) -> Result<u64> {
     let present = present(layout.directory(Place::Cached));
-    match driver::has_unsynced_since(layout) {
+    match driver::has_unsynced_since(layout)? {
         None => return Ok(0),
         marked if marked == present => return Ok(0),
         Some(_) => {}
@@ -83,7 +83,18 @@ pub(crate) fn drop_unsynced(layout: &Layout, log: &Log, gate: &HostLockGuard<'_>
     for image in layout.images(Place::Cached)? {
         let (id, _) = image?;
         let Some((file, _)) = layout.open_file(Place::Cached, &id)? else { continue };
-        if driver::unsynced_since(&file).is_some_and(|since| Some(since) != present) {
+        // A mark that cannot be read is one: nobody can tell.
+        let may_be_torn = match driver::unsynced_since(&file) {
+            Ok(since) => since.is_some_and(|since| Some(since) != present),
+            Err(error) => {
+                log.warning(|| {
+                    Error::from_io("read an extended attribute of", &layout.path(Place::Cached, &id), &error)
+                        .to_string()
+                });
+                true
+            }
+        };
+        if may_be_torn {
             dropped += u64::from(layout.remove(gate, Place::Cached, &id)?);
         }
     }

@@ -44,6 +44,8 @@ pub(crate) fn remove(file: &File, name: &str) -> Result<()> {
 
 /// Calls `function` with a directory's descriptor as the file that it is.
 pub(crate) fn with_descriptor<T>(directory: &Directory, function: impl FnOnce(&File) -> Result<T>) -> Result<T> {
-    let descriptor = directory.reopen().map_err(Error::other)?;
+    let number = |error: crate::error::Error| error.os_error().map(Error::from_raw_os_error);
+    let descriptor =
+        directory.reopen().map_err(|error| number(error.clone()).unwrap_or_else(|| Error::other(error)))?;
     function(&File::from(descriptor))
 }

@@ -87,6 +87,9 @@ pub fn play() -> Option<ExitCode> {
     tracer::end();
     if rest.first().map(|argument| &**argument) == Some(OsStr::new(AND_THEN)) {
         say(acted);
+        for message in stage.take_messages() {
+            eprintln!("{message}");
+        }
         if let Some(cache) = &stage.cache {
             use_it(cache).expect("the cache works when the fault is over");
         }

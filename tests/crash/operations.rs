@@ -2,9 +2,10 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use image_cache::{Algorithm, Error, ImageCache, Options, Writer};
+use image_cache::{Algorithm, Error, ImageCache, Log, Options, Writer};
 
 use crate::scene::{DEAD, Manner, Scene, bytes_of, md5_of};
 
@@ -23,7 +24,7 @@ pub struct Operation {
 impl Operation {
     /// Whether its result is that of one image.
     pub fn caches_one(&self) -> bool {
-        self.effects.iter().filter(|effect| matches!(effect, Effect::Caches(_))).count() == 1
+        self.effects.iter().filter(|effect| effect.is_caching()).count() == 1
     }
 }
 
@@ -46,6 +47,8 @@ pub enum Effect {
     /// It is being written, and is not cached in the end.
     Writes(&'static str),
     Deletes(&'static str),
+    /// It is deleted to keep the cache within its limit; should that fail, another one is.
+    Evicts(&'static str),
     Enqueues(&'static str),
     Dequeues(&'static str),
     /// It has one hit more.
@@ -61,11 +64,16 @@ impl Effect {
             Self::Caches(id)
             | Self::Writes(id)
             | Self::Deletes(id)
+            | Self::Evicts(id)
             | Self::Enqueues(id)
             | Self::Dequeues(id)
             | Self::Reads(id) => id,
             Self::Cleans => "",
         }
+    }
+
+    pub fn is_caching(self) -> bool {
+        matches!(self, Self::Caches(_))
     }
 
     pub fn is_read(self) -> bool {
@@ -81,6 +89,8 @@ pub struct Stage {
     pub writer: Option<Writer>,
     /// It was played here before, and may find less to do.
     pub is_again: bool,
+    /// What the cache logged: kept until the end, since printing is a system call.
+    messages: Arc<Mutex<Vec<String>>>,
 }
 
 /// A source that gives its bytes in pieces.
@@ -100,7 +110,7 @@ impl Read for Source {
 
 impl Stage {
     pub fn new(directory: PathBuf, manner: Manner) -> Self {
-        Self { directory, manner, cache: None, writer: None, is_again: false }
+        Self { directory, manner, cache: None, writer: None, is_again: false, messages: Arc::default() }
     }
 
     /// What an operation counts is true.
@@ -114,8 +124,14 @@ impl Stage {
     }
 
     fn open_with(&mut self, options: Options) -> Result<(), Error> {
-        self.cache = Some(ImageCache::open(&self.directory, options)?);
+        let messages = Arc::clone(&self.messages);
+        let log = Log::new(move |_, message| messages.lock().expect("one thread").push(message.to_owned()));
+        self.cache = Some(ImageCache::open(&self.directory, options.log(log))?);
         Ok(())
+    }
+
+    pub fn take_messages(&self) -> Vec<String> {
+        std::mem::take(&mut self.messages.lock().expect("one thread"))
     }
 
     fn cache(&self) -> &ImageCache {
@@ -165,7 +181,7 @@ impl Stage {
         let mut received = Vec::new();
         tee.read_to_end(&mut received).expect("a tee goes on delivering");
         assert!(received == bytes_of(id), "the tee delivers all bytes");
-        let cached = tee.is_caching();
+        let cached = tee.is_caching() || (self.is_again && self.cache().is_cached(id)?);
         drop(tee);
         Ok(if cached { Said::Done } else { Said::NotAll })
     }
@@ -176,9 +192,12 @@ fn done<T>(_: T) -> Said {
     Said::Done
 }
 
-/// All but the bytes of the image that is used most recently: pruning removes the two others.
+/// Two of the three images are too much, whichever they are.
+pub const LIMIT: u64 = 5999;
+
+/// So that pruning removes the two that were used least recently.
 fn limited(stage: &Stage) -> Options {
-    stage.manner.options().max_size(bytes_of("kept").len() as u64)
+    stage.manner.options().max_size(LIMIT)
 }
 
 /// What every program does first. It is what the second kill interrupts, too.
@@ -337,7 +356,7 @@ pub const OPERATIONS: &[Operation] = &[
         scene: Scene::Usual,
         get_ready: |stage| stage.open_with(limited(stage)),
         act: |stage| stage.counts(stage.cache().prune()?.images, 2),
-        effects: &[Effect::Deletes("older"), Effect::Deletes("oldest")],
+        effects: &[Effect::Evicts("older"), Effect::Evicts("oldest")],
     },
     Operation {
         name: "clean",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use image_cache::{CachedImage, Error, ImageCache};
 
-use crate::operations::{Effect, Operation, Said};
+use crate::operations::{Effect, LIMIT, Operation, Said};
 use crate::scene::{CACHED, DEAD, FAILED, Manner, QUEUED, Scene, bytes_of, cache_image, read_quietly};
 use crate::state::{INDEX_FILES, State};
 
@@ -31,6 +31,8 @@ pub struct Expected {
     unsynced: BTreeSet<&'static str>,
     /// What must be in `incomplete/` and `invalid/`, as far as nobody cleaned.
     is_cleaned: bool,
+    /// The size that the cache has at the most.
+    limit: Option<u64>,
 }
 
 impl Expected {
@@ -85,7 +87,7 @@ impl Expected {
                 self.hits.insert(id, (0, 0));
             }
             Effect::Writes(id) => drop(self.written.insert(id)),
-            Effect::Deletes(id) => drop(self.cached.remove(id)),
+            Effect::Deletes(id) | Effect::Evicts(id) => drop(self.cached.remove(id)),
             Effect::Enqueues(id) => drop(self.may_be_queued.insert(id)),
             Effect::Dequeues(id) => drop(self.queued.remove(id)),
             Effect::Reads(id) => self.hits.entry(id).or_default().1 += 1,
@@ -100,7 +102,7 @@ impl Expected {
                 self.may_be_queued.remove(id);
             }
             Effect::Writes(_) => {}
-            Effect::Deletes(id) => drop(self.may_be_cached.remove(id)),
+            Effect::Deletes(id) | Effect::Evicts(id) => drop(self.may_be_cached.remove(id)),
             Effect::Enqueues(id) => drop(self.queued.insert(id)),
             Effect::Dequeues(id) => drop(self.may_be_queued.remove(id)),
             Effect::Reads(id) => self.hits.entry(id).or_default().0 += 1,
@@ -108,14 +110,36 @@ impl Expected {
         }
     }
 
+    /// An image whose sync failed is gone: that is right.
+    pub fn without(mut self, id: &str) -> Self {
+        self.cached.remove(id);
+        self
+    }
+
+    /// The image was published, and cannot be taken back.
+    pub fn or_stuck(mut self, operation: &Operation) -> Self {
+        self.may_be_cached
+            .extend(operation.effects.iter().filter(|effect| effect.is_caching()).map(|effect| effect.id()));
+        self
+    }
+
     /// After an operation in which something failed, and which said what came of it (`None`: an error).
     pub fn after_report(operation: &Operation, said: Option<Said>) -> Self {
         let mut expected = Self::of_scene(operation.scene);
         expected.add(operation.effects);
+        if operation.scene == Scene::Restarted {
+            // What cannot be told from a torn image is dropped like one.
+            expected.cached.clear();
+        }
         for effect in operation.effects {
             match (effect, said) {
                 // A reader never fails for a hit that cannot be counted.
                 (Effect::Reads(_), _) => {}
+                // Another image is evicted in place of one that cannot be.
+                (Effect::Evicts(_), said) => {
+                    expected.cached.clear();
+                    expected.limit = (said == Some(Said::Done)).then_some(LIMIT);
+                }
                 (effect, Some(Said::Done)) => expected.complete(*effect),
                 // A commit that failed has published nothing. (Of two images that are prefetched, one may fail.)
                 (Effect::Caches(id), _) if operation.caches_one() => drop(expected.may_be_cached.remove(id)),
@@ -176,6 +200,8 @@ fn check_as_it_is(
                 format!("'{id}' has {} hits, between {least} and {most} are true", image.hits)
             })?;
         }
+        let size = listed.values().map(|image| image.size).sum::<u64>();
+        check(expected.limit.is_none_or(|limit| size <= limit), || format!("{size} bytes are more than the limit"))?;
         check_queue(&cache, &listed, expected)?;
     }
     check_names(directory, expected)?;
