@@ -19,6 +19,7 @@
 //! 3. Durability full: sync the file. A name must never reach the disk before its bytes. A failed sync is final: the
 //!    kernel may have dropped the pages, and a second sync would say that all is well.
 //!    Durability none: mark the file instead (see `unsynced`).
+//!    In both cases close a second descriptor of the file: some file systems say only there that bytes were lost. That is final, too.
 //! 4. Under the gate: the incomplete name still is this file's (else the writer lost it); rename it to the final name, which
 //!    must be free; enter it into the index, and seal the directory (see `driver`). Died before the
 //!    rename: an unlocked incomplete file. Died after it: the file is whole, and the directory's time tells the next one
@@ -44,6 +45,7 @@ use crate::core::shared::Shared;
 use crate::driver::{self, Record};
 use crate::error::{Error, Result};
 use crate::system::directory::{Facts, Identity};
+use crate::system::flush::flush_by_closing;
 use crate::system::lock::{HostLockGuard, is_unlocked, try_lock};
 use crate::system::size_limit::without_size_signal;
 use crate::system::time::Timestamp;
@@ -144,6 +146,7 @@ impl IncompleteFile {
         if synced {
             fsync(&self.file).map_err(|errno| Error::system("sync", &path, errno))?;
         }
+        flush_by_closing(&self.file).map_err(|errno| Error::system("close", &path, errno))?;
         {
             let gate = shared.gate.acquire()?;
             if !self.has_its_name()? {

@@ -183,7 +183,13 @@ impl Shared {
             }
             driver::note_failure(file, &cause.to_string());
             let mut seal = self.begin_change(&gate)?;
-            seal.step(self.layout.directory(Place::Cached), || self.layout.invalidate(&gate, Place::Cached, id))?;
+            seal.step(self.layout.directory(Place::Cached), || {
+                self.layout.invalidate(&gate, Place::Cached, id).or_else(|error| {
+                    self.log.warning(|| error.to_string());
+                    // Better no file to look at than one that may be torn.
+                    self.layout.remove(&gate, Place::Cached, id).map(drop)
+                })
+            })?;
             self.forget(&gate, std::slice::from_ref(id), &seal);
             Ok(())
         });

@@ -98,7 +98,7 @@ impl Unsynced {
 /// Drops the files that were marked in an earlier start of the host; how many there were.
 pub(crate) fn drop_unsynced(layout: &Layout, log: &Log, gate: &HostLockGuard<'_>) -> Result<u64> {
     let present = present(layout.directory(Place::Cached));
-    match driver::has_unsynced_since(layout) {
+    match driver::has_unsynced_since(layout)? {
         None => return Ok(0),
         marked if marked == present => return Ok(0),
         Some(_) => {}
@@ -109,10 +109,18 @@ pub(crate) fn drop_unsynced(layout: &Layout, log: &Log, gate: &HostLockGuard<'_>
     for (id, _) in layout.images(Place::Cached)? {
         // What cannot be opened cannot be served either.
         let Some((file, _)) = missed.note(layout.open_file(Place::Cached, &id)).flatten() else { continue };
-        match driver::unsynced_since(&file) {
-            None => {}
-            since if since == present => has_others = true,
-            Some(_) => dropped += u64::from(layout.remove(gate, Place::Cached, &id)?),
+        let path = || layout.path(Place::Cached, &id);
+        let since = driver::unsynced_since(&file)
+            .map_err(|error| Error::from_io("read an extended attribute of", &path(), &error));
+        match since {
+            Ok(None) => {}
+            Ok(since) if since == present => has_others = true,
+            // A mark that cannot be read is one: nobody can tell.
+            Ok(_) => dropped += u64::from(layout.remove(gate, Place::Cached, &id)?),
+            Err(error) => {
+                log.warning(|| error.to_string());
+                dropped += u64::from(layout.remove(gate, Place::Cached, &id)?);
+            }
         }
     }
     // Through two mounts at once, files of this one may be marked under a directory that was marked through the other: they

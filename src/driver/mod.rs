@@ -207,18 +207,20 @@ pub(crate) fn clear_unsynced(file: &File) -> bool {
     attributes::remove(file, attributes::UNSYNCED).is_ok()
 }
 
-/// Which start of the host an unsynced file, or a directory with some, was marked in.
-pub(crate) fn unsynced_since(file: &File) -> Option<String> {
-    attributes::get(file, attributes::UNSYNCED).ok().flatten()
+/// Which start of the host an unsynced file, or a directory with some, was marked in. Fails when that cannot be told.
+pub(crate) fn unsynced_since(file: &File) -> std::io::Result<Option<String>> {
+    match attributes::get(file, attributes::UNSYNCED) {
+        // Nothing can have been marked where there are no attributes.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => Ok(None),
+        mark => mark,
+    }
 }
 
 /// The same of a cache's directory.
-pub(crate) fn has_unsynced_since(layout: &Layout) -> Option<String> {
-    attributes::with_descriptor(layout.directory(Place::Cached), |directory| {
-        attributes::get(directory, attributes::UNSYNCED)
-    })
-    .ok()
-    .flatten()
+pub(crate) fn has_unsynced_since(layout: &Layout) -> Result<Option<String>> {
+    let directory = layout.directory(Place::Cached);
+    attributes::with_descriptor(directory, unsynced_since)
+        .map_err(|error| Error::from_io("read an extended attribute of", directory.path(), &error))
 }
 
 /// Marks a cache's directory as one that has files marked with `boot`.

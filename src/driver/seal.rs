@@ -40,11 +40,15 @@ impl Seal {
         Self { after: below(known).map_or(self.after, |bound| self.after.min(bound)), ..self }
     }
 
-    /// Takes one step of the change.
+    /// Takes one step of the change. Its outcome is what became of the names: a directory whose time cannot be read counts as
+    /// disturbed, so that the index is put right later.
     pub fn step<T>(&mut self, directory: &Directory, step: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.disturbed |= !self.is_undisturbed(directory)?;
+        self.disturbed |= !self.is_undisturbed(directory).unwrap_or(false);
         let outcome = step();
-        self.expected = directory.modified()?;
+        match directory.modified() {
+            Ok(modified) => self.expected = modified,
+            Err(_) => self.disturbed = true,
+        }
         outcome
     }
 

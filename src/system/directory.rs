@@ -80,7 +80,7 @@ impl From<Stat> for Facts {
 impl Directory {
     /// Opens a directory by its path, following symbolic links: it is the caller's own.
     pub fn open(path: &Path) -> Result<Self> {
-        openat(rustix::fs::CWD, path, DIRECTORY, Mode::empty())
+        retry_on_intr(|| openat(rustix::fs::CWD, path, DIRECTORY, Mode::empty()))
             .map(|descriptor| Self { descriptor, path: path.to_owned() })
             .map_err(|errno| Error::system("open the directory", path, errno))
     }
@@ -95,7 +95,7 @@ impl Directory {
             Err(Errno::ROFS) if self.examine(OsStr::new(name))?.is_some() => false,
             Err(errno) => return Err(Error::system("create the directory", &path, errno)),
         };
-        match openat(&self.descriptor, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+        match retry_on_intr(|| openat(&self.descriptor, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())) {
             Ok(descriptor) => Ok((Self { descriptor, path }, created)),
             Err(Errno::NOENT) => Err(Error::system("create the directory", &path, Errno::ROFS)),
             Err(errno) => Err(Error::system("open the directory", &path, errno)),
@@ -104,7 +104,7 @@ impl Directory {
 
     /// Another descriptor of the same directory, with an open file description of its own.
     pub fn reopen(&self) -> Result<OwnedFd> {
-        openat(&self.descriptor, c".", DIRECTORY, Mode::empty())
+        retry_on_intr(|| openat(&self.descriptor, c".", DIRECTORY, Mode::empty()))
             .map_err(|errno| Error::system("open the directory", &self.path, errno))
     }
 
@@ -159,7 +159,8 @@ impl Directory {
 
     /// Keeps the file that has a name from being freed when the name goes; `None` when there is none, or no descriptor.
     pub fn hold(&self, name: &OsStr) -> Result<Option<OwnedFd>> {
-        match openat(&self.descriptor, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match retry_on_intr(|| openat(&self.descriptor, name, flags, Mode::empty())) {
             Ok(descriptor) => Ok(Some(descriptor)),
             // Then its bytes are freed at once: removing goes before speed.
             Err(Errno::NOENT | Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Ok(None),

@@ -1,6 +1,7 @@
 //! Thin wrappers of the operating system. They know nothing of images.
 
 pub(crate) mod directory;
+pub(crate) mod flush;
 pub(crate) mod generation;
 pub(crate) mod inherited;
 pub(crate) mod lock;

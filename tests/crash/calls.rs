@@ -1,0 +1,159 @@
+//! The system calls that a fault can befall: their names, and which errors they can return.
+
+use nix::errno::Errno;
+use nix::libc::{self, c_long};
+
+use crate::registers::Call;
+
+/// What a call does, as far as its faults go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Makes a descriptor of a file, and perhaps the file.
+    Open,
+    /// Makes another descriptor, or reads and sets locks (`fcntl`).
+    Control,
+    Read,
+    Write,
+    /// Makes bytes or names durable.
+    Sync,
+    Close,
+    /// Makes or moves a name.
+    Name,
+    /// Removes a name.
+    Remove,
+    /// Changes what is known of a file: its length, times, attributes.
+    Change,
+    /// Asks what is known of a file, or which names there are.
+    Look,
+    Lock,
+    Map,
+}
+
+const CALLS: &[(c_long, &str, Kind)] = &[
+    (libc::SYS_open, "open", Kind::Open),
+    (libc::SYS_openat, "openat", Kind::Open),
+    (libc::SYS_fcntl, "fcntl", Kind::Control),
+    (libc::SYS_dup, "dup", Kind::Control),
+    (libc::SYS_read, "read", Kind::Read),
+    (libc::SYS_pread64, "pread64", Kind::Read),
+    (libc::SYS_write, "write", Kind::Write),
+    (libc::SYS_pwrite64, "pwrite64", Kind::Write),
+    (libc::SYS_fsync, "fsync", Kind::Sync),
+    (libc::SYS_fdatasync, "fdatasync", Kind::Sync),
+    (libc::SYS_sync_file_range, "sync_file_range", Kind::Sync),
+    (libc::SYS_close, "close", Kind::Close),
+    (libc::SYS_rename, "rename", Kind::Name),
+    (libc::SYS_renameat, "renameat", Kind::Name),
+    (libc::SYS_renameat2, "renameat2", Kind::Name),
+    (libc::SYS_unlink, "unlink", Kind::Remove),
+    (libc::SYS_unlinkat, "unlinkat", Kind::Remove),
+    (libc::SYS_mkdir, "mkdir", Kind::Name),
+    (libc::SYS_mkdirat, "mkdirat", Kind::Name),
+    (libc::SYS_ftruncate, "ftruncate", Kind::Change),
+    (libc::SYS_fallocate, "fallocate", Kind::Change),
+    (libc::SYS_utimensat, "utimensat", Kind::Change),
+    (libc::SYS_fsetxattr, "fsetxattr", Kind::Change),
+    (libc::SYS_setxattr, "setxattr", Kind::Change),
+    (libc::SYS_fremovexattr, "fremovexattr", Kind::Change),
+    (libc::SYS_removexattr, "removexattr", Kind::Change),
+    (libc::SYS_fchmod, "fchmod", Kind::Change),
+    (libc::SYS_fchown, "fchown", Kind::Change),
+    (libc::SYS_fgetxattr, "fgetxattr", Kind::Look),
+    (libc::SYS_getxattr, "getxattr", Kind::Look),
+    (libc::SYS_stat, "stat", Kind::Look),
+    (libc::SYS_lstat, "lstat", Kind::Look),
+    (libc::SYS_fstat, "fstat", Kind::Look),
+    (libc::SYS_newfstatat, "newfstatat", Kind::Look),
+    (libc::SYS_statx, "statx", Kind::Look),
+    (libc::SYS_statfs, "statfs", Kind::Look),
+    (libc::SYS_fstatfs, "fstatfs", Kind::Look),
+    (libc::SYS_access, "access", Kind::Look),
+    (libc::SYS_readlink, "readlink", Kind::Look),
+    (libc::SYS_readlinkat, "readlinkat", Kind::Look),
+    (libc::SYS_getdents64, "getdents64", Kind::Look),
+    (libc::SYS_lseek, "lseek", Kind::Look),
+    (libc::SYS_flock, "flock", Kind::Lock),
+    (libc::SYS_mmap, "mmap", Kind::Map),
+];
+
+/// Calls that are no input or output, and change no file.
+const HARMLESS: &[c_long] = &[
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_getpid,
+    libc::SYS_geteuid,
+    libc::SYS_getrandom,
+    libc::SYS_getcwd,
+    libc::SYS_prlimit64,
+    libc::SYS_futex,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigaction,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_fadvise64,
+];
+
+/// Whether a directory can be another one after the call than before it. A killed process's locks and memory are gone either way,
+/// and what SQLite keeps in memory that it shares is made anew by the next process.
+pub fn may_change_files(call: &Call) -> bool {
+    let creating = libc::O_CREAT | libc::O_TRUNC;
+    let opens_for = |flags: u64| flags & u64::from(creating.cast_unsigned()) != 0;
+    match call.number {
+        libc::SYS_open => opens_for(call.arguments[1]),
+        libc::SYS_openat => opens_for(call.arguments[2]),
+        number if HARMLESS.contains(&number) => false,
+        _ => !matches!(
+            kind(call),
+            Some(Kind::Control | Kind::Read | Kind::Sync | Kind::Close | Kind::Look | Kind::Lock | Kind::Map)
+        ),
+    }
+}
+
+/// What kind of call it is; `None` for one that is no input or output.
+pub fn kind(call: &Call) -> Option<Kind> {
+    // Letting go of a lock that is held does not fail. (Should the kernel say so, SQLite would believe that it has it for good.)
+    if call.is_unlock {
+        return None;
+    }
+    // Memory that is no file's.
+    if call.number == libc::SYS_mmap && call.arguments[4].cast_signed() as i32 == -1 {
+        return None;
+    }
+    CALLS.iter().find(|(known, ..)| *known == call.number).map(|(_, _, kind)| *kind)
+}
+
+pub fn name(number: c_long) -> String {
+    let known = CALLS.iter().find(|(known, ..)| *known == number);
+    known.map_or_else(|| format!("system call {number}"), |(_, name, _)| (*name).to_owned())
+}
+
+/// The errors that are tried on a call: those that it can return, on one file system or another.
+pub fn errors(call: &Call) -> &'static [Errno] {
+    use Errno::{EACCES, EDQUOT, EINTR, EIO, EMFILE, ENOLCK, ENOMEM, ENOSPC};
+    const DUPLICATE: [i32; 2] = [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC];
+    match kind(call) {
+        None => &[],
+        Some(Kind::Open) if may_change_files(call) => &[EIO, EMFILE, EINTR, EACCES, ENOSPC, EDQUOT],
+        Some(Kind::Open) => &[EIO, EMFILE, EINTR, EACCES],
+        Some(Kind::Control) if call.number == libc::SYS_dup => &[EMFILE],
+        Some(Kind::Control) if DUPLICATE.contains(&(call.arguments[1] as i32)) => &[EMFILE],
+        Some(Kind::Control) => &[EIO, EACCES, ENOLCK, EINTR],
+        Some(Kind::Read) => &[EIO, EINTR],
+        Some(Kind::Write | Kind::Close | Kind::Sync) => &[EIO, ENOSPC, EDQUOT, EINTR],
+        Some(Kind::Name | Kind::Change) => &[EIO, ENOSPC, EDQUOT, EACCES],
+        Some(Kind::Remove | Kind::Look) => &[EIO, EACCES],
+        Some(Kind::Lock) => &[EIO, EINTR, ENOLCK],
+        Some(Kind::Map) => &[ENOMEM, EACCES],
+    }
+}
+
+/// Whether a short transfer can be tried on a call.
+pub fn can_be_short(call: &Call) -> bool {
+    matches!(kind(call), Some(Kind::Read | Kind::Write)) && call.arguments[2] > 1
+}
+
+/// Whether the call only waits.
+pub fn is_sleep(call: &Call) -> bool {
+    [libc::SYS_nanosleep, libc::SYS_clock_nanosleep].contains(&call.number)
+}

@@ -1,0 +1,311 @@
+//! The fault sweep: each call of an operation fails in each way that it can, once and from then on. The operation says truly
+//! what came of it, holds nothing when it is closed, and works when the fault is over.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use image_cache::Durability;
+use libtest_mimic::{Completion, Failed};
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use crate::calls::{self, Kind};
+use crate::child::{self, Report};
+use crate::counts::COUNTS;
+use crate::kill::ENDLESS;
+use crate::operations::{Operation, Said};
+use crate::place::Place;
+use crate::promises::{Checked, Expected, Verdict, check_all};
+use crate::registers::Call;
+use crate::scene::{Manner, copy_tree};
+use crate::state::{INDEX_FILES, State};
+use crate::sweep::{Stop, completed};
+use crate::tracer::{Decision, End, Event, trace};
+
+/// What memory may stay in use more than without a fault: what the standard library makes once.
+const ONCE: i64 = 1024;
+
+/// What goes wrong with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Error(Errno),
+    Short,
+}
+
+/// For how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    Once,
+    /// Signals come in a row, but not for ever: three interrupt the same call.
+    Thrice,
+    /// Every later call that can fail in this way does, until the operation returns.
+    FromThenOn,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Fault {
+    /// Which input or output call of the operation.
+    at: usize,
+    what: What,
+    when: When,
+}
+
+/// Sweeps one operation.
+pub fn sweep(operation: &Operation, manner: Manner) -> Result<Completion, Failed> {
+    completed(try_sweep(operation, manner))
+}
+
+fn try_sweep(operation: &Operation, manner: Manner) -> Result<(), Stop> {
+    let sweep = Sweep::new(operation, manner)?;
+    let (calls, usual) = sweep.run(None)?;
+    if manner.durability == Durability::None {
+        let full = Manner { durability: Durability::Full, ..manner };
+        let (others, _) = Sweep::new(operation, full)?.run(None)?;
+        let numbers = |calls: &[Call]| calls.iter().map(|call| call.number).collect::<Vec<_>>();
+        // Whoever makes the same calls goes the same ways: they were swept with the other durability.
+        if numbers(&calls) == numbers(&others) {
+            return Ok(());
+        }
+    }
+    let mut complaints = Vec::new();
+    for (at, call) in calls.iter().enumerate() {
+        for (what, when) in faults_of(call) {
+            let (_, told) = sweep.run(Some(Fault { at, what, when }))?;
+            COUNTS.faults.add(1);
+            if let Err(complaint) = sweep.check(&told, &usual) {
+                let said = format!("{} {}", told.output, told.complaints).replace('\n', " ");
+                let fault = format!("{what:?} {when:?} at call {at}, {}", call.name());
+                complaints.push(format!("{fault}: {complaint}; it said: {said}"));
+            }
+        }
+    }
+    if complaints.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{} faults did harm, among them:\n{}", complaints.len(), some_of(&complaints)).into())
+}
+
+fn some_of(complaints: &[String]) -> String {
+    complaints.iter().take(10).map(|complaint| complaint.as_str()).collect::<Vec<_>>().join("\n")
+}
+
+fn faults_of(call: &Call) -> Vec<(What, When)> {
+    let mut faults = Vec::new();
+    for errno in calls::errors(call) {
+        let later = if *errno == Errno::EINTR { When::Thrice } else { When::FromThenOn };
+        faults.extend([(What::Error(*errno), When::Once), (What::Error(*errno), later)]);
+    }
+    if calls::can_be_short(call) {
+        faults.extend([(What::Short, When::Once), (What::Short, When::FromThenOn)]);
+    }
+    faults
+}
+
+/// One operation, and where it is played.
+struct Sweep<'a> {
+    operation: &'a Operation,
+    manner: Manner,
+    place: Place,
+    checked: Checked,
+}
+
+/// What one run showed.
+#[derive(Debug)]
+struct Told {
+    end: End,
+    output: String,
+    complaints: String,
+    /// The image's files whose sync or close failed.
+    failed: Vec<Ended>,
+    wrong: Option<String>,
+    errno: Option<Errno>,
+    /// The file system lets nothing be changed any more.
+    is_dead: bool,
+}
+
+/// A file that must not become, or stay, a cached image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ended {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl<'a> Sweep<'a> {
+    fn new(operation: &'a Operation, manner: Manner) -> Result<Self, Stop> {
+        let place = Place::new()?;
+        operation.scene.build(&place.path("scene"), manner);
+        Ok(Self { operation, manner, place, checked: Checked::default() })
+    }
+
+    /// Runs the operation with a fault, or without: its calls, and what came of it. When it has returned, the directory is
+    /// copied to `returned`.
+    fn run(&self, fault: Option<Fault>) -> Result<(Vec<Call>, Told), Stop> {
+        let directory = self.place.empty("cache")?;
+        let returned = self.place.empty("returned")?;
+        copy_tree(&self.place.path("scene"), &directory)?;
+        let mut calls = Vec::new();
+        let mut seen = 0;
+        let mut hits = 0;
+        let mut copied = Ok(());
+        let (mut failed, mut wrong) = (Vec::new(), None);
+        let mut command = child::command_and_then(self.operation, &directory, self.manner);
+        let traced = trace(&mut command, |process, event| {
+            seen += 1;
+            let Event::Call(call) = event else {
+                copied = copy_tree(&directory, &returned);
+                return Decision::Continue;
+            };
+            if seen > ENDLESS {
+                return Decision::Kill;
+            }
+            // Nobody is there to wait for.
+            if calls::is_sleep(call) {
+                return Decision::Skip;
+            }
+            let Some(kind) = calls::kind(call) else { return Decision::Continue };
+            let ended =
+                matches!(kind, Kind::Sync | Kind::Close).then(|| image_file(process, call, &directory)).flatten();
+            if kind == Kind::Sync && ended.as_ref().is_some_and(|file| failed.iter().any(|(_, known)| known == file)) {
+                wrong = Some("a sync that failed was tried again".to_owned());
+            }
+            let at = calls.len();
+            calls.push(*call);
+            let Some(fault) = fault.filter(|fault| fault.befalls(at, call, &calls, hits)) else {
+                return Decision::Continue;
+            };
+            hits += 1;
+            match fault.what {
+                What::Short => Decision::Shorten,
+                What::Error(errno) => {
+                    // A close that is interrupted has not failed: what it would have said, the next one says.
+                    let is_failure = kind == Kind::Sync || errno != Errno::EINTR;
+                    failed.extend(ended.filter(|_| is_failure).map(|file| (kind, file)));
+                    Decision::Fail(errno)
+                }
+            }
+        })?;
+        copied?;
+        if traced.end == End::NotPermitted {
+            return Err(Stop::NotPermitted);
+        }
+        let errno = fault.and_then(|fault| if let What::Error(errno) = fault.what { Some(errno) } else { None });
+        // Names cannot be removed either, then.
+        let is_dead = fault.is_some_and(|fault| fault.when == When::FromThenOn)
+            && errno.is_some_and(|errno| [Errno::EIO, Errno::EACCES].contains(&errno));
+        // A file that was published, and is closed after that, has nothing more to lose.
+        let incomplete = directory.join("incomplete");
+        failed.retain(|(kind, file): &(Kind, Ended)| *kind == Kind::Sync || file.path.parent() == Some(&incomplete));
+        let failed = failed.into_iter().map(|(_, file)| file).collect();
+        Ok((
+            calls,
+            Told {
+                end: traced.end,
+                output: traced.output,
+                complaints: traced.complaints,
+                failed,
+                wrong,
+                errno,
+                is_dead,
+            },
+        ))
+    }
+
+    fn check(&self, told: &Told, usual: &Told) -> Verdict {
+        if told.end != End::Exited(0) {
+            return Err(format!("it ended with {:?}", told.end));
+        }
+        if let Some(wrong) = &told.wrong {
+            return Err(wrong.clone());
+        }
+        let report = Report::parse(&told.output).ok_or("no report")?;
+        let usual = Report::parse(&usual.output).ok_or("no report without a fault")?;
+        self.check_report(&report, &usual, told.errno)?;
+        let mut returned = Expected::after_report(self.operation, report.said);
+        for file in &told.failed {
+            // Where no name can be changed, an image that cannot be withdrawn stays.
+            if !told.is_dead {
+                self.check_is_not_cached(file)?;
+            }
+            returned = returned.without(&file.path.file_name().unwrap_or_default().to_string_lossy());
+        }
+        if told.is_dead && report.error.contains("cannot sync the directory") {
+            returned = returned.or_stuck(self.operation);
+        }
+        self.check_promises("returned", &returned).map_err(|what| format!("when it had returned: {what}"))?;
+        let mut at_last = Expected::after_report(self.operation, Some(Said::Done));
+        at_last.add(self.operation.effects.iter().filter(|effect| effect.is_read()));
+        self.check_promises("cache", &at_last).map_err(|what| format!("when all was well again: {what}"))
+    }
+
+    /// An error says what was tried on what, and why; nothing is held.
+    fn check_report(&self, report: &Report, usual: &Report, errno: Option<Errno>) -> Verdict {
+        if report.said.is_none() {
+            // Or what it is in: that is synced when it is new.
+            let directory = self.place.path("");
+            let names_something = report.error.contains(directory.to_string_lossy().trim_end_matches('/'))
+                || self.operation.effects.iter().any(|effect| report.error.contains(&format!("'{}'", effect.id())));
+            if !names_something || !report.error.starts_with("cannot ") {
+                return Err("the error does not say what was tried on what".to_owned());
+            }
+            if let (Some(told), Some(errno)) = (report.os_error, errno)
+                && told != errno as i32
+            {
+                return Err(format!("the error's number is {told}"));
+            }
+        }
+        if report.descriptors != 0 {
+            return Err(format!("{} descriptors leak", report.descriptors));
+        }
+        if report.bytes > usual.bytes + ONCE {
+            return Err(format!("{} bytes leak, without a fault {}", report.bytes, usual.bytes));
+        }
+        Ok(())
+    }
+
+    /// A sync or a close that failed is final.
+    fn check_is_not_cached(&self, file: &Ended) -> Verdict {
+        let final_path = self.place.path("cache").join(file.path.file_name().unwrap_or_default());
+        let standing = fs::metadata(&final_path).map(|facts| facts.ino()).ok();
+        if standing == Some(file.inode) {
+            return Err(format!("{} is cached, though its sync or close failed", final_path.display()));
+        }
+        Ok(())
+    }
+
+    fn check_promises(&self, name: &str, expected: &Expected) -> Verdict {
+        let (directory, scene, scratch) = (self.place.path(name), self.place.path("scene"), self.place.path("scratch"));
+        fs::create_dir_all(&scratch).map_err(|error| error.to_string())?;
+        let state = State::of(&directory, &scene, &scratch).map_err(|error| error.to_string())?;
+        if self.checked.is_new(state, expected) {
+            check_all(&directory, &scene, &scratch, self.manner, expected)?;
+        }
+        Ok(())
+    }
+}
+
+impl Fault {
+    /// Whether the call, the last of those seen, fails; `hits` did before it.
+    fn befalls(&self, at: usize, call: &Call, calls: &[Call], hits: usize) -> bool {
+        let is_possible = match self.what {
+            What::Error(errno) => calls::errors(call).contains(&errno),
+            What::Short => calls::can_be_short(call),
+        };
+        let is_time = match self.when {
+            When::Once => at == self.at,
+            When::Thrice => at >= self.at && hits < 3 && calls[self.at].number == call.number,
+            When::FromThenOn => at >= self.at,
+        };
+        is_possible && is_time
+    }
+}
+
+/// The image's file that a call is made on, if it is one.
+fn image_file(process: Pid, call: &Call, directory: &Path) -> Option<Ended> {
+    let link = PathBuf::from(format!("/proc/{process}/fd/{}", call.descriptor()));
+    let path = fs::read_link(&link).ok()?;
+    let facts = fs::metadata(&link).ok()?;
+    let name = path.file_name()?.to_str()?;
+    let is_image = facts.is_file() && path.starts_with(directory) && !INDEX_FILES.contains(&name);
+    is_image.then(|| Ended { path: path.clone(), inode: facts.ino() })
+}

@@ -1,0 +1,181 @@
+//! Runs a process and looks at each of its system calls before the kernel does: it may be let through, answered with an
+//! error, made shorter, or be the last thing that the process wanted to do.
+//!
+//! The traced process says itself when the part to be looked at begins and ends ([`begin`], [`end`]): what it does to
+//! get ready runs at full speed. It must have one thread.
+
+use std::io::{self, Read};
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::registers::{Call, Registers};
+
+/// Descriptors that nobody has: closing them tells the tracer something, and does nothing.
+const BEGIN: i32 = -4242;
+const END: i32 = -4243;
+
+/// The exit code of a process that may not be traced.
+const NOT_PERMITTED: i32 = 77;
+
+/// What the traced process is about to do.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    Call(&'a Call),
+    /// Everything that is looked at was done, and its result is known to the process.
+    Returned,
+}
+
+/// What becomes of a system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    Continue,
+    /// The process is killed; the call is not executed.
+    Kill,
+    /// The call returns that error, without being executed (but for `close`, which frees the descriptor all the same).
+    Fail(Errno),
+    /// The call transfers half of the bytes.
+    Shorten,
+    /// The call returns 0, without being executed.
+    Skip,
+}
+
+/// How the process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    Killed,
+    Exited(i32),
+    /// By a signal that was not ours.
+    Signal(Signal),
+    /// It may not be traced here.
+    NotPermitted,
+}
+
+/// What was seen of a process.
+#[derive(Debug)]
+pub struct Traced {
+    pub end: End,
+    pub output: String,
+    pub complaints: String,
+}
+
+/// In the traced process: waits for the tracer. What follows is looked at.
+pub fn begin() {
+    if let Err(errno) = ptrace::traceme() {
+        eprintln!("ptrace: {errno}");
+        std::process::exit(NOT_PERMITTED);
+    }
+    raise(Signal::SIGSTOP).unwrap();
+    mark(BEGIN);
+}
+
+/// In the traced process: what follows is not looked at.
+pub fn end() {
+    mark(END);
+}
+
+fn mark(descriptor: i32) {
+    assert_eq!(nix::unistd::close(descriptor), Err(Errno::EBADF));
+}
+
+/// Runs a process that calls [`begin`] and [`end`], and asks about each call in between.
+pub fn trace(command: &mut Command, mut decide: impl FnMut(Pid, Event<'_>) -> Decision) -> io::Result<Traced> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let process = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let end = follow(process, &mut decide)?;
+    let (mut output, mut complaints) = (Vec::new(), Vec::new());
+    child.stdout.take().unwrap().read_to_end(&mut output)?;
+    child.stderr.take().unwrap().read_to_end(&mut complaints)?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Traced { end, output: text(output), complaints: text(complaints) })
+}
+
+/// What is to be done when the call that is being executed returns.
+enum AtExit {
+    Nothing,
+    SetResult(i64),
+    /// The program expects its registers as they were, but for the result.
+    RestoreLength(Registers),
+}
+
+fn follow(process: Pid, decide: &mut impl FnMut(Pid, Event<'_>) -> Decision) -> io::Result<End> {
+    let mut is_watching = false;
+    // The call that is being executed: stops come in pairs, before it and after it.
+    let mut executing: Option<AtExit> = None;
+    let mut was_killed = false;
+    loop {
+        let mut forwarded = None;
+        match waitpid(process, None)? {
+            WaitStatus::Exited(_, NOT_PERMITTED) => return Ok(End::NotPermitted),
+            WaitStatus::Exited(_, code) => return Ok(End::Exited(code)),
+            WaitStatus::Signaled(_, Signal::SIGKILL, _) if was_killed => return Ok(End::Killed),
+            WaitStatus::Signaled(_, signal, _) => return Ok(End::Signal(signal)),
+            WaitStatus::Stopped(_, Signal::SIGSTOP) => {
+                ptrace::setoptions(process, Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD)?;
+            }
+            WaitStatus::Stopped(_, signal) => forwarded = Some(signal),
+            WaitStatus::PtraceSyscall(_) => {
+                if let Some(at_exit) = executing.take() {
+                    leave(process, at_exit)?;
+                } else {
+                    let mut registers = Registers::of(process)?;
+                    let call = registers.call(process);
+                    if call.is_close_of(END) {
+                        is_watching = false;
+                        if decide(process, Event::Returned) != Decision::Kill {
+                            ptrace::detach(process, None)?;
+                            continue;
+                        }
+                        was_killed = true;
+                        kill(process, Signal::SIGKILL)?;
+                        continue;
+                    }
+                    let decision = if is_watching { decide(process, Event::Call(&call)) } else { Decision::Continue };
+                    is_watching |= call.is_close_of(BEGIN);
+                    if decision == Decision::Kill {
+                        was_killed = true;
+                        kill(process, Signal::SIGKILL)?;
+                        continue;
+                    }
+                    executing = Some(enter(process, &mut registers, &call, decision)?);
+                }
+            }
+            other => return Err(io::Error::other(format!("the traced process: {other:?}"))),
+        }
+        ptrace::syscall(process, forwarded)?;
+    }
+}
+
+/// Lets the kernel see the call that was decided on.
+fn enter(process: Pid, registers: &mut Registers, call: &Call, decision: Decision) -> io::Result<AtExit> {
+    match decision {
+        Decision::Continue | Decision::Kill => Ok(AtExit::Nothing),
+        Decision::Fail(errno) => {
+            if !call.is_close() {
+                registers.without_call().put(process)?;
+            }
+            Ok(AtExit::SetResult(-i64::from(errno as i32)))
+        }
+        Decision::Skip => {
+            registers.without_call().put(process)?;
+            Ok(AtExit::SetResult(0))
+        }
+        Decision::Shorten => {
+            registers.with_half_the_length().put(process)?;
+            Ok(AtExit::RestoreLength(*registers))
+        }
+    }
+}
+
+/// Shows the program what was decided on.
+fn leave(process: Pid, at_exit: AtExit) -> io::Result<()> {
+    match at_exit {
+        AtExit::Nothing => Ok(()),
+        AtExit::SetResult(result) => Registers::of(process)?.with_result(result).put(process),
+        AtExit::RestoreLength(before) => Registers::of(process)?.with_length_of(&before).put(process),
+    }
+}
