@@ -85,12 +85,13 @@ impl Once {
 #[derive(Debug)]
 pub(crate) struct Missed<'a> {
     log: &'a Log,
+    count: u64,
     first: Option<Error>,
 }
 
 impl<'a> Missed<'a> {
     pub fn new(log: &'a Log) -> Self {
-        Self { log, first: None }
+        Self { log, count: 0, first: None }
     }
 
     /// The value, if there is one.
@@ -98,9 +99,15 @@ impl<'a> Missed<'a> {
         result
             .map_err(|error| {
                 self.log.warning(|| error.to_string());
+                self.count += 1;
                 self.first.get_or_insert(error);
             })
             .ok()
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.count
     }
 
     /// The first failure.

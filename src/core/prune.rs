@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::core::delete::BATCH;
 use crate::core::shared::{Fate, Shared};
-use crate::driver::{Candidate, EvictionOrder, Totals, scan};
+use crate::driver::{Candidate, EvictionOrder, scan};
 use crate::error::Result;
 use crate::system::lock::HostLockGuard;
 
@@ -20,15 +20,16 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
-/// The gate, how much is cached, and in which order it is evicted.
-type Eviction<'a> = (HostLockGuard<'a>, Totals, Box<dyn EvictionOrder + 'a>);
+/// The gate, and in which order images are evicted.
+type Eviction<'a> = (HostLockGuard<'a>, Box<dyn EvictionOrder + 'a>);
 
 impl Shared {
     /// Evicts until the cache is within its limit, or nothing is left that can be evicted.
     pub fn prune(&self) -> Result<Pruned> {
         // Whoever pruned at the same time would find the same excess, and evict as much again.
         let _pruning = self.pruning.acquire()?;
-        let (gate, totals, mut order) = self.eviction_order()?;
+        let (gate, mut order) = self.eviction_order()?;
+        let totals = order.totals();
         // The first victims are found and go in one stay in the gate: nobody comes between.
         let mut gate = Some(gate);
         let mut excess = totals.bytes.saturating_sub(self.max_size.into());
@@ -87,20 +88,16 @@ impl Shared {
         Ok(u64::try_from(totals?.bytes).unwrap_or(u64::MAX))
     }
 
-    /// How much is cached, and in which order it is evicted. Should the index fail (it cannot be written on a full disk,
+    /// In which order images are evicted. Should the index fail (it cannot be written on a full disk,
     /// for one), the directory and the files' access times say it: a full cache must not be kept from becoming smaller.
     fn eviction_order(&self) -> Result<Eviction<'_>> {
         let from_index = self.enter_settled().and_then(|gate| {
-            let (totals, order) = (self.driver.totals(&gate)?, self.driver.eviction_order(&gate)?);
-            Ok((gate, totals, order))
+            let order = self.driver.eviction_order(&gate)?;
+            Ok((gate, order))
         });
         from_index.or_else(|error| {
             self.log.warning(|| format!("{error}; the files' access times give the order of use"));
-            Ok((
-                self.gate.acquire()?,
-                scan::totals(&self.layout, &self.log)?,
-                scan::eviction_order(&self.layout, &self.log)?,
-            ))
+            Ok((self.gate.acquire()?, scan::eviction_order(&self.layout, &self.log)?))
         })
     }
 }

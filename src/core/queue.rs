@@ -49,7 +49,7 @@ impl Shared {
     /// The queued images, oldest first.
     pub fn queued(&self) -> Result<Vec<QueuedImage>> {
         let mut images = Vec::new();
-        for (id, queued) in self.queue()? {
+        for (id, queued) in self.queue()?.0 {
             if !self.layout.has(Place::Cached, &id)? {
                 images.push(QueuedImage { image_id: id.to_string(), queued: queued.as_nanoseconds() });
             }
@@ -57,13 +57,14 @@ impl Shared {
         Ok(images)
     }
 
-    /// What is in the queue's folder, oldest first; one that is cached may be left there by a writer that died.
-    fn queue(&self) -> Result<Vec<(ImageId, Timestamp)>> {
+    /// What is in the queue's folder, oldest first, and how many could not be examined. One that is cached may be left there
+    /// by a writer that died.
+    fn queue(&self) -> Result<(Vec<(ImageId, Timestamp)>, u64)> {
         let mut missed = Missed::new(&self.log);
         let images = self.layout.images(Place::Queue)?;
         let mut queue: Vec<_> = images.filter_map(|(id, facts)| Some((id, missed.note(facts)?.modified))).collect();
         queue.sort_unstable_by(|(id, queued), (other_id, other)| (queued, id).cmp(&(other, other_id)));
-        Ok(queue)
+        Ok((queue, missed.count()))
     }
 
     /// Takes an image off the queue; false when it was not queued.
@@ -83,8 +84,9 @@ impl Shared {
 
     /// Fetches each image that is queued now, oldest first.
     pub fn prefetch(self: &Arc<Self>, mut fetch: impl FnMut(&str, &mut Writer) -> Result<()>) -> Result<Prefetched> {
-        let mut done = Prefetched::default();
-        for (id, _) in self.queue()? {
+        let (queue, missed) = self.queue()?;
+        let mut done = Prefetched { fetched: 0, failed: missed };
+        for (id, _) in queue {
             match self.prefetch_image(&id, &mut fetch) {
                 Ok(fetched) => done.fetched += u64::from(fetched),
                 Err(error) => {

@@ -99,6 +99,9 @@ pub(crate) struct Candidate {
 
 /// The cached images as they were, least recently accessed first, each at most once.
 pub(crate) trait EvictionOrder {
+    /// How much they are, all together.
+    fn totals(&self) -> Totals;
+
     /// The next ones, at most `count`; none at the end.
     fn next_batch(&mut self, gate: &HostLockGuard<'_>, count: usize) -> Result<Vec<Candidate>>;
 

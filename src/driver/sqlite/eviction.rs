@@ -9,7 +9,7 @@ use rusqlite::types::Value;
 use crate::core::image_id::ImageId;
 use crate::driver::sqlite::rows::{number, to_sql};
 use crate::driver::sqlite::{SqlResult, SqliteDriver};
-use crate::driver::{Candidate, EvictionOrder};
+use crate::driver::{Candidate, EvictionOrder, Totals};
 use crate::error::{Error, Result};
 use crate::system::lock::HostLockGuard;
 use crate::system::time::Timestamp;
@@ -17,18 +17,23 @@ use crate::system::time::Timestamp;
 /// Pages through the index.
 pub(super) struct ByUse<'a> {
     driver: &'a SqliteDriver,
+    totals: Totals,
     cursor: Option<(Value, Value)>,
     /// Images that were used since, which the index could not be told of.
     later: BTreeMap<(Timestamp, ImageId), Candidate>,
 }
 
 impl<'a> ByUse<'a> {
-    pub fn new(driver: &'a SqliteDriver) -> Self {
-        Self { driver, cursor: None, later: BTreeMap::new() }
+    pub fn new(driver: &'a SqliteDriver, totals: Totals) -> Self {
+        Self { driver, totals, cursor: None, later: BTreeMap::new() }
     }
 }
 
 impl EvictionOrder for ByUse<'_> {
+    fn totals(&self) -> Totals {
+        self.totals
+    }
+
     fn missed(&self) -> Option<Error> {
         self.driver.missed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -315,7 +315,7 @@ impl Driver for SqliteDriver {
 
     fn eviction_order(&self, gate: &HostLockGuard<'_>) -> Result<Box<dyn EvictionOrder + '_>> {
         self.try_write_uses(gate);
-        Ok(Box::new(ByUse::new(self)))
+        Ok(Box::new(ByUse::new(self, self.totals(gate)?)))
     }
 }
 
