@@ -117,7 +117,7 @@ pub fn kind(call: &Call) -> Option<Kind> {
         return None;
     }
     // Memory that is no file's.
-    if call.number == libc::SYS_mmap && call.arguments[4].cast_signed() as i32 == -1 {
+    if call.number == libc::SYS_mmap && call.argument(4) == -1 {
         return None;
     }
     CALLS.iter().find(|(known, ..)| *known == call.number).map(|(_, _, kind)| *kind)
@@ -137,7 +137,7 @@ pub fn errors(call: &Call) -> &'static [Errno] {
         Some(Kind::Open) if may_change_files(call) => &[EIO, EMFILE, EINTR, EACCES, ENOSPC, EDQUOT],
         Some(Kind::Open) => &[EIO, EMFILE, EINTR, EACCES],
         Some(Kind::Control) if call.number == libc::SYS_dup => &[EMFILE],
-        Some(Kind::Control) if DUPLICATE.contains(&(call.arguments[1] as i32)) => &[EMFILE],
+        Some(Kind::Control) if DUPLICATE.contains(&call.argument(1)) => &[EMFILE],
         Some(Kind::Control) => &[EIO, EACCES, ENOLCK, EINTR],
         Some(Kind::Read) => &[EIO, EINTR],
         Some(Kind::Write | Kind::Close | Kind::Sync) => &[EIO, ENOSPC, EDQUOT, EINTR],

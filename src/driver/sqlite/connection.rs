@@ -23,15 +23,14 @@ pub(super) const FLAGS: OpenFlags =
 pub(super) fn open(layout: &Layout, log: &Log, alone: bool) -> Result<Connection> {
     let path = layout.database();
     let failed = |error: rusqlite::Error| index_error("open the index", path, &error);
-    let flags = FLAGS | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    // SQLite is content with reading where it may not write.
-    if connection.is_readonly(MAIN_DB).map_err(failed)? {
-        let errno = if layout.may_write_index()? { Errno::ROFS } else { Errno::ACCESS };
-        return Err(Error::system("open for writing", path, errno));
+    let mut connection = connect(layout)?;
+    let mut prepared = set_up(&mut connection, log);
+    if prepared.as_ref().is_err_and(is_damage) {
+        // SQLite says the same of a file that could not be read this once. Hits and digests are worth a second look.
+        drop(connection);
+        connection = connect(layout)?;
+        prepared = set_up(&mut connection, log);
     }
-    connection.busy_timeout(PATIENT).map_err(failed)?;
-    let prepared = set_up(&mut connection, log);
     // The file's own header can say that it is not to be written: that is damage as well.
     let is_closed = connection.is_readonly(MAIN_DB).map_err(failed)?;
     let defect = match prepared {
@@ -49,10 +48,24 @@ pub(super) fn open(layout: &Layout, log: &Log, alone: bool) -> Result<Connection
         }
         drop(connection);
         layout.empty_index_files()?;
-        connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        connection = connect(layout)?;
         set_up(&mut connection, log).map_err(failed)?;
     }
     not_newer(connection, path)
+}
+
+fn connect(layout: &Layout) -> Result<Connection> {
+    let path = layout.database();
+    let failed = |error: rusqlite::Error| index_error("open the index", path, &error);
+    let flags = FLAGS | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    // SQLite is content with reading where it may not write.
+    if connection.is_readonly(MAIN_DB).map_err(failed)? {
+        let errno = if layout.may_write_index()? { Errno::ROFS } else { Errno::ACCESS };
+        return Err(Error::system("open for writing", path, errno));
+    }
+    connection.busy_timeout(PATIENT).map_err(failed)?;
+    Ok(connection)
 }
 
 /// Refuses a database of a newer version.
@@ -99,6 +112,17 @@ pub(super) fn open_in_memory(path: &Path, log: &Log) -> Result<Connection> {
 
 /// Empties the database, if it has a defect, so that it can be rebuilt.
 pub(super) fn reset_if_damaged(connection: &mut Connection, log: &Log) -> SqlResult<()> {
+    // A page that could not be read this once looks like one that is damaged.
+    if find_defect(connection, log)?.is_none() {
+        return Ok(());
+    }
+    let Some(defect) = find_defect(connection, log)? else { return Ok(()) };
+    log.warning(|| format!("the index is damaged ({defect}); it is rebuilt"));
+    reset(connection, log)
+}
+
+/// What is wrong with the database, if something is. What in its schema can be put right, is.
+fn find_defect(connection: &mut Connection, log: &Log) -> SqlResult<Option<String>> {
     let checked =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)).and_then(
             |answer| match answer.as_str() {
@@ -106,14 +130,10 @@ pub(super) fn reset_if_damaged(connection: &mut Connection, log: &Log) -> SqlRes
                 _ => Ok(Some(answer)),
             },
         );
-    let defect = match checked {
-        Ok(None) => return Ok(()),
-        Ok(Some(answer)) => answer,
-        Err(error) if is_damage(&error) => error.to_string(),
-        Err(error) => return Err(error),
-    };
-    log.warning(|| format!("the index is damaged ({defect}); it is rebuilt"));
-    reset(connection, log)
+    match checked {
+        Err(error) if is_damage(&error) => Ok(Some(error.to_string())),
+        checked => checked,
+    }
 }
 
 /// Whether a file that SQLite cannot read is an index all the same. One of the default name is: no image can have it. One of
