@@ -154,6 +154,12 @@ impl Error {
         self.os_error().is_some_and(|os_error| not_permitted.contains(&os_error))
     }
 
+    /// Whether the process, or the system, has no descriptor or no memory to do it with.
+    pub(crate) fn is_lack_of_resources(&self) -> bool {
+        let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
+        self.os_error().is_some_and(|os_error| lacks.contains(&os_error))
+    }
+
     /// Whether a full disk, an exhausted quota or a lack of inodes is the cause.
     pub fn is_no_space(&self) -> bool {
         let no_space = [Errno::NOSPC, Errno::DQUOT].map(Errno::raw_os_error);

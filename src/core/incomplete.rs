@@ -146,7 +146,10 @@ impl IncompleteFile {
         if synced {
             fsync(&self.file).map_err(|errno| Error::system("sync", &path, errno))?;
         }
-        flush_by_closing(&self.file).map_err(|errno| Error::system("close", &path, errno))?;
+        let flushed = flush_by_closing(&self.file).map_err(|errno| Error::system("close", &path, errno))?;
+        if !flushed && !synced {
+            fsync(&self.file).map_err(|errno| Error::system("sync", &path, errno))?;
+        }
         {
             let gate = shared.gate.acquire()?;
             if !self.has_its_name()? {

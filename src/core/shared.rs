@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::system::directory::Facts;
 use crate::system::lock::{HostLock, HostLockGuard, Presence};
 use crate::system::time::Timestamp;
+use crate::system::watch::Watch;
 
 /// What became of an image that was to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,10 +72,11 @@ impl Shared {
         let driver = {
             let guard = gate.acquire()?;
             // Before the driver is opened: SQLite creates files in the directory.
+            let watch = layout.watch();
             let modified = layout.directory(Place::Cached).modified()?;
             let alone = presence.is_alone()?;
             let driver = driver::open(&layout, &options, &guard, alone)?;
-            recover(&layout, driver.as_ref(), &options.log, &guard, modified, alone)?;
+            recover(&layout, driver.as_ref(), &options.log, &guard, (modified, watch), alone)?;
             presence.announce()?;
             driver
         };
@@ -236,6 +238,8 @@ impl Shared {
             self.withdraw(&id, &file, &error);
         }
         let gate = self.gate.acquire()?;
+        // Closing takes SQLite a while: what other programs do meanwhile must not be sealed in.
+        let watch = self.layout.watch();
         let sealed = self.seal_if_alone(&gate);
         // Whatever fails: it is closed under the gate.
         let closed = self.driver.close(&gate, sealed.as_ref().ok().and_then(Option::as_ref));
@@ -243,6 +247,9 @@ impl Shared {
             Ok(Some(seal)) if closed.is_ok() => match self.layout.directory(Place::Cached).set_modified(seal.after) {
                 // Only the directory's owner may: the next one to open it looks at all files.
                 Err(error) if error.is_not_permitted() => Ok(()),
+                Ok(()) if self.layout.has_seen_others(watch.as_ref()) => {
+                    self.layout.directory(Place::Cached).set_modified(Timestamp::now())
+                }
                 result => result,
             },
             _ => Ok(()),
@@ -274,7 +281,7 @@ fn recover(
     driver: &dyn Driver,
     log: &Log,
     gate: &HostLockGuard<'_>,
-    modified: Timestamp,
+    (modified, watch): (Timestamp, Option<Watch>),
     alone: bool,
 ) -> Result<()> {
     let was_current = driver.is_current(gate, modified)?;
@@ -285,6 +292,10 @@ fn recover(
         let seal = Seal::begin(gate, layout.directory(Place::Cached))?.since(modified);
         if driver.reseal(gate, &seal)? {
             put_seal(layout, driver, gate, &seal)?;
+        }
+        // What another program did meanwhile was taken for SQLite's own.
+        if layout.has_seen_others(watch.as_ref()) {
+            rebuild(layout, driver, log, gate)?;
         }
     }
     if alone {
@@ -318,14 +329,16 @@ fn rebuild(layout: &Layout, driver: &dyn Driver, log: &Log, gate: &HostLockGuard
 }
 
 /// Gives the directory the time that the index has, unless another program changed a name meanwhile. Only the directory's
-/// owner may choose a time; for others, the index takes the directory's.
+/// owner may choose a time; for others, and for an index of one handle alone, the index takes the directory's.
 fn put_seal(layout: &Layout, driver: &dyn Driver, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<()> {
     let directory = layout.directory(Place::Cached);
     if !seal.is_undisturbed(directory)? {
         return Ok(());
     }
-    match directory.set_modified(seal.after) {
-        Err(error) if error.is_not_permitted() => driver.reseal(gate, &seal.taken_from(directory)?).map(drop),
-        result => result,
+    let set = if driver.chooses_times() { directory.set_modified(seal.after) } else { Ok(()) };
+    match set {
+        Ok(()) if driver.chooses_times() => Ok(()),
+        Err(error) if !error.is_not_permitted() => Err(error),
+        _ => seal.as_it_is().map_or(Ok(()), |seal| driver.reseal(gate, &seal).map(drop)),
     }
 }

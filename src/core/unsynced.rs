@@ -14,10 +14,11 @@ use std::fs::File;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{fsync, syncfs};
+use rustix::io::Errno;
 
 use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place};
-use crate::core::log::{Log, Missed};
+use crate::core::log::Log;
 use crate::driver;
 use crate::error::{Error, Result};
 use crate::system::directory::Directory;
@@ -55,34 +56,9 @@ impl Unsynced {
             // One sync of everything, after which there is little left to do for each file. Each still tells its errors.
             let _ = syncfs(layout.directory(Place::Cached));
         }
-        let mut unmarked = Vec::with_capacity(ids.len());
-        for id in ids {
-            match layout.open_file(Place::Cached, &id) {
-                Ok(Some((file, _))) => match fsync(&file) {
-                    // The mark goes after the bytes have arrived; should it stay, the image is dropped after a restart.
-                    Ok(()) => {
-                        if driver::clear_unsynced(&file) {
-                            unmarked.push(id);
-                        }
-                    }
-                    Err(errno) => {
-                        failed.push((id.clone(), file, Error::system("sync", &layout.path(Place::Cached, &id), errno)));
-                    }
-                },
-                Ok(None) => {}
-                Err(error) => log.error(|| error.to_string()),
-            }
-        }
-        // That the mark is gone must reach the disk as well, else the image is dropped though its cache was closed. In a second
-        // round: one write of the file system's log then covers all of them.
-        for id in unmarked {
-            let synced = layout.open_file(Place::Cached, &id).and_then(|opened| {
-                let Some((file, _)) = opened else { return Ok(()) };
-                fsync(&file).map_err(|errno| Error::system("sync", &layout.path(Place::Cached, &id), errno))
-            });
-            if let Err(error) = synced {
-                log.error(|| error.to_string());
-            }
+        let ids: Vec<_> = ids.into_iter().collect();
+        for some in ids.chunks(MANY) {
+            sync_some(layout, log, some, &mut failed);
         }
         if let Err(error) = layout.sync_published() {
             log.error(|| error.to_string());
@@ -95,6 +71,35 @@ impl Unsynced {
     }
 }
 
+/// Syncs a few files and takes their marks off. Each stays open until it is done with: what the kernel has to say of lost
+/// bytes, it says to a descriptor that was open then.
+fn sync_some(layout: &Layout, log: &Log, ids: &[ImageId], failed: &mut Vec<(ImageId, File, Error)>) {
+    let mut unmarked = Vec::with_capacity(ids.len());
+    for id in ids {
+        match layout.open_file(Place::Cached, id) {
+            Ok(Some((file, _))) => match fsync(&file) {
+                // The mark goes after the bytes have arrived; should it stay, the image is dropped after a restart.
+                Ok(()) if driver::clear_unsynced(&file) => unmarked.push((id, file)),
+                Ok(()) => {}
+                Err(errno) => failed.push(not_synced(layout, id, file, errno)),
+            },
+            Ok(None) => {}
+            Err(error) => log.error(|| error.to_string()),
+        }
+    }
+    // That the mark is gone must reach the disk as well, else the image is dropped though its cache was closed. In a second
+    // round: one write of the file system's log then covers all of them.
+    for (id, file) in unmarked {
+        if let Err(errno) = fsync(&file) {
+            failed.push(not_synced(layout, id, file, errno));
+        }
+    }
+}
+
+fn not_synced(layout: &Layout, id: &ImageId, file: File, errno: Errno) -> (ImageId, File, Error) {
+    (id.clone(), file, Error::system("sync", &layout.path(Place::Cached, id), errno))
+}
+
 /// Drops the files that were marked in an earlier start of the host; how many there were.
 pub(crate) fn drop_unsynced(layout: &Layout, log: &Log, gate: &HostLockGuard<'_>) -> Result<u64> {
     let present = present(layout.directory(Place::Cached));
@@ -105,18 +110,21 @@ pub(crate) fn drop_unsynced(layout: &Layout, log: &Log, gate: &HostLockGuard<'_>
     }
     let mut dropped = 0;
     let mut has_others = false;
-    let mut missed = Missed::new(log);
     for (id, _) in layout.images(Place::Cached)? {
-        // What cannot be opened cannot be served either.
-        let Some((file, _)) = missed.note(layout.open_file(Place::Cached, &id)).flatten() else { continue };
-        let path = || layout.path(Place::Cached, &id);
-        let since = driver::unsynced_since(&file)
-            .map_err(|error| Error::from_io("read an extended attribute of", &path(), &error));
-        match since {
+        let mark = match layout.open_file(Place::Cached, &id) {
+            Ok(None) => continue,
+            Ok(Some((file, _))) => driver::unsynced_since(&file).map_err(|error| {
+                Error::from_io("read an extended attribute of", &layout.path(Place::Cached, &id), &error)
+            }),
+            // This says nothing of the file.
+            Err(error) if error.is_lack_of_resources() => return Err(error),
+            Err(error) => Err(error),
+        };
+        match mark {
             Ok(None) => {}
             Ok(since) if since == present => has_others = true,
-            // A mark that cannot be read is one: nobody can tell.
             Ok(_) => dropped += u64::from(layout.remove(gate, Place::Cached, &id)?),
+            // A mark that cannot be read counts as one: others may be able to open the file, and nobody can tell.
             Err(error) => {
                 log.warning(|| error.to_string());
                 dropped += u64::from(layout.remove(gate, Place::Cached, &id)?);
@@ -124,10 +132,9 @@ pub(crate) fn drop_unsynced(layout: &Layout, log: &Log, gate: &HostLockGuard<'_>
         }
     }
     // Through two mounts at once, files of this one may be marked under a directory that was marked through the other: they
-    // still are to be found after a cut. And the next open looks again at what this one could not.
+    // still are to be found after a cut.
     match present.filter(|_| has_others) {
         Some(present) => driver::mark_has_unsynced(layout, &present)?,
-        None if missed.into_first().is_some() => {}
         None => driver::clear_has_unsynced(layout),
     }
     log.warning(|| format!("the host was restarted, or the cache mounted anew: {dropped} images that were not synced before were dropped"));

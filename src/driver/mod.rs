@@ -130,6 +130,11 @@ pub(crate) trait Driver: Send + Sync {
     /// The directory's time that the index has, be it the present one or not; `None` when it has none.
     fn sealed(&self, gate: &HostLockGuard<'_>) -> Result<Option<Timestamp>>;
 
+    /// Whether the directory is given times of the index's choice: not for an index that no other handle has.
+    fn chooses_times(&self) -> bool {
+        true
+    }
+
     /// Makes the index agree with the directory. Returns what it found; the directory is then given the seal's time.
     fn rebuild(&self, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<Rebuilt>;
 

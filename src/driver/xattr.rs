@@ -5,6 +5,7 @@
 //! void. What asks for all images (totals, listing, order of eviction) is a scan of the directory.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -43,6 +44,8 @@ impl XattrDriver {
                     log.warning(|| format!("cannot write to '{path}' ({error}): hits and uses are not noted"));
                 })
             }
+            // A full disk has no room for one more; what has no attributes at all says so.
+            Err(error) if error.kind() == ErrorKind::StorageFull || error.kind() == ErrorKind::QuotaExceeded => Ok(()),
             probed => probed,
         };
         match probed {

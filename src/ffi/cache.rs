@@ -35,8 +35,9 @@ handle!(image_cache_t, ImageCache, "cache");
 ///   IMAGE_CACHE_ERROR_IO                the directory or one of its folders cannot be created, opened or read, or a folder
 ///                                       is a symbolic link; or images that were not synced before the host restarted cannot be
 ///                                       removed
-///   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or put right: another program has it locked, or
-///                                       something that is no file has its name (one that is damaged is made anew)
+///   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or put right: it cannot be read, another program
+///                                       has it locked, or something that is no file has its name (one that is damaged
+///                                       is made anew)
 ///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for options and error); or the directory has files, but none of a
 ///                                       cache's folders: it is no cache's
 ///   IMAGE_CACHE_ERROR_FORKED            this process was forked by one that had the cache open with the SQLite driver

@@ -43,12 +43,28 @@ pub(super) struct Slot<V> {
     broken: AtomicBool,
     /// Set during a call that changes the value: neither the functions that it calls nor another thread may use it.
     busy: AtomicBool,
+    /// The handle is lent to a caller's function, and never ended by it.
+    lent: bool,
     value: UnsafeCell<V>,
 }
 
 impl<V> Slot<V> {
     pub fn new(value: V) -> Self {
-        Self { broken: AtomicBool::new(false), busy: AtomicBool::new(false), value: UnsafeCell::new(value) }
+        Self {
+            broken: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+            lent: false,
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// A value whose handle is lent.
+    pub fn lent(value: V) -> Self {
+        Self { lent: true, ..Self::new(value) }
+    }
+
+    pub fn is_lent(&self) -> bool {
+        self.lent
     }
 
     pub fn broken(&self) -> &AtomicBool {

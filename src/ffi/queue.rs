@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::ffi::argument::{image_id, invalid};
 use crate::ffi::cache::image_cache_t;
 use crate::ffi::call::{act, query, query_pair};
-use crate::ffi::handle::Handle as _;
+use crate::ffi::handle::{Handle as _, Slot};
 use crate::ffi::status::{IMAGE_CACHE_OK, image_cache_error_t, image_cache_status_name, image_cache_status_t};
 use crate::ffi::writer::{Hold, image_cache_writer_t};
 
@@ -167,7 +167,7 @@ fn lend(
     fetch: impl FnOnce(*const c_char, *mut image_cache_writer_t) -> image_cache_status_t,
 ) -> Result<()> {
     let text = CString::new(image_id).map_err(|_| Error::Internal("an image id has a NUL".to_owned()))?;
-    let mut lent = image_cache_writer_t::new(Hold::Lent { writer: NonNull::from(writer), aborted: None });
+    let mut lent = image_cache_writer_t(Slot::lent(Hold::Lent { writer: NonNull::from(writer), aborted: None }));
     let status = fetch(text.as_ptr(), &raw mut lent);
     let lent = lent.into_slot();
     let is_broken = lent.broken().load(Ordering::Relaxed);

@@ -15,7 +15,7 @@ use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 /// The one writer of an image, over all threads and processes of the host. Made by image_cache_begin_write(), ended by
 /// image_cache_commit() or image_cache_abort(). One thread at a time may use it; the image is not locked for longer than
 /// the process lives.
-pub struct image_cache_writer_t(Slot<Hold>);
+pub struct image_cache_writer_t(pub(super) Slot<Hold>);
 handle!(image_cache_writer_t, Hold, "writer");
 
 /// Whose the writer is.
@@ -242,7 +242,5 @@ pub unsafe extern "C" fn image_cache_abort(writer: *mut image_cache_writer_t, re
 
 unsafe fn is_lent(writer: *const image_cache_writer_t) -> bool {
     // SAFETY: a writer that is not NULL is one of ours and alive.
-    unsafe { writer.as_ref() }.is_some_and(|writer| {
-        writer.slot().shared(image_cache_writer_t::NAME).is_ok_and(|hold| matches!(hold, Hold::Lent { .. }))
-    })
+    unsafe { writer.as_ref() }.is_some_and(|writer| writer.slot().is_lent())
 }

@@ -69,7 +69,11 @@ impl Presence {
 
     /// Announces this handle, until it is dropped or its process ends.
     pub fn announce(&self) -> Result<()> {
-        self.apply(FlockOperation::NonBlockingLockShared).map(|_| ())
+        if self.apply(FlockOperation::NonBlockingLockShared)? {
+            Ok(())
+        } else {
+            Err(Error::system("lock", &self.path, Errno::WOULDBLOCK))
+        }
     }
 
     /// Takes back what was announced.
@@ -80,6 +84,13 @@ impl Presence {
 
     fn apply(&self, operation: FlockOperation) -> Result<bool> {
         would_lock(flock(&self.descriptor, operation)).map_err(|errno| Error::system("lock", &self.path, errno))
+    }
+}
+
+impl Drop for Presence {
+    /// Not left to the descriptor's closing: a forked child may have it open for longer.
+    fn drop(&mut self) {
+        self.withdraw();
     }
 }
 

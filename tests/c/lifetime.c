@@ -6,6 +6,8 @@
 
 #include "check.h"
 
+#include <sys/resource.h>
+
 enum { CACHE, WRITER, READER, TEE, LIST, HANDLES };
 
 static struct {
@@ -157,6 +159,37 @@ static void several_caches_of_one_folder(void)
     image_cache_close(caches[7]);
 }
 
+/* What was downloaded is published though the process has no descriptor left. */
+static void commit_without_a_free_descriptor(void)
+{
+    for (int durability = IMAGE_CACHE_DURABILITY_NONE; durability <= IMAGE_CACHE_DURABILITY_FULL; durability++) {
+        image_cache_options_t *options = new_options();
+        image_cache_t *cache = NULL;
+        image_cache_writer_t *writer = NULL;
+        int taken[256], count = 0;
+        struct rlimit before, few;
+        OK(image_cache_options_set_durability(options, durability, &check_error));
+        OK(image_cache_open(in_folder("cache"), options, &cache, &check_error));
+        OK(image_cache_begin_write(cache, "last", &writer, &check_error));
+        OK(image_cache_write_chunk(writer, "last", 4, &check_error));
+        CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+        few = before;
+        few.rlim_cur = 64;
+        CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+        while (count < 256 && (taken[count] = dup(0)) >= 0)
+            count++;
+        CHECK(count < 256 && errno == EMFILE);
+        OK(image_cache_commit(writer, &check_error));
+        while (count > 0)
+            close(taken[--count]);
+        CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+        check_image(cache, "last", "last");
+        OK(image_cache_delete_cached_image(cache, "last", &check_error));
+        image_cache_close(cache);
+        image_cache_options_free(options);
+    }
+}
+
 /* A tee that its own source uses is refused, and so is its end; nothing of it is lost. */
 typedef struct {
     image_cache_tee_t *tee;
@@ -200,6 +233,7 @@ int main(int argc, char **argv)
     image_deleted_under_its_reader();
     file_cleaned_under_its_writer();
     several_caches_of_one_folder();
+    commit_without_a_free_descriptor();
     tee_used_by_its_own_source();
     return 0;
 }

@@ -189,8 +189,17 @@ impl Driver for SqliteDriver {
         DriverKind::Sqlite
     }
 
+    fn chooses_times(&self) -> bool {
+        matches!(self.home, Home::File)
+    }
+
     fn is_current(&self, gate: &HostLockGuard<'_>, modified: Timestamp) -> Result<bool> {
-        Ok(self.sealed(gate)? == Some(modified) && !self.is_suspect.load(Ordering::Relaxed))
+        let is_current = self.sealed(gate)? == Some(modified) && !self.is_suspect.load(Ordering::Relaxed);
+        if is_current {
+            // An index from which something is missing has no seal: another handle has seen all of it since.
+            *self.missed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        Ok(is_current)
     }
 
     fn sealed(&self, _gate: &HostLockGuard<'_>) -> Result<Option<Timestamp>> {
