@@ -19,35 +19,6 @@ fn files_without_rows_are_adopted_at_the_next_open() {
 }
 
 #[test]
-fn a_file_that_arrives_while_a_handle_opens_or_closes_is_adopted() {
-    for round in 0..60 {
-        let scratch = Scratch::new(SQLITE);
-        cache_image(&scratch.open(), "1", b"known");
-        let path = scratch.file("foreign");
-        let (start, started) = std::sync::mpsc::channel();
-        let stranger = std::thread::spawn(move || {
-            started.recv().unwrap();
-            // At another moment each time.
-            for _ in 0..round * 500 {
-                std::hint::spin_loop();
-            }
-            std::fs::write(path, b"foreign").unwrap();
-        });
-        if round % 2 == 0 {
-            let cache = scratch.open();
-            start.send(()).unwrap();
-            drop(cache);
-        } else {
-            start.send(()).unwrap();
-            drop(scratch.open());
-        }
-        stranger.join().unwrap();
-        let cache = scratch.open();
-        assert_eq!((ids(&cache), cache.cache_size().unwrap()), (vec!["1".to_owned(), "foreign".to_owned()], 12));
-    }
-}
-
-#[test]
 fn rows_without_files_are_dropped_at_the_next_open() {
     let scratch = Scratch::new(SQLITE);
     {

@@ -13,8 +13,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, futimens, mkdirat};
@@ -26,7 +25,6 @@ use crate::error::{Error, Result};
 use crate::system::directory::{Directory, Facts};
 use crate::system::lock::HostLockGuard;
 use crate::system::time::Timestamp;
-use crate::system::watch::Watch;
 
 /// The folders in the cache's directory: `incomplete`, `invalid` and `queue`.
 pub(crate) const FOLDERS: [&str; 3] = ["incomplete", "invalid", "queue"];
@@ -170,22 +168,6 @@ impl Layout {
             let facts = self.examine(place, &id).map(Standing::image).transpose()?;
             Some((id, facts))
         }))
-    }
-
-    /// Watches for names in the cache's directory that are not the index's; `None` where that cannot be had.
-    pub fn watch(&self) -> Option<Watch> {
-        Watch::new(self.cached.as_fd())
-    }
-
-    /// Whether the watch has seen names come or go that are not the index's.
-    pub fn has_seen_others(&self, watch: Option<&Watch>) -> bool {
-        let name = self.database.file_name().unwrap_or_default().as_bytes();
-        let is_the_indexs = |other: &OsStr| {
-            other.as_bytes().strip_prefix(name).is_some_and(|suffix| {
-                suffix.is_empty() || DATABASE_SUFFIXES.iter().any(|known| known.as_bytes() == suffix)
-            })
-        };
-        watch.is_none_or(|watch| watch.has_seen_others(is_the_indexs))
     }
 
     /// One of the index's files, by what SQLite appends to its name.

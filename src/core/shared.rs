@@ -16,7 +16,6 @@ use crate::error::{Error, Result};
 use crate::system::directory::Facts;
 use crate::system::lock::{HostLock, HostLockGuard, Presence};
 use crate::system::time::Timestamp;
-use crate::system::watch::Watch;
 
 /// What became of an image that was to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,11 +71,10 @@ impl Shared {
         let driver = {
             let guard = gate.acquire()?;
             // Before the driver is opened: SQLite creates files in the directory.
-            let watch = layout.watch();
             let modified = layout.directory(Place::Cached).modified()?;
             let alone = presence.is_alone()?;
             let driver = driver::open(&layout, &options, &guard, alone)?;
-            recover(&layout, driver.as_ref(), &options.log, &guard, (modified, watch), alone)?;
+            recover(&layout, driver.as_ref(), &options.log, &guard, modified, alone)?;
             presence.announce()?;
             driver
         };
@@ -238,20 +236,23 @@ impl Shared {
             self.withdraw(&id, &file, &error);
         }
         let gate = self.gate.acquire()?;
-        // Closing takes SQLite a while: what other programs do meanwhile must not be sealed in.
-        let watch = self.layout.watch();
         let sealed = self.seal_if_alone(&gate);
+        // Closing takes SQLite a while: what other programs do meanwhile must not be sealed in. The two names that it removes at
+        // the end are all that is left.
+        let undisturbed = matches!(&sealed, Ok(Some(seal)) if {
+            self.driver.settle(&gate);
+            seal.is_undisturbed(self.layout.directory(Place::Cached)).unwrap_or(false)
+        });
         // Whatever fails: it is closed under the gate.
         let closed = self.driver.close(&gate, sealed.as_ref().ok().and_then(Option::as_ref));
         let set = match &sealed {
-            Ok(Some(seal)) if closed.is_ok() => match self.layout.directory(Place::Cached).set_modified(seal.after) {
-                // Only the directory's owner may: the next one to open it looks at all files.
-                Err(error) if error.is_not_permitted() => Ok(()),
-                Ok(()) if self.layout.has_seen_others(watch.as_ref()) => {
-                    self.layout.directory(Place::Cached).set_modified(Timestamp::now())
+            Ok(Some(seal)) if closed.is_ok() && undisturbed => {
+                match self.layout.directory(Place::Cached).set_modified(seal.after) {
+                    // Only the directory's owner may: the next one to open it looks at all files.
+                    Err(error) if error.is_not_permitted() => Ok(()),
+                    result => result,
                 }
-                result => result,
-            },
+            }
             _ => Ok(()),
         };
         // Not left to the descriptor's closing: a forked child may have it open for longer.
@@ -281,7 +282,7 @@ fn recover(
     driver: &dyn Driver,
     log: &Log,
     gate: &HostLockGuard<'_>,
-    (modified, watch): (Timestamp, Option<Watch>),
+    modified: Timestamp,
     alone: bool,
 ) -> Result<()> {
     let was_current = driver.is_current(gate, modified)?;
@@ -292,10 +293,6 @@ fn recover(
         let seal = Seal::begin(gate, layout.directory(Place::Cached))?.since(modified);
         if driver.reseal(gate, &seal)? {
             put_seal(layout, driver, gate, &seal)?;
-        }
-        // What another program did meanwhile was taken for SQLite's own.
-        if layout.has_seen_others(watch.as_ref()) {
-            rebuild(layout, driver, log, gate)?;
         }
     }
     if alone {

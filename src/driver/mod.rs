@@ -142,6 +142,9 @@ pub(crate) trait Driver: Send + Sync {
     /// the seal's time.
     fn reseal(&self, gate: &HostLockGuard<'_>, seal: &Seal) -> Result<bool>;
 
+    /// Does beforehand what would take long when the last driver ends.
+    fn settle(&self, _gate: &HostLockGuard<'_>) {}
+
     /// Ends the driver. Uses and hits that are not in the index yet are written. The last handle of all, whose index has the
     /// seal's time, gives that time to the index's file as well: should it have another one at the next open, then somebody
     /// wrote to it.

@@ -228,6 +228,14 @@ impl Driver for SqliteDriver {
         self.write("write to the index", PATIENT, gate, |transaction| follow(transaction, seal, || Ok(())))
     }
 
+    fn settle(&self, gate: &HostLockGuard<'_>) {
+        // What fails here is tried again when the connection is closed.
+        let _ = self.write_uses(gate);
+        let _ = self.read("merge the log of the index", |connection| {
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        });
+    }
+
     fn close(&self, gate: &HostLockGuard<'_>, last: Option<&Seal>) -> Result<()> {
         let written = self.write_uses(gate);
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
