@@ -1,10 +1,11 @@
 # The front door. Everything that is built goes to build/ and target/.
-.PHONY: help demo install test sanitizers fuzz header abi fmt clean
+.PHONY: help demo install test test-crash sanitizers fuzz header abi fmt clean
 
 help:
 	@echo "make demo        cache a disk image with both drivers, and look at the result (KEEP=1 keeps the files)"
 	@echo "make install     install the library and its header to PREFIX, /usr/local unless you say otherwise (DESTDIR too)"
 	@echo "make test        run every test there is (VERBOSE=1 shows all of it)"
+	@echo "make test-crash  only the sweeps: a kill before, and faults in, each system call (a part of make test)"
 	@echo "make sanitizers  run the C tests with AddressSanitizer and ThreadSanitizer in all of the code"
 	@echo "make fuzz        call the library at random for a minute (SECONDS=60)"
 	@echo "make header      write include/image_cache.h anew, after a change of src/ffi/"
@@ -25,6 +26,9 @@ install:
 
 test:
 	@scripts/test.sh
+
+test-crash:
+	cargo test --locked --test crash
 
 sanitizers:
 	@scripts/sanitizers.sh

@@ -137,10 +137,14 @@ elif stage "C build" one bash -c build_c; then
     export IMAGE_CACHE_SCENARIO_C=$build/tests/c/scenario
 fi
 if cargo_has nextest; then
-    stage "Rust tests" count_nextest cargo nextest run --locked --no-fail-fast
+    stage "Rust tests" count_nextest cargo nextest run --locked --no-fail-fast -E 'not binary(crash)'
 else
-    stage "Rust tests" count_cargo cargo test --locked --tests --no-fail-fast
+    mapfile -t others < <(ls tests/*.rs tests/*/main.rs |
+        sed -E 's,^tests/,,; s,(/main)?\.rs$,,' | grep -vx crash | sed 's/^/--test=/')
+    stage "Rust tests" count_cargo cargo test --locked --lib "${others[@]}" --no-fail-fast
 fi
+# One process, which counts what it swept.
+stage "crash sweeps" count_cargo cargo test --locked --test crash
 stage "doc tests" count_doc_tests cargo test --locked --doc
 if [ -n "${IMAGE_CACHE_SCENARIO_C:-}" ]; then
     stage "C tests" count_ctest bash -c run_ctest
@@ -152,5 +156,6 @@ stage "source tree" one bash -c same_sources
 printf '\n%-14s %-8s %7s %7s %8s %9s\n%s' stage result passed failed skipped time "$table"
 reasons=$(sed -nE 's/^SKIPPED( .*\))?: /  /p' "$build/Testing/Temporary/LastTest.log" 2>/dev/null | sort -u)
 [ -n "$reasons" ] && printf '\nSkipped C tests, because:\n%s\n' "$reasons"
+sed -n 's/^swept: /\nSwept: /p' "$logs/crash-sweeps.log"
 printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 [ "$failed" -eq 0 ]

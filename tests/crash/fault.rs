@@ -87,7 +87,7 @@ fn try_sweep(operation: &Operation, manner: Manner) -> Result<(), Stop> {
 }
 
 fn some_of(complaints: &[String]) -> String {
-    complaints.iter().take(10).map(|complaint| complaint.as_str()).collect::<Vec<_>>().join("\n")
+    complaints.iter().take(10).map(String::as_str).collect::<Vec<_>>().join("\n")
 }
 
 fn faults_of(call: &Call) -> Vec<(What, When)> {
@@ -229,7 +229,7 @@ impl<'a> Sweep<'a> {
             }
             returned = returned.without(&file.path.file_name().unwrap_or_default().to_string_lossy());
         }
-        if told.is_dead && report.error.contains("cannot sync the directory") {
+        if told.is_dead && told.complaints.contains("which could not be synced, stays") {
             returned = returned.or_stuck(self.operation);
         }
         self.check_promises("returned", &returned).map_err(|what| format!("when it had returned: {what}"))?;

@@ -114,9 +114,9 @@ impl Stage {
     }
 
     /// What an operation counts is true.
-    fn counts(&self, count: u64, actual: u64) -> Acted {
+    fn counted(&self, count: u64, actual: u64) -> Said {
         assert!(self.is_again || count == actual, "{count} were counted, and are {actual}");
-        Ok(Said::Done)
+        Said::Done
     }
 
     fn open(&mut self) -> Result<(), Error> {
@@ -325,7 +325,7 @@ pub const OPERATIONS: &[Operation] = &[
         get_ready: Stage::open,
         act: |stage| {
             let done = stage.cache().prefetch(|id, writer| writer.write_chunk(&bytes_of(id)))?;
-            stage.counts(done.fetched + done.failed, 2)?;
+            stage.counted(done.fetched + done.failed, 2);
             Ok(if done.failed == 0 { Said::Done } else { Said::NotAll })
         },
         effects: &[Effect::Caches("queued"), Effect::Caches("queued-next")],
@@ -348,28 +348,28 @@ pub const OPERATIONS: &[Operation] = &[
         name: "delete_all",
         scene: Scene::Usual,
         get_ready: Stage::open,
-        act: |stage| stage.counts(stage.cache().delete_all_cached_images()?, 3),
+        act: |stage| Ok(stage.counted(stage.cache().delete_all_cached_images()?, 3)),
         effects: &[Effect::Deletes("kept"), Effect::Deletes("older"), Effect::Deletes("oldest")],
     },
     Operation {
         name: "prune",
         scene: Scene::Usual,
         get_ready: |stage| stage.open_with(limited(stage)),
-        act: |stage| stage.counts(stage.cache().prune()?.images, 2),
+        act: |stage| Ok(stage.counted(stage.cache().prune()?.images, 2)),
         effects: &[Effect::Evicts("older"), Effect::Evicts("oldest")],
     },
     Operation {
         name: "clean",
         scene: Scene::Usual,
         get_ready: Stage::open,
-        act: |stage| stage.counts(stage.cache().clean(Some(Duration::ZERO))?, 2),
+        act: |stage| Ok(stage.counted(stage.cache().clean(Some(Duration::ZERO))?, 2)),
         effects: &[Effect::Cleans],
     },
     Operation {
         name: "queue",
         scene: Scene::Usual,
         get_ready: Stage::open,
-        act: |stage| stage.counts(stage.cache().queue_image("new")?.into(), 1),
+        act: |stage| Ok(stage.counted(stage.cache().queue_image("new")?.into(), 1)),
         effects: &[Effect::Enqueues("new")],
     },
     Operation {
@@ -383,7 +383,7 @@ pub const OPERATIONS: &[Operation] = &[
         name: "delete_all_queued",
         scene: Scene::Usual,
         get_ready: Stage::open,
-        act: |stage| stage.counts(stage.cache().delete_all_queued_images()?, 2),
+        act: |stage| Ok(stage.counted(stage.cache().delete_all_queued_images()?, 2)),
         effects: &[Effect::Dequeues("queued"), Effect::Dequeues("queued-next")],
     },
     Operation {

@@ -6,6 +6,7 @@
 //! each different state is copied and checked once.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -66,10 +67,10 @@ fn collect(
     look_at_each(operation, &directory, manner, |point, returned| {
         let state = State::of(&directory, &scene, &scratch)?;
         let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
-        if !states.contains_key(&state) {
+        if let Entry::Vacant(entry) = states.entry(state) {
             let copy = place.path(&format!("{name}-{point}"));
             copy_tree(&directory, &copy)?;
-            states.insert(state, Left { directory: copy, scene: scene.clone(), manner, operation, point, returned });
+            entry.insert(Left { directory: copy, scene: scene.clone(), manner, operation, point, returned });
         }
         Ok(())
     })

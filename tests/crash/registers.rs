@@ -27,9 +27,13 @@ impl Call {
     }
 
     /// The first argument, of a call whose first argument is a descriptor.
-    #[allow(clippy::cast_possible_truncation, reason = "a descriptor is the register's lower half")]
     pub fn descriptor(&self) -> i32 {
-        self.arguments[0] as i32
+        self.argument(0)
+    }
+
+    /// An argument that is an int.
+    pub fn argument(&self, number: usize) -> i32 {
+        int(self.arguments[number])
     }
 
     pub fn name(&self) -> String {
@@ -76,15 +80,19 @@ impl Registers {
         self
     }
 
-    pub fn with_length_of(mut self, other: &Self) -> Self {
-        self.0.rdx = other.0.rdx;
+    pub fn with_length(mut self, length: u64) -> Self {
+        self.0.rdx = length;
         self
     }
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "an int is the register's lower half")]
+fn int(register: u64) -> i32 {
+    register as i32
+}
+
 fn is_unlock(process: Pid, number: c_long, arguments: &[u64; 6]) -> bool {
-    let operation = arguments[1] as i32;
+    let operation = int(arguments[1]);
     match number {
         libc::SYS_flock => operation & libc::LOCK_UN != 0,
         libc::SYS_fcntl if [libc::F_SETLK, libc::F_SETLKW].contains(&operation) => {

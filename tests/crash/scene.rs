@@ -1,5 +1,6 @@
 //! What stands in a cache's directory before an operation, and the images' bytes, which everybody knows by their ids.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -76,7 +77,10 @@ pub fn bytes_of(id: &str) -> Vec<u8> {
 }
 
 pub fn md5_of(bytes: &[u8]) -> String {
-    Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Md5::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Caches an image, with its digest.

@@ -95,11 +95,12 @@ pub fn trace(command: &mut Command, mut decide: impl FnMut(Pid, Event<'_>) -> De
 }
 
 /// What is to be done when the call that is being executed returns.
+#[derive(Clone, Copy)]
 enum AtExit {
     Nothing,
     SetResult(i64),
     /// The program expects its registers as they were, but for the result.
-    RestoreLength(Registers),
+    RestoreLength(u64),
 }
 
 fn follow(process: Pid, decide: &mut impl FnMut(Pid, Event<'_>) -> Decision) -> io::Result<End> {
@@ -166,7 +167,7 @@ fn enter(process: Pid, registers: &mut Registers, call: &Call, decision: Decisio
         }
         Decision::Shorten => {
             registers.with_half_the_length().put(process)?;
-            Ok(AtExit::RestoreLength(*registers))
+            Ok(AtExit::RestoreLength(call.arguments[2]))
         }
     }
 }
@@ -176,6 +177,6 @@ fn leave(process: Pid, at_exit: AtExit) -> io::Result<()> {
     match at_exit {
         AtExit::Nothing => Ok(()),
         AtExit::SetResult(result) => Registers::of(process)?.with_result(result).put(process),
-        AtExit::RestoreLength(before) => Registers::of(process)?.with_length_of(&before).put(process),
+        AtExit::RestoreLength(length) => Registers::of(process)?.with_length(length).put(process),
     }
 }

@@ -51,15 +51,15 @@ const SCHEMA: &str = "
 /// Opens the database, creating it when there is none. One that is damaged is emptied, to be rebuilt.
 pub(super) fn open(path: &Path, log: &Log) -> Result<Connection> {
     let failed = |error: rusqlite::Error| index_error("open the index", path, &error);
-    // Without SQLITE_OPEN_URI: the path is a path. The connection is behind a mutex of ours.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_NOFOLLOW
-        | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    connection.busy_timeout(PATIENT).map_err(failed)?;
-    match set_up(&mut connection) {
+    let mut connection = connect(path).map_err(failed)?;
+    let mut outcome = set_up(&mut connection);
+    if outcome.as_ref().is_err_and(is_damage) {
+        // SQLite says the same of a file that could not be read this once. Hits and digests are worth a second look.
+        drop(connection);
+        connection = connect(path).map_err(failed)?;
+        outcome = set_up(&mut connection);
+    }
+    match outcome {
         Err(error) if is_damage(&error) && is_ours(path, &error) => {
             log.warning(|| format!("the index '{}' is damaged ({error}); it is rebuilt", path.display()));
             reset(&mut connection).map_err(failed)?;
@@ -73,6 +73,18 @@ pub(super) fn open(path: &Path, log: &Log) -> Result<Connection> {
             path.display()
         )));
     }
+    Ok(connection)
+}
+
+fn connect(path: &Path) -> SqlResult<Connection> {
+    // Without SQLITE_OPEN_URI: the path is a path. The connection is behind a mutex of ours.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(PATIENT)?;
     Ok(connection)
 }
 
@@ -93,14 +105,22 @@ pub(super) fn open_in_memory(path: &Path) -> Result<Connection> {
 
 /// Empties the database, if it has a defect, so that it can be rebuilt.
 pub(super) fn reset_if_damaged(connection: &mut Connection, log: &Log) -> SqlResult<()> {
-    let defect = match connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)) {
-        Ok(answer) if answer == "ok" => return Ok(()),
-        Ok(answer) => answer,
-        Err(error) if is_damage(&error) => error.to_string(),
-        Err(error) => return Err(error),
-    };
+    // A page that could not be read this once looks like one that is damaged.
+    if find_defect(connection)?.is_none() {
+        return Ok(());
+    }
+    let Some(defect) = find_defect(connection)? else { return Ok(()) };
     log.warning(|| format!("the index is damaged ({defect}); it is rebuilt"));
     reset(connection)
+}
+
+fn find_defect(connection: &Connection) -> SqlResult<Option<String>> {
+    match connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)) {
+        Ok(answer) if answer == "ok" => Ok(None),
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if is_damage(&error) => Ok(Some(error.to_string())),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a file that SQLite cannot read is an index all the same. One of the default name is: no image can have it. One of

@@ -1,0 +1,46 @@
+//! The list of all sweeps, for the test harness.
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use crate::counts::COUNTS;
+use crate::operations::operations;
+use crate::place::Place;
+use crate::scene::Manner;
+use crate::{fault, kill, recovery};
+
+/// Runs those that the command line asks for.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let mut trials = Vec::new();
+    // The longest ones first.
+    for driver in ["sqlite", "xattr"] {
+        let manners: Vec<_> = Manner::ALL.into_iter().filter(|manner| manner.driver_name() == driver).collect();
+        let name = format!("a_kill_before_each_call_of_a_recovery_harms_nothing::{driver}");
+        trials.push(trial(name, move || recovery::sweep(&manners)));
+    }
+    for manner in Manner::ALL {
+        for operation in operations(manner) {
+            let (what, driver, durability) = (operation.name, manner.driver_name(), manner.durability_name());
+            let name = format!("a_kill_before_each_call_of_{what}_harms_nothing::{driver}::{durability}");
+            trials.push(trial(name, move || kill::sweep(operation, manner)));
+            let name = format!("a_fault_in_each_call_of_{what}_is_told_and_passes::{driver}::{durability}");
+            trials.push(trial(name, move || fault::sweep(operation, manner)));
+        }
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if !arguments.list {
+        println!("{COUNTS}");
+    }
+    conclusion.exit_code()
+}
+
+fn trial(name: String, sweep: impl FnOnce() -> Result<Completion, Failed> + Send + 'static) -> Trial {
+    Trial::ignorable_test(name, move || {
+        if !Place::new()?.has_attributes() {
+            return Ok(Completion::ignored_with("no file system with user extended attributes"));
+        }
+        sweep()
+    })
+}
