@@ -59,6 +59,10 @@ pub fn sweep(operation: &Operation, manner: Manner) -> Result<Completion, Failed
 fn try_sweep(operation: &Operation, manner: Manner) -> Result<(), Stop> {
     let sweep = Sweep::new(operation, manner)?;
     let (calls, usual) = sweep.run(None)?;
+    // Else there would be no fault of a close to be heeded.
+    if operation.name == "commit" && !usual.closes_before_publishing {
+        return Err("the file is not closed before it is published, so that nobody is told what was lost".into());
+    }
     if manner.durability == Durability::None {
         let full = Manner { durability: Durability::Full, ..manner };
         let (others, _) = Sweep::new(operation, full)?.run(None)?;
@@ -119,6 +123,7 @@ struct Told {
     /// The image's files whose sync or close failed.
     failed: Vec<Ended>,
     wrong: Option<String>,
+    closes_before_publishing: bool,
     errno: Option<Errno>,
     /// The file system lets nothing be changed any more.
     is_dead: bool,
@@ -148,7 +153,8 @@ impl<'a> Sweep<'a> {
         let mut seen = 0;
         let mut hits = 0;
         let mut copied = Ok(());
-        let (mut failed, mut wrong) = (Vec::new(), None);
+        let (mut failed, mut wrong, mut closes_before_publishing) = (Vec::new(), None, false);
+        let incomplete = directory.join("incomplete");
         let mut command = child::command_and_then(self.operation, &directory, self.manner);
         let traced = trace(&mut command, |process, event| {
             seen += 1;
@@ -169,6 +175,8 @@ impl<'a> Sweep<'a> {
             if kind == Kind::Sync && ended.as_ref().is_some_and(|file| failed.iter().any(|(_, known)| known == file)) {
                 wrong = Some("a sync that failed was tried again".to_owned());
             }
+            closes_before_publishing |=
+                kind == Kind::Close && ended.as_ref().is_some_and(|file| file.path.parent() == Some(&incomplete));
             let at = calls.len();
             calls.push(*call);
             let Some(fault) = fault.filter(|fault| fault.befalls(at, call, &calls, hits)) else {
@@ -194,7 +202,6 @@ impl<'a> Sweep<'a> {
         let is_dead = fault.is_some_and(|fault| fault.when == When::FromThenOn)
             && errno.is_some_and(|errno| [Errno::EIO, Errno::EACCES].contains(&errno));
         // A file that was published, and is closed after that, has nothing more to lose.
-        let incomplete = directory.join("incomplete");
         failed.retain(|(kind, file): &(Kind, Ended)| *kind == Kind::Sync || file.path.parent() == Some(&incomplete));
         let failed = failed.into_iter().map(|(_, file)| file).collect();
         Ok((
@@ -205,6 +212,7 @@ impl<'a> Sweep<'a> {
                 complaints: traced.complaints,
                 failed,
                 wrong,
+                closes_before_publishing,
                 errno,
                 is_dead,
             },
