@@ -142,7 +142,8 @@ pub fn errors(call: &Call) -> &'static [Errno] {
         Some(Kind::Open) => &[EIO, EMFILE, EINTR, EACCES],
         Some(Kind::Control) if call.number == libc::SYS_dup => &[EMFILE],
         Some(Kind::Control) if DUPLICATE.contains(&call.argument(1)) => &[EMFILE],
-        Some(Kind::Control) => &[EIO, EACCES, ENOLCK, EINTR],
+        // Locks that are not waited for: no signal comes between.
+        Some(Kind::Control) => &[EIO, EACCES, ENOLCK],
         Some(Kind::Read) => &[EIO, EINTR],
         Some(Kind::Write | Kind::Close | Kind::Sync) => &[EIO, ENOSPC, EDQUOT, EINTR],
         Some(Kind::Name | Kind::Change) => &[EIO, ENOSPC, EDQUOT, EACCES],

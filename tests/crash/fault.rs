@@ -124,6 +124,9 @@ struct Told {
     failed: Vec<Ended>,
     wrong: Option<String>,
     closes_before_publishing: bool,
+    /// A sync of the index failed, or another one.
+    has_failed_index: bool,
+    has_failed_sync: bool,
     errno: Option<Errno>,
     /// The file system lets nothing be changed any more.
     is_dead: bool,
@@ -153,7 +156,8 @@ impl<'a> Sweep<'a> {
         let mut seen = 0;
         let mut hits = 0;
         let mut copied = Ok(());
-        let (mut failed, mut wrong, mut closes_before_publishing) = (Vec::new(), None, false);
+        let (mut failed, mut wrong) = (Vec::new(), None);
+        let (mut closes_before_publishing, mut has_failed_index, mut has_failed_sync) = (false, false, false);
         let incomplete = directory.join("incomplete");
         let mut command = child::command_and_then(self.operation, &directory, self.manner);
         let traced = trace(&mut command, |process, event| {
@@ -186,6 +190,10 @@ impl<'a> Sweep<'a> {
             match fault.what {
                 What::Short => Decision::Shorten,
                 What::Error(errno) => {
+                    if kind == Kind::Sync {
+                        let failed = if is_index(process, call) { &mut has_failed_index } else { &mut has_failed_sync };
+                        *failed = true;
+                    }
                     // A close that is interrupted has not failed: what it would have said, the next one says.
                     let is_failure = kind == Kind::Sync || errno != Errno::EINTR;
                     failed.extend(ended.filter(|_| is_failure).map(|file| (kind, file)));
@@ -213,6 +221,8 @@ impl<'a> Sweep<'a> {
                 failed,
                 wrong,
                 closes_before_publishing,
+                has_failed_index,
+                has_failed_sync,
                 errno,
                 is_dead,
             },
@@ -229,12 +239,14 @@ impl<'a> Sweep<'a> {
         let report = Report::parse(&told.output).ok_or("no report")?;
         let usual = Report::parse(&usual.output).ok_or("no report without a fault")?;
         self.check_report(&report, &usual, told.errno)?;
+        self.check_success(&report, told)?;
         let mut returned = Expected::after_report(self.operation, report.said);
         for file in &told.failed {
             // Where no name can be changed, an image that cannot be withdrawn stays.
             if !told.is_dead {
                 self.check_is_not_cached(file)?;
             }
+            self.check_is_marked(file)?;
             returned = returned.without(&file.path.file_name().unwrap_or_default().to_string_lossy());
         }
         if told.is_dead && told.complaints.contains("which could not be synced, stays") {
@@ -267,6 +279,29 @@ impl<'a> Sweep<'a> {
         }
         if report.bytes > usual.bytes + ONCE {
             return Err(format!("{} bytes leak, without a fault {}", report.bytes, usual.bytes));
+        }
+        Ok(())
+    }
+
+    /// No success is reported where something is not on the disk that should be; and a signal is no failure.
+    fn check_success(&self, report: &Report, told: &Told) -> Verdict {
+        // Closing a cache says nothing: what it cannot sync it withdraws. (And SQLite takes no notice of a directory's sync.)
+        let tells = self.operation.caches_one() && self.operation.name != "close_with_pending_hits";
+        if told.has_failed_sync && tells && report.said == Some(Said::Done) {
+            return Err("it reports success though a sync failed".to_owned());
+        }
+        let has_failed_sync = told.has_failed_sync || told.has_failed_index;
+        if told.errno == Some(Errno::EINTR) && !has_failed_sync && report.said != Some(Said::Done) {
+            return Err("it fails for a signal".to_owned());
+        }
+        Ok(())
+    }
+
+    /// An image whose sync failed, and which could not be withdrawn, has the mark with which the next start of the host drops it.
+    fn check_is_marked(&self, file: &Ended) -> Verdict {
+        let path = self.place.path("returned").join(file.path.file_name().unwrap_or_default());
+        if path.exists() && !matches!(xattr::get(&path, "user.image_cache.unsynced"), Ok(Some(_))) {
+            return Err(format!("{} stays without a mark, though its sync failed", path.display()));
         }
         Ok(())
     }
@@ -306,6 +341,11 @@ impl Fault {
         };
         is_possible && is_time
     }
+}
+
+fn is_index(process: Pid, call: &Call) -> bool {
+    let path = fs::read_link(format!("/proc/{process}/fd/{}", call.descriptor())).unwrap_or_default();
+    path.file_name().is_some_and(|name| INDEX_FILES.iter().any(|index| name == *index))
 }
 
 /// The image's file that a call is made on, if it is one.
