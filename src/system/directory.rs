@@ -273,7 +273,7 @@ impl Directory {
             let path = self.path.clone();
             move |errno| Error::system("list", &path, errno)
         };
-        let entries = Dir::read_from(&self.descriptor).map_err(&failed)?;
+        let entries = retry_on_intr(|| Dir::read_from(&self.descriptor)).map_err(&failed)?;
         Ok(entries.filter_map(move |entry| match entry {
             Ok(entry) => {
                 is_name(entry.file_name()).then(|| Ok(OsString::from_vec(entry.file_name().to_bytes().to_vec())))

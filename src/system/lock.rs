@@ -83,7 +83,8 @@ impl Presence {
     }
 
     fn apply(&self, operation: FlockOperation) -> Result<bool> {
-        would_lock(flock(&self.descriptor, operation)).map_err(|errno| Error::system("lock", &self.path, errno))
+        would_lock(retry_on_intr(|| flock(&self.descriptor, operation)))
+            .map_err(|errno| Error::system("lock", &self.path, errno))
     }
 }
 
@@ -96,7 +97,7 @@ impl Drop for Presence {
 
 /// Tries to make this the file's only locked descriptor; false when another one, here or in another process, is.
 pub(crate) fn try_lock(file: &File) -> std::result::Result<bool, Errno> {
-    would_lock(flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive))
+    would_lock(retry_on_intr(|| flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)))
 }
 
 /// Whether nobody has the file locked. Nothing is left of the question: not even when another thread forks meanwhile, whose

@@ -104,13 +104,13 @@ pub fn may_change_files(call: &Call) -> bool {
         libc::SYS_openat => opens_for(call.arguments[2]),
         number if HARMLESS.contains(&number) => false,
         _ => !matches!(
-            kind(call),
+            listed(call),
             Some(Kind::Control | Kind::Read | Kind::Sync | Kind::Close | Kind::Look | Kind::Lock | Kind::Map)
         ),
     }
 }
 
-/// What kind of call it is; `None` for one that is no input or output.
+/// What kind of call it is; `None` for one in which nothing can go wrong.
 pub fn kind(call: &Call) -> Option<Kind> {
     // Letting go of a lock that is held does not fail. (Should the kernel say so, SQLite would believe that it has it for good.)
     if call.is_unlock {
@@ -120,6 +120,10 @@ pub fn kind(call: &Call) -> Option<Kind> {
     if call.number == libc::SYS_mmap && call.argument(4) == -1 {
         return None;
     }
+    listed(call)
+}
+
+fn listed(call: &Call) -> Option<Kind> {
     CALLS.iter().find(|(known, ..)| *known == call.number).map(|(_, _, kind)| *kind)
 }
 
@@ -138,7 +142,8 @@ pub fn errors(call: &Call) -> &'static [Errno] {
         Some(Kind::Open) => &[EIO, EMFILE, EINTR, EACCES],
         Some(Kind::Control) if call.number == libc::SYS_dup => &[EMFILE],
         Some(Kind::Control) if DUPLICATE.contains(&call.argument(1)) => &[EMFILE],
-        Some(Kind::Control) => &[EIO, EACCES, ENOLCK, EINTR],
+        // Locks that are not waited for: no signal comes between.
+        Some(Kind::Control) => &[EIO, EACCES, ENOLCK],
         Some(Kind::Read) => &[EIO, EINTR],
         Some(Kind::Write | Kind::Close | Kind::Sync) => &[EIO, ENOSPC, EDQUOT, EINTR],
         Some(Kind::Name | Kind::Change) => &[EIO, ENOSPC, EDQUOT, EACCES],

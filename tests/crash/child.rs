@@ -8,8 +8,9 @@ use std::process::{Command, ExitCode};
 use image_cache::{DriverChoice, Durability, Error, ImageCache};
 
 use crate::held::Held;
-use crate::operations::{self, Acted, Operation, Said, Stage};
+use crate::operations::{self, Acted, Operation, Said};
 use crate::scene::{Manner, bytes_of, cache_image};
+use crate::stage::Stage;
 use crate::tracer;
 
 /// The first argument of a test program that is to be such a process.

@@ -59,6 +59,10 @@ pub fn sweep(operation: &Operation, manner: Manner) -> Result<Completion, Failed
 fn try_sweep(operation: &Operation, manner: Manner) -> Result<(), Stop> {
     let sweep = Sweep::new(operation, manner)?;
     let (calls, usual) = sweep.run(None)?;
+    // Else there would be no fault of a close to be heeded.
+    if operation.name == "commit" && !usual.closes_before_publishing {
+        return Err("the file is not closed before it is published, so that nobody is told what was lost".into());
+    }
     if manner.durability == Durability::None {
         let full = Manner { durability: Durability::Full, ..manner };
         let (others, _) = Sweep::new(operation, full)?.run(None)?;
@@ -119,6 +123,10 @@ struct Told {
     /// The image's files whose sync or close failed.
     failed: Vec<Ended>,
     wrong: Option<String>,
+    closes_before_publishing: bool,
+    /// A sync of the index failed, or another one.
+    has_failed_index: bool,
+    has_failed_sync: bool,
     errno: Option<Errno>,
     /// The file system lets nothing be changed any more.
     is_dead: bool,
@@ -149,6 +157,8 @@ impl<'a> Sweep<'a> {
         let mut hits = 0;
         let mut copied = Ok(());
         let (mut failed, mut wrong) = (Vec::new(), None);
+        let (mut closes_before_publishing, mut has_failed_index, mut has_failed_sync) = (false, false, false);
+        let incomplete = directory.join("incomplete");
         let mut command = child::command_and_then(self.operation, &directory, self.manner);
         let traced = trace(&mut command, |process, event| {
             seen += 1;
@@ -169,6 +179,8 @@ impl<'a> Sweep<'a> {
             if kind == Kind::Sync && ended.as_ref().is_some_and(|file| failed.iter().any(|(_, known)| known == file)) {
                 wrong = Some("a sync that failed was tried again".to_owned());
             }
+            closes_before_publishing |=
+                kind == Kind::Close && ended.as_ref().is_some_and(|file| file.path.parent() == Some(&incomplete));
             let at = calls.len();
             calls.push(*call);
             let Some(fault) = fault.filter(|fault| fault.befalls(at, call, &calls, hits)) else {
@@ -178,6 +190,10 @@ impl<'a> Sweep<'a> {
             match fault.what {
                 What::Short => Decision::Shorten,
                 What::Error(errno) => {
+                    if kind == Kind::Sync {
+                        let failed = if is_index(process, call) { &mut has_failed_index } else { &mut has_failed_sync };
+                        *failed = true;
+                    }
                     // A close that is interrupted has not failed: what it would have said, the next one says.
                     let is_failure = kind == Kind::Sync || errno != Errno::EINTR;
                     failed.extend(ended.filter(|_| is_failure).map(|file| (kind, file)));
@@ -194,7 +210,6 @@ impl<'a> Sweep<'a> {
         let is_dead = fault.is_some_and(|fault| fault.when == When::FromThenOn)
             && errno.is_some_and(|errno| [Errno::EIO, Errno::EACCES].contains(&errno));
         // A file that was published, and is closed after that, has nothing more to lose.
-        let incomplete = directory.join("incomplete");
         failed.retain(|(kind, file): &(Kind, Ended)| *kind == Kind::Sync || file.path.parent() == Some(&incomplete));
         let failed = failed.into_iter().map(|(_, file)| file).collect();
         Ok((
@@ -205,6 +220,9 @@ impl<'a> Sweep<'a> {
                 complaints: traced.complaints,
                 failed,
                 wrong,
+                closes_before_publishing,
+                has_failed_index,
+                has_failed_sync,
                 errno,
                 is_dead,
             },
@@ -221,12 +239,14 @@ impl<'a> Sweep<'a> {
         let report = Report::parse(&told.output).ok_or("no report")?;
         let usual = Report::parse(&usual.output).ok_or("no report without a fault")?;
         self.check_report(&report, &usual, told.errno)?;
+        self.check_success(&report, told)?;
         let mut returned = Expected::after_report(self.operation, report.said);
         for file in &told.failed {
             // Where no name can be changed, an image that cannot be withdrawn stays.
             if !told.is_dead {
                 self.check_is_not_cached(file)?;
             }
+            self.check_is_marked(file)?;
             returned = returned.without(&file.path.file_name().unwrap_or_default().to_string_lossy());
         }
         if told.is_dead && told.complaints.contains("which could not be synced, stays") {
@@ -259,6 +279,29 @@ impl<'a> Sweep<'a> {
         }
         if report.bytes > usual.bytes + ONCE {
             return Err(format!("{} bytes leak, without a fault {}", report.bytes, usual.bytes));
+        }
+        Ok(())
+    }
+
+    /// No success is reported where something is not on the disk that should be; and a signal is no failure.
+    fn check_success(&self, report: &Report, told: &Told) -> Verdict {
+        // Closing a cache says nothing: what it cannot sync it withdraws. (And SQLite takes no notice of a directory's sync.)
+        let tells = self.operation.caches_one() && self.operation.name != "close_with_pending_hits";
+        if told.has_failed_sync && tells && report.said == Some(Said::Done) {
+            return Err("it reports success though a sync failed".to_owned());
+        }
+        let has_failed_sync = told.has_failed_sync || told.has_failed_index;
+        if told.errno == Some(Errno::EINTR) && !has_failed_sync && report.said != Some(Said::Done) {
+            return Err("it fails for a signal".to_owned());
+        }
+        Ok(())
+    }
+
+    /// An image whose sync failed, and which could not be withdrawn, has the mark with which the next start of the host drops it.
+    fn check_is_marked(&self, file: &Ended) -> Verdict {
+        let path = self.place.path("returned").join(file.path.file_name().unwrap_or_default());
+        if path.exists() && !matches!(xattr::get(&path, "user.image_cache.unsynced"), Ok(Some(_))) {
+            return Err(format!("{} stays without a mark, though its sync failed", path.display()));
         }
         Ok(())
     }
@@ -298,6 +341,11 @@ impl Fault {
         };
         is_possible && is_time
     }
+}
+
+fn is_index(process: Pid, call: &Call) -> bool {
+    let path = fs::read_link(format!("/proc/{process}/fd/{}", call.descriptor())).unwrap_or_default();
+    path.file_name().is_some_and(|name| INDEX_FILES.iter().any(|index| name == *index))
 }
 
 /// The image's file that a call is made on, if it is one.
