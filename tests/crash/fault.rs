@@ -116,6 +116,7 @@ struct Sweep<'a> {
 
 /// What one run showed.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is told by the child, independent of the others")]
 struct Told {
     end: End,
     output: String,
