@@ -1,5 +1,5 @@
 # The front door. Everything that is built goes to build/ and target/.
-.PHONY: help demo install test test-crash sanitizers fuzz header abi fmt clean
+.PHONY: help demo install test test-crash sanitizers fuzz bench header abi fmt clean
 
 help:
 	@echo "make demo        cache a disk image with both drivers, and look at the result (KEEP=1 keeps the files)"
@@ -8,6 +8,7 @@ help:
 	@echo "make test-crash  only the sweeps, in full: kills, faults, power cuts (CUTS=1800), races (SECONDS=60), rotten state; as root"
 	@echo "make sanitizers  run the C tests with AddressSanitizer and ThreadSanitizer in all of the code"
 	@echo "make fuzz        call the library at random for a minute (SECONDS=60)"
+	@echo "make bench       measure it against bare system calls, on a machine that does nothing else (BENCH=--quick, BENCH=--peers)"
 	@echo "make header      write include/image_cache.h anew, after a change of src/ffi/"
 	@echo "make abi         write tests/abi/image_cache.abi anew, after an addition to the C functions, types and constants"
 	@echo "make fmt         format the Rust code"
@@ -36,6 +37,9 @@ sanitizers:
 fuzz:
 	@FUZZ_SECONDS=$(or $(SECONDS),$(FUZZ_SECONDS),60) scripts/fuzz.sh
 
+bench:
+	@scripts/bench.sh $(BENCH)
+
 header:
 	IMAGE_CACHE_UPDATE_HEADER=1 cargo test --locked --test header
 
@@ -45,6 +49,7 @@ abi:
 
 fmt:
 	cargo fmt
+	cargo fmt --manifest-path bench/Cargo.toml
 
 clean:
 	rm -rf build target

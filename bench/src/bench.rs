@@ -1,0 +1,121 @@
+//! What every row is given: the sizes of this run, the caches, and the report.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use image_cache::{DriverChoice, Durability, ImageCache, Options};
+
+use crate::caches::Caches;
+use crate::report::Report;
+
+/// How much work a run is.
+#[derive(Debug, Clone)]
+pub struct Sizes {
+    /// Numbers of images for the growth curves, ascending.
+    pub counts: Vec<usize>,
+    /// How many images there are where the cache is large: for hits, prune, and the open after a crash.
+    pub large: usize,
+    /// How many there are where it is as large as can be.
+    pub largest: usize,
+    /// How many images a prune evicts, at most.
+    pub victims: usize,
+    pub stream: usize,
+    pub ingest: usize,
+    /// How long processes compete.
+    pub seconds: f64,
+    /// How often a large file is written.
+    pub rounds: usize,
+}
+
+impl Sizes {
+    pub fn full() -> Self {
+        Self {
+            counts: vec![1_000, 10_000, 100_000, 1_000_000],
+            large: 100_000,
+            largest: 1_000_000,
+            victims: 10_000,
+            stream: 1 << 30,
+            ingest: 4 << 30,
+            seconds: 10.0,
+            rounds: 5,
+        }
+    }
+
+    pub fn quick() -> Self {
+        Self {
+            counts: vec![1_000, 10_000],
+            large: 10_000,
+            largest: 10_000,
+            victims: 1_000,
+            stream: 64 << 20,
+            ingest: 256 << 20,
+            seconds: 1.0,
+            rounds: 3,
+        }
+    }
+}
+
+/// A run.
+pub struct Bench {
+    pub sizes: Sizes,
+    pub caches: Caches,
+    pub report: Report,
+    /// This program, for rows that need processes.
+    pub program: PathBuf,
+}
+
+pub const DRIVERS: [DriverChoice; 2] = [DriverChoice::Sqlite, DriverChoice::Xattr];
+
+pub fn name_of_driver(driver: DriverChoice) -> &'static str {
+    match driver {
+        DriverChoice::Xattr => "xattr",
+        _ => "sqlite",
+    }
+}
+
+pub fn driver_of_name(name: &str) -> DriverChoice {
+    if name == "xattr" { DriverChoice::Xattr } else { DriverChoice::Sqlite }
+}
+
+impl Bench {
+    /// A new, empty cache, and where it is.
+    pub fn new_cache(&mut self, driver: DriverChoice, durability: Durability) -> Result<(ImageCache, PathBuf)> {
+        let directory = self.caches.scratch("cache");
+        let options = Options::new().driver(driver).durability(durability).max_size(u64::MAX);
+        Ok((ImageCache::open(&directory, options)?, directory))
+    }
+}
+
+/// 100000 as 100,000.
+pub fn with_commas(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// 67108864 as 64 MiB.
+pub fn in_binary(bytes: usize) -> String {
+    const UNITS: [(usize, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let unit = UNITS.iter().find(|(size, _)| bytes >= *size && bytes.is_multiple_of(*size));
+    unit.map_or_else(|| format!("{bytes} bytes"), |(size, name)| format!("{} {name}", bytes / size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!(with_commas(999), "999");
+        assert_eq!(with_commas(1_000_000), "1,000,000");
+        assert_eq!(in_binary(64 << 20), "64 MiB");
+        assert_eq!(in_binary(64 << 10), "64 KiB");
+        assert_eq!(in_binary(1 << 30), "1 GiB");
+    }
+}

@@ -1,0 +1,153 @@
+//! What is measured in processes of its own: this program, started with --child. Each writes one line of JSON.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// How a listing went.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Listed {
+    pub images: usize,
+    pub seconds: f64,
+    /// By how many bytes the process's memory was larger at its peak than before.
+    pub peak_growth: u64,
+}
+
+/// What open writers cost together.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Writers {
+    pub count: usize,
+    /// Bytes written by each.
+    pub written: usize,
+    /// Bytes by which the process's memory grew.
+    pub grown: u64,
+}
+
+/// What processes did that competed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Competed {
+    pub hits: u64,
+    pub errors: u64,
+    pub seconds: f64,
+    pub p99: f64,
+    pub worst: f64,
+    /// Each latency in nanoseconds, with its count.
+    pub latencies: Vec<(u64, u64)>,
+}
+
+/// Calls that were counted while images were hit.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct CountedCalls {
+    pub syncs: usize,
+    pub index_writes: usize,
+}
+
+/// The image that a crash leaves, which the index does not know.
+pub const LEFT_BY_A_CRASH: &str = "left-by-a-crash";
+
+/// Between these, written to /dev/null, calls are counted.
+pub const MARKS: [&str; 2] = ["hits begin", "hits end"];
+
+/// Runs this program as a child, and reads what it measured.
+pub fn run<T: DeserializeOwned>(program: &Path, arguments: &[&str]) -> Result<T> {
+    let output = Command::new(program).arg("--child").args(arguments).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        bail!("the child process for {arguments:?} failed: {}", output.status);
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Runs a child that ends itself with SIGKILL.
+pub fn run_killed(program: &Path, arguments: &[&str]) -> Result<()> {
+    let status = Command::new(program).arg("--child").args(arguments).status()?;
+    anyhow::ensure!(status.signal().is_some(), "the child process for {arguments:?} was to be killed: {status}");
+    Ok(())
+}
+
+/// Runs several children, which begin together; what they did together.
+pub fn compete(program: &Path, processes: usize, arguments: &[String]) -> Result<Competed> {
+    let start = || -> Result<(Child, BufReader<std::process::ChildStdout>)> {
+        let mut command = Command::new(program);
+        command.arg("--child").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let output = child.stdout.take().context("the child's output")?;
+        Ok((child, BufReader::new(output)))
+    };
+    let mut children = (0..processes).map(|_| start()).collect::<Result<Vec<_>>>()?;
+    // Each says that it is ready with an empty line, and begins when it gets one.
+    for (_, output) in &mut children {
+        output.read_line(&mut String::new())?;
+    }
+    for (child, _) in &mut children {
+        child.stdin.take().context("the child's input")?.write_all(b"\n")?;
+    }
+    let mut all = crate::measure::new_latencies();
+    let mut sum = Competed { hits: 0, errors: 0, seconds: 0.0, p99: 0.0, worst: 0.0, latencies: Vec::new() };
+    for (mut child, mut output) in children {
+        let mut line = String::new();
+        output.read_line(&mut line)?;
+        let status = child.wait()?;
+        anyhow::ensure!(status.success(), "a child process for {arguments:?} failed: {status}");
+        let one: Competed = serde_json::from_str(&line)?;
+        sum.hits += one.hits;
+        sum.errors += one.errors;
+        sum.seconds = sum.seconds.max(one.seconds);
+        sum.worst = sum.worst.max(one.worst);
+        for (latency, count) in one.latencies {
+            all.record_n(latency, count).context("a latency")?;
+        }
+    }
+    sum.p99 = crate::measure::quantile(&all, 0.99);
+    Ok(sum)
+}
+
+/// Runs hits under strace; `None` when there is none, or it is not allowed to look.
+pub fn count_calls(program: &Path, folder: &Path, arguments: &[String]) -> Result<Option<CountedCalls>> {
+    let trace = folder.join("trace");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-y", "-e", "trace=fsync,fdatasync,pwrite64,write", "-o"]).arg(&trace).arg(program);
+    command.args(["--child", "marked-hits"]).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    if !command.status().is_ok_and(|status| status.success()) {
+        return Ok(None);
+    }
+    let lines = BufReader::new(File::open(&trace)?).lines().collect::<std::io::Result<Vec<_>>>()?;
+    let counted = count_marked(&lines).context("the trace has no marks")?;
+    std::fs::remove_file(&trace)?;
+    Ok(Some(counted))
+}
+
+fn count_marked(lines: &[String]) -> Option<CountedCalls> {
+    let mark = |text: &str| lines.iter().position(|line| line.contains(text));
+    let between = lines.get(mark(MARKS[0])?..mark(MARKS[1])?)?;
+    let count = |matches: &dyn Fn(&str) -> bool| between.iter().filter(|line| matches(line)).count();
+    Some(CountedCalls {
+        syncs: count(&|line| line.contains("fsync(") || line.contains("fdatasync(")),
+        index_writes: count(&|line| line.contains("pwrite64(") && line.contains("cache.db")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_counted_between_the_marks_only() {
+        let trace = r#"
+            7 fsync(3</c/incomplete/a>) = 0
+            7 write(5</dev/null>, "hits begin", 10) = 10
+            7 pwrite64(8</c/cache.db-wal>, "x"..., 24, 0) = 24
+            7 fdatasync(8</c/cache.db>) = 0
+            7 write(1</dev/pts/0>, "cache.db", 8) = 8
+            7 write(5</dev/null>, "hits end", 8) = 8
+            7 fsync(8</c/cache.db>) = 0"#;
+        let lines: Vec<_> = trace.lines().map(ToOwned::to_owned).collect();
+        assert_eq!(count_marked(&lines), Some(CountedCalls { syncs: 1, index_writes: 1 }));
+        assert_eq!(count_marked(&lines[..3]), None);
+    }
+}

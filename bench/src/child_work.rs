@@ -1,0 +1,182 @@
+//! What a child process does, by its name.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use image_cache::{Algorithm, ImageCache, Options};
+use serde::Serialize;
+
+use crate::bench::driver_of_name;
+use crate::caches::{IMAGE_BYTES, name_of};
+use crate::child::{Competed, LEFT_BY_A_CRASH, Listed, MARKS, Writers};
+use crate::floor::Directory;
+use crate::measure::{Latencies, new_latencies, quantile, seconds};
+use crate::rows::hits::hit_once;
+
+/// Does what the arguments say, and prints what was measured.
+pub fn work(arguments: &[String]) -> Result<()> {
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["list", directory, driver] => print(&list(directory, driver)?),
+        ["writers", directory, driver] => print(&writers(directory, driver)?),
+        ["crash", directory, driver] => crash(directory, driver),
+        ["marked-hits", directory, driver, hits] => marked_hits(directory, driver, hits.parse()?),
+        ["compete", directory, who, threads, duration] => {
+            let duration = Duration::from_secs_f64(duration.parse()?);
+            print(&compete(directory, who, threads.parse()?, duration)?)
+        }
+        _ => bail!("no child process does {arguments:?}"),
+    }
+}
+
+fn print(measured: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(measured)?);
+    Ok(())
+}
+
+fn open(directory: &str, driver: &str) -> Result<ImageCache> {
+    Ok(ImageCache::open(directory, Options::new().driver(driver_of_name(driver)).max_size(u64::MAX))?)
+}
+
+fn list(directory: &str, driver: &str) -> Result<Listed> {
+    let cache = open(directory, driver)?;
+    let before = memory("VmRSS")?;
+    // Forgets the peak so far, where the kernel lets us; else it is the whole process's.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let (seconds, images) = seconds(|| Ok(cache.list_cached()?))?;
+    let peak = memory("VmHWM")?;
+    Ok(Listed { images: images.len(), seconds, peak_growth: peak.saturating_sub(before) })
+}
+
+fn writers(directory: &str, driver: &str) -> Result<Writers> {
+    const COUNT: usize = 32;
+    const WRITTEN: usize = 4 << 20;
+    let cache = open(directory, driver)?;
+    let piece = vec![0x5A; 1 << 20];
+    let before = memory("VmRSS")?;
+    let mut writers = Vec::with_capacity(COUNT);
+    for number in 0..COUNT {
+        let mut writer = cache.begin_write(&name_of(number))?;
+        // Which digests does not matter: none of these is committed.
+        writer.expect_digest(Algorithm::Md5, &"0".repeat(32))?;
+        writer.expect_digest(Algorithm::Sha256, &"0".repeat(64))?;
+        (0..WRITTEN / piece.len()).try_for_each(|_| writer.write_chunk(&piece))?;
+        writers.push(writer);
+    }
+    let grown = memory("VmRSS")?.saturating_sub(before);
+    Ok(Writers { count: writers.len(), written: WRITTEN, grown })
+}
+
+/// As if the process had died after a rename, and before the index knew of it; with another image half written.
+fn crash(directory: &str, driver: &str) -> Result<()> {
+    let cache = open(directory, driver)?;
+    let mut half = cache.begin_write("half-written")?;
+    half.write_chunk(b"half")?;
+    File::create_new(Path::new(directory).join(LEFT_BY_A_CRASH))?.write_all(b"whole")?;
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)?;
+    bail!("SIGKILL did not kill")
+}
+
+fn marked_hits(directory: &str, driver: &str, hits: usize) -> Result<()> {
+    let cache = open(directory, driver)?;
+    let names = names_in(directory)?;
+    let mut mark = File::options().write(true).open("/dev/null")?;
+    let mut buffer = [0; IMAGE_BYTES as usize];
+    mark.write_all(MARKS[0].as_bytes())?;
+    for number in 0..hits {
+        hit_once(&cache, &names[number % names.len()], &mut buffer)?;
+    }
+    mark.write_all(MARKS[1].as_bytes())?;
+    Ok(())
+}
+
+/// Hits the same images as the other processes, for that long, once it is told to begin.
+fn compete(directory: &str, who: &str, threads: usize, duration: Duration) -> Result<Competed> {
+    let names = names_in(directory)?;
+    let cache = if who == "bare" { None } else { Some(open(directory, who)?) };
+    let bare = Directory::open(Path::new(directory))?;
+    let hit = |name: &str, buffer: &mut [u8]| match &cache {
+        Some(cache) => hit_once(cache, name, buffer),
+        None => bare.hit(name, buffer),
+    };
+    println!();
+    std::io::stdin().read_line(&mut String::new())?;
+    let began = Instant::now();
+    let parts: Vec<_> = std::thread::scope(|scope| {
+        let start = |thread: usize| {
+            let (names, hit) = (&names, &hit);
+            scope.spawn(move || hit_until(began + duration, names, thread, hit))
+        };
+        let started: Vec<_> = (0..threads).map(start).collect();
+        started.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
+    });
+    let seconds = began.elapsed().as_secs_f64();
+    let mut all = new_latencies();
+    let mut errors = 0;
+    for (latencies, failed) in parts {
+        all.add(&latencies)?;
+        errors += failed;
+    }
+    let latencies = all.iter_recorded().map(|value| (value.value_iterated_to(), value.count_at_value())).collect();
+    Ok(Competed {
+        hits: all.len(),
+        errors,
+        seconds,
+        p99: quantile(&all, 0.99),
+        worst: all.max() as f64 / 1e9,
+        latencies,
+    })
+}
+
+/// The latencies of hits, and how many failed.
+fn hit_until(
+    end: Instant,
+    names: &[String],
+    thread: usize,
+    hit: &impl Fn(&str, &mut [u8]) -> Result<()>,
+) -> (Latencies, u64) {
+    let mut latencies = new_latencies();
+    let mut errors = 0;
+    let mut buffer = [0; IMAGE_BYTES as usize];
+    for number in thread.. {
+        let before = Instant::now();
+        if before >= end {
+            break;
+        }
+        match hit(&names[number % names.len()], &mut buffer) {
+            // A latency that does not fit is centuries long.
+            Ok(()) => drop(latencies.record(u64::try_from(before.elapsed().as_nanos()).unwrap_or(u64::MAX))),
+            Err(error) => {
+                if errors == 0 {
+                    eprintln!("a hit failed: {error:#}");
+                }
+                errors += 1;
+            }
+        }
+    }
+    (latencies, errors)
+}
+
+/// A few of the images, the same for every process.
+fn names_in(directory: &str) -> Result<Vec<String>> {
+    const FEW: usize = 100;
+    let mut names: Vec<_> = std::fs::read_dir(directory)?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with("image-"))
+        .collect();
+    names.sort_unstable_by(|one, other| other.cmp(one));
+    names.truncate(FEW);
+    anyhow::ensure!(!names.is_empty(), "there is no image in {directory}");
+    Ok(names)
+}
+
+/// A line of the process's memory, in bytes.
+fn memory(line: &str) -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':')).context("no such line")?;
+    let kibibytes: u64 = value.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kibibytes * 1024)
+}

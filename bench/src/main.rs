@@ -1,0 +1,82 @@
+//! Measures image-cache against the bare system calls that it must make (the floor), in turns, in one run.
+//!
+//! `rows` has what is measured, `measure` how, `floor` the bare calls, and `peers` other caches on the same work.
+
+mod arguments;
+mod bench;
+mod caches;
+mod child;
+mod child_work;
+mod floor;
+mod machine;
+mod measure;
+mod output;
+mod peers;
+mod picture;
+mod quantity;
+mod report;
+mod rows;
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use crate::arguments::{Arguments, Task, USAGE};
+use crate::bench::{Bench, Sizes};
+use crate::caches::Caches;
+use crate::machine::Machine;
+use crate::report::Report;
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse()?;
+    match &arguments.task {
+        Task::Measure => return measure(&arguments),
+        Task::WorkAsChild(work) => return child_work::work(work),
+        Task::Help => print!("{USAGE}"),
+        Task::ListRows => {
+            for row in rows::ALL {
+                println!("{}", row.name);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn measure(arguments: &Arguments) -> Result<()> {
+    let machine = Machine::examine(&arguments.directory);
+    machine.print();
+    if arguments.quick {
+        println!(
+            "Small sizes: what an operation costs by itself weighs more than in a full run, which the targets are for."
+        );
+    }
+    let mut bench = Bench {
+        sizes: if arguments.quick { Sizes::quick() } else { Sizes::full() },
+        caches: Caches::new(&arguments.directory)?,
+        report: Report::default(),
+        program: std::env::current_exe().context("this program")?,
+    };
+    for row in rows::ALL.iter().filter(|row| arguments.wants(row.name)) {
+        let began = Instant::now();
+        // What one row could not do is no reason to lose the others.
+        if let Err(error) = (row.run)(&mut bench) {
+            bench.report.skip(row.name, format!("{error:#}"));
+        }
+        eprintln!("  {}: {:.1} s", row.name, began.elapsed().as_secs_f64());
+    }
+    let peers = if arguments.peers { peers::measure(&mut bench, arguments.environment.as_deref()) } else { Vec::new() };
+
+    if !bench.report.findings.is_empty() || !bench.report.skipped.is_empty() {
+        output::print(&bench.report);
+    }
+    if !peers.is_empty() {
+        output::print_peers(&peers);
+    }
+    if let Some(file) = &arguments.json {
+        output::write_json(file, arguments.quick, &machine, &bench.report, &peers)?;
+    }
+    if let Some(file) = &arguments.picture {
+        picture::draw(file, &bench.report)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! What operations cost as the number of images grows, and what those cost that look at all images.
+
+use anyhow::Result;
+use image_cache::{DriverChoice, ImageCache, Options};
+
+use crate::bench::{Bench, DRIVERS, name_of_driver, with_commas};
+use crate::caches::{IMAGE_BYTES, Prepared};
+use crate::child::{self, Listed};
+use crate::floor::Directory;
+use crate::measure::{latencies, median_of, quantile, seconds};
+use crate::quantity::Quantity;
+use crate::report::{Finding, Target};
+use crate::rows::hits::hit_once;
+
+/// Names of the curves.
+pub const HIT: &str = "hit";
+pub const IS_CACHED: &str = "is_cached";
+pub const SIZE: &str = "cache size";
+pub const OPEN: &str = "open";
+pub const LIST: &str = "list, per image";
+pub const PRUNE: &str = "prune, per victim";
+
+/// Whose curve is the floor's.
+const BARE: &str = "bare calls";
+
+pub fn growth(bench: &mut Bench) -> Result<()> {
+    for count in bench.sizes.counts.clone() {
+        let prepared = match bench.caches.prepared(count) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                bench.report.skip(format!("growth, {} images", with_commas(count)), format!("{error:#}"));
+                continue;
+            }
+        };
+        for driver in DRIVERS {
+            opens(bench, &prepared, driver)?;
+            small_operations(bench, &prepared, driver)?;
+            size(bench, &prepared, driver)?;
+            list(bench, &prepared, driver)?;
+        }
+    }
+    Ok(())
+}
+
+fn opens(bench: &mut Bench, prepared: &Prepared, driver: DriverChoice) -> Result<()> {
+    let took = median_of(9, || {
+        let (took, cache) =
+            seconds(|| Ok(ImageCache::open(&prepared.directory, Options::new().driver(driver).max_size(u64::MAX))?))?;
+        drop(cache);
+        Ok(took)
+    })?;
+    bench.report.point(OPEN, name_of_driver(driver), prepared.count, took);
+    if prepared.count == bench.sizes.largest {
+        let target = target_of(driver, Target::AtMost(Quantity::seconds(0.010)));
+        bench.report.add(Finding::new(row("open, closed before", prepared, driver), Quantity::seconds(took), target));
+    }
+    Ok(())
+}
+
+fn small_operations(bench: &mut Bench, prepared: &Prepared, driver: DriverChoice) -> Result<()> {
+    const OPERATIONS: usize = 3000;
+    let who = name_of_driver(driver);
+    let cache = prepared.open(driver)?;
+    let names = prepared.shuffled_names((prepared.count / 5).min(OPERATIONS));
+    prepared.warm(&names)?;
+    let mut buffer = [0; IMAGE_BYTES as usize];
+    let hits = latencies(OPERATIONS, |number| hit_once(&cache, &names[number % names.len()], &mut buffer))?;
+    bench.report.point(HIT, who, prepared.count, quantile(&hits, 0.5));
+    let asked = latencies(OPERATIONS, |number| {
+        cache.is_cached(&names[number % names.len()])?;
+        Ok(())
+    })?;
+    bench.report.point(IS_CACHED, who, prepared.count, quantile(&asked, 0.5));
+    if driver == DriverChoice::Sqlite {
+        let directory = Directory::open(&prepared.directory)?;
+        let hits = latencies(OPERATIONS, |number| directory.hit(&names[number % names.len()], &mut buffer))?;
+        bench.report.point(HIT, BARE, prepared.count, quantile(&hits, 0.5));
+        let asked = latencies(OPERATIONS, |number| directory.exists(&names[number % names.len()]))?;
+        bench.report.point(IS_CACHED, BARE, prepared.count, quantile(&asked, 0.5));
+    }
+    Ok(())
+}
+
+fn size(bench: &mut Bench, prepared: &Prepared, driver: DriverChoice) -> Result<()> {
+    let cache = prepared.open(driver)?;
+    let operations = if driver == DriverChoice::Sqlite { 1000 } else { 3 };
+    let sizes = latencies(operations, |_| {
+        anyhow::ensure!(cache.cache_size()? == prepared.count as u64 * IMAGE_BYTES, "the cache has another size");
+        Ok(())
+    })?;
+    let took = quantile(&sizes, 0.5);
+    bench.report.point(SIZE, name_of_driver(driver), prepared.count, took);
+    if prepared.count == bench.sizes.largest {
+        let target = target_of(driver, Target::AtMost(Quantity::seconds(20e-6)));
+        bench.report.add(Finding::new(row("cache size", prepared, driver), Quantity::seconds(took), target));
+    }
+    Ok(())
+}
+
+/// In a process of its own, whose memory is measured.
+fn list(bench: &mut Bench, prepared: &Prepared, driver: DriverChoice) -> Result<()> {
+    let arguments = ["list", &prepared.directory.display().to_string(), name_of_driver(driver)];
+    let mut growths = Vec::new();
+    let took = median_of(3, || {
+        let listed: Listed = child::run(&bench.program, &arguments)?;
+        anyhow::ensure!(listed.images == prepared.count, "{} images were listed", listed.images);
+        growths.push(listed.peak_growth as f64);
+        Ok(listed.seconds)
+    })?;
+    let per_image = took / prepared.count as f64;
+    bench.report.point(LIST, name_of_driver(driver), prepared.count, per_image);
+    if prepared.count == bench.sizes.largest {
+        let speed = target_of(driver, Target::AtLeast(Quantity::per_second(500_000.0)));
+        let memory = target_of(driver, Target::AtMost(Quantity::bytes(64.0 * 1024.0 * 1024.0)));
+        bench.report.add(Finding::new(row("list", prepared, driver), Quantity::per_second(1.0 / per_image), speed));
+        let peak = Quantity::bytes(crate::measure::median(&mut growths));
+        bench.report.add(Finding::new(row("... and the peak of its memory", prepared, driver), peak, memory));
+    }
+    Ok(())
+}
+
+fn row(what: &str, prepared: &Prepared, driver: DriverChoice) -> String {
+    format!("{what}, {} images, {}", with_commas(prepared.count), name_of_driver(driver))
+}
+
+/// What looks at all images has a target where there is an index.
+fn target_of(driver: DriverChoice, target: Target) -> Target {
+    if driver == DriverChoice::Sqlite { target } else { Target::None }
+}

@@ -1,0 +1,126 @@
+//! Reading a small piece of a cached image, and asking whether there is one.
+
+use anyhow::{Context as _, Result};
+use image_cache::{DriverChoice, ImageCache};
+
+use crate::bench::{Bench, DRIVERS, name_of_driver, with_commas};
+use crate::caches::IMAGE_BYTES;
+use crate::child::{self, CountedCalls};
+use crate::floor::Directory;
+use crate::measure::{Sample, alternate, quantile};
+use crate::quantity::Quantity;
+use crate::report::{Finding, Target};
+
+/// Open, read 4 KiB, close.
+pub fn hit_once(cache: &ImageCache, name: &str, buffer: &mut [u8]) -> Result<()> {
+    let mut reader = cache.open_for_read(name)?;
+    anyhow::ensure!(reader.read(buffer)? == buffer.len(), "{name} is shorter than it was made");
+    Ok(())
+}
+
+pub fn hit(bench: &mut Bench) -> Result<()> {
+    const ROUNDS: usize = 100;
+    const BATCH: usize = 100;
+    let prepared = bench.caches.prepared(bench.sizes.large)?;
+    // Not all of them: those that are never used stay the first ones that a prune evicts.
+    let names = prepared.shuffled_names(prepared.count / 5);
+    let images = with_commas(prepared.count);
+    prepared.warm(&names)?;
+    let directory = Directory::open(&prepared.directory)?;
+    for driver in DRIVERS {
+        let cache = prepared.open(driver)?;
+        let mut buffer = [0; IMAGE_BYTES as usize];
+        let mut floor_buffer = buffer;
+        let half = names.len() / 2;
+        let pair = alternate(
+            ROUNDS,
+            BATCH,
+            Sample::Operation,
+            |number| hit_once(&cache, &names[number % names.len()], &mut buffer),
+            // Another image at the same time, so that neither side warms the processor's caches for the other.
+            |number| directory.hit(&names[(number + half) % names.len()], &mut floor_buffer),
+        )?;
+        let (ours, floor) = pair.medians();
+        let driver = name_of_driver(driver);
+        bench.report.add(
+            Finding::new(
+                format!("hit, {images} images, {driver}: p50"),
+                Quantity::seconds(ours),
+                Target::AtMostTimes(3.0),
+            )
+            .floor(Quantity::seconds(floor)),
+        );
+        let target = if driver == "sqlite" { Target::AtMostTimes(10.0) } else { Target::None };
+        let note =
+            format!("floor: its own p50; the bare calls' p99 is {}", Quantity::seconds(quantile(&pair.floor, 0.99)));
+        bench.report.add(
+            Finding::new(
+                format!("hit, {images} images, {driver}: p99"),
+                Quantity::seconds(quantile(&pair.ours, 0.99)),
+                target,
+            )
+            .floor(Quantity::seconds(ours))
+            .note(note),
+        );
+    }
+    Ok(())
+}
+
+/// Which system calls hits make that wait for a disk or write to the index.
+pub fn system_calls(bench: &mut Bench) -> Result<()> {
+    const HITS: usize = 1000;
+    /// "No synchronous transaction": hits that were written together are a transaction for many.
+    const FEW: f64 = 0.01;
+    let row = "hit, sqlite: syncs and index writes";
+    let prepared = bench.caches.prepared(bench.sizes.counts[0])?;
+    let arguments =
+        [prepared.directory.display().to_string(), name_of_driver(DriverChoice::Sqlite).to_owned(), HITS.to_string()];
+    let counted: Option<CountedCalls> =
+        child::count_calls(&bench.program, bench.caches.root(), &arguments).context("counting system calls")?;
+    let Some(counted) = counted else {
+        bench.report.skip(row, "strace, which counts system calls, is not installed or may not be used");
+        return Ok(());
+    };
+    let per_hit = |calls: usize| calls as f64 / HITS as f64;
+    bench.report.add(Finding::new(
+        "hit, sqlite: fsync and fdatasync calls per hit",
+        Quantity::count(per_hit(counted.syncs)),
+        Target::AtMost(Quantity::count(0.0)),
+    ));
+    bench.report.add(
+        Finding::new(
+            "hit, sqlite: index writes per hit",
+            Quantity::count(per_hit(counted.index_writes)),
+            Target::AtMost(Quantity::count(FEW)),
+        )
+        .note("pwrite64 calls on the database and its log: two for each page of a transaction"),
+    );
+    Ok(())
+}
+
+pub fn is_cached(bench: &mut Bench) -> Result<()> {
+    const ROUNDS: usize = 200;
+    const BATCH: usize = 100;
+    let prepared = bench.caches.prepared(bench.sizes.large)?;
+    let names = prepared.shuffled_names(2 * BATCH * 10);
+    let directory = Directory::open(&prepared.directory)?;
+    for driver in DRIVERS {
+        let cache = prepared.open(driver)?;
+        let pair = alternate(
+            ROUNDS,
+            BATCH,
+            Sample::Batch,
+            |number| {
+                anyhow::ensure!(cache.is_cached(&names[number % names.len()])?);
+                Ok(())
+            },
+            |number| directory.exists(&names[number % names.len()]),
+        )?;
+        let (ours, floor) = pair.medians();
+        let row = format!("is_cached, {}", name_of_driver(driver));
+        bench
+            .report
+            .add(Finding::new(row, Quantity::seconds(ours), Target::AtMostTimes(1.5)).floor(Quantity::seconds(floor)));
+    }
+    Ok(())
+}
