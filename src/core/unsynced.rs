@@ -14,7 +14,6 @@ use std::fs::File;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{fsync, syncfs};
-use rustix::io::Errno;
 
 use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place};
@@ -56,11 +55,25 @@ impl Unsynced {
             // One sync of everything, after which there is little left to do for each file. Each still tells its errors.
             let _ = syncfs(layout.directory(Place::Cached));
         }
-        let ids: Vec<_> = ids.into_iter().collect();
-        for some in ids.chunks(MANY) {
-            sync_some(layout, log, some, &mut failed);
+        for id in ids {
+            match layout.open_file(Place::Cached, &id) {
+                Ok(Some((file, _))) => match fsync(&file) {
+                    // The mark goes after the bytes have arrived; should it stay, the image is dropped after a restart.
+                    Ok(()) => drop(driver::clear_unsynced(&file)),
+                    Err(errno) => {
+                        failed.push((id.clone(), file, Error::system("sync", &layout.path(Place::Cached, &id), errno)));
+                    }
+                },
+                Ok(None) => {}
+                Err(error) => log.error(|| error.to_string()),
+            }
         }
-        if let Err(error) = layout.sync_published() {
+        // That the marks are gone must reach the disk as well, else images are dropped though their cache was closed. File
+        // systems write changes of names and attributes in their order: the directory is changed after all of them (its own
+        // mark is set to what it is), and its sync covers them.
+        let directory = layout.directory(Place::Cached);
+        let changed = present(directory).map_or(Ok(()), |present| driver::mark_has_unsynced(layout, &present));
+        if let Err(error) = changed.and_then(|()| layout.sync_published()) {
             log.error(|| error.to_string());
         }
         failed
@@ -69,35 +82,6 @@ impl Unsynced {
     fn ids(&self) -> std::sync::MutexGuard<'_, BTreeSet<ImageId>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Syncs a few files and takes their marks off. Each stays open until it is done with: what the kernel has to say of lost
-/// bytes, it says to a descriptor that was open then.
-fn sync_some(layout: &Layout, log: &Log, ids: &[ImageId], failed: &mut Vec<(ImageId, File, Error)>) {
-    let mut unmarked = Vec::with_capacity(ids.len());
-    for id in ids {
-        match layout.open_file(Place::Cached, id) {
-            Ok(Some((file, _))) => match fsync(&file) {
-                // The mark goes after the bytes have arrived; should it stay, the image is dropped after a restart.
-                Ok(()) if driver::clear_unsynced(&file) => unmarked.push((id, file)),
-                Ok(()) => {}
-                Err(errno) => failed.push(not_synced(layout, id, file, errno)),
-            },
-            Ok(None) => {}
-            Err(error) => log.error(|| error.to_string()),
-        }
-    }
-    // That the mark is gone must reach the disk as well, else the image is dropped though its cache was closed. In a second
-    // round: one write of the file system's log then covers all of them.
-    for (id, file) in unmarked {
-        if let Err(errno) = fsync(&file) {
-            failed.push(not_synced(layout, id, file, errno));
-        }
-    }
-}
-
-fn not_synced(layout: &Layout, id: &ImageId, file: File, errno: Errno) -> (ImageId, File, Error) {
-    (id.clone(), file, Error::system("sync", &layout.path(Place::Cached, id), errno))
 }
 
 /// Drops the files that were marked in an earlier start of the host; how many there were.
