@@ -328,8 +328,6 @@ static const struct {
 } unprovoked[] = {
     /* An index that fails before the first page is done without, and here there is no second page. */
     {"image_cache_prune", IMAGE_CACHE_ERROR_INDEX},
-    /* SQLite has read the index before; tests/rotten/locked.rs has another program lock it. */
-    {"image_cache_list_cached", IMAGE_CACHE_ERROR_INDEX},
 };
 
 /* ---- What came back ---------------------------------------------------------------------------------------------- */
