@@ -239,10 +239,12 @@ impl Shared {
         let sealed = self.seal_if_alone(&gate);
         // Closing takes SQLite a while: what other programs do meanwhile must not be sealed in. The two names that it removes at
         // the end are all that is left.
-        let undisturbed = matches!(&sealed, Ok(Some(seal)) if {
+        let undisturbed = if let Ok(Some(seal)) = &sealed {
             self.driver.settle(&gate);
             seal.is_undisturbed(self.layout.directory(Place::Cached)).unwrap_or(false)
-        });
+        } else {
+            false
+        };
         // Whatever fails: it is closed under the gate.
         let closed = self.driver.close(&gate, sealed.as_ref().ok().and_then(Option::as_ref));
         let set = match &sealed {
@@ -332,10 +334,11 @@ fn put_seal(layout: &Layout, driver: &dyn Driver, gate: &HostLockGuard<'_>, seal
     if !seal.is_undisturbed(directory)? {
         return Ok(());
     }
-    let set = if driver.chooses_times() { directory.set_modified(seal.after) } else { Ok(()) };
-    match set {
-        Ok(()) if driver.chooses_times() => Ok(()),
-        Err(error) if !error.is_not_permitted() => Err(error),
-        _ => seal.as_it_is().map_or(Ok(()), |seal| driver.reseal(gate, &seal).map(drop)),
+    if driver.chooses_times() {
+        match directory.set_modified(seal.after) {
+            Err(error) if error.is_not_permitted() => {}
+            result => return result,
+        }
     }
+    seal.as_it_is().map_or(Ok(()), |seal| driver.reseal(gate, &seal).map(drop))
 }
