@@ -97,7 +97,6 @@ impl Directory {
         };
         match retry_on_intr(|| openat(&self.descriptor, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())) {
             Ok(descriptor) => Ok((Self { descriptor, path }, created)),
-            Err(Errno::NOENT) => Err(Error::system("create the directory", &path, Errno::ROFS)),
             Err(errno) => Err(Error::system("open the directory", &path, errno)),
         }
     }
