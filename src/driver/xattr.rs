@@ -5,7 +5,6 @@
 //! void. What asks for all images (totals, listing, order of eviction) is a scan of the directory.
 
 use std::fs::File;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,29 +31,28 @@ impl XattrDriver {
     /// Fails with [`Error::Unsupported`] where the file system has no extended attributes.
     pub fn open(layout: &Arc<Layout>, log: &Log) -> Result<Self> {
         let directory = layout.directory(Place::Cached);
+        let failed = |error: std::io::Error| Error::from_io("set an extended attribute of", directory.path(), &error);
         let probed = attributes::with_descriptor(directory, |file| {
             attributes::set(file, PROBE, "1")?;
             attributes::remove(file, PROBE)
         });
-        let probed = match probed {
+        let probed = match probed.map_err(failed) {
             // Where nothing may be written, reading says whether there are any.
-            Err(error) if may_not(&error) => {
-                attributes::with_descriptor(directory, |file| attributes::get(file, PROBE)).map(|_| {
-                    let path = directory.path().display();
-                    log.warning(|| format!("cannot write to '{path}' ({error}): hits and uses are not noted"));
-                })
+            Err(error) if error.is_not_permitted() => {
+                let read = attributes::with_descriptor(directory, |file| attributes::get(file, PROBE));
+                read.map_err(failed).map(|_| log.warning(|| format!("{error}: hits and uses are not noted")))
             }
             // A full disk has no room for one more; what has no attributes at all says so.
-            Err(error) if error.kind() == ErrorKind::StorageFull || error.kind() == ErrorKind::QuotaExceeded => Ok(()),
+            Err(error) if error.is_no_space() => Ok(()),
             probed => probed,
         };
         match probed {
             Ok(()) => Ok(Self { layout: Arc::clone(layout), log: log.clone() }),
-            Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {
+            Err(error) if error.os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {
                 let path = directory.path().display();
                 Err(Error::Unsupported(format!("the file system of '{path}' has no extended attributes")))
             }
-            Err(error) => Err(Error::from_io("set an extended attribute of", directory.path(), &error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -166,11 +164,6 @@ impl Driver for XattrDriver {
     fn eviction_order(&self, _gate: &HostLockGuard<'_>) -> Result<Box<dyn EvictionOrder + '_>> {
         scan::eviction_order(&self.layout, &self.log)
     }
-}
-
-/// Whether the process lacks the right, or the file system is mounted read-only.
-fn may_not(error: &std::io::Error) -> bool {
-    [Errno::ACCESS, Errno::PERM, Errno::ROFS].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Another program may have written anything.
