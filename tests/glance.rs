@@ -85,6 +85,7 @@ fn a_directory_of_the_xattr_driver_opens_in_place() {
     assert_eq!(cache.prune().unwrap().images, 2);
     assert_eq!(ids(&cache), ["0f0f", "1"]);
     read_image(&cache, "1");
+    drop(cache);
     assert_eq!(xattr::get(scratch.file("1"), "user.hits").unwrap().unwrap(), b"8");
 }
 

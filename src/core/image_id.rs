@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
@@ -12,9 +13,9 @@ const LONGEST: usize = 255;
 /// What SQLite appends to a database's name for its journal, write-ahead log and shared memory.
 pub(crate) const DATABASE_SUFFIXES: [&str; 4] = ["", "-journal", "-wal", "-shm"];
 
-/// The id of an image. It can only be made by [`ReservedNames::image_id`].
+/// The id of an image. It can only be made by [`ReservedNames::image_id`]. A clone shares the text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct ImageId(String);
+pub(crate) struct ImageId(Arc<str>);
 
 impl ImageId {
     pub fn as_str(&self) -> &str {
@@ -23,7 +24,7 @@ impl ImageId {
 
     /// The name of the image's file, in whichever folder it is.
     pub fn as_file_name(&self) -> &OsStr {
-        OsStr::new(&self.0)
+        OsStr::new(&*self.0)
     }
 }
 
@@ -57,7 +58,7 @@ impl ReservedNames {
     /// files are never images), and is not the name of one of the cache's own files.
     pub fn image_id(&self, text: &str) -> Result<ImageId> {
         match self.objection(text) {
-            None => Ok(ImageId(text.to_owned())),
+            None => Ok(ImageId(text.into())),
             Some(why) => Err(Error::InvalidImageId { image_id: text.to_owned(), why }),
         }
     }
@@ -65,7 +66,7 @@ impl ReservedNames {
     /// The id of the image whose file has this name; `None` when it is not an image's.
     pub fn image_id_of(&self, file_name: &OsStr) -> Option<ImageId> {
         let text = file_name.to_str()?;
-        self.objection(text).is_none().then(|| ImageId(text.to_owned()))
+        self.objection(text).is_none().then(|| ImageId(text.into()))
     }
 
     fn objection(&self, text: &str) -> Option<&'static str> {

@@ -136,7 +136,7 @@ impl IncompleteFile {
     fn try_publish(&mut self, digest: Option<&str>) -> Result<()> {
         self.check_unharmed()?;
         let path = self.path();
-        let now = Timestamp::now();
+        let now = Timestamp::now_in_use();
         self.shared.driver.prepare(&self.file, &path, digest)?;
         futimens(&self.file, &now.as_both_times()).map_err(|errno| Error::system("set the times of", &path, errno))?;
 

@@ -102,11 +102,12 @@ impl Shared {
     }
 }
 
-/// Takes the first of the candidates, as many as are needed.
+/// Takes the first of the candidates, as many as are needed and are removed in one stay in the gate.
 fn take_enough(candidates: &mut VecDeque<Candidate>, excess: u128) -> Vec<Candidate> {
     let mut chosen = Vec::new();
     let mut bytes = 0_u128;
     while bytes < excess
+        && chosen.len() < BATCH
         && let Some(candidate) = candidates.pop_front()
     {
         bytes += u128::from(candidate.size);

@@ -26,7 +26,8 @@ struct State {
     shared: Arc<Shared>,
     id: ImageId,
     file: File,
-    size: u64,
+    /// Of the file, when it was opened.
+    facts: Facts,
     position: u64,
 }
 
@@ -37,9 +38,8 @@ impl Reader {
             return Err(not_found(shared, &id));
         };
         shared.note_use(&id, &file, &facts);
-        let size = facts.size;
-        let state = State { shared: Arc::clone(shared), id, file, size, position: 0 };
-        Ok(Self { state: ProcessBound::new(state), size })
+        let state = State { shared: Arc::clone(shared), id, file, facts, position: 0 };
+        Ok(Self { state: ProcessBound::new(state), size: facts.size })
     }
 
     /// Reads the next bytes; 0 at the end.
@@ -83,37 +83,30 @@ impl io::Read for Reader {
 
 impl State {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        if offset >= self.size || buffer.is_empty() {
+        if offset >= self.facts.size || buffer.is_empty() {
             return Ok(0);
         }
         // What another program appended is none of the image.
-        let left = usize::try_from(self.size - offset).unwrap_or(usize::MAX).min(buffer.len());
+        let left = usize::try_from(self.facts.size - offset).unwrap_or(usize::MAX).min(buffer.len());
         let buffer = &mut buffer[..left];
         let path = || self.shared.layout.path(Place::Cached, &self.id);
         match retry_on_intr(|| pread(&self.file, &mut *buffer, offset)) {
             Ok(0) => {
-                let why =
-                    format!("it had {} bytes when it was opened, and has no byte at offset {offset} now", self.size);
+                let why = format!(
+                    "it had {} bytes when it was opened, and has no byte at offset {offset} now",
+                    self.facts.size
+                );
                 Err(Error::Damaged { operation: "read", path: path(), why })
             }
             Ok(length) => Ok(length),
             Err(errno) => Err(Error::system("read", &path(), errno)),
         }
     }
-
-    fn count_hit(&self) -> Result<()> {
-        let facts = Facts::of(&self.file, &self.shared.layout.path(Place::Cached, &self.id))?;
-        // An image that was deleted meanwhile, and perhaps cached anew, has nothing to count.
-        if facts.links == 0 {
-            return Ok(());
-        }
-        self.shared.driver.note_hit(&self.shared.gate, &self.id, &self.file, &facts)
-    }
 }
 
 impl Drop for State {
     fn drop(&mut self) {
-        self.shared.note_hit(&self.id, self.count_hit());
+        self.shared.note_hit(&self.id, &self.facts);
     }
 }
 

@@ -11,7 +11,8 @@ use crate::core::layout::{Layout, Place, Removed};
 use crate::core::log::{Log, Missed, Once};
 use crate::core::options::{Durability, Options};
 use crate::core::unsynced::{self, Unsynced};
-use crate::driver::{self, Driver, DriverKind, Rebuilt, Record, Seal};
+use crate::driver::uses::{Use, Waiting};
+use crate::driver::{self, Driver, Rebuilt, Record, Seal};
 use crate::error::{Error, Result};
 use crate::system::directory::Facts;
 use crate::system::lock::{HostLock, HostLockGuard, Presence};
@@ -58,7 +59,6 @@ pub(crate) struct Shared {
     /// What can fail at every read, and keeps none from going on.
     untold_uses: Once,
     unset_times: Once,
-    untold_hits: Once,
 }
 
 impl Shared {
@@ -91,7 +91,6 @@ impl Shared {
             unsynced: Unsynced::default(),
             untold_uses: Once::default(),
             unset_times: Once::default(),
-            untold_hits: Once::default(),
         })
     }
 
@@ -198,36 +197,30 @@ impl Shared {
         }
     }
 
-    /// The image was opened: the file's access time is set, so that the order of use is exact on every mount, and the
-    /// driver is told. A reader never fails for it.
+    /// The image was opened: the file's access time is set, so that the order of use is exact on every mount and over all
+    /// processes, and the driver is told. A reader never fails for it.
     pub fn note_use(&self, id: &ImageId, file: &File, facts: &Facts) {
-        let now = Timestamp::now();
-        self.unset_times.note(self.set_access_time(id, file, now), &self.log, |error| error.to_string());
-        let noted = match self.driver.note_use(&self.gate, id, facts, now) {
-            // A file that was put there behind the cache's back.
-            Ok(false) => self.enter_settled().map(drop),
-            noted => noted.map(drop),
-        };
-        self.untold_uses.note(noted, &self.log, |error| format!("{error}; the image's use is noted later"));
+        let now = Timestamp::now_in_use();
+        let set = futimens(file, &now.as_access_time());
+        let set =
+            set.map_err(|errno| Error::system("set the access time of", &self.layout.path(Place::Cached, id), errno));
+        self.unset_times.note(set, &self.log, |error| error.to_string());
+        self.note(id, facts, Use::opened(now));
     }
 
     /// The image was opened, and is closed. A reader never fails for it.
-    pub fn note_hit(&self, id: &ImageId, noted: Result<()>) {
-        self.untold_hits.note(noted, &self.log, |error| format!("{error}; a hit of image '{id}' is not counted yet"));
+    pub fn note_hit(&self, id: &ImageId, facts: &Facts) {
+        self.note(id, facts, Use::hit());
     }
 
-    /// Sets the file's access time, unless another handle has set a later one meanwhile. (One in the future, by a clock that was
-    /// set back, must not stand for ever.)
-    fn set_access_time(&self, id: &ImageId, file: &File, at: Timestamp) -> Result<()> {
-        let path = || self.layout.path(Place::Cached, id);
-        // Where nothing else tells the order of use, nobody may come between the look and the act.
-        let is_all_there_is = self.driver.kind() == DriverKind::Xattr;
-        let _gate = if is_all_there_is { Some(self.gate.acquire()?) } else { None };
-        let accessed = Facts::of(file, &path())?.accessed;
-        if accessed > at && accessed <= Timestamp::now() {
-            return Ok(());
+    fn note(&self, id: &ImageId, facts: &Facts, one: Use) {
+        let Some(uses) = self.driver.uses() else { return };
+        uses.add(id, facts, one);
+        if uses.waiting() == Waiting::TooLong {
+            // A file that was put there behind the cache's back is to be counted as well.
+            let written = self.enter_settled().and_then(|gate| self.driver.write_uses(&gate));
+            self.untold_uses.note(written, &self.log, |error| format!("{error}; the images' uses are noted later"));
         }
-        futimens(file, &at.as_access_time()).map_err(|errno| Error::system("set the access time of", &path(), errno))
     }
 
     /// Ends the handle. The driver may remove files of its own with its last handle, so the directory is sealed once more.
@@ -235,7 +228,7 @@ impl Shared {
         for (id, file, error) in self.unsynced.sync(&self.layout, &self.log) {
             self.withdraw(&id, &file, &error);
         }
-        let gate = self.gate.acquire()?;
+        let gate = self.enter_to_close()?;
         let sealed = self.seal_if_alone(&gate);
         // Closing takes SQLite a while: what other programs do meanwhile must not be sealed in. The two names that it removes at
         // the end are all that is left.
@@ -260,6 +253,17 @@ impl Shared {
         // Not left to the descriptor's closing: a forked child may have it open for longer.
         self.presence.withdraw();
         closed.and(sealed.map(drop)).and(set)
+    }
+
+    /// Takes the gate. Uses that wait are written at the close, which an index that is not right has no place for.
+    fn enter_to_close(&self) -> Result<HostLockGuard<'_>> {
+        if self.driver.uses().is_none_or(|uses| uses.waiting() == Waiting::Nothing) {
+            return self.gate.acquire();
+        }
+        self.enter_settled().or_else(|error| {
+            self.log.warning(|| format!("{error}; the index is put right later"));
+            self.gate.acquire()
+        })
     }
 
     /// Gives the index, which no other handle uses, another seal; `None` where that cannot be.

@@ -28,6 +28,7 @@ mod attributes;
 pub(crate) mod scan;
 mod seal;
 mod sqlite;
+pub(crate) mod uses;
 mod xattr;
 
 use std::fs::File;
@@ -38,12 +39,13 @@ use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place};
 use crate::core::options::{DriverChoice, Options};
 use crate::error::{Error, Result};
-use crate::system::directory::{Directory, Facts};
-use crate::system::lock::{HostLock, HostLockGuard};
+use crate::system::directory::Directory;
+use crate::system::lock::HostLockGuard;
 use crate::system::time::Timestamp;
 
 pub(crate) use self::seal::Seal;
 pub(crate) use self::sqlite::SqliteDriver;
+use self::uses::WaitingUses;
 pub(crate) use self::xattr::XattrDriver;
 
 /// The driver in use.
@@ -159,11 +161,11 @@ pub(crate) trait Driver: Send + Sync {
     /// Drops images whose files were removed. Whether the directory is now to be given the seal's time.
     fn forget(&self, gate: &HostLockGuard<'_>, ids: &[ImageId], seal: &Seal) -> Result<bool>;
 
-    /// The image, whose file has these facts, was opened, and its access time was set; false when the driver has no such image.
-    fn note_use(&self, gate: &HostLock, id: &ImageId, facts: &Facts, at: Timestamp) -> Result<bool>;
+    /// Where uses and hits wait until they are written; `None` where they cannot be.
+    fn uses(&self) -> Option<&WaitingUses>;
 
-    /// A reader of the image, whose file has these facts, closed.
-    fn note_hit(&self, gate: &HostLock, id: &ImageId, file: &File, facts: &Facts) -> Result<()>;
+    /// Writes the uses and hits that wait. The index is to be current: those of an image that it does not have are nobody's.
+    fn write_uses(&self, gate: &HostLockGuard<'_>) -> Result<()>;
 
     /// The image's hits; 0 when the driver has no such image.
     fn hits(&self, gate: &HostLockGuard<'_>, id: &ImageId) -> Result<u64>;

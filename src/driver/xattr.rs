@@ -8,6 +8,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::futimens;
 use rustix::io::Errno;
 
 use crate::core::digest::is_well_formed;
@@ -15,16 +16,21 @@ use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place};
 use crate::core::log::{Log, Missed};
 use crate::driver::attributes::{self, DIGEST, HITS, PROBE};
+use crate::driver::uses::{Use, Uses, Waiting, WaitingUses};
 use crate::driver::{CachedImage, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Seal, Totals, scan};
 use crate::error::{Error, Result};
 use crate::system::directory::Facts;
-use crate::system::lock::{HostLock, HostLockGuard};
+use crate::system::lock::HostLockGuard;
 use crate::system::time::Timestamp;
 
 /// The driver.
 pub(crate) struct XattrDriver {
     layout: Arc<Layout>,
     log: Log,
+    /// Hits that are not on the files yet, and times of use.
+    uses: WaitingUses,
+    /// Where nothing may be written, uses are not noted.
+    may_write: bool,
 }
 
 impl XattrDriver {
@@ -36,9 +42,11 @@ impl XattrDriver {
             attributes::set(file, PROBE, "1")?;
             attributes::remove(file, PROBE)
         });
+        let mut may_write = true;
         let probed = match probed.map_err(failed) {
             // Where nothing may be written, reading says whether there are any.
             Err(error) if error.is_not_permitted() => {
+                may_write = false;
                 let read = attributes::with_descriptor(directory, |file| attributes::get(file, PROBE));
                 read.map_err(failed).map(|_| log.warning(|| format!("{error}: hits and uses are not noted")))
             }
@@ -47,7 +55,10 @@ impl XattrDriver {
             probed => probed,
         };
         match probed {
-            Ok(()) => Ok(Self { layout: Arc::clone(layout), log: log.clone() }),
+            Ok(()) => {
+                let uses = WaitingUses::new(layout);
+                Ok(Self { layout: Arc::clone(layout), log: log.clone(), uses, may_write })
+            }
             Err(error) if error.os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {
                 let path = directory.path().display();
                 Err(Error::Unsupported(format!("the file system of '{path}' has no extended attributes")))
@@ -71,8 +82,32 @@ impl XattrDriver {
         Error::Index { operation, path, cause: error.to_string() }
     }
 
+    /// Adds hits to those on the file. The access time is set when an image is opened; should another handle have set an earlier
+    /// one after it, the later one counts.
+    fn write_use(&self, id: &ImageId, one: Use) -> Result<()> {
+        let Some((file, facts)) = self.layout.open_file(Place::Cached, id)? else { return Ok(()) };
+        if one.hits > 0 {
+            let hits = parse_hits(self.attribute_of(&file, id, HITS)?).saturating_add(one.hits);
+            attributes::set(&file, HITS, &hits.to_string()).map_err(|error| {
+                Error::from_io("set an extended attribute of", &self.layout.path(Place::Cached, id), &error)
+            })?;
+        }
+        match one.last_accessed {
+            Some(at) if facts.accessed < at => futimens(&file, &at.as_access_time())
+                .map_err(|errno| Error::system("set the access time of", &self.layout.path(Place::Cached, id), errno)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes uses, where what could not be written is added to what the files say.
+    fn try_write_uses(&self, gate: &HostLockGuard<'_>) {
+        if let Err(error) = self.write_uses(gate) {
+            self.log.warning(|| format!("{error}; it is done later"));
+        }
+    }
+
     /// Attributes that cannot be read say nothing: the image is cached even so. `None` when it is gone.
-    fn cached_image(&self, id: &ImageId, facts: &Facts, missed: &mut Missed<'_>) -> Option<CachedImage> {
+    fn cached_image(&self, id: &ImageId, facts: &Facts, waiting: Use, missed: &mut Missed<'_>) -> Option<CachedImage> {
         let file = match missed.note(self.layout.open_file(Place::Cached, id)) {
             Some(opened) => Some(opened?.0),
             None => None,
@@ -81,7 +116,7 @@ impl XattrDriver {
         Some(CachedImage {
             image_id: id.to_string(),
             size: facts.size,
-            hits: parse_hits(attribute(HITS)),
+            hits: parse_hits(attribute(HITS)).saturating_add(waiting.hits),
             last_accessed: facts.accessed.as_nanoseconds(),
             last_modified: facts.modified.as_nanoseconds(),
             digest: attribute(DIGEST).filter(|text| is_well_formed(text)),
@@ -110,8 +145,8 @@ impl Driver for XattrDriver {
         Ok(false)
     }
 
-    fn close(&self, _gate: &HostLockGuard<'_>, _last: Option<&Seal>) -> Result<()> {
-        Ok(())
+    fn close(&self, gate: &HostLockGuard<'_>, _last: Option<&Seal>) -> Result<()> {
+        self.write_uses(gate)
     }
 
     /// All of an image's metadata is on its file before it gets its name.
@@ -129,39 +164,55 @@ impl Driver for XattrDriver {
         Ok(false)
     }
 
-    fn note_use(&self, _gate: &HostLock, _id: &ImageId, _facts: &Facts, _at: Timestamp) -> Result<bool> {
-        Ok(true) // The access time says it.
+    fn uses(&self) -> Option<&WaitingUses> {
+        self.may_write.then_some(&self.uses)
     }
 
-    /// Under the gate: two readers that close at once, in two processes, count two hits.
-    fn note_hit(&self, gate: &HostLock, id: &ImageId, file: &File, _facts: &Facts) -> Result<()> {
-        let _gate = gate.acquire()?;
-        let hits = parse_hits(self.attribute_of(file, id, HITS)?).saturating_add(1);
-        attributes::set(file, HITS, &hits.to_string())
-            .map_err(|error| self.failed("set an extended attribute of", id, &error))
+    /// Under the gate: two handles that write at once, in two processes, count the hits of both.
+    fn write_uses(&self, gate: &HostLockGuard<'_>) -> Result<()> {
+        if self.uses.waiting() == Waiting::Nothing {
+            return Ok(());
+        }
+        let mut failed = Uses::new();
+        let mut outcome = Ok(());
+        for (used, one) in self.uses.take(gate) {
+            if let Err(error) = self.write_use(&used.id, one) {
+                // Whoever may not write to a file will not be allowed to later.
+                if !error.is_not_permitted() {
+                    failed.insert(used, one);
+                }
+                outcome = outcome.and(Err(error));
+            }
+        }
+        self.uses.put_back(failed);
+        outcome
     }
 
-    fn hits(&self, _gate: &HostLockGuard<'_>, id: &ImageId) -> Result<u64> {
-        Ok(parse_hits(self.attribute(id, HITS)?))
+    fn hits(&self, gate: &HostLockGuard<'_>, id: &ImageId) -> Result<u64> {
+        self.try_write_uses(gate);
+        Ok(parse_hits(self.attribute(id, HITS)?).saturating_add(self.uses.of(gate, id).hits))
     }
 
     fn totals(&self, _gate: &HostLockGuard<'_>) -> Result<Totals> {
         scan::totals(&self.layout, &self.log)
     }
 
-    fn list(&self, _gate: &HostLockGuard<'_>) -> Result<Vec<CachedImage>> {
+    fn list(&self, gate: &HostLockGuard<'_>) -> Result<Vec<CachedImage>> {
+        self.try_write_uses(gate);
         let mut missed = Missed::new(&self.log);
         let mut images = Vec::new();
         for (id, facts) in self.layout.images(Place::Cached)? {
             if let Some(facts) = missed.note(facts) {
-                images.extend(self.cached_image(&id, &facts, &mut missed));
+                let waiting = self.uses.of(gate, &id);
+                images.extend(self.cached_image(&id, &facts, waiting, &mut missed));
             }
         }
         images.sort_unstable_by(|image, other| image.image_id.cmp(&other.image_id));
         Ok(images)
     }
 
-    fn eviction_order(&self, _gate: &HostLockGuard<'_>) -> Result<Box<dyn EvictionOrder + '_>> {
+    fn eviction_order(&self, gate: &HostLockGuard<'_>) -> Result<Box<dyn EvictionOrder + '_>> {
+        self.try_write_uses(gate);
         scan::eviction_order(&self.layout, &self.log)
     }
 }

@@ -7,6 +7,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 const NANOSECONDS_PER_SECOND: i64 = 1_000_000_000;
 
+/// What times of ours have below the microsecond. One time in a thousand of the kernel's has it as well.
+const OURS: i64 = 619;
+
 /// A point in time: nanoseconds since the Unix epoch, of the host's real-time clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Timestamp(i64);
@@ -16,6 +19,17 @@ impl Timestamp {
     pub fn now() -> Self {
         let now = clock_gettime(ClockId::Realtime);
         Self::from_parts(now.tv_sec, now.tv_nsec)
+    }
+
+    /// The present, to a microsecond, as a time of use: it can be told from what the kernel notes by itself when somebody reads.
+    pub fn now_in_use() -> Self {
+        let now = Self::now().0;
+        Self(now - now.rem_euclid(1000) - 1000 + OURS)
+    }
+
+    /// Whether it was made by [`Self::now_in_use`]. A file system that stores coarse times cannot tell.
+    pub fn is_ours(self) -> bool {
+        self.0.rem_euclid(1000) == OURS
     }
 
     /// A time as the system gives it; one that does not fit (before 1678, after 2262) is clamped.
@@ -104,6 +118,14 @@ mod tests {
     fn a_time_survives_the_index_to_a_microsecond() {
         let time = Timestamp(1_800_000_000_123_456_789);
         assert!(Timestamp::from_seconds(time.as_seconds()).distance(time) < Duration::from_micros(1));
+    }
+
+    #[test]
+    fn a_time_of_use_is_told_from_others() {
+        let before = Timestamp::now();
+        let used = Timestamp::now_in_use();
+        assert!(used.is_ours() && used.distance(before) < Duration::from_mins(1));
+        assert!(!Timestamp(used.0 + 1).is_ours() && !used.whole_second().is_ours());
     }
 
     #[test]

@@ -1,31 +1,57 @@
-//! The order of eviction: pages of the index on the order of use.
+//! The order of eviction: pages of the index on the order of use, put right by the access times of the files.
+//!
+//! Uses reach the index late (see `driver::uses`), those of other processes in particular; the file's access time is set at once. So each
+//! candidate's file is looked at: one that was used since what the index says takes its place among the later ones, in the index
+//! as well, so that the next prune finds it there. Only times that a cache set count: what another program's backup reads every
+//! night, and the kernel notes, is no use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use rusqlite::params;
-use rusqlite::types::Value;
+use rusqlite::types::{Value, ValueRef};
 
 use crate::core::image_id::ImageId;
-use crate::driver::sqlite::rows::{number, to_sql};
-use crate::driver::sqlite::{SqlResult, SqliteDriver};
+use crate::core::layout::Place;
+use crate::driver::sqlite::rows::{number, timestamp, to_sql};
+use crate::driver::sqlite::{BRIEF, SqlResult, SqliteDriver};
 use crate::driver::{Candidate, EvictionOrder, Totals};
 use crate::error::{Error, Result};
 use crate::system::lock::HostLockGuard;
 use crate::system::time::Timestamp;
+
+/// What the index stores of a time is exact to less than that.
+const ROUNDING: Duration = Duration::from_micros(1);
+
+/// A row of the index that names an image.
+struct Row {
+    used: Timestamp,
+    candidate: Candidate,
+}
 
 /// Pages through the index.
 pub(super) struct ByUse<'a> {
     driver: &'a SqliteDriver,
     totals: Totals,
     cursor: Option<(Value, Value)>,
-    /// Images that were used since, which the index could not be told of.
+    /// Images that were used later than the index says, each in its place.
     later: BTreeMap<(Timestamp, ImageId), Candidate>,
+    /// Those of them that may be met again in the index.
+    moved: BTreeSet<ImageId>,
 }
 
 impl<'a> ByUse<'a> {
     pub fn new(driver: &'a SqliteDriver, totals: Totals) -> Self {
-        Self { driver, totals, cursor: None, later: BTreeMap::new() }
+        Self { driver, totals, cursor: None, later: BTreeMap::new(), moved: BTreeSet::new() }
+    }
+
+    /// Those of `later` that were not used after `bound`.
+    fn due_before(&mut self, bound: Timestamp) -> impl Iterator<Item = Candidate> + '_ {
+        std::iter::from_fn(move || {
+            let first = self.later.first_entry()?;
+            (first.key().0 <= bound).then(|| first.remove())
+        })
     }
 }
 
@@ -40,17 +66,27 @@ impl EvictionOrder for ByUse<'_> {
 
     fn next_batch(&mut self, gate: &HostLockGuard<'_>, count: usize) -> Result<Vec<Candidate>> {
         loop {
-            let page = self.driver.candidates_after(gate, &mut self.cursor, count)?;
-            if page.is_empty() {
+            let Some(page) = self.driver.candidates_after(gate, &mut self.cursor, count)? else {
                 return Ok(std::iter::from_fn(|| self.later.pop_first()).take(count).map(|(_, one)| one).collect());
-            }
+            };
             let mut batch = Vec::with_capacity(page.len());
-            for candidate in page.into_iter().flatten() {
-                match self.driver.pending_use(gate, &candidate.id).last_accessed {
-                    Some(used) => drop(self.later.insert((used, candidate.id.clone()), candidate)),
-                    None => batch.push(candidate),
+            let mut moved = Vec::new();
+            for row in page {
+                if self.moved.contains(&row.candidate.id) {
+                    continue;
+                }
+                batch.extend(self.due_before(row.used));
+                match self.driver.used_after(gate, &row) {
+                    Some(at) => {
+                        let id = &row.candidate.id;
+                        moved.push((id.clone(), at));
+                        self.moved.insert(id.clone());
+                        self.later.insert((at, id.clone()), row.candidate);
+                    }
+                    None => batch.push(row.candidate),
                 }
             }
+            self.driver.correct_uses(gate, &moved);
             if !batch.is_empty() {
                 return Ok(batch);
             }
@@ -59,13 +95,40 @@ impl EvictionOrder for ByUse<'_> {
 }
 
 impl SqliteDriver {
-    /// The next rows in the order of eviction, after the one at the cursor; `None` for one that names no image.
+    /// When the image was used, if that was after what the index says.
+    fn used_after(&self, gate: &HostLockGuard<'_>, row: &Row) -> Option<Timestamp> {
+        let id = &row.candidate.id;
+        // One that cannot be examined has the place that it has.
+        let accessed = self.layout.examine(Place::Cached, id).ok()?.image()?.accessed;
+        // A time in the future, by a clock that was set back, says nothing.
+        let accessed = (accessed.is_ours() && accessed <= Timestamp::now()).then_some(accessed);
+        let used = accessed.max(self.uses.of(gate, id).last_accessed)?;
+        (used > row.used && used.distance(row.used) > ROUNDING).then_some(used)
+    }
+
+    /// Enters later uses in the index, which can do without: it costs the next prune a look at these files.
+    fn correct_uses(&self, gate: &HostLockGuard<'_>, uses: &[(ImageId, Timestamp)]) {
+        if uses.is_empty() {
+            return;
+        }
+        let corrected = self.write("correct the order of use in the index", BRIEF, gate, |transaction| {
+            let mut update =
+                transaction.prepare_cached("UPDATE cached_images SET last_accessed = ?2 WHERE image_id = ?1")?;
+            uses.iter().try_for_each(|(id, at)| update.execute(params![id.as_str(), at.as_seconds()]).map(drop))
+        });
+        if let Err(error) = corrected {
+            self.log.warning(|| error.to_string());
+        }
+    }
+
+    /// The next rows in the order of eviction, after the one at the cursor; `None` at the end. Rows that name no image are passed
+    /// over.
     fn candidates_after(
         &self,
         _gate: &HostLockGuard<'_>,
         cursor: &mut Option<(Value, Value)>,
         count: usize,
-    ) -> Result<Vec<Option<Candidate>>> {
+    ) -> Result<Option<Vec<Row>>> {
         // Written so that SQLite searches the index for the first row.
         const AFTER: &str = "SELECT ifnull(last_accessed, 0), image_id, ifnull(size, 0) FROM cached_images
              WHERE ifnull(last_accessed, 0) >= ?1 AND (ifnull(last_accessed, 0) > ?1 OR image_id > ?2)
@@ -81,13 +144,12 @@ impl SqliteDriver {
             })?;
             rows.collect::<SqlResult<Vec<_>>>()
         })?;
-        if let Some((used, id, _)) = rows.last() {
-            *cursor = Some((used.clone(), id.clone()));
-        }
-        let candidate = |(_, id, size)| {
+        let Some((used, id, _)) = rows.last() else { return Ok(None) };
+        *cursor = Some((used.clone(), id.clone()));
+        let row = |(used, id, size)| {
             let Value::Text(id) = id else { return None };
-            Some(Candidate { id: self.known_id(&id)?, size })
+            Some(Row { used: timestamp(ValueRef::from(&used)), candidate: Candidate { id: self.known_id(&id)?, size } })
         };
-        Ok(rows.into_iter().map(candidate).collect())
+        Ok(Some(rows.into_iter().filter_map(row).collect()))
     }
 }

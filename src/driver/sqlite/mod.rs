@@ -12,9 +12,7 @@ mod rebuild;
 mod rows;
 mod schema;
 mod snapshot;
-mod uses;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,12 +29,11 @@ use crate::driver::attributes::{self, DIGEST};
 use crate::driver::sqlite::eviction::ByUse;
 use crate::driver::sqlite::rows::{cached_image, number, to_sql};
 use crate::driver::sqlite::snapshot::Snapshot;
-use crate::driver::sqlite::uses::{Use, Used};
+use crate::driver::uses::{Used, Waiting, WaitingUses};
 use crate::driver::{CachedImage, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Seal, Totals};
 use crate::error::{Error, Result};
-use crate::system::directory::Facts;
 use crate::system::inherited::OpenMark;
-use crate::system::lock::{HostLock, HostLockGuard};
+use crate::system::lock::HostLockGuard;
 use crate::system::size_limit::without_size_signal;
 use crate::system::time::Timestamp;
 
@@ -44,6 +41,8 @@ use crate::system::time::Timestamp;
 const PATIENT: Duration = Duration::from_secs(2);
 /// For what can be put right later, at the price of a scan.
 const BRIEF: Duration = Duration::from_millis(100);
+/// For what a reader does, who has no time.
+const NOW: Duration = Duration::ZERO;
 
 type SqlResult<T> = rusqlite::Result<T>;
 
@@ -63,8 +62,8 @@ pub(crate) struct SqliteDriver {
     home: Home,
     /// `None` once it was closed.
     connection: Mutex<Option<Connection>>,
-    /// Uses and hits that are not in the index yet. They stay until they could be written.
-    pending: Mutex<HashMap<Used, Use>>,
+    /// Uses and hits that are not in the index yet.
+    uses: WaitingUses,
     /// The database was found to be damaged, or another program wrote to it; the next rebuild checks it.
     is_suspect: AtomicBool,
     /// The images that the last rebuild could not examine, if any: the first failure.
@@ -115,7 +114,7 @@ impl SqliteDriver {
             log: log.clone(),
             home,
             connection: Mutex::new(Some(connection)),
-            pending: Mutex::default(),
+            uses: WaitingUses::new(layout),
             is_suspect: AtomicBool::new(is_suspect),
             missed: Mutex::default(),
             _mark: mark,
@@ -176,6 +175,13 @@ impl SqliteDriver {
             transaction.commit()?;
             Ok(value)
         })
+    }
+
+    /// Writes uses, where what could not be written is added to what the index says.
+    fn try_write_uses(&self, gate: &HostLockGuard<'_>) {
+        if let Err(error) = self.write_uses(gate) {
+            self.log.warning(|| format!("{error}; it is done later"));
+        }
     }
 
     /// The id in a row. Another program may write rows: an id that cannot name an image is passed over.
@@ -246,7 +252,7 @@ impl Driver for SqliteDriver {
             // Should that fail, the next open looks at the whole directory.
             let _ = self.layout.set_index_modified(seal.after);
         }
-        written.map(drop)
+        written
     }
 
     /// The digest, where the file system has a place for it: a rebuild believes it, should the times of files be too coarse to
@@ -281,12 +287,31 @@ impl Driver for SqliteDriver {
         })
     }
 
-    fn note_use(&self, gate: &HostLock, id: &ImageId, facts: &Facts, at: Timestamp) -> Result<bool> {
-        self.add_use(gate, &Used::new(id, facts), Use { hits: 0, last_accessed: Some(at) })
+    fn uses(&self) -> Option<&WaitingUses> {
+        // A copy's uses would be told to nobody.
+        (!matches!(self.home, Home::Copy(_))).then_some(&self.uses)
     }
 
-    fn note_hit(&self, gate: &HostLock, id: &ImageId, _file: &File, facts: &Facts) -> Result<()> {
-        self.add_use(gate, &Used::new(id, facts), Use { hits: 1, last_accessed: None }).map(drop)
+    fn write_uses(&self, gate: &HostLockGuard<'_>) -> Result<()> {
+        if self.uses.waiting() == Waiting::Nothing {
+            return Ok(());
+        }
+        let uses = self.uses.take(gate);
+        let written = self.write("note the use of images in the index", NOW, gate, |transaction| {
+            let now = Timestamp::now().as_seconds();
+            let mut update = transaction.prepare_cached(
+                // A time in the future, by a clock that was set back, must not stand for ever.
+                "UPDATE cached_images SET hits = CASE WHEN hits > 9223372036854775807 - ?2 THEN hits ELSE hits + ?2 END, last_accessed = CASE
+                     WHEN ?3 IS NULL OR last_accessed BETWEEN ?3 AND ?4 THEN last_accessed ELSE ?3 END
+                 WHERE image_id = ?1",
+            )?;
+            for (Used { id, .. }, sum) in &uses {
+                let accessed = sum.last_accessed.map(Timestamp::as_seconds);
+                update.execute(params![id.as_str(), to_sql(sum.hits), accessed, now])?;
+            }
+            Ok(())
+        });
+        written.inspect_err(|_| self.uses.put_back(uses))
     }
 
     fn hits(&self, gate: &HostLockGuard<'_>, id: &ImageId) -> Result<u64> {
@@ -297,7 +322,7 @@ impl Driver for SqliteDriver {
                 .query_row([id.as_str()], |row| number(row, 0))
                 .optional()
         })?;
-        Ok(hits.map_or(0, |hits| hits.saturating_add(self.pending_use(gate, id).hits)))
+        Ok(hits.map_or(0, |hits| hits.saturating_add(self.uses.of(gate, id).hits)))
     }
 
     fn totals(&self, _gate: &HostLockGuard<'_>) -> Result<Totals> {
@@ -323,7 +348,7 @@ impl Driver for SqliteDriver {
             select.query_map([], cached_image)?.collect::<SqlResult<Vec<_>>>()
         })?;
         let known = images.into_iter().filter_map(|image| {
-            let pending = self.pending_use(gate, &self.known_id(&image.image_id)?);
+            let pending = self.uses.of(gate, &self.known_id(&image.image_id)?);
             let accessed = pending.last_accessed.map_or(image.last_accessed, Timestamp::as_nanoseconds);
             Some(CachedImage { hits: image.hits.saturating_add(pending.hits), last_accessed: accessed, ..image })
         });

@@ -43,13 +43,16 @@ pub(super) fn number(row: &Row<'_>, column: usize) -> SqlResult<u64> {
     })
 }
 
-/// A time, in nanoseconds. What another program wrote can be anything.
-#[allow(clippy::cast_precision_loss, reason = "no time has so many seconds")]
 fn time(row: &Row<'_>, column: usize) -> SqlResult<i64> {
-    let seconds = match row.get_ref(column)? {
+    Ok(timestamp(row.get_ref(column)?).as_nanoseconds())
+}
+
+/// A time. What another program wrote can be anything.
+#[allow(clippy::cast_precision_loss, reason = "no time has so many seconds")]
+pub(super) fn timestamp(seconds: ValueRef<'_>) -> Timestamp {
+    Timestamp::from_seconds(match seconds {
         ValueRef::Integer(seconds) => seconds as f64,
         ValueRef::Real(seconds) => seconds,
         _ => 0.0,
-    };
-    Ok(Timestamp::from_seconds(seconds).as_nanoseconds())
+    })
 }
