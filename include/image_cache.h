@@ -566,7 +566,7 @@ image_cache_status_t image_cache_open(const char *directory,
 
 /**
  * Ends a cache handle. Readers, writers, tees and lists that were made from it go on, and keep what they need. When the
- * last of them ends, pending metadata is written.
+ * last of them ends, the hits that they collected are written.
  *
  * cache  ended; NULL is fine; harmless in a forked child
  *
@@ -708,6 +708,9 @@ image_cache_status_t image_cache_get_image_size(const struct image_cache_t *cach
  * hits      set to the count; 0 for an image that is not cached, and on failure
  * error     filled on failure; may be NULL
  *
+ * All hits of this handle are counted, and of handles that were closed. Others, in this process or another, collect hits
+ * in memory, and write them within a second, or, once nothing is read through them any more, when they are asked or closed.
+ *
  * Returns IMAGE_CACHE_OK, or
  *   IMAGE_CACHE_ERROR_IO                a look at the directory failed
  *   IMAGE_CACHE_ERROR_INDEX             the hits cannot be read in the index, or on the image's file
@@ -728,6 +731,8 @@ image_cache_status_t image_cache_get_hit_count(const struct image_cache_t *cache
  * cache  asked
  * list   set to the list, which image_cache_list_free() ends; NULL on failure
  * error  filled on failure; may be NULL
+ *
+ * Hits and last use are as image_cache_get_hit_count() says.
  *
  * Returns IMAGE_CACHE_OK, or
  *   IMAGE_CACHE_ERROR_NO_SPACE          the index must be put right first, and the disk is full
@@ -1045,9 +1050,10 @@ int image_cache_reader_fd(const struct image_cache_reader_t *reader);
  *
  * reader  ended; NULL is fine; harmless in a forked child
  *
- * A hit that cannot be counted is logged; the SQLite driver counts it later, the xattr driver does not.
+ * Hits are collected in memory, and written together: see image_cache_get_hit_count(). What cannot be written is logged, and
+ * tried again later.
  *
- * Threads: one at a time. Blocks: for the index. Since 0.1.
+ * Threads: one at a time. Blocks: once a second for the index. Since 0.1.
  */
 void image_cache_reader_close(struct image_cache_reader_t *reader);
 

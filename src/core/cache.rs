@@ -116,7 +116,9 @@ impl ImageCache {
         })
     }
 
-    /// How often the image was read since it was cached; 0 when it is not cached.
+    /// How often the image was read since it was cached; 0 when it is not cached. All hits of this handle are counted, and of
+    /// handles that were closed; others collect them in memory, and write them within a second, or, once nothing is read
+    /// through them any more, when they are asked or closed.
     ///
     /// # Errors
     /// See [`ImageCache`].
@@ -131,7 +133,7 @@ impl ImageCache {
         })
     }
 
-    /// All cached images, by id: a snapshot.
+    /// All cached images, by id: a snapshot. Hits and last use are as [`Self::hit_count`] says.
     ///
     /// # Errors
     /// See [`ImageCache`].

@@ -25,7 +25,8 @@
 //!    rename: an unlocked incomplete file. Died after it: the file is whole, and the directory's time tells the next one
 //!    that the index does not know it yet.
 //! 5. Durability full: sync both directories. Should that fail, the image is taken back: its name may not outlast a crash.
-//! 6. Under the gate: take the image off the queue. Died before: one that is cached does not count as queued.
+//! 6. Under the gate (durability none: in the stay of step 4): take the image off the queue. Died before: one that is cached
+//!    does not count as queued.
 //!
 //! # Invalidate
 //!
@@ -152,10 +153,9 @@ impl IncompleteFile {
         }
         {
             let gate = shared.gate.acquire()?;
-            if !self.has_its_name()? {
+            let Some(Facts { modified, .. }) = self.facts_in(Place::Incomplete)? else {
                 return Err(self.lost("it was cleaned away, or had stalled and was replaced"));
-            }
-            let modified = Facts::of(&self.file, &path)?.modified;
+            };
             let record = Record { size: self.written, committed: now, modified, digest };
             let mut seal = shared.begin_change(&gate)?;
             if !seal.step(shared.layout.directory(Place::Cached), || shared.layout.publish(&gate, &self.id))? {
@@ -165,24 +165,29 @@ impl IncompleteFile {
                 });
             }
             shared.record(&gate, &self.id, &record, &seal);
+            if !synced {
+                self.dequeue(&gate);
+                return Ok(());
+            }
         }
-        if synced && let Err(error) = shared.layout.sync_published() {
+        if let Err(error) = shared.layout.sync_published() {
             shared.withdraw(&self.id, &self.file, &error);
             return Err(error);
         }
-        if let Err(error) = self.dequeue() {
-            shared.log.warning(|| error.to_string());
+        match shared.gate.acquire().and_then(|gate| Ok((self.facts_in(Place::Cached)?, gate))) {
+            Ok((Some(_), gate)) => self.dequeue(&gate),
+            // It is gone again, and may have been queued anew.
+            Ok((None, _)) => {}
+            Err(error) => shared.log.warning(|| error.to_string()),
         }
         Ok(())
     }
 
-    /// Takes the image off the queue, once it is cached for good, and unless it is gone again.
-    fn dequeue(&self) -> Result<()> {
-        let gate = self.shared.gate.acquire()?;
-        if self.has_name_in(Place::Cached)? {
-            self.shared.layout.remove(&gate, Place::Queue, &self.id)?;
+    /// Takes the image off the queue, now that it is cached for good.
+    fn dequeue(&self, gate: &HostLockGuard<'_>) {
+        if let Err(error) = self.shared.layout.remove(gate, Place::Queue, &self.id) {
+            self.shared.log.warning(|| error.to_string());
         }
-        Ok(())
     }
 
     fn end_invalid(&mut self, reason: &str) {
@@ -219,12 +224,13 @@ impl IncompleteFile {
 
     /// Whether the incomplete name still is this file's. True or false for as long as the gate is held.
     fn has_its_name(&self) -> Result<bool> {
-        self.has_name_in(Place::Incomplete)
+        Ok(self.facts_in(Place::Incomplete)?.is_some())
     }
 
-    fn has_name_in(&self, place: Place) -> Result<bool> {
+    /// The file's facts, if it has the image's name there.
+    fn facts_in(&self, place: Place) -> Result<Option<Facts>> {
         let standing = self.shared.layout.examine(place, &self.id)?;
-        Ok(standing.image().is_some_and(|facts| facts.identity == self.identity))
+        Ok(standing.image().filter(|facts| facts.identity == self.identity))
     }
 
     fn path(&self) -> std::path::PathBuf {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::futimens;
+use rustix::io::Errno;
 
 use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place, Removed};
@@ -200,12 +201,11 @@ impl Shared {
     /// The image was opened: the file's access time is set, so that the order of use is exact on every mount and over all
     /// processes, and the driver is told. A reader never fails for it.
     pub fn note_use(&self, id: &ImageId, file: &File, facts: &Facts) {
-        let now = Timestamp::now_in_use();
-        let set = futimens(file, &now.as_access_time());
+        let (at, set) = set_access_time(file);
         let set =
             set.map_err(|errno| Error::system("set the access time of", &self.layout.path(Place::Cached, id), errno));
         self.unset_times.note(set, &self.log, |error| error.to_string());
-        self.note(id, facts, Use::opened(now));
+        self.note(id, facts, Use::opened(at));
     }
 
     /// The image was opened, and is closed. A reader never fails for it.
@@ -214,9 +214,8 @@ impl Shared {
     }
 
     fn note(&self, id: &ImageId, facts: &Facts, one: Use) {
-        let Some(uses) = self.driver.uses() else { return };
-        uses.add(id, facts, one);
-        if uses.waiting() == Waiting::TooLong {
+        self.driver.uses().add(id, facts, one);
+        if self.driver.uses().waiting() == Waiting::TooLong {
             // A file that was put there behind the cache's back is to be counted as well.
             let written = self.enter_settled().and_then(|gate| self.driver.write_uses(&gate));
             self.untold_uses.note(written, &self.log, |error| format!("{error}; the images' uses are noted later"));
@@ -257,7 +256,7 @@ impl Shared {
 
     /// Takes the gate. Uses that wait are written at the close, which an index that is not right has no place for.
     fn enter_to_close(&self) -> Result<HostLockGuard<'_>> {
-        if self.driver.uses().is_none_or(|uses| uses.waiting() == Waiting::Nothing) {
+        if self.driver.uses().waiting() == Waiting::Nothing {
             return self.gate.acquire();
         }
         self.enter_settled().or_else(|error| {
@@ -277,6 +276,22 @@ impl Drop for Shared {
     fn drop(&mut self) {
         if let Err(error) = self.close() {
             self.log.error(|| format!("closing the cache: {error}"));
+        }
+    }
+}
+
+/// Sets a file's access time to the present, which is returned. Whoever is interrupted between looking at the clock and setting
+/// the time does both again: another one may have set a later time meanwhile.
+fn set_access_time(file: &File) -> (Timestamp, std::result::Result<(), Errno>) {
+    const PROMPT: Duration = Duration::from_micros(20);
+    const ATTEMPTS: usize = 4; // a file system may always take that long
+    let mut attempts_left = ATTEMPTS;
+    loop {
+        let at = Timestamp::now_in_use();
+        let set = futimens(file, &at.as_access_time());
+        attempts_left -= 1;
+        if set.is_err() || at.distance(Timestamp::now()) <= PROMPT || attempts_left == 0 {
+            return (at, set);
         }
     }
 }

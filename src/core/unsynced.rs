@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{fsync, syncfs};
 
@@ -31,17 +31,30 @@ const MANY: usize = 32;
 
 /// What one handle published without waiting for the disk.
 #[derive(Debug, Default)]
-pub(crate) struct Unsynced(Mutex<BTreeSet<ImageId>>);
+pub(crate) struct Unsynced {
+    ids: Mutex<BTreeSet<ImageId>>,
+    /// The mark, which is also on the directory then: neither changes as long as a handle lives.
+    mark: OnceLock<String>,
+}
 
 impl Unsynced {
     /// Marks a finished file that is about to be published; false when that cannot be done, and the file must be synced.
     pub fn mark(&self, layout: &Layout, file: &File, id: &ImageId) -> bool {
-        let directory = layout.directory(Place::Cached);
-        let marked = present(directory).is_some_and(|present| driver::mark_unsynced(file, directory, &present));
+        let marked = self.mark_of(layout).is_some_and(|mark| driver::mark_unsynced(file, mark));
         if marked {
             self.ids().insert(id.clone());
         }
         marked
+    }
+
+    /// The mark for files, once the directory has it.
+    fn mark_of(&self, layout: &Layout) -> Option<&str> {
+        if let Some(mark) = self.mark.get() {
+            return Some(mark);
+        }
+        let mark = present(layout.directory(Place::Cached))?;
+        driver::mark_has_unsynced(layout, &mark).ok()?;
+        Some(self.mark.get_or_init(|| mark))
     }
 
     /// Syncs what was published and is still there, and takes the marks off. What could not be synced must not stay.
@@ -80,7 +93,7 @@ impl Unsynced {
     }
 
     fn ids(&self) -> std::sync::MutexGuard<'_, BTreeSet<ImageId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -39,7 +39,6 @@ use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place};
 use crate::core::options::{DriverChoice, Options};
 use crate::error::{Error, Result};
-use crate::system::directory::Directory;
 use crate::system::lock::HostLockGuard;
 use crate::system::time::Timestamp;
 
@@ -161,8 +160,8 @@ pub(crate) trait Driver: Send + Sync {
     /// Drops images whose files were removed. Whether the directory is now to be given the seal's time.
     fn forget(&self, gate: &HostLockGuard<'_>, ids: &[ImageId], seal: &Seal) -> Result<bool>;
 
-    /// Where uses and hits wait until they are written; `None` where they cannot be.
-    fn uses(&self) -> Option<&WaitingUses>;
+    /// Where uses and hits wait until they are written.
+    fn uses(&self) -> &WaitingUses;
 
     /// Writes the uses and hits that wait. The index is to be current: those of an image that it does not have are nobody's.
     fn write_uses(&self, gate: &HostLockGuard<'_>) -> Result<()>;
@@ -207,12 +206,10 @@ pub(crate) fn note_failure(file: &File, reason: &str) -> bool {
     attributes::set(file, attributes::ERROR, reason).is_ok()
 }
 
-/// Marks a finished file as one whose bytes need not have reached the disk, and its directory as one that has such files;
-/// false where the file system cannot. `boot` identifies the host's present start.
-pub(crate) fn mark_unsynced(file: &File, directory: &Directory, boot: &str) -> bool {
-    attributes::set(file, attributes::UNSYNCED, boot).is_ok()
-        && attributes::with_descriptor(directory, |directory| attributes::set(directory, attributes::UNSYNCED, boot))
-            .is_ok()
+/// Marks a finished file as one whose bytes need not have reached the disk; false where the file system cannot. `mark`
+/// identifies the host's present start and the mount. The directory has it first: [`mark_has_unsynced`].
+pub(crate) fn mark_unsynced(file: &File, mark: &str) -> bool {
+    attributes::set(file, attributes::UNSYNCED, mark).is_ok()
 }
 
 /// Takes the mark of [`mark_unsynced`] off a file whose bytes have reached the disk.
@@ -236,10 +233,10 @@ pub(crate) fn has_unsynced_since(layout: &Layout) -> Result<Option<String>> {
         .map_err(|error| Error::from_io("read an extended attribute of", directory.path(), &error))
 }
 
-/// Marks a cache's directory as one that has files marked with `boot`.
-pub(crate) fn mark_has_unsynced(layout: &Layout, boot: &str) -> Result<()> {
+/// Marks a cache's directory as one that has files with the mark.
+pub(crate) fn mark_has_unsynced(layout: &Layout, mark: &str) -> Result<()> {
     let directory = layout.directory(Place::Cached);
-    attributes::with_descriptor(directory, |file| attributes::set(file, attributes::UNSYNCED, boot))
+    attributes::with_descriptor(directory, |file| attributes::set(file, attributes::UNSYNCED, mark))
         .map_err(|error| Error::from_io("set an extended attribute of", directory.path(), &error))
 }
 

@@ -66,7 +66,7 @@ pub(crate) type Uses = HashMap<Used, Use>;
 /// What has become of the uses that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waiting {
-    /// All are written.
+    /// All are written, or never will be.
     Nothing,
     Some,
     /// Some wait for too long.
@@ -77,6 +77,8 @@ pub(crate) enum Waiting {
 #[derive(Debug)]
 pub(crate) struct WaitingUses {
     layout: Arc<Layout>,
+    /// Where they can be written at all. Elsewhere they end with the handle.
+    are_written: bool,
     state: Mutex<State>,
 }
 
@@ -88,8 +90,8 @@ struct State {
 }
 
 impl WaitingUses {
-    pub fn new(layout: &Arc<Layout>) -> Self {
-        Self { layout: Arc::clone(layout), state: Mutex::default() }
+    pub fn new(layout: &Arc<Layout>, are_written: bool) -> Self {
+        Self { layout: Arc::clone(layout), are_written, state: Mutex::default() }
     }
 
     /// The image, whose file has these facts, was used.
@@ -106,6 +108,7 @@ impl WaitingUses {
 
     pub fn waiting(&self) -> Waiting {
         match self.state().due {
+            _ if !self.are_written => Waiting::Nothing,
             None => Waiting::Nothing,
             Some(due) if due <= Instant::now() => Waiting::TooLong,
             Some(_) => Waiting::Some,

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::core::digest::is_well_formed;
 use crate::core::image_id::ImageId;
 use crate::core::layout::{Layout, Place};
-use crate::core::log::{Log, Missed};
+use crate::core::log::{Log, Missed, Once};
 use crate::driver::attributes::{self, DIGEST, HITS, PROBE};
 use crate::driver::uses::{Use, Uses, Waiting, WaitingUses};
 use crate::driver::{CachedImage, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Seal, Totals, scan};
@@ -29,8 +29,8 @@ pub(crate) struct XattrDriver {
     log: Log,
     /// Hits that are not on the files yet, and times of use.
     uses: WaitingUses,
-    /// Where nothing may be written, uses are not noted.
-    may_write: bool,
+    /// Whoever may not write is told so once.
+    unwritten: Once,
 }
 
 impl XattrDriver {
@@ -42,11 +42,9 @@ impl XattrDriver {
             attributes::set(file, PROBE, "1")?;
             attributes::remove(file, PROBE)
         });
-        let mut may_write = true;
         let probed = match probed.map_err(failed) {
             // Where nothing may be written, reading says whether there are any.
             Err(error) if error.is_not_permitted() => {
-                may_write = false;
                 let read = attributes::with_descriptor(directory, |file| attributes::get(file, PROBE));
                 read.map_err(failed).map(|_| log.warning(|| format!("{error}: hits and uses are not noted")))
             }
@@ -56,8 +54,8 @@ impl XattrDriver {
         };
         match probed {
             Ok(()) => {
-                let uses = WaitingUses::new(layout);
-                Ok(Self { layout: Arc::clone(layout), log: log.clone(), uses, may_write })
+                let uses = WaitingUses::new(layout, true);
+                Ok(Self { layout: Arc::clone(layout), log: log.clone(), uses, unwritten: Once::default() })
             }
             Err(error) if error.os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {
                 let path = directory.path().display();
@@ -164,8 +162,8 @@ impl Driver for XattrDriver {
         Ok(false)
     }
 
-    fn uses(&self) -> Option<&WaitingUses> {
-        self.may_write.then_some(&self.uses)
+    fn uses(&self) -> &WaitingUses {
+        &self.uses
     }
 
     /// Under the gate: two handles that write at once, in two processes, count the hits of both.
@@ -176,12 +174,16 @@ impl Driver for XattrDriver {
         let mut failed = Uses::new();
         let mut outcome = Ok(());
         for (used, one) in self.uses.take(gate) {
-            if let Err(error) = self.write_use(&used.id, one) {
-                // Whoever may not write to a file will not be allowed to later.
-                if !error.is_not_permitted() {
-                    failed.insert(used, one);
+            match self.write_use(&used.id, one) {
+                // Nor will it be later.
+                Err(error) if error.is_not_permitted() => {
+                    self.unwritten.note(Err::<(), _>(error), &self.log, |error| format!("{error}; it is not noted"));
                 }
-                outcome = outcome.and(Err(error));
+                Err(error) => {
+                    failed.insert(used, one);
+                    outcome = outcome.and(Err(error));
+                }
+                Ok(()) => {}
             }
         }
         self.uses.put_back(failed);

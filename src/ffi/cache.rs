@@ -74,7 +74,7 @@ unsafe fn options_or_default(options: *const image_cache_options_t) -> crate::Re
 }
 
 /// Ends a cache handle. Readers, writers, tees and lists that were made from it go on, and keep what they need. When the
-/// last of them ends, pending metadata is written.
+/// last of them ends, the hits that they collected are written.
 ///
 /// cache  ended; NULL is fine; harmless in a forked child
 ///
@@ -244,6 +244,9 @@ pub unsafe extern "C" fn image_cache_get_image_size(
 /// hits      set to the count; 0 for an image that is not cached, and on failure
 /// error     filled on failure; may be NULL
 ///
+/// All hits of this handle are counted, and of handles that were closed. Others, in this process or another, collect hits
+/// in memory, and write them within a second, or, once nothing is read through them any more, when they are asked or closed.
+///
 /// Returns IMAGE_CACHE_OK, or
 ///   IMAGE_CACHE_ERROR_IO                a look at the directory failed
 ///   IMAGE_CACHE_ERROR_INDEX             the hits cannot be read in the index, or on the image's file
@@ -268,6 +271,8 @@ pub unsafe extern "C" fn image_cache_get_hit_count(
 /// cache  asked
 /// list   set to the list, which image_cache_list_free() ends; NULL on failure
 /// error  filled on failure; may be NULL
+///
+/// Hits and last use are as image_cache_get_hit_count() says.
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///   IMAGE_CACHE_ERROR_NO_SPACE          the index must be put right first, and the disk is full

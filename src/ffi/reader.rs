@@ -140,9 +140,10 @@ pub unsafe extern "C" fn image_cache_reader_fd(reader: *const image_cache_reader
 ///
 /// reader  ended; NULL is fine; harmless in a forked child
 ///
-/// A hit that cannot be counted is logged; the SQLite driver counts it later, the xattr driver does not.
+/// Hits are collected in memory, and written together: see image_cache_get_hit_count(). What cannot be written is logged, and
+/// tried again later.
 ///
-/// Threads: one at a time. Blocks: for the index. Since 0.1.
+/// Threads: one at a time. Blocks: once a second for the index. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_reader_close(reader: *mut image_cache_reader_t) {
     // SAFETY: see the module.

@@ -51,6 +51,8 @@ pub enum Effect {
     Dequeues(&'static str),
     /// It has one hit more.
     Reads(&'static str),
+    /// It has one hit more, unless the process is killed before the hit is written.
+    ReadsOnly(&'static str),
     /// What is invalid or stalled is gone.
     Cleans,
 }
@@ -65,7 +67,8 @@ impl Effect {
             | Self::Evicts(id)
             | Self::Enqueues(id)
             | Self::Dequeues(id)
-            | Self::Reads(id) => id,
+            | Self::Reads(id)
+            | Self::ReadsOnly(id) => id,
             Self::Cleans => "",
         }
     }
@@ -75,7 +78,7 @@ impl Effect {
     }
 
     pub fn is_read(self) -> bool {
-        matches!(self, Self::Reads(_))
+        matches!(self, Self::Reads(_) | Self::ReadsOnly(_))
     }
 }
 
@@ -101,21 +104,12 @@ fn open_and_look(stage: &mut Stage) -> Acted {
     Ok(Said::Done)
 }
 
-/// Reads while another program's transaction keeps the hit from being written.
+/// Commits, and reads: the hit is not written yet.
 fn leave_pending(stage: &mut Stage) -> Result<(), Error> {
     stage.open()?;
     stage.write_whole("new")?;
     stage.commit()?;
-    let other = stage.manner.is_sqlite().then(|| {
-        let other = rusqlite::Connection::open(stage.directory.join("cache.db")).unwrap();
-        other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        other
-    });
-    stage.read_whole("kept")?;
-    if let Some(other) = other {
-        other.execute_batch("ROLLBACK").unwrap();
-    }
-    Ok(())
+    stage.read_whole("kept").map(drop)
 }
 
 /// The operation that recovery consists of: opening, looking, writing, closing.
@@ -227,6 +221,17 @@ pub const OPERATIONS: &[Operation] = &[
         scene: Scene::Usual,
         get_ready: Stage::open,
         act: |stage| stage.read_whole("older"),
+        effects: &[Effect::ReadsOnly("older")],
+    },
+    Operation {
+        name: "read_and_ask_for_hits",
+        scene: Scene::Usual,
+        get_ready: Stage::open,
+        act: |stage| {
+            let said = stage.read_whole("older")?;
+            stage.cache().hit_count("older")?;
+            Ok(said)
+        },
         effects: &[Effect::Reads("older")],
     },
     Operation {

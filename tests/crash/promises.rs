@@ -90,7 +90,7 @@ impl Expected {
             Effect::Deletes(id) | Effect::Evicts(id) => drop(self.cached.remove(id)),
             Effect::Enqueues(id) => drop(self.may_be_queued.insert(id)),
             Effect::Dequeues(id) => drop(self.queued.remove(id)),
-            Effect::Reads(id) => self.hits.entry(id).or_default().1 += 1,
+            Effect::Reads(id) | Effect::ReadsOnly(id) => self.hits.entry(id).or_default().1 += 1,
             Effect::Cleans => {}
         }
     }
@@ -101,7 +101,7 @@ impl Expected {
                 self.cached.insert(id);
                 self.may_be_queued.remove(id);
             }
-            Effect::Writes(_) => {}
+            Effect::Writes(_) | Effect::ReadsOnly(_) => {}
             Effect::Deletes(id) | Effect::Evicts(id) => drop(self.may_be_cached.remove(id)),
             Effect::Enqueues(id) => drop(self.queued.insert(id)),
             Effect::Dequeues(id) => drop(self.may_be_queued.remove(id)),
@@ -134,7 +134,7 @@ impl Expected {
         for effect in operation.effects {
             match (effect, said) {
                 // A reader never fails for a hit that cannot be counted.
-                (Effect::Reads(_), _) => {}
+                (Effect::Reads(_) | Effect::ReadsOnly(_), _) => {}
                 // Another image is evicted in place of one that cannot be.
                 (Effect::Evicts(_), said) => {
                     expected.cached.clear();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -24,7 +24,9 @@ enum Phase {
 /// An operation, or what is known of it.
 #[derive(Debug, Clone, Default)]
 pub struct Operation {
-    /// What it was: `commit`, `read`, `delete`, `prune`, `delete_all`, or one that only counts.
+    /// The number of the process that performed it.
+    pub process: u64,
+    /// What it was: `commit`, `read`, `delete`, `prune`, `delete_all`, `ask_for_hits`, or one that only counts.
     pub action: String,
     /// Which cache and image.
     pub image: String,
@@ -100,10 +102,15 @@ pub fn now() -> u64 {
 /// Everything that was noted in a folder.
 pub fn read_all(folder: &Path) -> Vec<Operation> {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.flat_map(|path| operations(&fs::read_to_string(path).unwrap())).collect()
+    let of_one_thread = |path: PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let (process, _) = name.split_once('-').unwrap();
+        operations(process.parse().unwrap(), &fs::read_to_string(&path).unwrap())
+    };
+    files.flat_map(of_one_thread).collect()
 }
 
-fn operations(text: &str) -> Vec<Operation> {
+fn operations(process: u64, text: &str) -> Vec<Operation> {
     let mut operations: BTreeMap<u64, Operation> = BTreeMap::new();
     for line in text.split_inclusive('\n') {
         let words: Vec<_> = line.split(' ').collect();
@@ -114,6 +121,7 @@ fn operations(text: &str) -> Vec<Operation> {
         let operation = operations.entry(number.parse().unwrap()).or_default();
         match phase {
             "begun" => {
+                operation.process = process;
                 action.clone_into(&mut operation.action);
                 image.clone_into(&mut operation.image);
                 operation.begun = time;

@@ -56,7 +56,7 @@ pub fn judge_remains(
     judge_totals(name, &cache, &directory, &listed, &mut complaints);
     remains.images = listed.len();
     remains.bytes = listed.iter().map(|image| image.size).sum();
-    let hits = hits_by_version(history);
+    let hits = hits_by_version(history, killed);
     for image in &listed {
         let key = format!("{name}/{}", image.image_id);
         match judge_image(&key, &directory, image, &hits) {
@@ -93,13 +93,24 @@ fn judge_totals(name: &str, cache: &ImageCache, directory: &Path, listed: &[Cach
     }
 }
 
-/// Of each version, how many readers closed, and how many may have.
-fn hits_by_version(history: &[Operation]) -> BTreeMap<(&str, Version), (u64, u64)> {
+/// Of each version, how many readers must have been counted, and how many may have. A process that was killed may have
+/// taken with it what closed since it was asked for hits last.
+fn hits_by_version<'a>(history: &'a [Operation], killed: &BTreeSet<u64>) -> BTreeMap<(&'a str, Version), (u64, u64)> {
+    let mut asked: BTreeMap<(u64, &str), u64> = BTreeMap::new();
+    for ask in history.iter().filter(|operation| operation.succeeded && operation.action == "ask_for_hits") {
+        let last = asked.entry((ask.process, &ask.image)).or_default();
+        *last = ask.begun.max(*last);
+    }
     let mut hits: BTreeMap<_, (u64, u64)> = BTreeMap::new();
     for read in history.iter().filter(|operation| operation.action == "read" && operation.closing) {
         let Some(version) = read.version else { continue };
+        let (cache, _) = read.image.split_once('/').unwrap();
+        let written_until = match asked.get(&(read.process, cache)) {
+            _ if !killed.contains(&read.process) => u64::MAX,
+            asked => asked.copied().unwrap_or(0),
+        };
         let (least, most) = hits.entry((read.image.as_str(), version)).or_default();
-        *least += u64::from(read.ended.is_some());
+        *least += u64::from(read.ended.is_some_and(|ended| ended < written_until));
         *most += 1;
     }
     hits

@@ -142,6 +142,8 @@ pub fn the_last_use_never_goes_back(driver: DriverChoice) {
         }
         latest.fetch_max(history::wall_clock(), Ordering::Relaxed);
         drop(cache.open_for_read("1").unwrap());
+        // Each writes what it noted.
+        cache.hit_count("1").unwrap();
     };
     race(&scratch, ROUNDS, [&open, &open, &open], |round| {
         let used = cache.list_cached().unwrap()[0].last_accessed.cast_unsigned();

@@ -297,7 +297,9 @@ impl<'a> Actor<'a> {
     fn ask(&mut self, site: &Site, cache: &ImageCache, image_id: &str) {
         let most = site.ids.len() as u64;
         let question = self.random.u32(..9);
-        let begun = self.recorder.begin("ask", site.name, None);
+        let is_main = self.caches.iter().any(|main| std::ptr::eq(main, cache));
+        let action = if is_main && question == 7 { "ask_for_hits" } else { "ask" };
+        let begun = self.recorder.begin(action, site.name, None);
         let answered = match question {
             0 => cache.is_cached(image_id).map(|_| true),
             1 => cache.is_being_cached(image_id).map(|_| true),

@@ -109,12 +109,14 @@ impl SqliteDriver {
             }
             Err(error) => return Err(error),
         };
+        // A copy's would be told to nobody.
+        let uses = WaitingUses::new(layout, !matches!(home, Home::Copy(_)));
         Ok(Self {
             layout: Arc::clone(layout),
             log: log.clone(),
             home,
             connection: Mutex::new(Some(connection)),
-            uses: WaitingUses::new(layout),
+            uses,
             is_suspect: AtomicBool::new(is_suspect),
             missed: Mutex::default(),
             _mark: mark,
@@ -287,9 +289,8 @@ impl Driver for SqliteDriver {
         })
     }
 
-    fn uses(&self) -> Option<&WaitingUses> {
-        // A copy's uses would be told to nobody.
-        (!matches!(self.home, Home::Copy(_))).then_some(&self.uses)
+    fn uses(&self) -> &WaitingUses {
+        &self.uses
     }
 
     fn write_uses(&self, gate: &HostLockGuard<'_>) -> Result<()> {
