@@ -50,6 +50,18 @@ static void make_folder(void)
     atexit(remove_all);
 }
 
+/* Each handle collects hits, and writes them when it is asked. */
+void write_hits(void)
+{
+    for (unsigned i = 0; i < CACHES; i++) {
+        image_cache_list_t *list;
+        if (caches[i] == NULL)
+            continue;
+        OK(image_cache_list_cached(caches[i], &list, &last_error));
+        image_cache_list_free(list);
+    }
+}
+
 /* ---- One input --------------------------------------------------------------------------------------------------- */
 
 static void open_cache(unsigned number) { OK(image_cache_open(directory, options, &caches[number], &last_error)); }

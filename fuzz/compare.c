@@ -47,6 +47,7 @@ static void compare_file(const image_t *image, const char *directory)
 void compare(image_cache_t *cache, const char *directory)
 {
     uint64_t total = 0, count = 0, number, files_bytes;
+    write_hits();
     for (int i = 0; i < IMAGES; i++) {
         image_t *image = &images[i];
         bool answer = !image->cached;

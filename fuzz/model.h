@@ -90,6 +90,7 @@ image_cache_status_t check(image_cache_status_t status, image_cache_status_t exp
 
 /* The whole cache is what the model says: compare.c. */
 void compare(image_cache_t *cache, const char *directory);
+void write_hits(void);
 
 /* ---- The calls --------------------------------------------------------------------------------------------------- */
 

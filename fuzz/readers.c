@@ -69,6 +69,7 @@ void list_images(image_cache_t *cache)
     bool queued = next_byte() % 2;
     trace("list_%s\n", queued ? "queued" : "cached");
     free_list(number);
+    write_hits();
     OK(queued ? image_cache_list_queued(cache, &lists[number], &last_error)
               : image_cache_list_cached(cache, &lists[number], &last_error));
     if (next_byte() % 2)

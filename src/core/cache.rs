@@ -17,6 +17,7 @@ use crate::core::tee::Tee;
 use crate::core::writer::Writer;
 use crate::driver::{CachedImage, DriverKind};
 use crate::error::Result;
+use crate::system::lock::HostLockGuard;
 use crate::system::process_bound::ProcessBound;
 
 /// An image in the queue.
@@ -125,11 +126,13 @@ impl ImageCache {
     pub fn hit_count(&self, image_id: &str) -> Result<u64> {
         self.with_id(image_id, |shared, id| {
             // The hits of one image can be told even where the index cannot be put right now.
-            let gate = shared.enter_settled().or_else(|error| {
+            let hits = |gate: &HostLockGuard<'_>| {
+                if shared.layout.has(Place::Cached, id)? { shared.driver.hits(gate, id) } else { Ok(0) }
+            };
+            shared.ask(hits).or_else(|error| {
                 shared.log.warning(|| format!("{error}; the index is put right later"));
-                shared.gate.acquire()
-            })?;
-            if shared.layout.has(Place::Cached, id)? { shared.driver.hits(&gate, id) } else { Ok(0) }
+                hits(&shared.gate.acquire()?)
+            })
         })
     }
 
@@ -139,7 +142,7 @@ impl ImageCache {
     /// See [`ImageCache`].
     pub fn list_cached(&self) -> Result<Vec<CachedImage>> {
         let shared = self.shared.get()?;
-        shared.driver.list(&shared.enter_settled()?)
+        shared.ask(|gate| shared.driver.list(gate))
     }
 
     /// All queued images, oldest first: a snapshot.
@@ -250,6 +253,17 @@ impl ImageCache {
     fn with_id<T>(&self, image_id: &str, operation: impl FnOnce(&Shared, &ImageId) -> Result<T>) -> Result<T> {
         let shared = self.shared.get()?;
         operation(shared, &shared.image_id(image_id)?)
+    }
+}
+
+impl Drop for ImageCache {
+    fn drop(&mut self) {
+        // Not in a forked child. The last one writes everything as it ends.
+        if let Ok(shared) = self.shared.get()
+            && Arc::strong_count(shared) > 1
+        {
+            shared.let_go();
+        }
     }
 }
 

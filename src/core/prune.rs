@@ -80,7 +80,7 @@ impl Shared {
 impl Shared {
     /// The size of all cached images, in bytes.
     pub fn size(&self) -> Result<u64> {
-        let from_index = self.enter_settled().and_then(|gate| self.driver.totals(&gate));
+        let from_index = self.ask(|gate| self.driver.totals(gate));
         let totals = from_index.or_else(|error| {
             self.log.warning(|| format!("{error}; the directory gives the size"));
             scan::totals(&self.layout, &self.log)

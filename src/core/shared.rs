@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::futimens;
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     pub log: Log,
     /// What this handle published without waiting for the disk.
     pub unsynced: Unsynced,
+    /// Nobody can ask this handle for uses any more: they are written as they come.
+    is_let_go: AtomicBool,
     /// What can fail at every read, and keeps none from going on.
     untold_uses: Once,
     unset_times: Once,
@@ -90,6 +93,7 @@ impl Shared {
             durability: options.durability,
             log: options.log,
             unsynced: Unsynced::default(),
+            is_let_go: AtomicBool::new(false),
             untold_uses: Once::default(),
             unset_times: Once::default(),
         })
@@ -100,14 +104,27 @@ impl Shared {
         self.layout.image_id(text)
     }
 
-    /// Takes the gate and makes the index exact: whoever asks it for totals or lists comes in this way.
+    /// Takes the gate and makes the index exact: whoever goes by what it has comes in this way.
     pub fn enter_settled(&self) -> Result<HostLockGuard<'_>> {
         let gate = self.gate.acquire()?;
-        let modified = self.layout.directory(Place::Cached).modified()?;
-        if !self.driver.is_current(&gate, modified)? {
-            rebuild(&self.layout, self.driver.as_ref(), &self.log, &gate)?;
-        }
+        self.settle(&gate)?;
         Ok(gate)
+    }
+
+    /// Asks the index, once it is exact. Should it turn out to be damaged only then, it is made anew, and asked once more.
+    pub fn ask<T>(&self, question: impl Fn(&HostLockGuard<'_>) -> Result<T>) -> Result<T> {
+        let gate = self.enter_settled()?;
+        question(&gate).or_else(|error| if self.settle(&gate)? { question(&gate) } else { Err(error) })
+    }
+
+    /// Makes the index exact; true when it was not.
+    fn settle(&self, gate: &HostLockGuard<'_>) -> Result<bool> {
+        let modified = self.layout.directory(Place::Cached).modified()?;
+        let is_current = self.driver.is_current(gate, modified)?;
+        if !is_current {
+            rebuild(&self.layout, self.driver.as_ref(), &self.log, gate)?;
+        }
+        Ok(!is_current)
     }
 
     /// Begins a change of final names.
@@ -215,7 +232,19 @@ impl Shared {
 
     fn note(&self, id: &ImageId, facts: &Facts, one: Use) {
         self.driver.uses().add(id, facts, one);
-        if self.driver.uses().waiting() == Waiting::TooLong {
+        if self.driver.uses().waiting() == Waiting::TooLong || self.is_let_go.load(Ordering::Relaxed) {
+            self.write_uses();
+        }
+    }
+
+    /// The cache's own handle is closed, and readers or writers that were made from it live on.
+    pub fn let_go(&self) {
+        self.is_let_go.store(true, Ordering::Relaxed);
+        self.write_uses();
+    }
+
+    fn write_uses(&self) {
+        if self.driver.uses().waiting() != Waiting::Nothing {
             // A file that was put there behind the cache's back is to be counted as well.
             let written = self.enter_settled().and_then(|gate| self.driver.write_uses(&gate));
             self.untold_uses.note(written, &self.log, |error| format!("{error}; the images' uses are noted later"));

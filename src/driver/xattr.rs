@@ -80,19 +80,23 @@ impl XattrDriver {
         Error::Index { operation, path, cause: error.to_string() }
     }
 
-    /// Adds hits to those on the file. The access time is set when an image is opened; should another handle have set an earlier
-    /// one after it, the later one counts.
-    fn write_use(&self, id: &ImageId, one: Use) -> Result<()> {
+    /// Adds hits to those on the file: what is left to write is left in `one`. The access time is set when an image is opened;
+    /// should another handle have set an earlier one after it, the later one counts.
+    fn write_use(&self, id: &ImageId, one: &mut Use) -> Result<()> {
         let Some((file, facts)) = self.layout.open_file(Place::Cached, id)? else { return Ok(()) };
+        let path = || self.layout.path(Place::Cached, id);
         if one.hits > 0 {
             let hits = parse_hits(self.attribute_of(&file, id, HITS)?).saturating_add(one.hits);
-            attributes::set(&file, HITS, &hits.to_string()).map_err(|error| {
-                Error::from_io("set an extended attribute of", &self.layout.path(Place::Cached, id), &error)
-            })?;
+            attributes::set(&file, HITS, &hits.to_string())
+                .map_err(|error| Error::from_io("set an extended attribute of", &path(), &error))?;
+            one.hits = 0;
         }
         match one.last_accessed {
-            Some(at) if facts.accessed < at => futimens(&file, &at.as_access_time())
-                .map_err(|errno| Error::system("set the access time of", &self.layout.path(Place::Cached, id), errno)),
+            Some(at) if facts.accessed < at => match futimens(&file, &at.as_access_time()) {
+                // The owner alone may: this was told when the image was opened.
+                Ok(()) | Err(Errno::PERM | Errno::ACCESS) => Ok(()),
+                Err(errno) => Err(Error::system("set the access time of", &path(), errno)),
+            },
             _ => Ok(()),
         }
     }
@@ -173,18 +177,15 @@ impl Driver for XattrDriver {
         }
         let mut failed = Uses::new();
         let mut outcome = Ok(());
-        for (used, one) in self.uses.take(gate) {
-            match self.write_use(&used.id, one) {
-                // Nor will it be later.
-                Err(error) if error.is_not_permitted() => {
-                    self.unwritten.note(Err::<(), _>(error), &self.log, |error| format!("{error}; it is not noted"));
-                }
-                Err(error) => {
-                    failed.insert(used, one);
-                    outcome = outcome.and(Err(error));
-                }
-                Ok(()) => {}
+        for (used, mut one) in self.uses.take(gate) {
+            let Err(error) = self.write_use(&used.id, &mut one) else { continue };
+            if error.is_not_permitted() {
+                self.unwritten
+                    .note(Err::<(), _>(error), &self.log, |error| format!("{error}; hits and uses are not noted"));
+            } else {
+                outcome = outcome.and(Err(error));
             }
+            failed.insert(used, one);
         }
         self.uses.put_back(failed);
         outcome

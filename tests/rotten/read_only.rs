@@ -222,6 +222,7 @@ fn beside_a_writer(driver: DriverChoice) -> Result<(), Failed> {
     let scratch = filled(driver);
     let writer = scratch.open();
     read_image(&writer, "1");
+    assert_eq!(writer.hit_count("1")?, 3); // and written, now that somebody asked
     let_all_read(scratch.path().parent().unwrap());
     let step = std::sync::Barrier::new(2);
     std::thread::scope(|scope| {
@@ -255,6 +256,7 @@ fn not_closed() -> Result<(), Failed> {
     let copy = Scratch::new(DriverChoice::Sqlite);
     let cache = scratch.open();
     read_image(&cache, "2");
+    assert_eq!(cache.hit_count("2")?, 1); // and written, now that somebody asked
     for (left_out, hits) in [("", 1), ("cache.db-shm", 0)] {
         let _ = std::fs::remove_dir_all(copy.path());
         let copied = std::process::Command::new("cp").arg("-a").args([scratch.path(), copy.path()]).status().unwrap();

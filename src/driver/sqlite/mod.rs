@@ -302,7 +302,8 @@ impl Driver for SqliteDriver {
             let now = Timestamp::now().as_seconds();
             let mut update = transaction.prepare_cached(
                 // A time in the future, by a clock that was set back, must not stand for ever.
-                "UPDATE cached_images SET hits = CASE WHEN hits > 9223372036854775807 - ?2 THEN hits ELSE hits + ?2 END, last_accessed = CASE
+                "UPDATE cached_images SET hits = CASE WHEN typeof(hits) = 'integer'
+                     THEN min(hits, 9223372036854775807 - ?2) + ?2 ELSE hits END, last_accessed = CASE
                      WHEN ?3 IS NULL OR last_accessed BETWEEN ?3 AND ?4 THEN last_accessed ELSE ?3 END
                  WHERE image_id = ?1",
             )?;
