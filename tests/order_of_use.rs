@@ -5,6 +5,7 @@ mod common;
 use std::sync::Barrier;
 
 use common::{DRIVERS, Scratch, cache_image, ids, read_image};
+use image_cache::{DriverChoice, Durability};
 
 #[test]
 fn opening_counts_as_use_even_when_nothing_is_read() {
@@ -64,6 +65,56 @@ fn each_of_many_readers_at_once_counts_one_hit() {
         });
         assert_eq!(cache.hit_count("1").unwrap(), (THREADS * READS) as u64);
     }
+}
+
+#[test]
+fn hits_of_readers_that_outlive_their_cache_are_counted_as_they_close() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let (cache, other) = (scratch.open(), scratch.open());
+        cache_image(&cache, "1", b"x");
+        let readers = [(); 3].map(|()| cache.open_for_read("1").unwrap());
+        read_image(&cache, "1");
+        drop(cache);
+        assert_eq!(other.hit_count("1").unwrap(), 1);
+        for (closed, reader) in readers.into_iter().enumerate() {
+            drop(reader);
+            assert_eq!(other.hit_count("1").unwrap(), closed as u64 + 2);
+        }
+    }
+}
+
+#[test]
+fn many_hits_do_not_wait_until_somebody_asks() {
+    const IMAGES: usize = 600;
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let (cache, other) = (scratch.open_with(scratch.options.clone().durability(Durability::None)), scratch.open());
+        for number in 0..IMAGES {
+            cache_image(&cache, &number.to_string(), b"x");
+        }
+        for number in 0..IMAGES {
+            read_image(&cache, &number.to_string());
+        }
+        let hits: u64 = other.list_cached().unwrap().into_iter().map(|image| image.hits).sum();
+        assert!(hits > 500, "{hits}");
+    }
+}
+
+#[test]
+fn what_another_program_reads_is_no_use_where_the_index_tells_the_order() {
+    let scratch = Scratch::new(DriverChoice::Sqlite);
+    let cache = scratch.open_with(scratch.options.clone().max_size(1));
+    for id in ["1", "2"] {
+        cache_image(&cache, id, b"x");
+    }
+    // As the kernel notes it: here in whole microseconds, so that it cannot look like a time of the cache's own.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros();
+    let now = std::time::UNIX_EPOCH + std::time::Duration::from_micros(u64::try_from(now).unwrap());
+    let file = std::fs::File::options().write(true).open(scratch.file("1")).unwrap();
+    file.set_times(std::fs::FileTimes::new().set_accessed(now)).unwrap();
+    assert_eq!(cache.prune().unwrap().images, 1);
+    assert_eq!(ids(&cache), ["2"]);
 }
 
 #[test]
