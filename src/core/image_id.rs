@@ -21,6 +21,10 @@ impl ImageId {
         &self.0
     }
 
+    pub fn into_string(self) -> String {
+        self.0
+    }
+
     /// The name of the image's file, in whichever folder it is.
     pub fn as_file_name(&self) -> &OsStr {
         OsStr::new(&self.0)

@@ -25,6 +25,7 @@
 //! Where nothing may be written the times stay as they are, and an index in memory takes the directory's.
 
 mod attributes;
+mod listing;
 pub(crate) mod scan;
 mod seal;
 mod sqlite;
@@ -42,6 +43,7 @@ use crate::system::directory::{Directory, Facts};
 use crate::system::lock::{HostLock, HostLockGuard};
 use crate::system::time::Timestamp;
 
+pub use self::listing::Listing;
 pub(crate) use self::seal::Seal;
 pub(crate) use self::sqlite::SqliteDriver;
 pub(crate) use self::xattr::XattrDriver;
@@ -171,7 +173,7 @@ pub(crate) trait Driver: Send + Sync {
     fn totals(&self, gate: &HostLockGuard<'_>) -> Result<Totals>;
 
     /// All images, by id.
-    fn list(&self, gate: &HostLockGuard<'_>) -> Result<Vec<CachedImage>>;
+    fn list(&self, gate: &HostLockGuard<'_>) -> Result<Listing>;
 
     fn eviction_order(&self, gate: &HostLockGuard<'_>) -> Result<Box<dyn EvictionOrder + '_>>;
 }
