@@ -11,7 +11,8 @@ const CHUNK: usize = 256 << 10;
 /// The queue. What was pushed first is popped first; whoever pops must know of what type it is.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Chunks {
-    chunks: VecDeque<Vec<u8>>,
+    /// None is empty.
+    bytes: VecDeque<Vec<u8>>,
     /// How much of the first chunk was popped.
     popped: usize,
     length: usize,
@@ -30,13 +31,14 @@ impl Chunks {
         packed.clear();
         // Numbers, bytes and texts can be written to a Vec: this cannot fail.
         let Ok(packed) = postcard::to_extend(value, packed) else { return debug_assert!(false, "packing failed") };
-        match self.chunks.back_mut().filter(|chunk| chunk.capacity() - chunk.len() >= packed.len()) {
-            Some(chunk) => chunk.extend_from_slice(&packed),
-            None => {
-                let mut chunk = Vec::with_capacity(CHUNK.max(packed.len()));
-                chunk.extend_from_slice(&packed);
-                self.chunks.push_back(chunk);
-            }
+        if let Some(chunk) = self.bytes.back_mut()
+            && chunk.capacity() - chunk.len() >= packed.len()
+        {
+            chunk.extend_from_slice(&packed);
+        } else {
+            let mut chunk = Vec::with_capacity(CHUNK.max(packed.len()));
+            chunk.extend_from_slice(&packed);
+            self.bytes.push_back(chunk);
         }
         self.length += 1;
         self.packed = packed;
@@ -44,7 +46,7 @@ impl Chunks {
 
     /// Takes the first value away. `unpack` is given its bytes, and those of values after it, and returns what is left of them.
     pub fn pop<T>(&mut self, unpack: impl FnOnce(&[u8]) -> postcard::Result<(T, &[u8])>) -> Option<T> {
-        let chunk = self.chunks.front()?;
+        let chunk = self.bytes.front()?;
         // What was packed here can be unpacked: this cannot fail.
         let Ok((value, rest)) = unpack(&chunk[self.popped..]) else {
             debug_assert!(false, "unpacking failed");
@@ -53,7 +55,7 @@ impl Chunks {
         self.popped = chunk.len() - rest.len();
         self.length -= 1;
         if rest.is_empty() {
-            self.chunks.pop_front();
+            self.bytes.pop_front();
             self.popped = 0;
         }
         Some(value)

@@ -320,8 +320,13 @@ impl Driver for SqliteDriver {
                 "SELECT image_id, size, hits, last_accessed, last_modified, checksum FROM cached_images
                  WHERE typeof(image_id) = 'text' ORDER BY image_id",
             )?;
-            select.query_map([], cached_image)?.collect::<SqlResult<Listing>>()
+            let images = select.query_map([], cached_image)?;
+            let is_known = |image: &CachedImage| self.known_id(&image.image_id).is_some();
+            images.filter(|image| image.as_ref().map_or(true, is_known)).collect::<SqlResult<Listing>>()
         })?;
+        if self.pending.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return Ok(images);
+        }
         let known = images.filter_map(|image| {
             let pending = self.pending_use(gate, &self.known_id(&image.image_id)?);
             let accessed = pending.last_accessed.map_or(image.last_accessed, Timestamp::as_nanoseconds);
