@@ -1,18 +1,19 @@
 # The front door. Everything that is built goes to build/ and target/.
-.PHONY: help demo install test test-crash sanitizers fuzz bench header abi fmt clean
+.PHONY: help demo install test test-crash sanitizers fuzz bench instructions header abi fmt clean
 
 help:
-	@echo "make demo        cache a disk image with both drivers, and look at the result (KEEP=1 keeps the files)"
-	@echo "make install     install the library and its header to PREFIX, /usr/local unless you say otherwise (DESTDIR too)"
-	@echo "make test        run every test there is (VERBOSE=1 shows all of it)"
-	@echo "make test-crash  only the sweeps, in full: kills, faults, power cuts (CUTS=1800), races (SECONDS=60), rotten state; as root"
-	@echo "make sanitizers  run the C tests with AddressSanitizer and ThreadSanitizer in all of the code"
-	@echo "make fuzz        call the library at random for a minute (SECONDS=60)"
-	@echo "make bench       measure it against bare system calls, on a machine that does nothing else (BENCH=--quick, BENCH=--peers)"
-	@echo "make header      write include/image_cache.h anew, after a change of src/ffi/"
-	@echo "make abi         write tests/abi/image_cache.abi anew, after an addition to the C functions, types and constants"
-	@echo "make fmt         format the Rust code"
-	@echo "make clean       remove build/ and target/"
+	@echo "make demo          cache a disk image with both drivers, and look at the result (KEEP=1 keeps the files)"
+	@echo "make install       install the library and its header to PREFIX, /usr/local unless you say otherwise (DESTDIR too)"
+	@echo "make test          run every test there is (VERBOSE=1 shows all of it)"
+	@echo "make test-crash    only the sweeps, in full: kills, faults, power cuts (CUTS=1800), races (SECONDS=60), rotten state; as root"
+	@echo "make sanitizers    run the C tests with AddressSanitizer and ThreadSanitizer in all of the code"
+	@echo "make fuzz          call the library at random for a minute (SECONDS=60)"
+	@echo "make bench         measure it against bare system calls, on a machine that does nothing else (BENCH=--quick, BENCH=--peers)"
+	@echo "make instructions  write tests/instructions/counts.txt anew, after a change of what hits, commits and closes cost"
+	@echo "make header        write include/image_cache.h anew, after a change of src/ffi/"
+	@echo "make abi           write tests/abi/image_cache.abi anew, after an addition to the C functions, types and constants"
+	@echo "make fmt           format the Rust code"
+	@echo "make clean         remove build/ and target/"
 
 demo:
 	@scripts/demo.sh
@@ -39,6 +40,9 @@ fuzz:
 
 bench:
 	@scripts/bench.sh $(BENCH)
+
+instructions:
+	@scripts/instructions.sh
 
 header:
 	IMAGE_CACHE_UPDATE_HEADER=1 cargo test --locked --test header

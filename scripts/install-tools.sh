@@ -16,7 +16,7 @@ describe() { # TOOL: sets `package` and `reason`
         g++) reason="compiles the header as C++" ;;
         clang) reason="compiles the header and the C code with a second compiler" ;;
         clang-runtime) package=libclang-rt-dev reason="brings the runtimes of clang's sanitizers and fuzzer" ;;
-        valgrind) reason="looks for memory errors and leaks in the C tests" ;;
+        valgrind) reason="looks for memory errors and leaks in the C tests, and counts instructions" ;;
         curl-config) package=libcurl4-openssl-dev reason="brings libcurl, with which an example downloads images" ;;
         abidiff) package=abigail-tools reason="compares the header's ABI with the one that was promised" ;;
         pkg-config) reason="finds the installed library for C programs that test it" ;;

@@ -53,5 +53,5 @@ pub use crate::core::queue::Prefetched;
 pub use crate::core::reader::Reader;
 pub use crate::core::tee::Tee;
 pub use crate::core::writer::Writer;
-pub use crate::driver::{CachedImage, DriverKind};
+pub use crate::driver::{CachedImage, DriverKind, Listing};
 pub use crate::error::{Error, Result};

@@ -46,7 +46,7 @@ fn a_directory_of_the_sqlite_driver_opens_in_place() {
 
     let cache = scratch.open_with(scratch.options.clone().max_size(70));
     assert_eq!(cache.driver(), DriverKind::Sqlite);
-    let listed = cache.list_cached().unwrap();
+    let listed: Vec<_> = cache.list_cached().unwrap().collect();
     assert_eq!(listed.len(), IMAGES.len());
     for (id, size, hits, used) in IMAGES {
         let image = listed.iter().find(|image| image.image_id == id).unwrap();
@@ -79,7 +79,7 @@ fn a_directory_of_the_xattr_driver_opens_in_place() {
     let cache = scratch.open_with(scratch.options.clone().max_size(70));
     assert_eq!(cache.driver(), DriverKind::Xattr);
     for (id, size, hits, _) in IMAGES {
-        let image = cache.list_cached().unwrap().into_iter().find(|image| image.image_id == id).unwrap();
+        let image = cache.list_cached().unwrap().find(|image| image.image_id == id).unwrap();
         assert_eq!((image.size, image.hits), (size as u64, hits), "{id}");
     }
     assert_eq!(cache.prune().unwrap().images, 2);

@@ -96,7 +96,7 @@ fn many_hits_do_not_wait_until_somebody_asks() {
         for number in 0..IMAGES {
             read_image(&cache, &number.to_string());
         }
-        let hits: u64 = other.list_cached().unwrap().into_iter().map(|image| image.hits).sum();
+        let hits: u64 = other.list_cached().unwrap().map(|image| image.hits).sum();
         assert!(hits > 500, "{hits}");
     }
 }

@@ -186,7 +186,7 @@ fn rows_that_lie_are_corrected_at_the_next_open() {
     let cache = scratch.open_with(scratch.options.clone().max_size(5));
     assert_eq!(ids(&cache), ["1", "2", "3"]);
     assert_eq!(cache.cache_size().unwrap(), 15);
-    assert!(cache.list_cached().unwrap().iter().all(|image| image.hits == 0 && image.size == 5));
+    assert!(cache.list_cached().unwrap().all(|image| image.hits == 0 && image.size == 5));
     assert_eq!(cache.prune().unwrap().images, 2);
     assert_eq!(cache.cache_size().unwrap(), 5);
 }
@@ -223,7 +223,7 @@ fn another_file_under_a_known_name_has_none_of_the_old_ones_hits_and_digest() {
         }
         std::fs::write(scratch.file("new"), b"other").unwrap();
         std::fs::rename(scratch.file("new"), scratch.file("1")).unwrap();
-        let image = scratch.open().list_cached().unwrap().remove(0);
+        let image = scratch.open().list_cached().unwrap().next().unwrap();
         assert_eq!((image.size, image.hits, image.digest), (5, 0, None));
     }
 }

@@ -164,7 +164,10 @@ fn every_expected_digest_must_hold_and_the_strongest_is_kept() {
         writer.write_chunk(b"a").unwrap();
         writer.write_chunk(b"bc").unwrap();
         writer.commit().unwrap();
-        assert_eq!(cache.list_cached().unwrap()[0].digest.as_deref(), Some(format!("sha256:{sha256}").as_str()));
+        assert_eq!(
+            cache.list_cached().unwrap().next().unwrap().digest.as_deref(),
+            Some(format!("sha256:{sha256}").as_str())
+        );
 
         let mut writer = cache.begin_write("2").unwrap();
         writer.expect_digest(Algorithm::Sha256, sha256).unwrap();

@@ -15,7 +15,7 @@ use crate::core::reader::{self, Reader};
 use crate::core::shared::Shared;
 use crate::core::tee::Tee;
 use crate::core::writer::Writer;
-use crate::driver::{CachedImage, DriverKind};
+use crate::driver::{DriverKind, Listing};
 use crate::error::Result;
 use crate::system::lock::HostLockGuard;
 use crate::system::process_bound::ProcessBound;
@@ -136,11 +136,11 @@ impl ImageCache {
         })
     }
 
-    /// All cached images, by id: a snapshot. Hits and last use are as [`Self::hit_count`] says.
+    /// All cached images, by id: a snapshot, which needs the cache no more. Hits and last use are as [`Self::hit_count`] says.
     ///
     /// # Errors
     /// See [`ImageCache`].
-    pub fn list_cached(&self) -> Result<Vec<CachedImage>> {
+    pub fn list_cached(&self) -> Result<Listing> {
         let shared = self.shared.get()?;
         shared.ask(|gate| shared.driver.list(gate))
     }

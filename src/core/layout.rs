@@ -173,6 +173,12 @@ impl Layout {
         }))
     }
 
+    /// The ids that files in a directory have, in no order, whatever kind of file it is.
+    pub fn ids(&self, place: Place) -> Result<impl Iterator<Item = Result<ImageId>> + '_> {
+        let names = self.directory(place).names()?;
+        Ok(names.filter_map(|name| name.map(|name| self.reserved.image_id_of(&name)).transpose()))
+    }
+
     /// One of the index's files, by what SQLite appends to its name.
     pub fn index_file(&self, suffix: &str) -> Result<Option<Facts>> {
         let mut name = self.database.file_name().unwrap_or_default().to_owned();

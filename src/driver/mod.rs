@@ -25,6 +25,7 @@
 //! Where nothing may be written the times stay as they are, and an index in memory takes the directory's.
 
 mod attributes;
+mod listing;
 pub(crate) mod scan;
 mod seal;
 mod sqlite;
@@ -42,6 +43,7 @@ use crate::error::{Error, Result};
 use crate::system::lock::HostLockGuard;
 use crate::system::time::Timestamp;
 
+pub use self::listing::Listing;
 pub(crate) use self::seal::Seal;
 pub(crate) use self::sqlite::SqliteDriver;
 use self::uses::WaitingUses;
@@ -172,7 +174,7 @@ pub(crate) trait Driver: Send + Sync {
     fn totals(&self, gate: &HostLockGuard<'_>) -> Result<Totals>;
 
     /// All images, by id.
-    fn list(&self, gate: &HostLockGuard<'_>) -> Result<Vec<CachedImage>>;
+    fn list(&self, gate: &HostLockGuard<'_>) -> Result<Listing>;
 
     fn eviction_order(&self, gate: &HostLockGuard<'_>) -> Result<Box<dyn EvictionOrder + '_>>;
 }

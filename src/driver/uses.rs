@@ -115,6 +115,11 @@ impl WaitingUses {
         }
     }
 
+    /// Whether there are none, not even such as will never be written.
+    pub fn is_empty(&self) -> bool {
+        self.state().uses.is_empty()
+    }
+
     /// Takes all of them out, to be written under the gate, at which whoever wants to know of them waits; readers go on
     /// meanwhile. Uses of an image that is gone, and perhaps cached anew, are nobody's. Under the gate this stays true.
     pub fn take(&self, gate: &HostLockGuard<'_>) -> Uses {

@@ -13,11 +13,12 @@ use rustix::io::Errno;
 
 use crate::core::digest::is_well_formed;
 use crate::core::image_id::ImageId;
-use crate::core::layout::{Layout, Place};
+use crate::core::layout::{Layout, Place, Standing};
 use crate::core::log::{Log, Missed, Once};
 use crate::driver::attributes::{self, DIGEST, HITS, PROBE};
+use crate::driver::listing::sort_ids;
 use crate::driver::uses::{Use, Uses, Waiting, WaitingUses};
-use crate::driver::{CachedImage, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Seal, Totals, scan};
+use crate::driver::{CachedImage, Driver, DriverKind, EvictionOrder, Listing, Rebuilt, Record, Seal, Totals, scan};
 use crate::error::{Error, Result};
 use crate::system::directory::Facts;
 use crate::system::lock::HostLockGuard;
@@ -200,18 +201,17 @@ impl Driver for XattrDriver {
         scan::totals(&self.layout, &self.log)
     }
 
-    fn list(&self, gate: &HostLockGuard<'_>) -> Result<Vec<CachedImage>> {
+    /// Sorted are the ids, which are short, rather than the images.
+    fn list(&self, gate: &HostLockGuard<'_>) -> Result<Listing> {
         self.try_write_uses(gate);
         let mut missed = Missed::new(&self.log);
-        let mut images = Vec::new();
-        for (id, facts) in self.layout.images(Place::Cached)? {
-            if let Some(facts) = missed.note(facts) {
-                let waiting = self.uses.of(gate, &id);
-                images.extend(self.cached_image(&id, &facts, waiting, &mut missed));
-            }
-        }
-        images.sort_unstable_by(|image, other| image.image_id.cmp(&other.image_id));
-        Ok(images)
+        let ids = sort_ids(self.layout.ids(Place::Cached)?.map(|id| id.map(|id| id.to_string())))?;
+        let images = ids.filter_map(|id| {
+            let id = self.layout.image_id(&id).ok()?;
+            let facts = missed.note(self.layout.examine(Place::Cached, &id)).and_then(Standing::image)?;
+            self.cached_image(&id, &facts, self.uses.of(gate, &id), &mut missed)
+        });
+        Ok(images.collect())
     }
 
     fn eviction_order(&self, gate: &HostLockGuard<'_>) -> Result<Box<dyn EvictionOrder + '_>> {

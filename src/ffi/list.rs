@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 use crate::core::cache::QueuedImage;
-use crate::driver::CachedImage;
+use crate::driver::{CachedImage, Listing};
 use crate::ffi::argument::Out;
 use crate::ffi::call::{close, peek};
 use crate::ffi::handle::{Slot, handle};
@@ -49,7 +49,7 @@ handle!(image_cache_list_t, List, "list");
 pub(super) struct List(Mutex<State>);
 
 struct State {
-    rest: std::vec::IntoIter<CachedImage>,
+    rest: Listing,
     current: Option<Box<CurrentEntry>>,
 }
 
@@ -64,8 +64,8 @@ struct CurrentEntry {
 unsafe impl Send for CurrentEntry {}
 
 impl List {
-    pub fn of_cached(images: Vec<CachedImage>) -> Self {
-        Self(Mutex::new(State { rest: images.into_iter(), current: None }))
+    pub fn of_cached(images: Listing) -> Self {
+        Self(Mutex::new(State { rest: images, current: None }))
     }
 
     pub fn of_queued(images: Vec<QueuedImage>) -> Self {

@@ -74,7 +74,7 @@ pub fn read_image(cache: &ImageCache, image_id: &str) -> Vec<u8> {
 }
 
 pub fn ids(cache: &ImageCache) -> Vec<String> {
-    cache.list_cached().unwrap().into_iter().map(|image| image.image_id).collect()
+    cache.list_cached().unwrap().map(|image| image.image_id).collect()
 }
 
 /// The names of the regular files in a folder.

@@ -122,7 +122,7 @@ fn use_it(cache: &ImageCache) -> Result<(), Error> {
     cache.open_for_read(AFTERWARDS)?.read_to_end(&mut bytes).expect("an image can be read");
     assert!(bytes == bytes_of(AFTERWARDS), "wrong bytes were served");
     assert_eq!(cache.hit_count(AFTERWARDS)?, 1);
-    let listed = cache.list_cached()?;
+    let listed: Vec<_> = cache.list_cached()?.collect();
     assert!(listed.iter().any(|image| image.image_id == AFTERWARDS));
     assert_eq!(cache.cache_size()?, listed.iter().map(|image| image.size).sum::<u64>());
     cache.delete_cached_image(AFTERWARDS)?;

@@ -147,7 +147,7 @@ impl<D: Driver> StateMachineTest for CacheUnderTest<D> {
 
     fn check_invariants(system: &Self, model: &Model) {
         let names = |ids: &mut dyn Iterator<Item = Id>| ids.map(name).collect::<BTreeSet<_>>();
-        let listed = system.cache.list_cached().unwrap();
+        let listed: Vec<_> = system.cache.list_cached().unwrap().collect();
         let expected: Vec<_> = model.cached.iter().map(|(id, image)| (name(*id), image.size, image.hits)).collect();
         let found: Vec<_> = listed.iter().map(|image| (image.image_id.clone(), image.size, image.hits)).collect();
         assert_eq!(found, expected, "the listing");

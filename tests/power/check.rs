@@ -104,7 +104,7 @@ fn has_sound_index(directory: &Path, listed: &Versions) -> Result<(), String> {
 /// The version of each image. List, files and size agree, and all bytes and digests are right.
 fn listed_and_whole(directory: &Path, cache: &ImageCache) -> Result<Versions, String> {
     let failed = |error: Error| error.to_string();
-    let list = cache.list_cached().map_err(failed)?;
+    let list: Vec<_> = cache.list_cached().map_err(failed)?.collect();
     let names: Vec<_> = list.iter().map(|image| image.image_id.clone()).collect();
     let files = image_files(directory).map_err(|error| error.to_string())?;
     if names != files {

@@ -179,7 +179,7 @@ impl Hands {
             ["hits", id] => return Ok(cache.hit_count(id)?.to_string()),
             ["list"] => {
                 let mut text = String::new();
-                cache.list_cached()?.iter().for_each(|image| write!(text, "{} ", image.image_id).unwrap());
+                cache.list_cached()?.for_each(|image| write!(text, "{} ", image.image_id).unwrap());
                 return Ok(text.trim_end().to_owned());
             }
             ["close"] => self.cache = None,

@@ -52,7 +52,7 @@ pub fn judge_remains(
     }
 
     let cache = scratch.open();
-    let listed = cache.list_cached().unwrap();
+    let listed: Vec<_> = cache.list_cached().unwrap().collect();
     judge_totals(name, &cache, &directory, &listed, &mut complaints);
     remains.images = listed.len();
     remains.bytes = listed.iter().map(|image| image.size).sum();
@@ -68,7 +68,7 @@ pub fn judge_remains(
 
     let messages = scratch.messages.lock().unwrap().len();
     let cache = scratch.open();
-    if cache.list_cached().unwrap() != listed {
+    if cache.list_cached().unwrap().collect::<Vec<_>>() != listed {
         complaints.push(format!("{name}: the second open changed what is listed"));
     }
     if let Some(message) = scratch.messages.lock().unwrap().get(messages) {

@@ -93,7 +93,7 @@ pub fn is_lost(error: &Error) -> bool {
 
 /// The files and the index agree, and every file is one writer's.
 pub fn assert_exact(scratch: &Scratch, cache: &ImageCache) {
-    let listed = cache.list_cached().unwrap();
+    let listed: Vec<_> = cache.list_cached().unwrap().collect();
     let names = files(&scratch.path());
     let names: Vec<_> = names.iter().filter(|name| !name.starts_with("cache.db")).collect();
     assert_eq!(names, listed.iter().map(|image| &image.image_id).collect::<Vec<_>>());

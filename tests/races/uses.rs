@@ -69,7 +69,7 @@ pub fn two_prunes_evict_what_is_too_much(driver: DriverChoice) {
     };
     race(&scratch, ROUNDS, [&prune, &prune, &prune], |_| {
         assert_eq!(evicted.swap(0, Ordering::Relaxed), IMAGES / 2);
-        let oldest = cache.list_cached().unwrap().remove(0).image_id;
+        let oldest = cache.list_cached().unwrap().next().unwrap().image_id;
         assert_eq!(oldest, format!("{:06}", number.load(Ordering::Relaxed) - IMAGES / 2));
         fill();
     });
@@ -146,7 +146,7 @@ pub fn the_last_use_never_goes_back(driver: DriverChoice) {
         cache.hit_count("1").unwrap();
     };
     race(&scratch, ROUNDS, [&open, &open, &open], |round| {
-        let used = cache.list_cached().unwrap()[0].last_accessed.cast_unsigned();
+        let used = cache.list_cached().unwrap().next().unwrap().last_accessed.cast_unsigned();
         // The index keeps times to a quarter of a microsecond.
         assert!(used + 1000 >= latest.load(Ordering::Relaxed), "in round {round} a later use was forgotten");
     });

@@ -308,8 +308,8 @@ impl<'a> Actor<'a> {
             4 => cache.cache_size().map(|bytes| bytes <= most * 301_000),
             5 => cache.hit_count(image_id).map(|_| true),
             6 => cache.list_queued().map(|queued| queued.len() as u64 <= most),
-            7 => cache.list_cached().map(|listed| {
-                listed.len() as u64 <= most && listed.iter().all(|image| site.ids.contains(&image.image_id))
+            7 => cache.list_cached().map(|mut listed| {
+                listed.len() as u64 <= most && listed.all(|image| site.ids.contains(&image.image_id))
             }),
             _ => match cache.image_size(image_id) {
                 Err(Error::NotFound { .. }) => Ok(true),

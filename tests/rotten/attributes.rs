@@ -84,7 +84,7 @@ fn hits() -> Result<(), Failed> {
         count += 1;
         let parsed = std::str::from_utf8(&value).ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
         assert_eq!(cache.hit_count("1")?, parsed, "{value:?}");
-        assert_eq!(cache.list_cached()?[0].hits, parsed);
+        assert_eq!(cache.list_cached()?.next().unwrap().hits, parsed);
         assert_eq!(read_image(&cache, "1"), b"x");
         assert_eq!(cache.hit_count("1")?, parsed.saturating_add(1), "{value:?}");
     }
@@ -100,7 +100,7 @@ fn digests() -> Result<(), Failed> {
         cache_image(&cache, "1", b"x");
         if set(&scratch, "1", "user.image_cache.digest", &value) {
             count += 1;
-            assert_eq!(cache.list_cached()?[0].digest, None, "{value:?}");
+            assert_eq!(cache.list_cached()?.next().unwrap().digest, None, "{value:?}");
             assert_eq!(read_image(&cache, "1"), b"x");
         }
     }
@@ -167,7 +167,7 @@ fn times() -> Result<(), Failed> {
             count += 1;
         }
         let cache = scratch.open_with(scratch.options.clone().max_size(1));
-        let mut listed = cache.list_cached()?;
+        let mut listed: Vec<_> = cache.list_cached()?.collect();
         assert_eq!(listed.len(), moments.len());
         listed.sort_by_key(|image| (image.last_accessed, image.image_id.clone()));
         assert!(listed[0].last_accessed < 0 && listed.last().unwrap().last_accessed > 1 << 61);
@@ -175,7 +175,7 @@ fn times() -> Result<(), Failed> {
         assert_eq!(ids(&cache), [listed.last().unwrap().image_id.clone()]);
         // A time in the future does not stand for ever.
         read_image(&cache, &listed.last().unwrap().image_id);
-        let used = cache.list_cached()?[0].last_accessed;
+        let used = cache.list_cached()?.next().unwrap().last_accessed;
         let now = i64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos()).unwrap();
         assert!(used <= now + 1000 && used > now - 3_600_000_000_000, "{used}");
         for folder in ["queue", "invalid", "incomplete"] {

@@ -112,14 +112,14 @@ fn whole_seconds(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
         );
         // Another program's file: the index is rebuilt.
         fs::write(disk.cache().join("2"), b"x").unwrap();
-        let listed = cache.list_cached()?;
+        let listed: Vec<_> = cache.list_cached()?.collect();
         assert_eq!((listed.len(), listed[0].hits), (2, 1));
         assert!(listed[0].digest.is_some());
     }
     disk.unmount();
     assert!(disk.mount());
     fs::write(disk.cache().join("3"), b"x").unwrap();
-    let listed = ImageCache::open(disk.cache(), options)?.list_cached()?;
+    let listed: Vec<_> = ImageCache::open(disk.cache(), options)?.list_cached()?.collect();
     assert_eq!((listed.len(), listed[0].hits), (3, 1));
     assert!(listed[0].digest.is_some());
     Ok(())

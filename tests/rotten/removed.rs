@@ -86,7 +86,7 @@ fn removed(driver: DriverChoice, part: &str) -> Result<(), Failed> {
     let cache = scratch.open();
     cache_image(&cache, "fresh", b"fresh");
     assert_eq!(read_image(&cache, "fresh"), b"fresh");
-    assert_eq!(cache.cache_size()?, cache.list_cached()?.iter().map(|image| image.size).sum::<u64>());
+    assert_eq!(cache.cache_size()?, cache.list_cached()?.map(|image| image.size).sum::<u64>());
     Ok(())
 }
 

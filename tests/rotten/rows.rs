@@ -185,7 +185,7 @@ fn huge() -> Result<(), Failed> {
         println!("huge: {id} has {length:?} bytes");
     }
     let check = || {
-        let sum: u128 = cache.list_cached()?.iter().map(|image| u128::from(image.size)).sum();
+        let sum: u128 = cache.list_cached()?.map(|image| u128::from(image.size)).sum();
         assert_eq!(u128::from(cache.cache_size()?), sum.min(u64::MAX.into()));
         image_cache::Result::Ok(())
     };

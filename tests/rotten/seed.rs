@@ -76,7 +76,7 @@ impl Seed {
                 let modified = fs::metadata(seed.file(&id)).unwrap().modified().unwrap();
                 seed.images.insert(id, (bytes, modified));
             }
-            seed.listed = cache.list_cached().unwrap();
+            seed.listed = cache.list_cached().unwrap().collect();
         }
         seed.keep();
         seed
@@ -207,7 +207,7 @@ fn lost_or_repaired(message: &str) -> bool {
 
 /// The listing and the totals say what is in the directory, no more and no less.
 pub fn agree(cache: &ImageCache, expected: &BTreeMap<&str, &[u8]>) -> Result<Vec<CachedImage>, String> {
-    let listed = cache.list_cached().map_err(text)?;
+    let listed: Vec<_> = cache.list_cached().map_err(text)?.collect();
     let sizes: BTreeMap<_, _> = listed.iter().map(|image| (image.image_id.as_str(), image.size)).collect();
     let true_sizes: BTreeMap<_, _> = expected.iter().map(|(id, bytes)| (*id, bytes.len() as u64)).collect();
     if sizes != true_sizes || listed.len() != expected.len() {

@@ -46,7 +46,7 @@ fn log() -> Result<(), Failed> {
             read(&cache, &image.image_id)?;
         }
     }
-    seed.listed = cache.list_cached()?;
+    seed.listed = cache.list_cached()?.collect();
     copy_index(&mut seed);
     drop(cache);
     let original = seed.index["cache.db-wal"].clone();

@@ -39,11 +39,12 @@ fn operate_on(cache: &ImageCache, name: &str, arguments: &[&[u8]]) -> Result<Opt
         ("get_cache_size", []) => Found::of(cache.cache_size(), |bytes| bytes.to_string()),
         ("get_image_size", [id]) => Found::of(named(id, |id| cache.image_size(id)), |bytes| bytes.to_string()),
         ("get_hit_count", [id]) => Found::of(named(id, |id| cache.hit_count(id)), |hits| hits.to_string()),
-        ("list_cached", []) => Found::of(cache.list_cached(), |images| list(images.iter().map(show))),
+        ("list_cached", []) => Found::of(cache.list_cached(), |images| list(images.map(|image| show(&image)))),
         ("list_queued", []) => {
             Found::of(cache.list_queued(), |images| list(images.iter().map(|image| escape(image.image_id.as_bytes()))))
         }
-        ("order_of_use", []) => Found::of(cache.list_cached(), |mut images| {
+        ("order_of_use", []) => Found::of(cache.list_cached(), |images| {
+            let mut images: Vec<_> = images.collect();
             images.sort_by_key(|image| image.last_accessed);
             list(images.iter().map(|image| escape(image.image_id.as_bytes())))
         }),

@@ -47,7 +47,7 @@ impl Peer for Ours {
     }
 
     fn list(&mut self) -> Result<usize> {
-        Ok(self.cache.list_cached()?.len())
+        Ok(self.cache.list_cached()?.count())
     }
 
     fn prune(&mut self, down_to: u64) -> Result<Option<f64>> {

@@ -30,7 +30,7 @@ use crate::driver::sqlite::eviction::ByUse;
 use crate::driver::sqlite::rows::{cached_image, number, to_sql};
 use crate::driver::sqlite::snapshot::Snapshot;
 use crate::driver::uses::{Used, Waiting, WaitingUses};
-use crate::driver::{CachedImage, Driver, DriverKind, EvictionOrder, Rebuilt, Record, Seal, Totals};
+use crate::driver::{CachedImage, Driver, DriverKind, EvictionOrder, Listing, Rebuilt, Record, Seal, Totals};
 use crate::error::{Error, Result};
 use crate::system::inherited::OpenMark;
 use crate::system::lock::HostLockGuard;
@@ -340,16 +340,21 @@ impl Driver for SqliteDriver {
         })
     }
 
-    fn list(&self, gate: &HostLockGuard<'_>) -> Result<Vec<CachedImage>> {
+    fn list(&self, gate: &HostLockGuard<'_>) -> Result<Listing> {
         self.try_write_uses(gate);
         let images = self.read("list the images in the index", |connection| {
             let mut select = connection.prepare_cached(
                 "SELECT image_id, size, hits, last_accessed, last_modified, checksum FROM cached_images
                  WHERE typeof(image_id) = 'text' ORDER BY image_id",
             )?;
-            select.query_map([], cached_image)?.collect::<SqlResult<Vec<_>>>()
+            let images = select.query_map([], cached_image)?;
+            let is_known = |image: &CachedImage| self.known_id(&image.image_id).is_some();
+            images.filter(|image| image.as_ref().map_or(true, is_known)).collect::<SqlResult<Listing>>()
         })?;
-        let known = images.into_iter().filter_map(|image| {
+        if self.uses.is_empty() {
+            return Ok(images);
+        }
+        let known = images.filter_map(|image| {
             let pending = self.uses.of(gate, &self.known_id(&image.image_id)?);
             let accessed = pending.last_accessed.map_or(image.last_accessed, Timestamp::as_nanoseconds);
             Some(CachedImage { hits: image.hits.saturating_add(pending.hits), last_accessed: accessed, ..image })
