@@ -36,11 +36,13 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{fsync, ftruncate, futimens};
+use rustix::fs::{fstat, fsync, ftruncate, futimens};
+use rustix::io::Errno;
 
 use crate::core::image_id::ImageId;
 use crate::core::layout::{Place, Standing};
 use crate::core::options::Durability;
+use crate::core::pace::Pace;
 use crate::core::shared::Shared;
 use crate::driver::{self, Record};
 use crate::error::{Error, Result};
@@ -64,6 +66,7 @@ pub(crate) struct IncompleteFile {
     file: File,
     identity: Identity,
     written: u64,
+    pace: Pace,
     ended: bool,
 }
 
@@ -78,7 +81,8 @@ impl IncompleteFile {
         }
         let file = create(shared, &gate, &id)?;
         let identity = Facts::of(&file, &shared.layout.path(Place::Incomplete, &id))?.identity;
-        Ok(Self { shared: Arc::clone(shared), id, file, identity, written: 0, ended: false })
+        let pace = Pace::new(shared.durability, shared.streaming);
+        Ok(Self { shared: Arc::clone(shared), id, file, identity, written: 0, pace, ended: false })
     }
 
     pub fn id(&self) -> &ImageId {
@@ -92,7 +96,20 @@ impl IncompleteFile {
             .map_err(|error| Error::from_io("write", &self.path(), &error))
             .inspect_err(|error| self.make_room(error))?;
         self.written += data.len() as u64;
-        Ok(())
+        let advanced = self.pace.advance(&self.file, self.written);
+        self.written_back(advanced)
+    }
+
+    /// There are no more bytes. The disk gets to work on the last of them while their digest is found out.
+    pub fn end_of_bytes(&mut self) -> Result<()> {
+        let begun = self.pace.begin_rest(&self.file, self.written);
+        self.written_back(begun)
+    }
+
+    fn written_back(&self, outcome: std::result::Result<(), Errno>) -> Result<()> {
+        outcome
+            .map_err(|errno| Error::system("write back", &self.path(), errno))
+            .inspect_err(|error| self.make_room(error))
     }
 
     /// Gives the image its final name. On failure its file goes to `invalid/`.
@@ -150,6 +167,8 @@ impl IncompleteFile {
         if !flushed && !synced {
             fsync(&self.file).map_err(|errno| Error::system("sync", &path, errno))?;
         }
+        let dropped = self.pace.drop_rest(&self.file, self.written);
+        self.written_back(dropped)?;
         {
             let gate = shared.gate.acquire()?;
             if !self.has_its_name()? {
@@ -207,7 +226,8 @@ impl IncompleteFile {
 
     /// Nobody removed or truncated the file, or wrote to it.
     fn check_unharmed(&self) -> Result<()> {
-        let facts = Facts::of(&self.file, &self.path())?;
+        let facts = fstat(&self.file).map(Facts::from);
+        let facts = facts.map_err(|errno| Error::system("examine", &self.path(), errno))?;
         if facts.links == 0 {
             Err(self.lost("it was cleaned away, or had stalled and was replaced"))
         } else if facts.size != self.written {

@@ -9,6 +9,7 @@ pub(crate) mod incomplete;
 pub(crate) mod layout;
 pub(crate) mod log;
 pub(crate) mod options;
+pub(crate) mod pace;
 pub(crate) mod prune;
 pub(crate) mod queue;
 pub(crate) mod reader;

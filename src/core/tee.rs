@@ -160,6 +160,11 @@ impl<S> State<S> {
     }
 
     fn finish(&mut self) -> Result<()> {
+        if let Some(file) = &mut self.file
+            && let Err(error) = file.end_of_bytes()
+        {
+            self.give_up(&error.to_string());
+        }
         let verdict = self.verdict.clone().and_then(|()| self.expectations.conclude(self.id.as_str()));
         let digest = verdict.inspect_err(|error| self.give_up(&error.to_string()))?;
         if let Some(file) = self.file.take() {

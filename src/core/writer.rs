@@ -60,10 +60,10 @@ impl Writer {
     /// An earlier failure of this writer; [`Error::SizeMismatch`], [`Error::DigestMismatch`], [`Error::Lost`],
     /// [`Error::AlreadyCached`] when something else put a file there meanwhile, [`Error::System`], [`Error::Forked`].
     pub fn commit(self) -> Result<()> {
-        let State { file, mut expectations, failure } = self.0.into_inner()?;
+        let State { mut file, mut expectations, failure } = self.0.into_inner()?;
         let verdict = match failure {
             Some(failure) => Err(failure),
-            None => expectations.conclude(file.id().as_str()),
+            None => file.end_of_bytes().and_then(|()| expectations.conclude(file.id().as_str())),
         };
         match verdict {
             Ok(digest) => file.publish(digest.as_deref()),

@@ -8,3 +8,4 @@ pub(crate) mod lock;
 pub(crate) mod process_bound;
 pub(crate) mod size_limit;
 pub(crate) mod time;
+pub(crate) mod write_back;
