@@ -95,7 +95,8 @@ impl State {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
-        let received = self.expectations.receive(self.file.id().as_str(), data);
-        received.and_then(|()| self.file.append(data)).inspect_err(|error| self.failure = Some(error.clone()))
+        let id = self.file.id().clone();
+        let received = self.expectations.receive(id.as_str(), data, |part| self.file.append(part));
+        received.inspect_err(|error| self.failure = Some(error.clone()))
     }
 }

@@ -1,5 +1,6 @@
 //! Thin wrappers of the operating system. They know nothing of images.
 
+pub(crate) mod background;
 pub(crate) mod directory;
 pub(crate) mod flush;
 pub(crate) mod generation;
