@@ -115,19 +115,25 @@ impl Expectations {
         Ok(())
     }
 
-    /// Takes note of the next bytes, and lets them be kept, in parts; fails as soon as they are more than expected. Whatever
-    /// fails, there is nothing more to be found out of them.
-    pub fn receive(&mut self, image_id: &str, data: &[u8], mut keep: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    /// Takes note of how many bytes come next; fails as soon as they are more than expected.
+    pub fn receive(&mut self, image_id: &str, data: &[u8]) -> Result<()> {
         self.began = true;
         self.received += data.len() as u64;
-        let received = match self.size {
-            Some(size) if self.received > size => Err(self.size_mismatch(image_id, size)),
-            _ => parts(data).try_for_each(|part| {
-                self.hashing.update(part);
-                keep(part)
-            }),
-        };
-        received.inspect_err(|_| self.hashing.stop())
+        match self.size {
+            Some(size) if self.received > size => {
+                self.hashing.stop();
+                Err(self.size_mismatch(image_id, size))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Hashes the bytes that were received, and has them kept, part by part.
+    pub fn hash(&mut self, data: &[u8], mut keep: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        parts(data).try_for_each(|part| {
+            self.hashing.update(part);
+            keep(part)
+        })
     }
 
     /// Whether a size is expected, and so many bytes have come.
@@ -145,6 +151,7 @@ impl Expectations {
         if let Some(size) = self.size
             && size != self.received
         {
+            self.hashing.stop();
             return Err(self.size_mismatch(image_id, size));
         }
         for (algorithm, actual) in self.hashing.finish()? {

@@ -36,7 +36,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{fstat, fsync, ftruncate, futimens};
+use rustix::fs::{fsync, ftruncate, futimens};
 use rustix::io::Errno;
 
 use crate::core::image_id::ImageId;
@@ -46,7 +46,7 @@ use crate::core::pace::Pace;
 use crate::core::shared::Shared;
 use crate::driver::{self, Record};
 use crate::error::{Error, Result};
-use crate::system::directory::{Facts, Identity};
+use crate::system::directory::{Facts, Identity, links_and_size};
 use crate::system::flush::flush_by_closing;
 use crate::system::lock::{HostLockGuard, is_unlocked, try_lock};
 use crate::system::size_limit::without_size_signal;
@@ -226,11 +226,11 @@ impl IncompleteFile {
 
     /// Nobody removed or truncated the file, or wrote to it.
     fn check_unharmed(&self) -> Result<()> {
-        let facts = fstat(&self.file).map(Facts::from);
-        let facts = facts.map_err(|errno| Error::system("examine", &self.path(), errno))?;
-        if facts.links == 0 {
+        let (links, size) =
+            links_and_size(&self.file).map_err(|errno| Error::system("examine", &self.path(), errno))?;
+        if links == 0 {
             Err(self.lost("it was cleaned away, or had stalled and was replaced"))
-        } else if facts.size != self.written {
+        } else if size != self.written {
             Err(self.lost("something else changed its length"))
         } else {
             Ok(())

@@ -156,11 +156,14 @@ impl<S> State<S> {
             return;
         }
         let (file, mut kept) = (&mut self.file, Ok(()));
-        self.verdict = self.expectations.receive(self.id.as_str(), data, |part| {
-            if kept.is_ok() {
-                kept = file.as_mut().map_or(Ok(()), |file| file.append(part));
-            }
-            Ok(())
+        self.verdict = self.expectations.receive(self.id.as_str(), data).and_then(|()| {
+            self.expectations.hash(data, |part| {
+                // What cannot be kept is hashed all the same.
+                if kept.is_ok() {
+                    kept = file.as_mut().map_or(Ok(()), |file| file.append(part));
+                }
+                Ok(())
+            })
         });
         if let Err(error) = self.verdict.clone().and(kept) {
             self.give_up(&error.to_string());

@@ -95,8 +95,11 @@ impl State {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
-        let id = self.file.id().clone();
-        let received = self.expectations.receive(id.as_str(), data, |part| self.file.append(part));
-        received.inspect_err(|error| self.failure = Some(error.clone()))
+        let received = self.expectations.receive(self.file.id().as_str(), data);
+        let written = received.and_then(|()| self.expectations.hash(data, |part| self.file.append(part)));
+        written.inspect_err(|error| {
+            self.expectations.stop();
+            self.failure = Some(error.clone());
+        })
     }
 }
