@@ -70,7 +70,8 @@ pub(crate) fn is_well_formed(text: &str) -> bool {
 pub(crate) struct Expectations {
     size: Option<u64>,
     digests: Vec<(Algorithm, String)>,
-    hashing: Hashing,
+    /// Most writers are told no digest.
+    hashing: Box<Hashing>,
     received: u64,
     began: bool,
 }

@@ -7,7 +7,6 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -17,6 +16,7 @@ use md5::Md5;
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::core::digest::Algorithm;
+use crate::core::hand_over::{Giver, hand_over};
 use crate::error::{Error, Result};
 use crate::system::background;
 
@@ -61,7 +61,7 @@ impl Hashing {
         self.received += data.len() as u64;
         self.hash_inline(first);
         if !rest.is_empty() {
-            self.start_threads();
+            self.start_threads(usize::MAX);
             self.hash_inline(rest);
             self.hash_on_threads(rest);
         }
@@ -105,12 +105,16 @@ impl Hashing {
         }
     }
 
-    /// Once. An algorithm whose thread cannot be started goes on as before.
-    fn start_threads(&mut self) {
-        if !std::mem::replace(&mut self.is_threaded, true) {
-            let workers = self.workers.drain(..).map(|(algorithm, worker)| (algorithm, worker.on_a_thread(algorithm)));
-            self.workers = workers.collect();
+    /// Once. An algorithm whose thread cannot be started goes on as before, and so do those beyond the `most`.
+    fn start_threads(&mut self, most: usize) {
+        if std::mem::replace(&mut self.is_threaded, true) {
+            return;
         }
+        let workers = std::mem::take(&mut self.workers).into_iter().enumerate();
+        let moved = workers.map(|(number, (algorithm, worker))| {
+            (algorithm, if number < most { worker.on_a_thread(algorithm) } else { worker })
+        });
+        self.workers = moved.collect();
     }
 
     /// Hands the batch over, and takes the oldest one back. That one is free again: a thread hashes one and has room for one more
@@ -118,8 +122,8 @@ impl Hashing {
     fn hand_over(&mut self) {
         for (_, worker) in &self.workers {
             if let Worker::Threaded { batches: Some(batches), .. } = worker {
-                // It fails when the thread has ended, which `finish` finds out.
-                let _ = batches.send(Arc::clone(&self.filling));
+                // Should the thread have ended, `finish` finds out.
+                batches.give(Arc::clone(&self.filling));
             }
         }
         let [last, oldest] = &mut self.handed_over;
@@ -151,7 +155,7 @@ enum Worker {
     Inline(Box<Hasher>),
     Threaded {
         /// `None` once there are no more.
-        batches: Option<SyncSender<Batch>>,
+        batches: Option<Giver<Batch>>,
         thread: JoinHandle<Option<Box<Hasher>>>,
     },
 }
@@ -165,19 +169,19 @@ impl Worker {
     fn on_a_thread(self, algorithm: Algorithm) -> Self {
         let Self::Inline(hasher) = self else { return self };
         // The hasher follows when the thread is there: what a thread that cannot be started was given would be lost.
-        let (give, take) = sync_channel::<Box<Hasher>>(1);
-        let (sender, batches) = sync_channel::<Batch>(1);
+        let (first, taken) = hand_over::<Box<Hasher>>();
+        let (giver, batches) = hand_over::<Batch>();
         let started = background::start(format!("image-{}", algorithm.name()), move || {
-            let mut hasher = take.recv().ok()?;
-            for batch in batches {
+            let mut hasher = taken.take()?;
+            while let Some(batch) = batches.take() {
                 hasher.update(&batch);
             }
             Some(hasher)
         });
         let Ok(thread) = started else { return Self::Inline(hasher) };
         // The thread waits for it, so that it arrives.
-        let _ = give.send(hasher);
-        Self::Threaded { batches: Some(sender), thread }
+        first.give(hasher);
+        Self::Threaded { batches: Some(giver), thread }
     }
 
     /// Waits for the thread, which has no more batches to come; `None` when it did not get to its end.
@@ -238,15 +242,22 @@ mod tests {
 
     const ALL: [Algorithm; 3] = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512];
 
-    /// The digests by the crates of RustCrypto, in one go.
+    /// The digests in one go, MD5's by another implementation.
     fn reference(data: &[u8]) -> Vec<(Algorithm, String)> {
         let digests = [to_hex(&md5::Md5::digest(data)), to_hex(&Sha256::digest(data)), to_hex(&Sha512::digest(data))];
         ALL.into_iter().zip(digests).collect()
     }
 
-    fn hash(data: &[u8], mut splits: impl FnMut(usize) -> usize) -> Vec<(Algorithm, String)> {
+    fn of_all_algorithms() -> Hashing {
         let mut hashing = Hashing::default();
-        ALL.into_iter().for_each(|algorithm| hashing.add(algorithm));
+        for algorithm in ALL {
+            hashing.add(algorithm);
+        }
+        hashing
+    }
+
+    fn hash(data: &[u8], mut splits: impl FnMut(usize) -> usize) -> Vec<(Algorithm, String)> {
+        let mut hashing = of_all_algorithms();
         let mut rest = data;
         while !rest.is_empty() {
             let (next, others) = rest.split_at(splits(rest.len()).clamp(1, rest.len()));
@@ -284,16 +295,30 @@ mod tests {
 
     #[test]
     fn three_batches_are_enough() {
-        let mut hashing = Hashing::default();
-        ALL.into_iter().for_each(|algorithm| hashing.add(algorithm));
+        let mut hashing = of_all_algorithms();
+        let half = vec![7; BATCH / 2];
         hashing.update(&vec![0; usize::try_from(INLINE).unwrap()]);
         let mut buffers = std::collections::BTreeSet::new();
         for _ in 0..20 {
-            hashing.update(&[7; BATCH / 2]);
+            hashing.update(&half);
             buffers.insert(hashing.filling.as_ptr().addr());
-            hashing.update(&[7; BATCH / 2]);
+            hashing.update(&half);
         }
         assert_eq!(buffers.len(), 3);
+    }
+
+    #[test]
+    fn an_algorithm_without_a_thread_goes_on_inline_beside_one_that_has_one() {
+        let data = bytes(7, usize::try_from(INLINE).unwrap() + 2 * BATCH + 7);
+        let (inline, rest) = data.split_at(usize::try_from(INLINE).unwrap());
+        for threads in 0..ALL.len() {
+            let mut hashing = of_all_algorithms();
+            hashing.update(inline);
+            hashing.start_threads(threads);
+            hashing.update(rest);
+            assert_eq!(hashing.workers.iter().filter(|(_, worker)| worker.is_threaded()).count(), threads);
+            assert_eq!(hashing.finish().unwrap(), reference(&data));
+        }
     }
 
     #[test]

@@ -12,6 +12,11 @@
 //!    where it harms nobody, and learns of it at its next call.
 //! 4. Lock the new file. A process that dies between 2 and 4 leaves an unlocked file: a dead writer's, see 3.
 //!
+//! # Append
+//!
+//! Before each chunk: the file still has a name, and the length that was written. After each 8 MiB the disk gets to work on them
+//! (see `pace`). An error that it tells then is as final as that of a sync: it may be told only once.
+//!
 //! # Publish
 //!
 //! 1. The file has the length that was written: nobody truncated it (what is appended after a truncation is missing at the end).
@@ -20,12 +25,13 @@
 //!    kernel may have dropped the pages, and a second sync would say that all is well.
 //!    Durability none: mark the file instead (see `unsynced`).
 //!    In both cases close a second descriptor of the file: some file systems say only there that bytes were lost. That is final, too.
-//! 4. Under the gate: the incomplete name still is this file's (else the writer lost it); rename it to the final name, which
+//! 4. Streaming: what is left of it in the page cache is waited for, and dropped.
+//! 5. Under the gate: the incomplete name still is this file's (else the writer lost it); rename it to the final name, which
 //!    must be free; enter it into the index, and seal the directory (see `driver`). Died before the
 //!    rename: an unlocked incomplete file. Died after it: the file is whole, and the directory's time tells the next one
 //!    that the index does not know it yet.
-//! 5. Durability full: sync both directories. Should that fail, the image is taken back: its name may not outlast a crash.
-//! 6. Under the gate: take the image off the queue. Died before: one that is cached does not count as queued.
+//! 6. Durability full: sync both directories. Should that fail, the image is taken back: its name may not outlast a crash.
+//! 7. Under the gate: take the image off the queue. Died before: one that is cached does not count as queued.
 //!
 //! # Invalidate
 //!

@@ -4,6 +4,7 @@ pub(crate) mod cache;
 pub(crate) mod clean;
 pub(crate) mod delete;
 pub(crate) mod digest;
+pub(crate) mod hand_over;
 pub(crate) mod hashing;
 pub(crate) mod image_id;
 pub(crate) mod incomplete;
