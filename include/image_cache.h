@@ -950,7 +950,7 @@ image_cache_status_t image_cache_commit(struct image_cache_writer_t *writer,
  * writer  ended; NULL is fine; harmless in a forked child; of a writer that was lent to a fetch function, the fetch fails
  * reason  kept with the file and logged, in UTF-8; NULL for none
  *
- * Threads: one at a time. Blocks: for a few system calls. Since 0.1.
+ * Threads: one at a time. Blocks: for a few system calls, and, of a long image that is hashed, for a few milliseconds. Since 0.1.
  */
 void image_cache_abort(struct image_cache_writer_t *writer,
                        const char *reason);
