@@ -227,10 +227,10 @@ fn random_bytes(length: usize) -> Vec<u8> {
     std::iter::repeat_with(|| random.u8(..)).take(length).collect()
 }
 
-/// The digest of a long image is found out on threads of its own.
 fn sha256_of(data: &[u8]) -> String {
     use sha2::Digest as _;
-    sha2::Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap());
+    sha2::Sha256::digest(data).iter().flat_map(digits).collect()
 }
 
 /// How many of a file's bytes are in the page cache.
