@@ -67,7 +67,11 @@
  *
  *   Network file systems: the locks and the write-ahead log are those of one host. The directory must be on a local disk.
  *
- *   The library starts no threads, installs no signal handlers, prints nothing, and is not unloaded by dlclose().
+ *   Threads: while more than 4 MiB are written of an image with an expected digest, each digest is found out on a thread of the
+ *   library's own. It ends before the call that ends the writer or the tee returns, or the one that fails; all signals are
+ *   blocked on it, and no function of the caller's is called there. Where it cannot be started, it is done without.
+ *
+ *   The library installs no signal handlers, prints nothing, and is not unloaded by dlclose().
  */
 
 
@@ -395,7 +399,7 @@ const char *image_cache_status_name(image_cache_status_t status);
 /* Options: how a cache is opened ---------------------------------------------------------------------- */
 
 /**
- * New options, with the defaults: SQLite, 10 GiB, 24 hours, "cache.db", full durability, no log.
+ * New options, with the defaults: SQLite, 10 GiB, 24 hours, "cache.db", full durability, no streaming, no log.
  *
  * Returns the options, which image_cache_options_free() ends; never NULL.
  *
@@ -492,6 +496,24 @@ image_cache_status_t image_cache_options_set_database(struct image_cache_options
 image_cache_status_t image_cache_options_set_durability(struct image_cache_options_t *options,
                                                         int32_t durability,
                                                         struct image_cache_error_t *error);
+
+/**
+ * Chooses whether what is written stays in the page cache.
+ *
+ * options    changed
+ * streaming  true: what a writer, a tee or a prefetch writes is dropped from the page cache as it gets to the disk, so that a
+ *            large image does not push out of memory what others use. Whoever reads it then waits for the disk, and so does
+ *            image_cache_write_chunk(), with either durability. Default false
+ * error      filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
+ *
+ * Threads: any. Blocks: never. Since 0.1.
+ */
+image_cache_status_t image_cache_options_set_streaming(struct image_cache_options_t *options,
+                                                       bool streaming,
+                                                       struct image_cache_error_t *error);
 
 /**
  * Sets where log messages go. The library never prints anything itself.
@@ -933,7 +955,7 @@ image_cache_status_t image_cache_commit(struct image_cache_writer_t *writer,
  * writer  ended; NULL is fine; harmless in a forked child; of a writer that was lent to a fetch function, the fetch fails
  * reason  kept with the file and logged, in UTF-8; NULL for none
  *
- * Threads: one at a time. Blocks: for a few system calls. Since 0.1.
+ * Threads: one at a time. Blocks: for a few system calls, and, of a long image that is hashed, for a few milliseconds. Since 0.1.
  */
 void image_cache_abort(struct image_cache_writer_t *writer,
                        const char *reason);

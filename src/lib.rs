@@ -31,7 +31,7 @@
 //! - `system`: thin wrappers of the operating system (directories by descriptor, locks, times, fork).
 //! - `core`: the states of an image and the moves between them, written once. Only `core::layout` knows paths.
 //! - `driver`: the metadata beside the files (hits, last use, totals, digests), in SQLite or in extended attributes.
-//! - `ffi`: the C ABI. With three wrappers in `system`, the only `unsafe` code.
+//! - `ffi`: the C ABI. With a few wrappers in `system`, the only `unsafe` code.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

@@ -5,7 +5,10 @@ mod common;
 use std::time::Duration;
 
 use common::{DRIVERS, Scratch, age, cache_image, files, read_image};
-use image_cache::{Algorithm, Error, Options};
+use image_cache::{Algorithm, Durability, Error, Options};
+
+/// What a file system in memory calls itself (`TMPFS_MAGIC`).
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
 #[test]
 fn a_second_writer_is_refused_while_the_first_lives() {
@@ -219,4 +222,76 @@ fn a_reason_cannot_write_lines_of_its_own_into_the_log() {
     scratch.open().begin_write("1").unwrap().abort("gone\nERROR the disk is on fire\u{1b}[31m");
     assert!(scratch.logged("gone\\nERROR the disk is on fire\\u{1b}[31m"));
     assert!(!scratch.messages.lock().unwrap().iter().any(|message| message.contains(char::is_control)));
+}
+
+/// Random bytes, the same at each run.
+fn random_bytes(length: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(length as u64);
+    std::iter::repeat_with(|| random.u8(..)).take(length).collect()
+}
+
+fn sha256_of(data: &[u8]) -> String {
+    use sha2::Digest as _;
+    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap());
+    sha2::Sha256::digest(data).iter().flat_map(digits).collect()
+}
+
+/// How many of a file's bytes are in the page cache.
+fn in_page_cache(file: &std::path::Path) -> Option<u64> {
+    let arguments = ["--bytes", "--noheadings", "--output", "RES"];
+    // Of util-linux; where it is missing, the image is only looked at for being whole.
+    let output = std::process::Command::new("fincore").args(arguments).arg(file).output().ok()?;
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().parse().unwrap())
+}
+
+#[test]
+fn a_streamed_image_is_whole_and_leaves_the_page_cache() {
+    let data = random_bytes(64 << 20);
+    for durability in [Durability::Full, Durability::None] {
+        let scratch = Scratch::new(DRIVERS[0]);
+        let cache = scratch.open_with(scratch.options.clone().durability(durability).streaming(true));
+        let mut writer = cache.begin_write("1").unwrap();
+        writer.expect_digest(Algorithm::Sha256, &sha256_of(&data)).unwrap();
+        // In pieces that end where no window does.
+        data.chunks(3_000_001).for_each(|chunk| writer.write_chunk(chunk).unwrap());
+        if let Some(bytes) = in_page_cache(&scratch.file("incomplete/1")) {
+            assert!(bytes <= 32 << 20, "{bytes} bytes of it are in the page cache while it is written");
+        }
+        writer.commit().unwrap();
+        // A file system in memory has nowhere else to keep it.
+        let is_on_a_disk = rustix::fs::statfs(scratch.path()).unwrap().f_type != TMPFS;
+        if let Some(bytes) = in_page_cache(&scratch.file("1")).filter(|_| is_on_a_disk) {
+            assert!(bytes <= 1 << 20, "{bytes} bytes of it are in the page cache");
+        }
+        assert!(read_image(&cache, "1") == data);
+    }
+}
+
+#[test]
+fn a_long_image_whose_digest_is_another_is_not_published_and_a_tee_says_so_at_its_end() {
+    let scratch = Scratch::new(DRIVERS[0]);
+    let cache = scratch.open();
+    let data = random_bytes((6 << 20) + 1);
+    let wrong = sha256_of(&data[1..]);
+    let mut writer = cache.begin_write("1").unwrap();
+    writer.expect_digest(Algorithm::Sha256, &wrong).unwrap();
+    writer.write_chunk(&data).unwrap();
+    assert!(matches!(writer.commit(), Err(Error::DigestMismatch { .. })));
+    assert!(!cache.is_cached("1").unwrap());
+
+    let mut tee = cache.tee("1", data.as_slice()).unwrap();
+    tee.expect_digest(Algorithm::Sha256, &wrong).unwrap();
+    let mut buffer = vec![0; 100_000];
+    while let Ok(1..) = tee.read(&mut buffer) {}
+    assert!(matches!(tee.read(&mut buffer), Err(Error::DigestMismatch { .. })));
+    drop(tee);
+    assert!(!cache.is_cached("1").unwrap());
+
+    let right = sha256_of(&data);
+    let mut tee = cache.tee("1", data.as_slice()).unwrap();
+    tee.expect_digest(Algorithm::Sha256, &right).unwrap();
+    // The caching is given up; what is handed on is checked all the same.
+    tee.give_up("enough").unwrap();
+    assert_eq!(std::io::copy(&mut tee, &mut std::io::sink()).unwrap(), data.len() as u64);
+    assert!(!cache.is_cached("1").unwrap());
 }

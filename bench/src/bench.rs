@@ -80,9 +80,13 @@ pub fn driver_of_name(name: &str) -> DriverChoice {
 impl Bench {
     /// A new, empty cache, and where it is.
     pub fn new_cache(&mut self, driver: DriverChoice, durability: Durability) -> Result<(ImageCache, PathBuf)> {
+        self.new_cache_with(Options::new().driver(driver).durability(durability))
+    }
+
+    /// A new, empty cache that is opened in a way of its own, and where it is.
+    pub fn new_cache_with(&mut self, options: Options) -> Result<(ImageCache, PathBuf)> {
         let directory = self.caches.scratch("cache");
-        let options = Options::new().driver(driver).durability(durability).max_size(u64::MAX);
-        Ok((ImageCache::open(&directory, options)?, directory))
+        Ok((ImageCache::open(&directory, options.max_size(u64::MAX))?, directory))
     }
 }
 

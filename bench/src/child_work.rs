@@ -54,7 +54,8 @@ fn list(directory: &str, driver: &str) -> Result<Listed> {
 
 fn writers(directory: &str, driver: &str) -> Result<Writers> {
     const COUNT: usize = 32;
-    const WRITTEN: usize = 4 << 20;
+    // So many that the digests are found out on threads.
+    const WRITTEN: usize = 16 << 20;
     let cache = open(directory, driver)?;
     let piece = vec![0x5A; 1 << 20];
     let before = memory("VmRSS")?;

@@ -1,10 +1,6 @@
 //! What a writer was told to expect of its bytes, checked as they pass by.
 
-use std::fmt::Write as _;
-
-use md5::Md5;
-use sha2::{Digest as _, Sha256, Sha512};
-
+use crate::core::hashing::{Hashing, parts};
 use crate::error::{Error, Result};
 
 /// A digest algorithm. The later one is the stronger one.
@@ -49,14 +45,6 @@ impl Algorithm {
         }
     }
 
-    fn hasher(self) -> Hasher {
-        match self {
-            Self::Md5 => Hasher::Md5(Md5::new()),
-            Self::Sha256 => Hasher::Sha256(Sha256::new()),
-            Self::Sha512 => Hasher::Sha512(Sha512::new()),
-        }
-    }
-
     /// Puts a digest in the form in which it is compared and kept: hexadecimal digits in lower case.
     pub(crate) fn normalise(self, hex: &str) -> Result<String> {
         if hex.len() == 2 * self.length() && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -77,44 +65,13 @@ pub(crate) fn is_well_formed(text: &str) -> bool {
     })
 }
 
-#[derive(Debug)]
-enum Hasher {
-    Md5(Md5),
-    Sha256(Sha256),
-    Sha512(Sha512),
-}
-
-impl Hasher {
-    fn update(&mut self, data: &[u8]) {
-        match self {
-            Self::Md5(hasher) => hasher.update(data),
-            Self::Sha256(hasher) => hasher.update(data),
-            Self::Sha512(hasher) => hasher.update(data),
-        }
-    }
-
-    fn finish(self) -> String {
-        match self {
-            Self::Md5(hasher) => to_hex(&hasher.finalize()),
-            Self::Sha256(hasher) => to_hex(&hasher.finalize()),
-            Self::Sha512(hasher) => to_hex(&hasher.finalize()),
-        }
-    }
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // writing to a String cannot fail
-        text
-    })
-}
-
 /// The length and the digests that an image must have, and what of it has come so far.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Expectations {
     size: Option<u64>,
     digests: Vec<(Algorithm, String)>,
-    hashers: Vec<(Algorithm, Hasher)>,
+    /// Most writers are told no digest.
+    hashing: Box<Hashing>,
     received: u64,
     began: bool,
 }
@@ -145,7 +102,7 @@ impl Expectations {
             ))),
             Some(_) => Ok(()),
             None => {
-                self.hashers.push((algorithm, algorithm.hasher()));
+                self.hashing.add(algorithm);
                 self.digests.push((algorithm, hex));
                 Ok(())
             }
@@ -159,17 +116,25 @@ impl Expectations {
         Ok(())
     }
 
-    /// Takes note of the next bytes; fails as soon as they are more than expected.
+    /// Takes note of how many bytes come next; fails as soon as they are more than expected.
     pub fn receive(&mut self, image_id: &str, data: &[u8]) -> Result<()> {
         self.began = true;
         self.received += data.len() as u64;
         match self.size {
-            Some(size) if self.received > size => Err(self.size_mismatch(image_id, size)),
-            _ => {
-                self.hashers.iter_mut().for_each(|(_, hasher)| hasher.update(data));
-                Ok(())
+            Some(size) if self.received > size => {
+                self.hashing.stop();
+                Err(self.size_mismatch(image_id, size))
             }
+            _ => Ok(()),
         }
+    }
+
+    /// Hashes the bytes that were received, and has them kept, part by part.
+    pub fn hash(&mut self, data: &[u8], mut keep: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        parts(data).try_for_each(|part| {
+            self.hashing.update(part);
+            keep(part)
+        })
     }
 
     /// Whether a size is expected, and so many bytes have come.
@@ -177,15 +142,20 @@ impl Expectations {
         self.size == Some(self.received)
     }
 
+    /// There are no more bytes that matter: ends what was under way to find out their digests.
+    pub fn stop(&mut self) {
+        self.hashing.stop();
+    }
+
     /// Checks the whole: the strongest of the digests that held, as `algorithm:hex`, or what did not hold.
     pub fn conclude(&mut self, image_id: &str) -> Result<Option<String>> {
         if let Some(size) = self.size
             && size != self.received
         {
+            self.hashing.stop();
             return Err(self.size_mismatch(image_id, size));
         }
-        for (algorithm, hasher) in self.hashers.drain(..) {
-            let actual = hasher.finish();
+        for (algorithm, actual) in self.hashing.finish()? {
             if let Some((_, expected)) = self.digests.iter().find(|(known, hex)| *known == algorithm && *hex != actual)
             {
                 return Err(Error::DigestMismatch {

@@ -12,6 +12,11 @@
 //!    where it harms nobody, and learns of it at its next call.
 //! 4. Lock the new file. A process that dies between 2 and 4 leaves an unlocked file: a dead writer's, see 3.
 //!
+//! # Append
+//!
+//! Before each chunk: the file still has a name, and the length that was written. After each 8 MiB the disk gets to work on them
+//! (see `pace`). An error that it tells then is as final as that of a sync: it may be told only once.
+//!
 //! # Publish
 //!
 //! 1. The file has the length that was written: nobody truncated it (what is appended after a truncation is missing at the end).
@@ -20,12 +25,13 @@
 //!    kernel may have dropped the pages, and a second sync would say that all is well.
 //!    Durability none: mark the file instead (see `unsynced`).
 //!    In both cases close a second descriptor of the file: some file systems say only there that bytes were lost. That is final, too.
-//! 4. Under the gate: the incomplete name still is this file's (else the writer lost it); rename it to the final name, which
+//! 4. Streaming: what is left of it in the page cache is waited for, and dropped.
+//! 5. Under the gate: the incomplete name still is this file's (else the writer lost it); rename it to the final name, which
 //!    must be free; enter it into the index, and seal the directory (see `driver`). Died before the
 //!    rename: an unlocked incomplete file. Died after it: the file is whole, and the directory's time tells the next one
 //!    that the index does not know it yet.
-//! 5. Durability full: sync both directories. Should that fail, the image is taken back: its name may not outlast a crash.
-//! 6. Under the gate (durability none: in the stay of step 4): take the image off the queue. Died before: one that is cached
+//! 6. Durability full: sync both directories. Should that fail, the image is taken back: its name may not outlast a crash.
+//! 7. Under the gate (durability none: in the stay of step 5): take the image off the queue. Died before: one that is cached
 //!    does not count as queued.
 //!
 //! # Invalidate
@@ -38,14 +44,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{fsync, ftruncate, futimens};
+use rustix::io::Errno;
 
 use crate::core::image_id::ImageId;
 use crate::core::layout::{Place, Standing};
 use crate::core::options::Durability;
+use crate::core::pace::Pace;
 use crate::core::shared::Shared;
 use crate::driver::{self, Record};
 use crate::error::{Error, Result};
-use crate::system::directory::{Facts, Identity};
+use crate::system::directory::{Facts, Identity, links_and_size};
 use crate::system::flush::flush_by_closing;
 use crate::system::lock::{HostLockGuard, is_unlocked, try_lock};
 use crate::system::size_limit::without_size_signal;
@@ -65,6 +73,7 @@ pub(crate) struct IncompleteFile {
     file: File,
     identity: Identity,
     written: u64,
+    pace: Pace,
     ended: bool,
 }
 
@@ -79,7 +88,8 @@ impl IncompleteFile {
         }
         let file = create(shared, &gate, &id)?;
         let identity = Facts::of(&file, &shared.layout.path(Place::Incomplete, &id))?.identity;
-        Ok(Self { shared: Arc::clone(shared), id, file, identity, written: 0, ended: false })
+        let pace = Pace::new(shared.durability, shared.streaming);
+        Ok(Self { shared: Arc::clone(shared), id, file, identity, written: 0, pace, ended: false })
     }
 
     pub fn id(&self) -> &ImageId {
@@ -93,7 +103,20 @@ impl IncompleteFile {
             .map_err(|error| Error::from_io("write", &self.path(), &error))
             .inspect_err(|error| self.make_room(error))?;
         self.written += data.len() as u64;
-        Ok(())
+        let advanced = self.pace.advance(&self.file, self.written);
+        self.written_back(advanced)
+    }
+
+    /// There are no more bytes. The disk gets to work on the last of them while their digest is found out.
+    pub fn end_of_bytes(&mut self) -> Result<()> {
+        let begun = self.pace.begin_rest(&self.file, self.written);
+        self.written_back(begun)
+    }
+
+    fn written_back(&self, outcome: std::result::Result<(), Errno>) -> Result<()> {
+        outcome
+            .map_err(|errno| Error::system("write back", &self.path(), errno))
+            .inspect_err(|error| self.make_room(error))
     }
 
     /// Gives the image its final name. On failure its file goes to `invalid/`.
@@ -151,6 +174,8 @@ impl IncompleteFile {
         if !flushed && !synced {
             fsync(&self.file).map_err(|errno| Error::system("sync", &path, errno))?;
         }
+        let dropped = self.pace.drop_rest(&self.file, self.written);
+        self.written_back(dropped)?;
         {
             let gate = shared.gate.acquire()?;
             let Some(Facts { modified, .. }) = self.facts_in(Place::Incomplete)? else {
@@ -212,10 +237,11 @@ impl IncompleteFile {
 
     /// Nobody removed or truncated the file, or wrote to it.
     fn check_unharmed(&self) -> Result<()> {
-        let facts = Facts::of(&self.file, &self.path())?;
-        if facts.links == 0 {
+        let (links, size) =
+            links_and_size(&self.file).map_err(|errno| Error::system("examine", &self.path(), errno))?;
+        if links == 0 {
             Err(self.lost("it was cleaned away, or had stalled and was replaced"))
-        } else if facts.size != self.written {
+        } else if size != self.written {
             Err(self.lost("something else changed its length"))
         } else {
             Ok(())

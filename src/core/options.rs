@@ -53,6 +53,7 @@ pub struct Options {
     pub(crate) stall_time: Duration,
     pub(crate) database: OsString,
     pub(crate) durability: Durability,
+    pub(crate) streaming: bool,
     pub(crate) log: Log,
 }
 
@@ -64,13 +65,14 @@ impl Default for Options {
             stall_time: Duration::from_hours(24),
             database: DEFAULT_DATABASE.into(),
             durability: Durability::default(),
+            streaming: false,
             log: Log::default(),
         }
     }
 }
 
 impl Options {
-    /// The default options: SQLite, 10 GiB, 24 hours, `cache.db`, full durability, no log.
+    /// The default options: SQLite, 10 GiB, 24 hours, `cache.db`, full durability, no streaming, no log.
     pub fn new() -> Self {
         Self::default()
     }
@@ -125,6 +127,15 @@ impl Options {
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
+        self
+    }
+
+    /// Whether what writers, tees and prefetches write is dropped from the page cache as it gets to the disk, so that a large
+    /// image does not push out of memory what others use. For images that are not read soon: whoever reads one then waits for
+    /// the disk. Writing is as fast as the disk, with either durability.
+    #[must_use]
+    pub fn streaming(mut self, streaming: bool) -> Self {
+        self.streaming = streaming;
         self
     }
 

@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub max_size: u64,
     pub stall_time: Duration,
     pub durability: Durability,
+    /// Whether what is written is not to stay in the page cache.
+    pub streaming: bool,
     pub log: Log,
     /// What this handle published without waiting for the disk.
     pub unsynced: Unsynced,
@@ -91,6 +93,7 @@ impl Shared {
             max_size: options.max_size,
             stall_time: options.stall_time,
             durability: options.durability,
+            streaming: options.streaming,
             log: options.log,
             unsynced: Unsynced::default(),
             is_let_go: AtomicBool::new(false),

@@ -149,17 +149,33 @@ impl<S> State<S> {
         }
     }
 
+    /// What is wrong with the bytes, and what is with keeping them, are two things: the former is told at the end even where
+    /// nothing is kept.
     fn keep(&mut self, data: &[u8]) {
-        if self.verdict.is_ok() {
-            self.verdict = self.expectations.receive(self.id.as_str(), data);
+        if self.verdict.is_err() {
+            return;
         }
-        let kept = self.verdict.clone().and_then(|()| self.file.as_mut().map_or(Ok(()), |file| file.append(data)));
-        if let Err(error) = kept {
+        let (file, mut kept) = (&mut self.file, Ok(()));
+        self.verdict = self.expectations.receive(self.id.as_str(), data).and_then(|()| {
+            self.expectations.hash(data, |part| {
+                // What cannot be kept is hashed all the same.
+                if kept.is_ok() {
+                    kept = file.as_mut().map_or(Ok(()), |file| file.append(part));
+                }
+                Ok(())
+            })
+        });
+        if let Err(error) = self.verdict.clone().and(kept) {
             self.give_up(&error.to_string());
         }
     }
 
     fn finish(&mut self) -> Result<()> {
+        if let Some(file) = &mut self.file
+            && let Err(error) = file.end_of_bytes()
+        {
+            self.give_up(&error.to_string());
+        }
         let verdict = self.verdict.clone().and_then(|()| self.expectations.conclude(self.id.as_str()));
         let digest = verdict.inspect_err(|error| self.give_up(&error.to_string()))?;
         if let Some(file) = self.file.take() {
@@ -175,6 +191,7 @@ impl<S> State<S> {
     fn fail(&mut self, cause: String) -> Result<usize> {
         let error = Error::Source { image_id: self.id.to_string(), cause };
         self.give_up(&error.to_string());
+        self.expectations.stop();
         self.end = Some(Err(error.clone()));
         Err(error)
     }

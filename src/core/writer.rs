@@ -60,10 +60,10 @@ impl Writer {
     /// An earlier failure of this writer; [`Error::SizeMismatch`], [`Error::DigestMismatch`], [`Error::Lost`],
     /// [`Error::AlreadyCached`] when something else put a file there meanwhile, [`Error::System`], [`Error::Forked`].
     pub fn commit(self) -> Result<()> {
-        let State { file, mut expectations, failure } = self.0.into_inner()?;
+        let State { mut file, mut expectations, failure } = self.0.into_inner()?;
         let verdict = match failure {
             Some(failure) => Err(failure),
-            None => expectations.conclude(file.id().as_str()),
+            None => file.end_of_bytes().and_then(|()| expectations.conclude(file.id().as_str())),
         };
         match verdict {
             Ok(digest) => file.publish(digest.as_deref()),
@@ -96,6 +96,10 @@ impl State {
             return Err(failure.clone());
         }
         let received = self.expectations.receive(self.file.id().as_str(), data);
-        received.and_then(|()| self.file.append(data)).inspect_err(|error| self.failure = Some(error.clone()))
+        let written = received.and_then(|()| self.expectations.hash(data, |part| self.file.append(part)));
+        written.inspect_err(|error| {
+            self.expectations.stop();
+            self.failure = Some(error.clone());
+        })
     }
 }

@@ -63,7 +63,7 @@ fn change(options: &Mutex<Options>, change: impl FnOnce(Options) -> Result<Optio
     Ok(())
 }
 
-/// New options, with the defaults: SQLite, 10 GiB, 24 hours, "cache.db", full durability, no log.
+/// New options, with the defaults: SQLite, 10 GiB, 24 hours, "cache.db", full durability, no streaming, no log.
 ///
 /// Returns the options, which image_cache_options_free() ends; never NULL.
 ///
@@ -191,6 +191,28 @@ pub unsafe extern "C" fn image_cache_options_set_durability(
             durability_choice(durability).and_then(|durability| change(options, |old| Ok(old.durability(durability))))
         })
     }
+}
+
+/// Chooses whether what is written stays in the page cache.
+///
+/// options    changed
+/// streaming  true: what a writer, a tee or a prefetch writes is dropped from the page cache as it gets to the disk, so that a
+///            large image does not push out of memory what others use. Whoever reads it then waits for the disk, and so does
+///            image_cache_write_chunk(), with either durability. Default false
+/// error      filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
+///
+/// Threads: any. Blocks: never. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_options_set_streaming(
+    options: *mut image_cache_options_t,
+    streaming: bool,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { act(options, error, |options| change(options, |old| Ok(old.streaming(streaming)))) }
 }
 
 /// Sets where log messages go. The library never prints anything itself.

@@ -216,7 +216,7 @@ pub unsafe extern "C" fn image_cache_commit(
 /// writer  ended; NULL is fine; harmless in a forked child; of a writer that was lent to a fetch function, the fetch fails
 /// reason  kept with the file and logged, in UTF-8; NULL for none
 ///
-/// Threads: one at a time. Blocks: for a few system calls. Since 0.1.
+/// Threads: one at a time. Blocks: for a few system calls, and, of a long image that is hashed, for a few milliseconds. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_abort(writer: *mut image_cache_writer_t, reason: *const c_char) {
     // SAFETY: see the module.

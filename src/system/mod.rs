@@ -1,5 +1,6 @@
 //! Thin wrappers of the operating system. They know nothing of images.
 
+pub(crate) mod background;
 pub(crate) mod directory;
 pub(crate) mod flush;
 pub(crate) mod generation;
@@ -8,3 +9,4 @@ pub(crate) mod lock;
 pub(crate) mod process_bound;
 pub(crate) mod size_limit;
 pub(crate) mod time;
+pub(crate) mod write_back;

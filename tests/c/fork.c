@@ -16,6 +16,8 @@ static const char *program;
 static image_cache_t *cache;
 static image_cache_options_t *options;
 static image_cache_writer_t *writer;
+static image_cache_writer_t *hashed; /* so long that its digest is found out on a thread, which no child has */
+static const char zeros[4 << 20];
 static image_cache_reader_t *reader;
 static image_cache_tee_t *tee;
 static image_cache_list_t *list;
@@ -53,6 +55,10 @@ static void set_up(void)
     OK(image_cache_queue_image(cache, "queued", &queued, &check_error));
     OK(image_cache_begin_write(cache, "written", &writer, &check_error));
     OK(image_cache_write_chunk(writer, "first half, ", 12, &check_error));
+    OK(image_cache_begin_write(cache, "hashed", &hashed, &check_error));
+    OK(image_cache_writer_expect_digest(hashed, "md5", "96995b58d4cbf6aaa9041b4f00c7f6ae", &check_error));
+    OK(image_cache_write_chunk(hashed, zeros, sizeof zeros, &check_error));
+    OK(image_cache_write_chunk(hashed, zeros, sizeof zeros / 2, &check_error));
     OK(image_cache_open_for_read(cache, "cached", &reader, &check_error));
     OK(image_cache_tee_open(cache, "teed", read_text, &source, &tee, &check_error));
     OK(image_cache_list_cached(cache, &list, &check_error));
@@ -125,6 +131,8 @@ static void close_all_in_child(void)
     image_cache_list_free(list);
     image_cache_options_free(options);
     image_cache_close(cache);
+    FORKED(image_cache_write_chunk(hashed, zeros, sizeof zeros / 2, &check_error));
+    FORKED(image_cache_commit(hashed, &check_error));
     FORKED(image_cache_commit(writer, &check_error)); /* which ends it, too */
 }
 
@@ -147,6 +155,7 @@ static void abort_in_child(void)
 {
     image_cache_close(cache);
     image_cache_abort(writer, "the child's wish");
+    image_cache_abort(hashed, NULL);
     image_cache_tee_close(tee);
     image_cache_reader_close(reader);
 }
@@ -189,6 +198,8 @@ static void parent_goes_on(void)
     OK(image_cache_write_chunk(writer, "second half", 11, &check_error));
     OK(image_cache_commit(writer, &check_error));
     check_image(cache, "written", "first half, second half");
+    OK(image_cache_write_chunk(hashed, zeros, sizeof zeros / 2, &check_error));
+    OK(image_cache_commit(hashed, &check_error));
 
     check_rest(reader, "cached bytes");
     image_cache_reader_close(reader);

@@ -1,7 +1,7 @@
 /*
- * Nothing of the library leaks into its host: descriptors are close-on-exec and all closed in the end, no thread stays,
- * no signal handler, environment, working folder or umask changes, stdout and stderr stay silent. What the library has
- * to say goes to the log callback.
+ * Nothing of the library leaks into its host: descriptors are close-on-exec and all closed in the end, no thread stays, nor
+ * gets one of the host's signals, no signal handler, environment, working folder or umask changes, stdout and stderr stay
+ * silent. What the library has to say goes to the log callback.
  */
 #include <image_cache.h>
 
@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 
 enum { MOST_DESCRIPTORS = 512, MOST_SIGNALS = 65 };
@@ -33,6 +34,102 @@ static int count_threads(void)
         threads += task->d_name[0] != '.';
     closedir(tasks);
     return threads;
+}
+
+/* The signals that the kernel holds back from a thread: the one with number 1 is the lowest bit. */
+static unsigned long long blocked_signals(const char *task)
+{
+    char path[300], line[128];
+    unsigned long long blocked = 0;
+    snprintf(path, sizeof path, "/proc/self/task/%s/status", task);
+    FILE *status = fopen(path, "r");
+    CHECK(status != NULL);
+    while (fgets(line, sizeof line, status) != NULL)
+        if (strncmp(line, "SigBlk:", 7) == 0)
+            blocked = strtoull(line + 7, NULL, 16);
+    fclose(status);
+    return blocked;
+}
+
+/* Valgrind, which loads a library of its own, keeps the masks of other threads to itself, and the kernel's as it needs them. */
+static bool kernel_has_our_masks(void)
+{
+    const char *preloaded = getenv("LD_PRELOAD");
+    return preloaded == NULL || strstr(preloaded, "vgpreload") == NULL;
+}
+
+/* No signal of the host's may be delivered to a thread of the library's. (The C library keeps the first two real-time signals
+ * for itself.) */
+static void all_signals_are_blocked(const char *task)
+{
+    unsigned long long blocked = blocked_signals(task);
+    for (int number = 1; number < MOST_SIGNALS; number++)
+        if (number != SIGKILL && number != SIGSTOP && (number < 32 || number >= SIGRTMIN))
+            CHECK((blocked >> (number - 1) & 1) == 1);
+}
+
+/* Looks at the threads that hash while there are some; how many there are. */
+static int look_at_hashing_threads(void)
+{
+    static const char prefix[] = "image-";
+    char path[300], name[32];
+    DIR *tasks = opendir("/proc/self/task");
+    CHECK(tasks != NULL);
+    int threads = 0;
+    for (struct dirent *task = readdir(tasks); task != NULL; task = readdir(tasks)) {
+        snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
+        FILE *comm = task->d_name[0] == '.' ? NULL : fopen(path, "r");
+        if (comm == NULL)
+            continue;
+        if (fgets(name, sizeof name, comm) != NULL && strncmp(name, prefix, sizeof prefix - 1) == 0) {
+            if (kernel_has_our_masks())
+                all_signals_are_blocked(task->d_name);
+            threads++;
+        }
+        fclose(comm);
+    }
+    closedir(tasks);
+    return threads;
+}
+
+/* The kernel lists a thread for a moment longer than pthread_join() waits for it. */
+static void no_thread_is_left(void)
+{
+    for (int looks = 0; looks < 100000 && count_threads() != before.threads; looks++)
+        sched_yield();
+    CHECK(count_threads() == before.threads);
+}
+
+/* Each way in which a long image that is hashed can end leaves no thread. */
+static void hash_on_threads(image_cache_t *cache)
+{
+    enum { COMMIT, ABORT, CHUNK_TOO_MANY, WAYS };
+    static const char zeros[1 << 20];
+    static const char md5[] = "00000000000000000000000000000000";
+    for (int way = 0; way < WAYS; way++) {
+        image_cache_writer_t *writer = NULL;
+        OK(image_cache_begin_write(cache, "long", &writer, &check_error));
+        OK(image_cache_writer_expect_size(writer, 9 * sizeof zeros, &check_error));
+        OK(image_cache_writer_expect_digest(writer, "md5", md5, &check_error));
+        OK(image_cache_writer_expect_digest(
+            writer, "sha256", "0000000000000000000000000000000000000000000000000000000000000000", &check_error));
+        for (int chunk = 0; chunk < 4; chunk++)
+            OK(image_cache_write_chunk(writer, zeros, sizeof zeros, &check_error));
+        CHECK(count_threads() == before.threads);
+        for (int chunk = 4; chunk < 9; chunk++)
+            OK(image_cache_write_chunk(writer, zeros, sizeof zeros, &check_error));
+        CHECK(look_at_hashing_threads() == 2 && count_threads() == before.threads + 2);
+        if (way == COMMIT) {
+            STATUS(IMAGE_CACHE_ERROR_DIGEST_MISMATCH, image_cache_commit(writer, &check_error));
+        } else if (way == ABORT) {
+            image_cache_abort(writer, "for a reason");
+        } else {
+            STATUS(IMAGE_CACHE_ERROR_SIZE_MISMATCH, image_cache_write_chunk(writer, zeros, 1, &check_error));
+            no_thread_is_left();
+            image_cache_abort(writer, NULL);
+        }
+        no_thread_is_left();
+    }
 }
 
 static int count_variables(void)
@@ -179,6 +276,7 @@ int main(int argc, char **argv)
         int messages = logged.messages;
         CHECK(dup2(silence, STDERR_FILENO) >= 0);
         work_and_fail(cache);
+        hash_on_threads(cache);
         CHECK(dup2(error, STDERR_FILENO) >= 0);
         CHECK((logged.messages > messages) == (round != 1) && logged.odd == 0);
         image_cache_close(cache);

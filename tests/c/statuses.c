@@ -205,6 +205,8 @@ static image_cache_status_t read_tee(image_cache_tee_t *read) /* to its end */
     X(options_set_database, nothing, image_cache_options_set_database(options, "a/b", &error))                         \
     X(options_set_durability, nothing, image_cache_options_set_durability(options, 1, &error))                         \
     X(options_set_durability, nothing, image_cache_options_set_durability(options, 2, &error))                         \
+    X(options_set_streaming, nothing, image_cache_options_set_streaming(options, true, &error))                        \
+    X(options_set_streaming, nothing, image_cache_options_set_streaming(NULL, true, &error))                           \
     X(options_set_log, nothing, image_cache_options_set_log(options, NULL, NULL, &error))                              \
     X(options_set_log, nothing, image_cache_options_set_log(NULL, NULL, NULL, &error))                                 \
     X(open, nothing, image_cache_open(inside("/new"), options, &new_cache, &error))                                    \

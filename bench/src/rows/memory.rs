@@ -4,13 +4,14 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use image_cache::{DriverChoice, Durability};
+use image_cache::{DriverChoice, Durability, Options};
 
 use crate::bench::{Bench, DRIVERS, in_binary, name_of_driver};
 use crate::child::{self, Writers};
+use crate::measure::alternate_runs;
 use crate::quantity::Quantity;
 use crate::report::{Finding, Target};
-use crate::rows::streams::random_bytes;
+use crate::rows::streams::{pieces, random_bytes, speeds, write_image};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -41,7 +42,7 @@ pub fn page_cache(bench: &mut Bench) -> Result<()> {
     const LOOKS: usize = 8;
     let length = bench.sizes.ingest;
     let row = format!("page cache grown by writing {}", in_binary(length));
-    let (cache, directory) = bench.new_cache(DriverChoice::Sqlite, Durability::Full)?;
+    let (cache, directory) = bench.new_cache_with(Options::new().streaming(true))?;
     let piece = random_bytes(1 << 20);
     let mut writer = cache.begin_write("stream")?;
     let mut most = 0.0_f64;
@@ -60,8 +61,22 @@ pub fn page_cache(bench: &mut Bench) -> Result<()> {
     cache.delete_cached_image("stream")?;
     bench.report.add(
         Finding::new(row, Quantity::bytes(most), Target::AtMost(Quantity::bytes(64.0 * MIB)))
-            .note("written as any image: there is no streaming mode yet"),
+            .note("streamed; looked at while it is written, and after its commit"),
     );
+    drop(cache);
+    speed_of_streaming(bench)
+}
+
+/// Whether an image that is streamed takes longer than one that is not.
+fn speed_of_streaming(bench: &mut Bench) -> Result<()> {
+    let length = bench.sizes.stream;
+    let piece = random_bytes(1 << 20);
+    let (streaming, _) = bench.new_cache_with(Options::new().streaming(true))?;
+    let (usual, _) = bench.new_cache(DriverChoice::Sqlite, Durability::Full)?;
+    let write = |cache| Ok(write_image(cache, pieces(&piece, length), |_| Ok(()))?.0);
+    let (streamed, not) = alternate_runs(bench.sizes.rounds, || write(&streaming), || write(&usual))?;
+    let row = format!("... and the speed of streaming, {}", in_binary(length));
+    bench.report.add(speeds(row, length, streamed, not, 0.95).note("floor: the same cache without streaming"));
     Ok(())
 }
 
