@@ -13,7 +13,7 @@ use crate::core::layout::{Layout, Place, Removed};
 use crate::core::log::{Log, Missed, Once};
 use crate::core::options::{Durability, Options};
 use crate::core::unsynced::{self, Unsynced};
-use crate::driver::uses::{Use, Waiting};
+use crate::driver::uses::Use;
 use crate::driver::{self, Driver, Rebuilt, Record, Seal};
 use crate::error::{Error, Result};
 use crate::system::directory::Facts;
@@ -234,24 +234,30 @@ impl Shared {
     }
 
     fn note(&self, id: &ImageId, facts: &Facts, one: Use) {
-        self.driver.uses().add(id, facts, one);
-        if self.driver.uses().waiting() == Waiting::TooLong || self.is_let_go.load(Ordering::Relaxed) {
-            self.write_uses();
+        if self.driver.uses().add(id, facts, one, self.is_let_go.load(Ordering::Relaxed)) {
+            self.write_uses(false);
         }
     }
 
     /// The cache's own handle is closed, and readers or writers that were made from it live on.
     pub fn let_go(&self) {
         self.is_let_go.store(true, Ordering::Relaxed);
-        self.write_uses();
+        self.write_uses(true);
     }
 
-    fn write_uses(&self) {
-        if self.driver.uses().waiting() != Waiting::Nothing {
-            // A file that was put there behind the cache's back is to be counted as well.
-            let written = self.enter_settled().and_then(|gate| self.driver.write_uses(&gate));
-            self.untold_uses.note(written, &self.log, |error| format!("{error}; the images' uses are noted later"));
+    fn write_uses(&self, patiently: bool) {
+        let written = self.gate.acquire().and_then(|gate| self.write_uses_under(&gate, patiently));
+        self.untold_uses.note(written, &self.log, |error| format!("{error}; the images' uses are noted later"));
+    }
+
+    fn write_uses_under(&self, gate: &HostLockGuard<'_>, patiently: bool) -> Result<()> {
+        self.driver.write_uses(gate, patiently)?;
+        if self.driver.uses().have_unknown() {
+            // Files that were put there behind the cache's back are to be counted as well.
+            self.settle(gate)?;
+            self.driver.write_uses(gate, patiently)?;
         }
+        Ok(())
     }
 
     /// Ends the handle. The driver may remove files of its own with its last handle, so the directory is sealed once more.
@@ -259,7 +265,10 @@ impl Shared {
         for (id, file, error) in self.unsynced.sync(&self.layout, &self.log) {
             self.withdraw(&id, &file, &error);
         }
-        let gate = self.enter_to_close()?;
+        let gate = self.gate.acquire()?;
+        if let Err(error) = self.write_uses_under(&gate, true) {
+            self.log.warning(|| format!("{error}; it is tried once more"));
+        }
         let sealed = self.seal_if_alone(&gate);
         // Closing takes SQLite a while: what other programs do meanwhile must not be sealed in. The two names that it removes at
         // the end are all that is left.
@@ -284,17 +293,6 @@ impl Shared {
         // Not left to the descriptor's closing: a forked child may have it open for longer.
         self.presence.withdraw();
         closed.and(sealed.map(drop)).and(set)
-    }
-
-    /// Takes the gate. Uses that wait are written at the close, which an index that is not right has no place for.
-    fn enter_to_close(&self) -> Result<HostLockGuard<'_>> {
-        if self.driver.uses().waiting() == Waiting::Nothing {
-            return self.gate.acquire();
-        }
-        self.enter_settled().or_else(|error| {
-            self.log.warning(|| format!("{error}; the index is put right later"));
-            self.gate.acquire()
-        })
     }
 
     /// Gives the index, which no other handle uses, another seal; `None` where that cannot be.

@@ -165,8 +165,9 @@ pub(crate) trait Driver: Send + Sync {
     /// Where uses and hits wait until they are written.
     fn uses(&self) -> &WaitingUses;
 
-    /// Writes the uses and hits that wait. The index is to be current: those of an image that it does not have are nobody's.
-    fn write_uses(&self, gate: &HostLockGuard<'_>) -> Result<()>;
+    /// Writes the uses and hits that wait. Those that could not be written go on waiting, and so do those of an image that the
+    /// index does not have, which is no failure. `patiently` where they would be lost otherwise.
+    fn write_uses(&self, gate: &HostLockGuard<'_>, patiently: bool) -> Result<()>;
 
     /// The image's hits; 0 when the driver has no such image.
     fn hits(&self, gate: &HostLockGuard<'_>, id: &ImageId) -> Result<u64>;

@@ -1,10 +1,13 @@
 //! Uses and hits on their way to where the driver keeps them.
 //!
-//! To write each by itself would cost a reader more than everything else that it does, and readers of all processes would wait
-//! for each other. So they wait in memory, and are written together: when somebody asks this handle for them (a listing, hits,
-//! prune), when it is closed, and at the latest by the first reader that opens or closes a second after the first of them
-//! came. A process that is killed loses at most those of one second. Other handles do not know of them meanwhile, but find the
-//! time of the last use on the file itself, where it is set at once.
+//! To write each by itself would cost a busy reader more than everything else that it does, and readers of all processes would
+//! wait for each other. So a few are written at once in each second, and what comes beyond them waits in memory and is written
+//! together: when somebody asks this handle for it (a listing, hits, prune), when it is closed, and at the latest by the first
+//! reader that opens or closes a second after the last writing. Who reads now and then has everything written; a process that is
+//! killed loses at most the rest of one busy second. Other handles do not know of what waits, but find the time of the last
+//! use on the file itself, where it is set at once.
+//!
+//! What could not be written stays, and is tried again, later each time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,8 +23,14 @@ use crate::system::time::Timestamp;
 /// How long uses wait at most, while there are readers.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+/// How often uses are written at once in each such time: of the opening and closing of two readers.
+const AT_ONCE: u32 = 4;
+
 /// So many images' uses do not wait any longer: the reader who writes them is to be done within milliseconds.
 const MANY: usize = 512;
+
+/// How long what could not be written waits at most.
+const LONGEST_POSTPONEMENT: Duration = Duration::from_mins(1);
 
 /// How an image was used.
 #[derive(Debug, Clone, Copy, Default)]
@@ -63,17 +72,13 @@ impl Used {
 /// Uses of several images.
 pub(crate) type Uses = HashMap<Used, Use>;
 
-/// What has become of the uses that came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Waiting {
-    /// All are written, or never will be.
-    Nothing,
-    Some,
-    /// Some wait for too long.
-    TooLong,
+fn add_all(sums: &mut Uses, uses: Uses) {
+    for (used, one) in uses {
+        sums.entry(used).or_default().add(one);
+    }
 }
 
-/// The uses of one handle that are not written yet. They stay until they could be.
+/// The uses of one handle that are not written yet.
 #[derive(Debug)]
 pub(crate) struct WaitingUses {
     layout: Arc<Layout>,
@@ -82,69 +87,115 @@ pub(crate) struct WaitingUses {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     uses: Uses,
-    /// When they are to be written; `None` when there are none.
-    due: Option<Instant>,
+    /// Those that nobody lets this process write. They count for those who ask this handle.
+    refused: Uses,
+    /// Until when few are written at once, and how many more.
+    busy_until: Instant,
+    at_once: u32,
+    /// Until when nothing is written, since it failed, and how long that was.
+    postponed: Option<(Instant, Duration)>,
+    /// Some are of images that the index did not have when they were to be written.
+    has_unknown: bool,
 }
 
 impl WaitingUses {
     pub fn new(layout: &Arc<Layout>, are_written: bool) -> Self {
-        Self { layout: Arc::clone(layout), are_written, state: Mutex::default() }
+        let state = State {
+            uses: Uses::new(),
+            refused: Uses::new(),
+            busy_until: Instant::now(),
+            at_once: AT_ONCE,
+            postponed: None,
+            has_unknown: false,
+        };
+        Self { layout: Arc::clone(layout), are_written, state: Mutex::new(state) }
     }
 
-    /// The image, whose file has these facts, was used.
-    pub fn add(&self, id: &ImageId, facts: &Facts, one: Use) {
+    /// The image, whose file has these facts, was used. True when it is time to write: `at_once` when nobody will come later.
+    pub fn add(&self, id: &ImageId, facts: &Facts, one: Use, at_once: bool) -> bool {
+        let used = Used::new(id, facts);
+        let now = Instant::now();
         let mut state = self.state();
-        let known = state.uses.len();
-        state.uses.entry(Used::new(id, facts)).or_default().add(one);
-        let is_many = state.uses.len() > known && state.uses.len().is_multiple_of(MANY);
-        if is_many || state.due.is_none() {
-            let now = Instant::now();
-            state.due = Some(if is_many { now } else { now + LONGEST_WAIT });
+        if let Some(sum) = state.refused.get_mut(&used) {
+            sum.add(one);
+            return false;
         }
+        state.uses.entry(used).or_default().add(one);
+        if !self.are_written || state.postponed.is_some_and(|(until, _)| now < until) {
+            return false;
+        }
+        if now >= state.busy_until {
+            state.busy_until = now + LONGEST_WAIT;
+            state.at_once = AT_ONCE;
+        }
+        let is_one_of_few = state.at_once > 0;
+        state.at_once = state.at_once.saturating_sub(1);
+        is_one_of_few || at_once || state.uses.len() >= MANY
     }
 
-    pub fn waiting(&self) -> Waiting {
-        match self.state().due {
-            _ if !self.are_written => Waiting::Nothing,
-            None => Waiting::Nothing,
-            Some(due) if due <= Instant::now() => Waiting::TooLong,
-            Some(_) => Waiting::Some,
-        }
+    /// Whether there are some that are to be written.
+    pub fn are_waiting(&self) -> bool {
+        self.are_written && !self.state().uses.is_empty()
+    }
+
+    /// Whether there are some of images that the index did not have.
+    pub fn have_unknown(&self) -> bool {
+        self.state().has_unknown
     }
 
     /// Whether there are none, not even such as will never be written.
     pub fn is_empty(&self) -> bool {
-        self.state().uses.is_empty()
+        let state = self.state();
+        state.uses.is_empty() && state.refused.is_empty()
     }
 
     /// Takes all of them out, to be written under the gate, at which whoever wants to know of them waits; readers go on
     /// meanwhile. Uses of an image that is gone, and perhaps cached anew, are nobody's. Under the gate this stays true.
     pub fn take(&self, gate: &HostLockGuard<'_>) -> Uses {
-        let State { mut uses, .. } = std::mem::take(&mut *self.state());
+        let mut uses = {
+            let mut state = self.state();
+            state.has_unknown = false;
+            std::mem::take(&mut state.uses)
+        };
         uses.retain(|used, _| self.present(gate, &used.id).map_or(true, |found| found.as_ref() == Some(used)));
         uses
     }
 
-    /// Puts back what could not be written. It is not tried again at once.
-    pub fn put_back(&self, uses: Uses) {
+    /// Puts back what could not be written, if there is any; `unknown` to the index. It is not tried again at once.
+    pub fn put_back(&self, uses: Uses, unknown: bool) {
         let mut state = self.state();
-        for (used, sum) in uses {
-            state.uses.entry(used).or_default().add(sum);
+        if uses.is_empty() {
+            state.postponed = None;
+            return;
         }
-        state.due = (!state.uses.is_empty()).then(|| Instant::now() + LONGEST_WAIT);
+        add_all(&mut state.uses, uses);
+        state.has_unknown |= unknown;
+        let wait = state.postponed.map_or(LONGEST_WAIT, |(_, wait)| (wait * 2).min(LONGEST_POSTPONEMENT));
+        state.postponed = Some((Instant::now() + wait, wait));
     }
 
-    /// The uses of an image that are not written yet.
+    /// Keeps what this process will never be allowed to write.
+    pub fn refuse(&self, uses: Uses) {
+        add_all(&mut self.state().refused, uses);
+    }
+
+    /// The uses of an image that are not written.
     pub fn of(&self, gate: &HostLockGuard<'_>, id: &ImageId) -> Use {
-        let state = self.state();
-        if state.uses.is_empty() {
+        if self.is_empty() {
             return Use::default();
         }
-        let present = self.present(gate, id).ok().flatten();
-        present.and_then(|used| state.uses.get(&used).copied()).unwrap_or_default()
+        let mut sum = Use::default();
+        if let Ok(Some(present)) = self.present(gate, id) {
+            let state = self.state();
+            [&state.uses, &state.refused]
+                .into_iter()
+                .filter_map(|uses| uses.get(&present))
+                .for_each(|one| sum.add(*one));
+        }
+        sum
     }
 
     /// The file that has the image's name now.

@@ -17,7 +17,7 @@ use crate::core::layout::{Layout, Place, Standing};
 use crate::core::log::{Log, Missed, Once};
 use crate::driver::attributes::{self, DIGEST, HITS, PROBE};
 use crate::driver::listing::sort_ids;
-use crate::driver::uses::{Use, Uses, Waiting, WaitingUses};
+use crate::driver::uses::{Use, Uses, WaitingUses};
 use crate::driver::{CachedImage, Driver, DriverKind, EvictionOrder, Listing, Rebuilt, Record, Seal, Totals, scan};
 use crate::error::{Error, Result};
 use crate::system::directory::Facts;
@@ -92,7 +92,8 @@ impl XattrDriver {
                 .map_err(|error| Error::from_io("set an extended attribute of", &path(), &error))?;
             one.hits = 0;
         }
-        match one.last_accessed {
+        // A time in the future is that of a clock that was set back.
+        match one.last_accessed.map(|at| at.min(Timestamp::now())) {
             Some(at) if facts.accessed < at => match futimens(&file, &at.as_access_time()) {
                 // The owner alone may: this was told when the image was opened.
                 Ok(()) | Err(Errno::PERM | Errno::ACCESS) => Ok(()),
@@ -104,7 +105,7 @@ impl XattrDriver {
 
     /// Writes uses, where what could not be written is added to what the files say.
     fn try_write_uses(&self, gate: &HostLockGuard<'_>) {
-        if let Err(error) = self.write_uses(gate) {
+        if let Err(error) = self.write_uses(gate, false) {
             self.log.warning(|| format!("{error}; it is done later"));
         }
     }
@@ -149,7 +150,7 @@ impl Driver for XattrDriver {
     }
 
     fn close(&self, gate: &HostLockGuard<'_>, _last: Option<&Seal>) -> Result<()> {
-        self.write_uses(gate)
+        self.write_uses(gate, true)
     }
 
     /// All of an image's metadata is on its file before it gets its name.
@@ -172,23 +173,28 @@ impl Driver for XattrDriver {
     }
 
     /// Under the gate: two handles that write at once, in two processes, count the hits of both.
-    fn write_uses(&self, gate: &HostLockGuard<'_>) -> Result<()> {
-        if self.uses.waiting() == Waiting::Nothing {
+    fn write_uses(&self, gate: &HostLockGuard<'_>, _patiently: bool) -> Result<()> {
+        if !self.uses.are_waiting() {
             return Ok(());
         }
-        let mut failed = Uses::new();
+        let (mut failed, mut refused) = (Uses::new(), Uses::new());
         let mut outcome = Ok(());
         for (used, mut one) in self.uses.take(gate) {
-            let Err(error) = self.write_use(&used.id, &mut one) else { continue };
-            if error.is_not_permitted() {
-                self.unwritten
-                    .note(Err::<(), _>(error), &self.log, |error| format!("{error}; hits and uses are not noted"));
-            } else {
-                outcome = outcome.and(Err(error));
+            match self.write_use(&used.id, &mut one) {
+                Ok(()) => {}
+                Err(error) if error.is_not_permitted() => {
+                    self.unwritten
+                        .note(Err::<(), _>(error), &self.log, |error| format!("{error}; hits and uses are not noted"));
+                    refused.insert(used, one);
+                }
+                Err(error) => {
+                    outcome = outcome.and(Err(error));
+                    failed.insert(used, one);
+                }
             }
-            failed.insert(used, one);
         }
-        self.uses.put_back(failed);
+        self.uses.refuse(refused);
+        self.uses.put_back(failed, false);
         outcome
     }
 

@@ -51,6 +51,8 @@ pub(crate) struct Facts {
     pub size: u64,
     pub accessed: Timestamp,
     pub modified: Timestamp,
+    /// When its size, times or attributes were changed, but not by a read that was noted as an access.
+    pub changed: Timestamp,
     /// How many names it has; 0 once it was removed.
     pub links: u64,
 }
@@ -85,6 +87,7 @@ impl From<Stat> for Facts {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             accessed: Timestamp::from_parts(stat.st_atime, stat.st_atime_nsec),
             modified: Timestamp::from_parts(stat.st_mtime, stat.st_mtime_nsec),
+            changed: Timestamp::from_parts(stat.st_ctime, stat.st_ctime_nsec),
             links: stat.st_nlink as u64,
         }
     }

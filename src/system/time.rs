@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 const NANOSECONDS_PER_SECOND: i64 = 1_000_000_000;
 
-/// What times of ours have below the microsecond. One time in a thousand of the kernel's has it as well.
+/// What times of use have below the microsecond. One time in a thousand of the kernel's has it as well.
 const OURS: i64 = 619;
 
 /// A point in time: nanoseconds since the Unix epoch, of the host's real-time clock.
@@ -27,9 +27,9 @@ impl Timestamp {
         Self(now - now.rem_euclid(1000) - 1000 + OURS)
     }
 
-    /// Whether it was made by [`Self::now_in_use`]. A file system that stores coarse times cannot tell.
-    pub fn is_ours(self) -> bool {
-        self.0.rem_euclid(1000) == OURS
+    /// Whether it may have been made by [`Self::now_in_use`]. A file system that stores whole seconds cannot tell.
+    pub fn may_be_of_a_use(self) -> bool {
+        self.0.rem_euclid(1000) == OURS || self.is_whole_second()
     }
 
     /// A time as the system gives it; one that does not fit (before 1678, after 2262) is clamped.
@@ -124,8 +124,8 @@ mod tests {
     fn a_time_of_use_is_told_from_others() {
         let before = Timestamp::now();
         let used = Timestamp::now_in_use();
-        assert!(used.is_ours() && used.distance(before) < Duration::from_mins(1));
-        assert!(!Timestamp(used.0 + 1).is_ours() && !used.whole_second().is_ours());
+        assert!(used.may_be_of_a_use() && used.distance(before) < Duration::from_mins(1));
+        assert!(!Timestamp(used.0 + 1).may_be_of_a_use() && used.whole_second().may_be_of_a_use());
     }
 
     #[test]

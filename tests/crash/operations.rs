@@ -104,13 +104,19 @@ fn open_and_look(stage: &mut Stage) -> Acted {
     Ok(Said::Done)
 }
 
-/// Commits, and reads: the hit is not written yet.
+/// Commits, and reads: what is read before is written at once, this hit is not.
 fn leave_pending(stage: &mut Stage) -> Result<(), Error> {
     stage.open()?;
     stage.write_whole("new")?;
     stage.commit()?;
+    for _ in 0..READS_AT_ONCE {
+        stage.read_whole("new")?;
+    }
     stage.read_whole("kept").map(drop)
 }
+
+/// As many as are written at once.
+const READS_AT_ONCE: usize = 2;
 
 /// The operation that recovery consists of: opening, looking, writing, closing.
 pub const RECOVERY: Operation = Operation {
@@ -291,8 +297,8 @@ pub const OPERATIONS: &[Operation] = &[
             stage.cache = None;
             Ok(Said::Done)
         },
-        // The hit was not written yet, so that a kill may lose it.
-        effects: &[Effect::Caches("new"), Effect::Reads("kept")],
+        // The last hit was not written yet, so that a kill may lose it.
+        effects: &[Effect::Caches("new"), Effect::ReadsOnly("new"), Effect::ReadsOnly("new"), Effect::Reads("kept")],
     },
     Operation {
         name: "open_of_a_new_directory",

@@ -1,9 +1,11 @@
 //! The order of eviction: pages of the index on the order of use, put right by the access times of the files.
 //!
-//! Uses reach the index late (see `driver::uses`), those of other processes in particular; the file's access time is set at once. So each
-//! candidate's file is looked at: one that was used since what the index says takes its place among the later ones, in the index
-//! as well, so that the next prune finds it there. Only times that a cache set count: what another program's backup reads every
-//! night, and the kernel notes, is no use.
+//! Uses can reach the index late (see `driver::uses`), those of other processes in particular; the file's access time is set at
+//! once. So each candidate's file is looked at: one that was used since what the index says takes its place among the later
+//! ones, in the index as well, so that the next prune finds it there.
+//!
+//! Only times that a cache set count, and not what the kernel notes of itself when another program reads, a backup say, or when
+//! a file is copied: a time of use has a mark (see `system::time`), and setting it changes the file's time of change as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
@@ -18,11 +20,16 @@ use crate::driver::sqlite::rows::{number, timestamp, to_sql};
 use crate::driver::sqlite::{BRIEF, SqlResult, SqliteDriver};
 use crate::driver::{Candidate, EvictionOrder, Totals};
 use crate::error::{Error, Result};
+use crate::system::directory::Facts;
 use crate::system::lock::HostLockGuard;
 use crate::system::time::Timestamp;
 
 /// What the index stores of a time is exact to less than that.
 const ROUNDING: Duration = Duration::from_micros(1);
+
+/// How much later than the file's time of change a time that was set can be: the kernel takes the latter from a clock that goes
+/// in steps.
+const STEP: Duration = Duration::from_millis(20);
 
 /// A row of the index that names an image.
 struct Row {
@@ -39,19 +46,30 @@ pub(super) struct ByUse<'a> {
     later: BTreeMap<(Timestamp, ImageId), Candidate>,
     /// Those of them that may be met again in the index.
     moved: BTreeSet<ImageId>,
+    began: Timestamp,
 }
 
 impl<'a> ByUse<'a> {
     pub fn new(driver: &'a SqliteDriver, totals: Totals) -> Self {
-        Self { driver, totals, cursor: None, later: BTreeMap::new(), moved: BTreeSet::new() }
+        let began = Timestamp::now();
+        Self { driver, totals, cursor: None, later: BTreeMap::new(), moved: BTreeSet::new(), began }
     }
 
-    /// Those of `later` that were not used after `bound`.
-    fn due_before(&mut self, bound: Timestamp) -> impl Iterator<Item = Candidate> + '_ {
-        std::iter::from_fn(move || {
+    /// The next one of `later` that was not used after `bound`. One that was used again while this runs is none of its business,
+    /// unless that was before it began.
+    fn due(&mut self, gate: &HostLockGuard<'_>, bound: Option<Timestamp>) -> Option<Candidate> {
+        loop {
             let first = self.later.first_entry()?;
-            (first.key().0 <= bound).then(|| first.remove())
-        })
+            if bound.is_some_and(|bound| first.key().0 > bound) {
+                return None;
+            }
+            let ((used, _), candidate) = first.remove_entry();
+            match self.driver.used_after(gate, &candidate.id, used) {
+                None => return Some(candidate),
+                Some(again) if again < self.began => drop(self.later.insert((again, candidate.id.clone()), candidate)),
+                Some(_) => {}
+            }
+        }
     }
 }
 
@@ -67,7 +85,7 @@ impl EvictionOrder for ByUse<'_> {
     fn next_batch(&mut self, gate: &HostLockGuard<'_>, count: usize) -> Result<Vec<Candidate>> {
         loop {
             let Some(page) = self.driver.candidates_after(gate, &mut self.cursor, count)? else {
-                return Ok(std::iter::from_fn(|| self.later.pop_first()).take(count).map(|(_, one)| one).collect());
+                return Ok(std::iter::from_fn(|| self.due(gate, None)).take(count).collect());
             };
             let mut batch = Vec::with_capacity(page.len());
             let mut moved = Vec::new();
@@ -75,8 +93,8 @@ impl EvictionOrder for ByUse<'_> {
                 if self.moved.contains(&row.candidate.id) {
                     continue;
                 }
-                batch.extend(self.due_before(row.used));
-                match self.driver.used_after(gate, &row) {
+                batch.extend(std::iter::from_fn(|| self.due(gate, Some(row.used))));
+                match self.driver.used_after(gate, &row.candidate.id, row.used) {
                     Some(at) => {
                         let id = &row.candidate.id;
                         moved.push((id.clone(), at));
@@ -95,15 +113,15 @@ impl EvictionOrder for ByUse<'_> {
 }
 
 impl SqliteDriver {
-    /// When the image was used, if that was after what the index says.
-    fn used_after(&self, gate: &HostLockGuard<'_>, row: &Row) -> Option<Timestamp> {
-        let id = &row.candidate.id;
+    /// When the image was used, if that was after `known`.
+    fn used_after(&self, gate: &HostLockGuard<'_>, id: &ImageId, known: Timestamp) -> Option<Timestamp> {
         // One that cannot be examined has the place that it has.
-        let accessed = self.layout.examine(Place::Cached, id).ok()?.image()?.accessed;
+        let Facts { accessed, changed, .. } = self.layout.examine(Place::Cached, id).ok()?.image()?;
+        let was_set = accessed.may_be_of_a_use() && (accessed <= changed || accessed.distance(changed) <= STEP);
         // A time in the future, by a clock that was set back, says nothing.
-        let accessed = (accessed.is_ours() && accessed <= Timestamp::now()).then_some(accessed);
+        let accessed = (was_set && accessed <= Timestamp::now()).then_some(accessed);
         let used = accessed.max(self.uses.of(gate, id).last_accessed)?;
-        (used > row.used && used.distance(row.used) > ROUNDING).then_some(used)
+        (used > known && used.distance(known) > ROUNDING).then_some(used)
     }
 
     /// Enters later uses in the index, which can do without: it costs the next prune a look at these files.

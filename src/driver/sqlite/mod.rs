@@ -29,7 +29,7 @@ use crate::driver::attributes::{self, DIGEST};
 use crate::driver::sqlite::eviction::ByUse;
 use crate::driver::sqlite::rows::{cached_image, number, to_sql};
 use crate::driver::sqlite::snapshot::Snapshot;
-use crate::driver::uses::{Used, Waiting, WaitingUses};
+use crate::driver::uses::{Uses, WaitingUses};
 use crate::driver::{CachedImage, Driver, DriverKind, EvictionOrder, Listing, Rebuilt, Record, Seal, Totals};
 use crate::error::{Error, Result};
 use crate::system::inherited::OpenMark;
@@ -181,7 +181,7 @@ impl SqliteDriver {
 
     /// Writes uses, where what could not be written is added to what the index says.
     fn try_write_uses(&self, gate: &HostLockGuard<'_>) {
-        if let Err(error) = self.write_uses(gate) {
+        if let Err(error) = self.write_uses(gate, false) {
             self.log.warning(|| format!("{error}; it is done later"));
         }
     }
@@ -238,16 +238,19 @@ impl Driver for SqliteDriver {
 
     fn settle(&self, gate: &HostLockGuard<'_>) {
         // What fails here is tried again when the connection is closed.
-        let _ = self.write_uses(gate);
+        let _ = self.write_uses(gate, false);
         let _ = self.read("merge the log of the index", |connection| {
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         });
     }
 
     fn close(&self, gate: &HostLockGuard<'_>, last: Option<&Seal>) -> Result<()> {
-        let written = self.write_uses(gate);
+        let written = self.write_uses(gate, true);
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Err((_, error))) = without_size_signal(|| connection.map(Connection::close)) {
+            if let Err(unwritten) = written {
+                self.log.error(|| unwritten.to_string());
+            }
             return Err(index_error("close the index", self.layout.database(), &error));
         }
         if let (Some(seal), Home::File) = (last, &self.home) {
@@ -293,13 +296,14 @@ impl Driver for SqliteDriver {
         &self.uses
     }
 
-    fn write_uses(&self, gate: &HostLockGuard<'_>) -> Result<()> {
-        if self.uses.waiting() == Waiting::Nothing {
+    fn write_uses(&self, gate: &HostLockGuard<'_>, patiently: bool) -> Result<()> {
+        if !self.uses.are_waiting() {
             return Ok(());
         }
         let uses = self.uses.take(gate);
-        let written = self.write("note the use of images in the index", NOW, gate, |transaction| {
-            let now = Timestamp::now().as_seconds();
+        let patience = if patiently { PATIENT } else { NOW };
+        let written = self.write("note the use of images in the index", patience, gate, |transaction| {
+            let now = Timestamp::now();
             let mut update = transaction.prepare_cached(
                 // A time in the future, by a clock that was set back, must not stand for ever.
                 "UPDATE cached_images SET hits = CASE WHEN typeof(hits) = 'integer'
@@ -307,13 +311,25 @@ impl Driver for SqliteDriver {
                      WHEN ?3 IS NULL OR last_accessed BETWEEN ?3 AND ?4 THEN last_accessed ELSE ?3 END
                  WHERE image_id = ?1",
             )?;
-            for (Used { id, .. }, sum) in &uses {
-                let accessed = sum.last_accessed.map(Timestamp::as_seconds);
-                update.execute(params![id.as_str(), to_sql(sum.hits), accessed, now])?;
+            let mut unknown = Uses::new();
+            for (used, sum) in &uses {
+                let accessed = sum.last_accessed.map(|at| at.min(now).as_seconds());
+                if update.execute(params![used.id.as_str(), to_sql(sum.hits), accessed, now.as_seconds()])? == 0 {
+                    unknown.insert(used.clone(), *sum);
+                }
             }
-            Ok(())
+            Ok(unknown)
         });
-        written.inspect_err(|_| self.uses.put_back(uses))
+        match written {
+            Ok(unknown) => {
+                self.uses.put_back(unknown, true);
+                Ok(())
+            }
+            Err(error) => {
+                self.uses.put_back(uses, false);
+                Err(error)
+            }
+        }
     }
 
     fn hits(&self, gate: &HostLockGuard<'_>, id: &ImageId) -> Result<u64> {
