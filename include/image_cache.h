@@ -587,8 +587,8 @@ image_cache_status_t image_cache_open(const char *directory,
                                       struct image_cache_error_t *error);
 
 /**
- * Ends a cache handle. Readers, writers, tees and lists that were made from it go on, and keep what they need. When the
- * last of them ends, the hits that they collected are written.
+ * Ends a cache handle, and writes the hits that it collected. Readers, writers, tees and lists that were made from it go on,
+ * and keep what they need.
  *
  * cache  ended; NULL is fine; harmless in a forked child
  *
@@ -730,8 +730,10 @@ image_cache_status_t image_cache_get_image_size(const struct image_cache_t *cach
  * hits      set to the count; 0 for an image that is not cached, and on failure
  * error     filled on failure; may be NULL
  *
- * All hits of this handle are counted, and of handles that were closed. Others, in this process or another, collect hits
- * in memory, and write them within a second, or, once nothing is read through them any more, when they are asked or closed.
+ * All hits of this handle are counted, and of handles that were closed. Others, in this process or another, write the first
+ * few hits in each second at once, and collect the rest in memory until they are asked for hits, a list or a prune, are
+ * closed, or something is read through them a second later. What a process has collected is lost when it is killed, or ends
+ * without image_cache_close().
  *
  * Returns IMAGE_CACHE_OK, or
  *   IMAGE_CACHE_ERROR_IO                a look at the directory failed
@@ -979,7 +981,7 @@ void image_cache_abort(struct image_cache_writer_t *writer,
  *
  * A failing index does not fail it.
  *
- * Threads: any. Blocks: for a few system calls. Since 0.1.
+ * Threads: any. Blocks: for a few system calls, and, a few times in a second, for the index. Since 0.1.
  *
  * ```c
  * status = image_cache_open_for_read(cache, id, &reader, &error);
@@ -1072,10 +1074,10 @@ int image_cache_reader_fd(const struct image_cache_reader_t *reader);
  *
  * reader  ended; NULL is fine; harmless in a forked child
  *
- * Hits are collected in memory, and written together: see image_cache_get_hit_count(). What cannot be written is logged, and
- * tried again later.
+ * The first few hits in each second are written at once, others later: see image_cache_get_hit_count(). What cannot be written
+ * is logged, and tried again later. Once the reader's cache is closed, each hit is written at once.
  *
- * Threads: one at a time. Blocks: once a second for the index. Since 0.1.
+ * Threads: one at a time. Blocks: a few times in a second for the index. Since 0.1.
  */
 void image_cache_reader_close(struct image_cache_reader_t *reader);
 

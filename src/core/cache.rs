@@ -118,8 +118,8 @@ impl ImageCache {
     }
 
     /// How often the image was read since it was cached; 0 when it is not cached. All hits of this handle are counted, and of
-    /// handles that were closed; others collect them in memory, and write them within a second, or, once nothing is read
-    /// through them any more, when they are asked or closed.
+    /// handles that were closed. Others write the first few hits in each second at once, and collect the rest in memory until
+    /// they are asked for hits, a list or a prune, are closed, or something is read through them a second later.
     ///
     /// # Errors
     /// See [`ImageCache`].

@@ -73,8 +73,8 @@ unsafe fn options_or_default(options: *const image_cache_options_t) -> crate::Re
     unsafe { peek(options, None, |options| Some(current(options))) }.ok_or_else(|| invalid("options are broken"))
 }
 
-/// Ends a cache handle. Readers, writers, tees and lists that were made from it go on, and keep what they need. When the
-/// last of them ends, the hits that they collected are written.
+/// Ends a cache handle, and writes the hits that it collected. Readers, writers, tees and lists that were made from it go on,
+/// and keep what they need.
 ///
 /// cache  ended; NULL is fine; harmless in a forked child
 ///
@@ -244,8 +244,10 @@ pub unsafe extern "C" fn image_cache_get_image_size(
 /// hits      set to the count; 0 for an image that is not cached, and on failure
 /// error     filled on failure; may be NULL
 ///
-/// All hits of this handle are counted, and of handles that were closed. Others, in this process or another, collect hits
-/// in memory, and write them within a second, or, once nothing is read through them any more, when they are asked or closed.
+/// All hits of this handle are counted, and of handles that were closed. Others, in this process or another, write the first
+/// few hits in each second at once, and collect the rest in memory until they are asked for hits, a list or a prune, are
+/// closed, or something is read through them a second later. What a process has collected is lost when it is killed, or ends
+/// without image_cache_close().
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///   IMAGE_CACHE_ERROR_IO                a look at the directory failed

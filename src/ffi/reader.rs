@@ -31,7 +31,7 @@ handle!(image_cache_reader_t, Reader, "reader");
 ///
 /// A failing index does not fail it.
 ///
-/// Threads: any. Blocks: for a few system calls. Since 0.1.
+/// Threads: any. Blocks: for a few system calls, and, a few times in a second, for the index. Since 0.1.
 ///
 /// ```c
 /// status = image_cache_open_for_read(cache, id, &reader, &error);
@@ -140,10 +140,10 @@ pub unsafe extern "C" fn image_cache_reader_fd(reader: *const image_cache_reader
 ///
 /// reader  ended; NULL is fine; harmless in a forked child
 ///
-/// Hits are collected in memory, and written together: see image_cache_get_hit_count(). What cannot be written is logged, and
-/// tried again later.
+/// The first few hits in each second are written at once, others later: see image_cache_get_hit_count(). What cannot be written
+/// is logged, and tried again later. Once the reader's cache is closed, each hit is written at once.
 ///
-/// Threads: one at a time. Blocks: once a second for the index. Since 0.1.
+/// Threads: one at a time. Blocks: a few times in a second for the index. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_reader_close(reader: *mut image_cache_reader_t) {
     // SAFETY: see the module.
