@@ -44,9 +44,9 @@ impl Pace {
         Ok(())
     }
 
-    /// There are no more bytes: the kernel may begin with the last of them while others have still to be looked at.
+    /// There are no more bytes: of a long file, the kernel may begin with the last of them while others have still to be hashed.
     pub fn begin_rest(&mut self, file: &File, written: u64) -> Result<(), Errno> {
-        if (self.durability == Durability::Full || self.streaming) && written > self.begun {
+        if self.begun > 0 && written > self.begun {
             write_back::begin(file, self.begun, written - self.begun)?;
             self.begun = written;
         }
