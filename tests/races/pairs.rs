@@ -191,7 +191,9 @@ impl World {
         let since = if second_name == "open_for_read" && second.1.is_some() { began } else { 0 };
         let [judge, others @ ..] = &self.handles;
         // Each writes what it noted of uses and hits.
-        others.iter().for_each(|other| drop(other.list_cached().unwrap()));
+        for other in others {
+            other.list_cached().unwrap();
+        }
         let listed = judge.list_cached().unwrap();
         let mut text = format!("{} bytes;", judge.cache_size().unwrap());
         let mut bytes = 0;
