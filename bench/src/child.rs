@@ -40,14 +40,6 @@ pub struct Competed {
     /// Each latency in nanoseconds, with its count.
     pub latencies: Vec<(u64, u64)>,
 }
-
-/// Calls that were counted while images were hit.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct CountedCalls {
-    pub syncs: usize,
-    pub index_writes: usize,
-}
-
 /// The image that a crash leaves, which the index does not know.
 pub const LEFT_BY_A_CRASH: &str = "left-by-a-crash";
 
@@ -108,10 +100,10 @@ pub fn compete(program: &Path, processes: usize, arguments: &[String]) -> Result
 }
 
 /// Runs hits under strace; `None` when there is none, or it is not allowed to look.
-pub fn count_calls(program: &Path, folder: &Path, arguments: &[String]) -> Result<Option<CountedCalls>> {
+pub fn count_syncs(program: &Path, folder: &Path, arguments: &[String]) -> Result<Option<usize>> {
     let trace = folder.join("trace");
     let mut command = Command::new("strace");
-    command.args(["-f", "-y", "-e", "trace=fsync,fdatasync,pwrite64,write", "-o"]).arg(&trace).arg(program);
+    command.args(["-f", "-y", "-e", "trace=fsync,fdatasync,write", "-o"]).arg(&trace).arg(program);
     command.args(["--child", "marked-hits"]).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
     if !command.status().is_ok_and(|status| status.success()) {
         return Ok(None);
@@ -122,14 +114,10 @@ pub fn count_calls(program: &Path, folder: &Path, arguments: &[String]) -> Resul
     Ok(Some(counted))
 }
 
-fn count_marked(lines: &[String]) -> Option<CountedCalls> {
+fn count_marked(lines: &[String]) -> Option<usize> {
     let mark = |text: &str| lines.iter().position(|line| line.contains(text));
     let between = lines.get(mark(MARKS[0])?..mark(MARKS[1])?)?;
-    let count = |matches: &dyn Fn(&str) -> bool| between.iter().filter(|line| matches(line)).count();
-    Some(CountedCalls {
-        syncs: count(&|line| line.contains("fsync(") || line.contains("fdatasync(")),
-        index_writes: count(&|line| line.contains("pwrite64(") && line.contains("cache.db")),
-    })
+    Some(between.iter().filter(|line| line.contains("fsync(") || line.contains("fdatasync(")).count())
 }
 
 #[cfg(test)]
@@ -147,7 +135,7 @@ mod tests {
             7 write(5</dev/null>, "hits end", 8) = 8
             7 fsync(8</c/cache.db>) = 0"#;
         let lines: Vec<_> = trace.lines().map(ToOwned::to_owned).collect();
-        assert_eq!(count_marked(&lines), Some(CountedCalls { syncs: 1, index_writes: 1 }));
+        assert_eq!(count_marked(&lines), Some(1));
         assert_eq!(count_marked(&lines[..3]), None);
     }
 }

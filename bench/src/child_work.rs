@@ -24,6 +24,7 @@ pub fn work(arguments: &[String]) -> Result<()> {
         ["writers", directory, driver] => print(&writers(directory, driver)?),
         ["crash", directory, driver] => crash(directory, driver),
         ["marked-hits", directory, driver, hits] => marked_hits(directory, driver, hits.parse()?),
+        ["writes-of-hits", directory, driver, hits] => print(&writes_of_hits(directory, driver, hits.parse()?)?),
         ["compete", directory, who, threads, duration] => {
             let duration = Duration::from_secs_f64(duration.parse()?);
             print(&compete(directory, who, threads.parse()?, duration)?)
@@ -93,6 +94,25 @@ fn marked_hits(directory: &str, driver: &str, hits: usize) -> Result<()> {
     }
     mark.write_all(MARKS[1].as_bytes())?;
     Ok(())
+}
+
+/// How many calls that write something hits make, as the kernel counts them: at full speed, since hits of the same second are
+/// written together.
+fn writes_of_hits(directory: &str, driver: &str, hits: usize) -> Result<u64> {
+    let cache = open(directory, driver)?;
+    let names = names_in(directory)?;
+    let mut buffer = [0; IMAGE_BYTES as usize];
+    let before = write_calls()?;
+    for number in 0..hits {
+        hit_once(&cache, &names[number % names.len()], &mut buffer)?;
+    }
+    Ok(write_calls()? - before)
+}
+
+fn write_calls() -> Result<u64> {
+    let counters = std::fs::read_to_string("/proc/self/io").context("/proc/self/io")?;
+    let calls = counters.lines().find_map(|line| line.strip_prefix("syscw:")).context("no count of write calls")?;
+    Ok(calls.trim().parse()?)
 }
 
 /// Hits the same images as the other processes, for that long, once it is told to begin.

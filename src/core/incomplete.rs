@@ -56,7 +56,7 @@ use crate::error::{Error, Result};
 use crate::system::directory::{Facts, Identity, links_and_size};
 use crate::system::flush::flush_by_closing;
 use crate::system::lock::{HostLockGuard, is_unlocked, try_lock};
-use crate::system::size_limit::without_size_signal;
+use crate::system::size_limit::{has_size_limit, without_size_signal};
 use crate::system::time::Timestamp;
 
 /// A live writer loses its image to another one no sooner than this, whatever the stall time: a file's
@@ -66,6 +66,9 @@ const SHORTEST_STALL: Duration = Duration::from_secs(2);
 /// How often the name is tried for when programs that do not keep to the gate put files there.
 const ATTEMPTS: usize = 8;
 
+/// After how many bytes without a limit on file sizes it is asked for again.
+const UNLIMITED: u64 = 1 << 20;
+
 /// The one writer's file of an image. Dropped without an end, it is invalidated.
 pub(crate) struct IncompleteFile {
     shared: Arc<Shared>,
@@ -73,6 +76,8 @@ pub(crate) struct IncompleteFile {
     file: File,
     identity: Identity,
     written: u64,
+    /// Up to how many bytes no limit on file sizes is looked for.
+    unlimited_until: u64,
     pace: Pace,
     ended: bool,
 }
@@ -89,7 +94,7 @@ impl IncompleteFile {
         let file = create(shared, &gate, &id)?;
         let identity = Facts::of(&file, &shared.layout.path(Place::Incomplete, &id))?.identity;
         let pace = Pace::new(shared.durability, shared.streaming);
-        Ok(Self { shared: Arc::clone(shared), id, file, identity, written: 0, pace, ended: false })
+        Ok(Self { shared: Arc::clone(shared), id, file, identity, written: 0, unlimited_until: 0, pace, ended: false })
     }
 
     pub fn id(&self) -> &ImageId {
@@ -99,12 +104,23 @@ impl IncompleteFile {
     /// Appends bytes.
     pub fn append(&mut self, data: &[u8]) -> Result<()> {
         self.check_unharmed()?;
-        without_size_signal(|| self.file.write_all(data))
+        self.write_without_signal(data)
             .map_err(|error| Error::from_io("write", &self.path(), &error))
             .inspect_err(|error| self.make_room(error))?;
         self.written += data.len() as u64;
         let advanced = self.pace.advance(&self.file, self.written);
         self.written_back(advanced)
+    }
+
+    /// Whether the process has a limit on file sizes is asked once in a while: it does not change from one chunk to the next.
+    fn write_without_signal(&mut self, data: &[u8]) -> std::io::Result<()> {
+        if self.written >= self.unlimited_until {
+            if has_size_limit() {
+                return without_size_signal(|| self.file.write_all(data));
+            }
+            self.unlimited_until = self.written + UNLIMITED;
+        }
+        self.file.write_all(data)
     }
 
     /// There are no more bytes. The disk gets to work on the last of them while their digest is found out.

@@ -5,9 +5,14 @@ use std::ptr;
 
 use rustix::process::{Resource, getrlimit};
 
+/// Whether the process has a limit on file sizes at present.
+pub(crate) fn has_size_limit() -> bool {
+    getrlimit(Resource::Fsize).current.is_some()
+}
+
 /// Runs `write`. Where the process has a limit on file sizes, what goes beyond it fails with `EFBIG`, and no signal is left.
 pub(crate) fn without_size_signal<T>(write: impl FnOnce() -> T) -> T {
-    if getrlimit(Resource::Fsize).current.is_none() {
+    if !has_size_limit() {
         return write();
     }
     let blocked = Blocked::new();

@@ -161,8 +161,7 @@ fn set_up(connection: &mut Connection, log: &Log) -> SqlResult<bool> {
         // A journal that comes and goes would change the directory's time.
         connection.query_row("PRAGMA journal_mode = TRUNCATE", [], |row| row.get::<_, String>(0))?;
     }
-    // The log is merged when it has 16 MiB, not 4: a page that changes often is then written, and synced, less often.
-    connection.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000;")?;
+    connection.execute_batch("PRAGMA synchronous = NORMAL;")?;
     schema::put_right(connection, log)
 }
 

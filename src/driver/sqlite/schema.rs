@@ -36,24 +36,24 @@ const SCHEMA: &str = "
     CREATE TRIGGER image_cache_inserted AFTER INSERT ON cached_images BEGIN
         UPDATE image_cache_state SET images = images + 1, seal = NULL, bytes = CASE
             WHEN bytes < 0 OR typeof(bytes + ifnull(NEW.size, 0)) <> 'integer' THEN -1
-            ELSE bytes + ifnull(NEW.size, 0) END;
+            ELSE bytes + ifnull(NEW.size, 0) END WHERE id = 1;
     END;
     CREATE TRIGGER image_cache_deleted AFTER DELETE ON cached_images BEGIN
         UPDATE image_cache_state SET images = images - 1, seal = NULL, bytes = CASE
             WHEN bytes < 0 OR typeof(bytes - ifnull(OLD.size, 0)) <> 'integer' THEN -1
-            ELSE bytes - ifnull(OLD.size, 0) END;
+            ELSE bytes - ifnull(OLD.size, 0) END WHERE id = 1;
     END;
     CREATE TRIGGER image_cache_changed AFTER UPDATE OF image_id, size ON cached_images BEGIN
         UPDATE image_cache_state SET seal = NULL, bytes = CASE
             WHEN bytes < 0 OR typeof(bytes + ifnull(NEW.size, 0) - ifnull(OLD.size, 0)) <> 'integer' THEN -1
-            ELSE bytes + ifnull(NEW.size, 0) - ifnull(OLD.size, 0) END;
+            ELSE bytes + ifnull(NEW.size, 0) - ifnull(OLD.size, 0) END WHERE id = 1;
     END;
     -- So do totals that somebody wrote by hand.
     CREATE TRIGGER image_cache_edited AFTER UPDATE OF images, bytes ON image_cache_state WHEN NEW.seal IS NOT NULL BEGIN
-        UPDATE image_cache_state SET seal = NULL;
+        UPDATE image_cache_state SET seal = NULL WHERE id = 1;
     END;
     CREATE TRIGGER image_cache_replaced AFTER INSERT ON image_cache_state WHEN NEW.seal IS NOT NULL BEGIN
-        UPDATE image_cache_state SET seal = NULL;
+        UPDATE image_cache_state SET seal = NULL WHERE id = 1;
     END;
     PRAGMA user_version = 1;
 ";
