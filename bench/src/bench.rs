@@ -37,7 +37,7 @@ impl Sizes {
             stream: 1 << 30,
             ingest: 4 << 30,
             seconds: 10.0,
-            rounds: 5,
+            rounds: 9,
         }
     }
 
