@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::futimens;
@@ -60,8 +59,6 @@ pub(crate) struct Shared {
     pub log: Log,
     /// What this handle published without waiting for the disk.
     pub unsynced: Unsynced,
-    /// Nobody can ask this handle for uses any more: they are written as they come.
-    is_let_go: AtomicBool,
     /// What can fail at every read, and keeps none from going on.
     untold_uses: Once,
     unset_times: Once,
@@ -96,7 +93,6 @@ impl Shared {
             streaming: options.streaming,
             log: options.log,
             unsynced: Unsynced::default(),
-            is_let_go: AtomicBool::new(false),
             untold_uses: Once::default(),
             unset_times: Once::default(),
         })
@@ -122,12 +118,15 @@ impl Shared {
 
     /// Makes the index exact; true when it was not.
     fn settle(&self, gate: &HostLockGuard<'_>) -> Result<bool> {
-        let modified = self.layout.directory(Place::Cached).modified()?;
-        let is_current = self.driver.is_current(gate, modified)?;
+        let is_current = self.is_current(gate)?;
         if !is_current {
             rebuild(&self.layout, self.driver.as_ref(), &self.log, gate)?;
         }
         Ok(!is_current)
+    }
+
+    fn is_current(&self, gate: &HostLockGuard<'_>) -> Result<bool> {
+        self.driver.is_current(gate, self.layout.directory(Place::Cached).modified()?)
     }
 
     /// Begins a change of final names.
@@ -234,14 +233,14 @@ impl Shared {
     }
 
     fn note(&self, id: &ImageId, facts: &Facts, one: Use) {
-        if self.driver.uses().add(id, facts, one, self.is_let_go.load(Ordering::Relaxed)) {
+        if self.driver.uses().add(id, facts, one) {
             self.write_uses(false);
         }
     }
 
     /// The cache's own handle is closed, and readers or writers that were made from it live on.
     pub fn let_go(&self) {
-        self.is_let_go.store(true, Ordering::Relaxed);
+        self.driver.uses().let_go();
         self.write_uses(true);
     }
 
@@ -250,14 +249,16 @@ impl Shared {
         self.untold_uses.note(written, &self.log, |error| format!("{error}; the images' uses are noted later"));
     }
 
+    /// An index that is not right may have no place for an image's uses, or an older image's. Whoever ends puts it right first; a
+    /// reader has no time for that, and leaves it to those who ask.
     fn write_uses_under(&self, gate: &HostLockGuard<'_>, patiently: bool) -> Result<()> {
-        self.driver.write_uses(gate, patiently)?;
-        if self.driver.uses().have_unknown() {
-            // Files that were put there behind the cache's back are to be counted as well.
+        if patiently {
             self.settle(gate)?;
-            self.driver.write_uses(gate, patiently)?;
+        } else if !self.is_current(gate)? {
+            self.driver.uses().postpone();
+            return Ok(());
         }
-        Ok(())
+        self.driver.write_uses(gate, patiently)
     }
 
     /// Ends the handle. The driver may remove files of its own with its last handle, so the directory is sealed once more.
@@ -266,8 +267,10 @@ impl Shared {
             self.withdraw(&id, &file, &error);
         }
         let gate = self.gate.acquire()?;
-        if let Err(error) = self.write_uses_under(&gate, true) {
-            self.log.warning(|| format!("{error}; it is tried once more"));
+        if self.driver.uses().are_waiting()
+            && let Err(error) = self.settle(&gate)
+        {
+            self.log.warning(|| format!("{error}; the index is put right later"));
         }
         let sealed = self.seal_if_alone(&gate);
         // Closing takes SQLite a while: what other programs do meanwhile must not be sealed in. The two names that it removes at

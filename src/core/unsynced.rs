@@ -65,8 +65,13 @@ impl Unsynced {
             return failed;
         }
         if ids.len() > MANY {
-            // One sync of everything, after which there is little left to do for each file. Each still tells its errors.
-            let _ = syncfs(layout.directory(Place::Cached));
+            // One sync of everything, after which there is little left to do for each file. Each still tells its errors, unless
+            // the kernel has forgotten the file meanwhile: then this alone does, and nobody knows which files it means.
+            if let Err(errno) = syncfs(layout.directory(Place::Cached)) {
+                let error = Error::system("sync the file system of", layout.directory(Place::Cached).path(), errno);
+                log.error(|| format!("{error}; what was not synced is dropped after a restart"));
+                return failed;
+            }
         }
         for id in ids {
             match layout.open_file(Place::Cached, &id) {

@@ -97,8 +97,15 @@ struct State {
     at_once: u32,
     /// Until when nothing is written, since it failed, and how long that was.
     postponed: Option<(Instant, Duration)>,
-    /// Some are of images that the index did not have when they were to be written.
-    has_unknown: bool,
+    /// Nobody can ask for them, or come later, any more.
+    is_let_go: bool,
+}
+
+impl State {
+    fn postpone(&mut self) {
+        let wait = self.postponed.map_or(LONGEST_WAIT, |(_, wait)| (wait * 2).min(LONGEST_POSTPONEMENT));
+        self.postponed = Some((Instant::now() + wait, wait));
+    }
 }
 
 impl WaitingUses {
@@ -109,13 +116,13 @@ impl WaitingUses {
             busy_until: Instant::now(),
             at_once: AT_ONCE,
             postponed: None,
-            has_unknown: false,
+            is_let_go: false,
         };
         Self { layout: Arc::clone(layout), are_written, state: Mutex::new(state) }
     }
 
-    /// The image, whose file has these facts, was used. True when it is time to write: `at_once` when nobody will come later.
-    pub fn add(&self, id: &ImageId, facts: &Facts, one: Use, at_once: bool) -> bool {
+    /// The image, whose file has these facts, was used. True when it is time to write.
+    pub fn add(&self, id: &ImageId, facts: &Facts, one: Use) -> bool {
         let used = Used::new(id, facts);
         let now = Instant::now();
         let mut state = self.state();
@@ -133,7 +140,7 @@ impl WaitingUses {
         }
         let is_one_of_few = state.at_once > 0;
         state.at_once = state.at_once.saturating_sub(1);
-        is_one_of_few || at_once || state.uses.len() >= MANY
+        is_one_of_few || state.is_let_go || state.uses.len() >= MANY
     }
 
     /// Whether there are some that are to be written.
@@ -141,9 +148,16 @@ impl WaitingUses {
         self.are_written && !self.state().uses.is_empty()
     }
 
-    /// Whether there are some of images that the index did not have.
-    pub fn have_unknown(&self) -> bool {
-        self.state().has_unknown
+    /// From now on each use is written as it comes.
+    pub fn let_go(&self) {
+        self.state().is_let_go = true;
+    }
+
+    /// Those that this process was not allowed to write are tried once more.
+    pub fn try_refused_again(&self) {
+        let mut state = self.state();
+        let refused = std::mem::take(&mut state.refused);
+        add_all(&mut state.uses, refused);
     }
 
     /// Whether there are none, not even such as will never be written.
@@ -155,26 +169,25 @@ impl WaitingUses {
     /// Takes all of them out, to be written under the gate, at which whoever wants to know of them waits; readers go on
     /// meanwhile. Uses of an image that is gone, and perhaps cached anew, are nobody's. Under the gate this stays true.
     pub fn take(&self, gate: &HostLockGuard<'_>) -> Uses {
-        let mut uses = {
-            let mut state = self.state();
-            state.has_unknown = false;
-            std::mem::take(&mut state.uses)
-        };
+        let mut uses = std::mem::take(&mut self.state().uses);
         uses.retain(|used, _| self.present(gate, &used.id).map_or(true, |found| found.as_ref() == Some(used)));
         uses
     }
 
-    /// Puts back what could not be written, if there is any; `unknown` to the index. It is not tried again at once.
-    pub fn put_back(&self, uses: Uses, unknown: bool) {
+    /// Puts back what could not be written, if there is any. It is not tried again at once.
+    pub fn put_back(&self, uses: Uses) {
         let mut state = self.state();
         if uses.is_empty() {
             state.postponed = None;
-            return;
+        } else {
+            add_all(&mut state.uses, uses);
+            state.postpone();
         }
-        add_all(&mut state.uses, uses);
-        state.has_unknown |= unknown;
-        let wait = state.postponed.map_or(LONGEST_WAIT, |(_, wait)| (wait * 2).min(LONGEST_POSTPONEMENT));
-        state.postponed = Some((Instant::now() + wait, wait));
+    }
+
+    /// Nothing can be written now.
+    pub fn postpone(&self) {
+        self.state().postpone();
     }
 
     /// Keeps what this process will never be allowed to write.

@@ -173,7 +173,11 @@ impl Driver for XattrDriver {
     }
 
     /// Under the gate: two handles that write at once, in two processes, count the hits of both.
-    fn write_uses(&self, gate: &HostLockGuard<'_>, _patiently: bool) -> Result<()> {
+    fn write_uses(&self, gate: &HostLockGuard<'_>, patiently: bool) -> Result<()> {
+        if patiently {
+            // A disk that was read-only for a while, say.
+            self.uses.try_refused_again();
+        }
         if !self.uses.are_waiting() {
             return Ok(());
         }
@@ -194,7 +198,7 @@ impl Driver for XattrDriver {
             }
         }
         self.uses.refuse(refused);
-        self.uses.put_back(failed, false);
+        self.uses.put_back(failed);
         outcome
     }
 

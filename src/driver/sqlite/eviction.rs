@@ -7,7 +7,7 @@
 //! Only times that a cache set count, and not what the kernel notes of itself when another program reads, a backup say, or when
 //! a file is copied: a time of use has a mark (see `system::time`), and setting it changes the file's time of change as well.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub(super) struct ByUse<'a> {
     driver: &'a SqliteDriver,
     totals: Totals,
     cursor: Option<(Value, Value)>,
+    /// What was read of the index, and is not handed out yet.
+    rows: VecDeque<Row>,
     /// Images that were used later than the index says, each in its place.
     later: BTreeMap<(Timestamp, ImageId), Candidate>,
     /// Those of them that may be met again in the index.
@@ -52,7 +54,15 @@ pub(super) struct ByUse<'a> {
 impl<'a> ByUse<'a> {
     pub fn new(driver: &'a SqliteDriver, totals: Totals) -> Self {
         let began = Timestamp::now();
-        Self { driver, totals, cursor: None, later: BTreeMap::new(), moved: BTreeSet::new(), began }
+        Self {
+            driver,
+            totals,
+            cursor: None,
+            rows: VecDeque::new(),
+            later: BTreeMap::new(),
+            moved: BTreeSet::new(),
+            began,
+        }
     }
 
     /// The next one of `later` that was not used after `bound`. One that was used again while this runs is none of its business,
@@ -83,32 +93,35 @@ impl EvictionOrder for ByUse<'_> {
     }
 
     fn next_batch(&mut self, gate: &HostLockGuard<'_>, count: usize) -> Result<Vec<Candidate>> {
-        loop {
-            let Some(page) = self.driver.candidates_after(gate, &mut self.cursor, count)? else {
-                return Ok(std::iter::from_fn(|| self.due(gate, None)).take(count).collect());
-            };
-            let mut batch = Vec::with_capacity(page.len());
-            let mut moved = Vec::new();
-            for row in page {
-                if self.moved.contains(&row.candidate.id) {
-                    continue;
-                }
-                batch.extend(std::iter::from_fn(|| self.due(gate, Some(row.used))));
-                match self.driver.used_after(gate, &row.candidate.id, row.used) {
-                    Some(at) => {
-                        let id = &row.candidate.id;
-                        moved.push((id.clone(), at));
-                        self.moved.insert(id.clone());
-                        self.later.insert((at, id.clone()), row.candidate);
-                    }
-                    None => batch.push(row.candidate),
-                }
+        let mut batch = Vec::with_capacity(count);
+        let mut moved = Vec::new();
+        while batch.len() < count {
+            if self.rows.is_empty()
+                && let Some(page) = self.driver.candidates_after(gate, &mut self.cursor, count)?
+            {
+                self.rows.extend(page);
+                continue;
             }
-            self.driver.correct_uses(gate, &moved);
-            if !batch.is_empty() {
-                return Ok(batch);
+            let next = self.rows.front().map(|row| row.used);
+            if let Some(candidate) = self.due(gate, next) {
+                batch.push(candidate);
+                continue;
+            }
+            let Some(Row { used, candidate }) = self.rows.pop_front() else { break };
+            if self.moved.contains(&candidate.id) {
+                continue;
+            }
+            match self.driver.used_after(gate, &candidate.id, used) {
+                Some(at) => {
+                    moved.push((candidate.id.clone(), at));
+                    self.moved.insert(candidate.id.clone());
+                    self.later.insert((at, candidate.id.clone()), candidate);
+                }
+                None => batch.push(candidate),
             }
         }
+        self.driver.correct_uses(gate, &moved);
+        Ok(batch)
     }
 }
 

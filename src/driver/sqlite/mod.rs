@@ -250,7 +250,8 @@ impl Driver for SqliteDriver {
     }
 
     fn close(&self, gate: &HostLockGuard<'_>, last: Option<&Seal>) -> Result<()> {
-        let written = self.write_uses(gate, true);
+        // The last handle has waited for other programs already, when it sealed the index.
+        let written = self.write_uses(gate, last.is_none());
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Err((_, error))) = without_size_signal(|| connection.map(Connection::close)) {
             if let Err(unwritten) = written {
@@ -326,11 +327,11 @@ impl Driver for SqliteDriver {
         });
         match written {
             Ok(unknown) => {
-                self.uses.put_back(unknown, true);
+                self.uses.put_back(unknown);
                 Ok(())
             }
             Err(error) => {
-                self.uses.put_back(uses, false);
+                self.uses.put_back(uses);
                 Err(error)
             }
         }
@@ -344,7 +345,7 @@ impl Driver for SqliteDriver {
                 .query_row([id.as_str()], |row| number(row, 0))
                 .optional()
         })?;
-        Ok(hits.map_or(0, |hits| hits.saturating_add(self.uses.of(gate, id).hits)))
+        Ok(hits.unwrap_or(0).saturating_add(self.uses.of(gate, id).hits))
     }
 
     fn totals(&self, _gate: &HostLockGuard<'_>) -> Result<Totals> {
@@ -376,7 +377,7 @@ impl Driver for SqliteDriver {
         }
         let known = images.filter_map(|image| {
             let pending = self.uses.of(gate, &self.known_id(&image.image_id)?);
-            let accessed = pending.last_accessed.map_or(image.last_accessed, Timestamp::as_nanoseconds);
+            let accessed = pending.last_accessed.map_or(0, Timestamp::as_nanoseconds).max(image.last_accessed);
             Some(CachedImage { hits: image.hits.saturating_add(pending.hits), last_accessed: accessed, ..image })
         });
         Ok(known.collect())
