@@ -6,6 +6,7 @@
 //! lets writers starve (waits of more than a second were measured with four of them); behind one lock they take turns. A
 //! transaction that writes begins as such: one that began by reading could not wait for its turn.
 
+mod changes;
 mod connection;
 mod eviction;
 mod rebuild;
@@ -19,19 +20,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{
-    Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params, params_from_iter,
-};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use rustix::io::Errno;
 
 use crate::core::image_id::{DATABASE_SUFFIXES, ImageId};
 use crate::core::layout::{Layout, Place};
 use crate::core::log::Log;
 use crate::driver::attributes::{self, DIGEST};
+use crate::driver::sqlite::changes::{DROPPED_AT_ONCE, delete, follow, set_seal, stored_seal};
 use crate::driver::sqlite::eviction::ByUse;
 use crate::driver::sqlite::rows::{cached_image, number, to_sql};
 use crate::driver::sqlite::snapshot::Snapshot;
-use crate::driver::uses::{Uses, WaitingUses};
+use crate::driver::uses::WaitingUses;
 use crate::driver::{CachedImage, Driver, DriverKind, EvictionOrder, Listing, Rebuilt, Record, Seal, Totals};
 use crate::error::{Error, Result};
 use crate::system::inherited::OpenMark;
@@ -45,9 +45,6 @@ const PATIENT: Duration = Duration::from_secs(2);
 const BRIEF: Duration = Duration::from_millis(100);
 /// For what a reader does, who has no time.
 const NOW: Duration = Duration::ZERO;
-
-/// How many rows are deleted with one statement.
-const DROPPED_AT_ONCE: usize = 64;
 
 type SqlResult<T> = rusqlite::Result<T>;
 
@@ -308,22 +305,7 @@ impl Driver for SqliteDriver {
         let uses = self.uses.take(gate);
         let patience = if patiently { PATIENT } else { NOW };
         let written = self.write("note the use of images in the index", patience, gate, |transaction| {
-            let now = Timestamp::now();
-            let mut update = transaction.prepare_cached(
-                // A time in the future, by a clock that was set back, must not stand for ever.
-                "UPDATE cached_images SET hits = CASE WHEN typeof(hits) = 'integer'
-                     THEN min(hits, 9223372036854775807 - ?2) + ?2 ELSE hits END, last_accessed = CASE
-                     WHEN ?3 IS NULL OR last_accessed BETWEEN ?3 AND ?4 THEN last_accessed ELSE ?3 END
-                 WHERE image_id = ?1",
-            )?;
-            let mut unknown = Uses::new();
-            for (used, sum) in &uses {
-                let accessed = sum.last_accessed.map(|at| at.min(now).as_seconds());
-                if update.execute(params![used.id.as_str(), to_sql(sum.hits), accessed, now.as_seconds()])? == 0 {
-                    unknown.insert(used.clone(), *sum);
-                }
-            }
-            Ok(unknown)
+            changes::add_uses(transaction, &uses)
         });
         match written {
             Ok(unknown) => {
@@ -400,48 +382,12 @@ fn refuse_odd_files(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-fn stored_seal(connection: &Connection) -> SqlResult<Option<Timestamp>> {
-    let mut select = connection.prepare_cached("SELECT seal FROM image_cache_state WHERE id = 1")?;
-    // What is no integer is none of ours.
-    let seal = select.query_row([], |row| Ok(row.get_ref(0)?.as_i64().ok()))?;
-    Ok(seal.map(Timestamp::from_nanoseconds))
-}
-
-fn set_seal(transaction: &Transaction<'_>, seal: Option<Timestamp>) -> SqlResult<()> {
-    let mut update = transaction.prepare_cached("UPDATE image_cache_state SET seal = ?1 WHERE id = 1")?;
-    update.execute([seal.map(Timestamp::as_nanoseconds)]).map(drop)
-}
-
 fn add_up(connection: &Connection) -> SqlResult<Totals> {
     let mut select = connection.prepare_cached("SELECT size FROM cached_images")?;
     let sizes = select.query_map([], |row| number(row, 0))?;
     sizes.into_iter().try_fold(Totals::default(), |totals, size| {
         Ok(Totals { images: totals.images + 1, bytes: totals.bytes + u128::from(size?) })
     })
-}
-
-/// Deletes rows: many with one statement, since most of what a statement costs is not its rows.
-fn delete(transaction: &Transaction<'_>, ids: &[ImageId]) -> SqlResult<()> {
-    let count = if ids.len() == 1 { 1 } else { DROPPED_AT_ONCE };
-    let placeholders = vec!["?"; count].join(",");
-    let mut delete =
-        transaction.prepare_cached(&format!("DELETE FROM cached_images WHERE image_id IN ({placeholders})"))?;
-    // No row has no id: what is left over names none.
-    let texts = ids.iter().map(|id| Some(id.as_str())).chain(std::iter::repeat(None)).take(count);
-    delete.execute(params_from_iter(texts)).map(drop)
-}
-
-/// Makes a change in a transaction, and takes the seal's time if the index was right before it. If not, it keeps the time that
-/// it has, which the directory will never have again. (Triggers take the time away at every change of rows, so that those of
-/// other programs show.)
-fn follow(transaction: &Transaction<'_>, seal: &Seal, change: impl FnOnce() -> SqlResult<()>) -> SqlResult<bool> {
-    let stored = stored_seal(transaction)?;
-    let was_current = stored == Some(seal.before);
-    change()?;
-    if let Some(stored) = stored {
-        set_seal(transaction, Some(if was_current { seal.after } else { stored }))?;
-    }
-    Ok(was_current)
 }
 
 /// A full disk is told apart: the caller can do something about it.
