@@ -17,7 +17,6 @@ use crate::core::tee::Tee;
 use crate::core::writer::Writer;
 use crate::driver::{DriverKind, Listing};
 use crate::error::Result;
-use crate::system::lock::HostLockGuard;
 use crate::system::process_bound::ProcessBound;
 
 /// An image in the queue.
@@ -126,12 +125,12 @@ impl ImageCache {
     pub fn hit_count(&self, image_id: &str) -> Result<u64> {
         self.with_id(image_id, |shared, id| {
             // The hits of one image can be told even where the index cannot be put right now.
-            let hits = |gate: &HostLockGuard<'_>| {
-                if shared.layout.has(Place::Cached, id)? { shared.driver.hits(gate, id) } else { Ok(0) }
-            };
-            shared.ask(hits).or_else(|error| {
+            let gate = shared.enter_settled().or_else(|error| {
                 shared.log.warning(|| format!("{error}; the index is put right later"));
-                hits(&shared.gate.acquire()?)
+                shared.gate.acquire()
+            })?;
+            shared.ask_under(&gate, |gate| {
+                if shared.layout.has(Place::Cached, id)? { shared.driver.hits(gate, id) } else { Ok(0) }
             })
         })
     }

@@ -112,8 +112,19 @@ impl Shared {
 
     /// Asks the index, once it is exact. Should it turn out to be damaged only then, it is made anew, and asked once more.
     pub fn ask<T>(&self, question: impl Fn(&HostLockGuard<'_>) -> Result<T>) -> Result<T> {
-        let gate = self.enter_settled()?;
-        question(&gate).or_else(|error| if self.settle(&gate)? { question(&gate) } else { Err(error) })
+        self.ask_under(&self.enter_settled()?, question)
+    }
+
+    /// The same, of an index that is as exact as it can be now.
+    pub fn ask_under<T>(
+        &self,
+        gate: &HostLockGuard<'_>,
+        question: impl Fn(&HostLockGuard<'_>) -> Result<T>,
+    ) -> Result<T> {
+        question(gate).or_else(|error| match self.settle(gate) {
+            Ok(true) => question(gate),
+            _ => Err(error),
+        })
     }
 
     /// Makes the index exact; true when it was not.

@@ -48,12 +48,12 @@ pub(super) struct ByUse<'a> {
     later: BTreeMap<(Timestamp, ImageId), Candidate>,
     /// Those of them that may be met again in the index.
     moved: BTreeSet<ImageId>,
-    began: Timestamp,
+    /// Those that were used again after that.
+    used_again: BTreeSet<ImageId>,
 }
 
 impl<'a> ByUse<'a> {
     pub fn new(driver: &'a SqliteDriver, totals: Totals) -> Self {
-        let began = Timestamp::now();
         Self {
             driver,
             totals,
@@ -61,12 +61,12 @@ impl<'a> ByUse<'a> {
             rows: VecDeque::new(),
             later: BTreeMap::new(),
             moved: BTreeSet::new(),
-            began,
+            used_again: BTreeSet::new(),
         }
     }
 
-    /// The next one of `later` that was not used after `bound`. One that was used again while this runs is none of its business,
-    /// unless that was before it began.
+    /// The next one of `later` that was not used after `bound`. One that was used again since it came there gets a later place,
+    /// once: the cache is to come within its limit though its images are in use.
     fn due(&mut self, gate: &HostLockGuard<'_>, bound: Option<Timestamp>) -> Option<Candidate> {
         loop {
             let first = self.later.first_entry()?;
@@ -75,9 +75,10 @@ impl<'a> ByUse<'a> {
             }
             let ((used, _), candidate) = first.remove_entry();
             match self.driver.used_after(gate, &candidate.id, used) {
-                None => return Some(candidate),
-                Some(again) if again < self.began => drop(self.later.insert((again, candidate.id.clone()), candidate)),
-                Some(_) => {}
+                Some(again) if self.used_again.insert(candidate.id.clone()) => {
+                    self.later.insert((again, candidate.id.clone()), candidate);
+                }
+                _ => return Some(candidate),
             }
         }
     }
