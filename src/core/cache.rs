@@ -129,6 +129,7 @@ impl ImageCache {
                 shared.log.warning(|| format!("{error}; the index is put right later"));
                 shared.gate.acquire()
             })?;
+            shared.tell_uses(&gate);
             shared.ask_under(&gate, |gate| {
                 if shared.layout.has(Place::Cached, id)? { shared.driver.hits(gate, id) } else { Ok(0) }
             })
@@ -141,7 +142,10 @@ impl ImageCache {
     /// See [`ImageCache`].
     pub fn list_cached(&self) -> Result<Listing> {
         let shared = self.shared.get()?;
-        shared.ask(|gate| shared.driver.list(gate))
+        shared.ask(|gate| {
+            shared.tell_uses(gate);
+            shared.driver.list(gate)
+        })
     }
 
     /// All queued images, oldest first: a snapshot.

@@ -155,7 +155,11 @@ impl Expectations {
             self.hashing.stop();
             return Err(self.size_mismatch(image_id, size));
         }
-        for (algorithm, actual) in self.hashing.finish()? {
+        let found = self.hashing.finish()?;
+        if found.len() != self.digests.len() {
+            return Err(Error::Internal("not all digests that are expected were found out".to_owned()));
+        }
+        for (algorithm, actual) in found {
             if let Some((_, expected)) = self.digests.iter().find(|(known, hex)| *known == algorithm && *hex != actual)
             {
                 return Err(Error::DigestMismatch {

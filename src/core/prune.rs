@@ -92,6 +92,7 @@ impl Shared {
     /// for one), the directory and the files' access times say it: a full cache must not be kept from becoming smaller.
     fn eviction_order(&self) -> Result<Eviction<'_>> {
         let from_index = self.enter_settled().and_then(|gate| {
+            self.tell_uses(&gate);
             let order = self.driver.eviction_order(&gate)?;
             Ok((gate, order))
         });

@@ -127,6 +127,13 @@ impl Shared {
         })
     }
 
+    /// Writes what waits of uses, for somebody who asks for them. What cannot be written, the driver adds to its answer.
+    pub fn tell_uses(&self, gate: &HostLockGuard<'_>) {
+        if let Err(error) = self.driver.write_uses(gate, false) {
+            self.log.warning(|| format!("{error}; it is done later"));
+        }
+    }
+
     /// Makes the index exact; true when it was not.
     fn settle(&self, gate: &HostLockGuard<'_>) -> Result<bool> {
         let is_current = self.is_current(gate)?;
@@ -252,7 +259,9 @@ impl Shared {
     /// The cache's own handle is closed, and readers or writers that were made from it live on.
     pub fn let_go(&self) {
         self.driver.uses().let_go();
-        self.write_uses(true);
+        if self.driver.uses().are_waiting() {
+            self.write_uses(true);
+        }
     }
 
     fn write_uses(&self, patiently: bool) {

@@ -7,7 +7,7 @@
 //! killed loses at most the rest of one busy second. Other handles do not know of what waits, but find the time of the last
 //! use on the file itself, where it is set at once.
 //!
-//! What could not be written stays, and is tried again, later each time.
+//! What could not be written stays, and is tried again, later each time: until then a kill takes that as well.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -103,13 +103,6 @@ impl XattrDriver {
         }
     }
 
-    /// Writes uses, where what could not be written is added to what the files say.
-    fn try_write_uses(&self, gate: &HostLockGuard<'_>) {
-        if let Err(error) = self.write_uses(gate, false) {
-            self.log.warning(|| format!("{error}; it is done later"));
-        }
-    }
-
     /// Attributes that cannot be read say nothing: the image is cached even so. `None` when it is gone.
     fn cached_image(&self, id: &ImageId, facts: &Facts, waiting: Use, missed: &mut Missed<'_>) -> Option<CachedImage> {
         let file = match missed.note(self.layout.open_file(Place::Cached, id)) {
@@ -203,7 +196,6 @@ impl Driver for XattrDriver {
     }
 
     fn hits(&self, gate: &HostLockGuard<'_>, id: &ImageId) -> Result<u64> {
-        self.try_write_uses(gate);
         Ok(parse_hits(self.attribute(id, HITS)?).saturating_add(self.uses.of(gate, id).hits))
     }
 
@@ -213,7 +205,6 @@ impl Driver for XattrDriver {
 
     /// Sorted are the ids, which are short, rather than the images.
     fn list(&self, gate: &HostLockGuard<'_>) -> Result<Listing> {
-        self.try_write_uses(gate);
         let mut missed = Missed::new(&self.log);
         let ids = sort_ids(self.layout.ids(Place::Cached)?.map(|id| id.map(|id| id.to_string())))?;
         let images = ids.filter_map(|id| {
@@ -224,8 +215,7 @@ impl Driver for XattrDriver {
         Ok(images.collect())
     }
 
-    fn eviction_order(&self, gate: &HostLockGuard<'_>) -> Result<Box<dyn EvictionOrder + '_>> {
-        self.try_write_uses(gate);
+    fn eviction_order(&self, _gate: &HostLockGuard<'_>) -> Result<Box<dyn EvictionOrder + '_>> {
         scan::eviction_order(&self.layout, &self.log)
     }
 }

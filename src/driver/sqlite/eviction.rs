@@ -17,7 +17,7 @@ use rusqlite::types::{Value, ValueRef};
 use crate::core::image_id::ImageId;
 use crate::core::layout::Place;
 use crate::driver::sqlite::rows::{number, timestamp, to_sql};
-use crate::driver::sqlite::{BRIEF, SqlResult, SqliteDriver};
+use crate::driver::sqlite::{NOW, SqlResult, SqliteDriver};
 use crate::driver::{Candidate, EvictionOrder, Totals};
 use crate::error::{Error, Result};
 use crate::system::directory::Facts;
@@ -143,7 +143,7 @@ impl SqliteDriver {
         if uses.is_empty() {
             return;
         }
-        let corrected = self.write("correct the order of use in the index", BRIEF, gate, |transaction| {
+        let corrected = self.write("correct the order of use in the index", NOW, gate, |transaction| {
             let mut update =
                 transaction.prepare_cached("UPDATE cached_images SET last_accessed = ?2 WHERE image_id = ?1")?;
             uses.iter().try_for_each(|(id, at)| update.execute(params![id.as_str(), at.as_seconds()]).map(drop))

@@ -181,13 +181,6 @@ impl SqliteDriver {
         })
     }
 
-    /// Writes uses, where what could not be written is added to what the index says.
-    fn try_write_uses(&self, gate: &HostLockGuard<'_>) {
-        if let Err(error) = self.write_uses(gate, false) {
-            self.log.warning(|| format!("{error}; it is done later"));
-        }
-    }
-
     /// The id in a row. Another program may write rows: an id that cannot name an image is passed over.
     fn known_id(&self, text: &str) -> Option<ImageId> {
         self.layout.image_id(text).ok()
@@ -320,7 +313,6 @@ impl Driver for SqliteDriver {
     }
 
     fn hits(&self, gate: &HostLockGuard<'_>, id: &ImageId) -> Result<u64> {
-        self.try_write_uses(gate);
         let hits: Option<u64> = self.read("read the hits in the index", |connection| {
             connection
                 .prepare_cached("SELECT hits FROM cached_images WHERE image_id = ?1")?
@@ -344,7 +336,6 @@ impl Driver for SqliteDriver {
     }
 
     fn list(&self, gate: &HostLockGuard<'_>) -> Result<Listing> {
-        self.try_write_uses(gate);
         let images = self.read("list the images in the index", |connection| {
             let mut select = connection.prepare_cached(
                 "SELECT image_id, size, hits, last_accessed, last_modified, checksum FROM cached_images
@@ -366,7 +357,6 @@ impl Driver for SqliteDriver {
     }
 
     fn eviction_order(&self, gate: &HostLockGuard<'_>) -> Result<Box<dyn EvictionOrder + '_>> {
-        self.try_write_uses(gate);
         Ok(Box::new(ByUse::new(self, self.totals(gate)?)))
     }
 }
