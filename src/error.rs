@@ -1,4 +1,4 @@
-//! What can go wrong, as one type. Every failure names the operation, the path and the cause.
+//! The error type. Every failure names the operation, the path and the cause.
 
 use std::path::{Path, PathBuf};
 
@@ -7,9 +7,9 @@ use rustix::io::Errno;
 /// The result of every operation of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failure, with what was tried, on which path, and why it failed.
+/// A failure: the operation, the path, and the cause.
 ///
-/// It is cheap to clone, since a failed writer repeats its first failure for every later call.
+/// It can be cloned: a failed writer returns its first failure again from every later call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -38,7 +38,7 @@ pub enum Error {
     /// A live writer has the image, in this process or in another.
     #[error("image '{0}' is being cached by another writer")]
     BeingCached(String),
-    /// The bytes written do not have the digest that was expected.
+    /// The bytes do not have the expected digest.
     #[error("image '{image_id}' has the {algorithm} digest {actual}, expected was {expected}")]
     DigestMismatch {
         /// The image being written.
@@ -50,7 +50,7 @@ pub enum Error {
         /// The digest of the bytes, in hexadecimal digits.
         actual: String,
     },
-    /// The image does not have the length that was expected.
+    /// The image does not have the expected length.
     #[error("image '{image_id}' has {}{actual} bytes, expected were {expected}", if actual > expected { "at least " } else { "" })]
     SizeMismatch {
         /// The image being written.
@@ -67,10 +67,10 @@ pub enum Error {
         operation: &'static str,
         /// On which file or directory.
         path: PathBuf,
-        /// The error number that the system gave.
+        /// The error number (`errno`).
         os_error: i32,
     },
-    /// A file of the cache is not what it must be.
+    /// A file of the cache is not as it must be.
     #[error("cannot {operation} '{}': {why}", .path.display())]
     Damaged {
         /// What was tried, as a verb.
@@ -87,7 +87,7 @@ pub enum Error {
         operation: &'static str,
         /// The index's file.
         path: PathBuf,
-        /// What the driver said.
+        /// The driver's message.
         cause: String,
     },
     /// The file system or this version of the library cannot do it.
@@ -106,16 +106,16 @@ pub enum Error {
     Source {
         /// The image being fetched.
         image_id: String,
-        /// What the source said.
+        /// The source's message.
         cause: String,
     },
-    /// The handle was made by another process and came here over `fork`.
+    /// The handle belongs to the process that forked this one.
     #[error("the handle belongs to process {owner}, which forked this one")]
     Forked {
         /// The process that made the handle.
         owner: u32,
     },
-    /// The index was open when this process was forked, and what SQLite remembers of that would damage it.
+    /// The index was open when this process was forked. Opening it here would damage it, since SQLite keeps state per process.
     #[error("'{}' was open in process {owner} when it forked this one: open it after forking, or call exec first", .path.display())]
     OpenAcrossFork {
         /// The cache's directory.
@@ -134,13 +134,33 @@ impl Error {
         Self::System { operation, path: path.to_owned(), os_error: errno.raw_os_error() }
     }
 
-    /// A failed call of the standard library; one that never reached the system counts as an input/output error.
+    /// A lock that somebody else has, where nobody may.
+    pub(crate) fn would_block(operation: &'static str, path: &Path) -> Self {
+        Self::system(operation, path, Errno::WOULDBLOCK)
+    }
+
+    /// A full disk.
+    pub(crate) fn no_space(operation: &'static str, path: &Path) -> Self {
+        Self::system(operation, path, Errno::NOSPC)
+    }
+
+    /// A file that cannot be written: the file system is read-only, or the process lacks the permission.
+    pub(crate) fn not_writable(operation: &'static str, path: &Path, is_permitted: bool) -> Self {
+        Self::system(operation, path, if is_permitted { Errno::ROFS } else { Errno::ACCESS })
+    }
+
+    /// A name that is taken.
+    pub(crate) fn exists(operation: &'static str, path: &Path) -> Self {
+        Self::system(operation, path, Errno::EXIST)
+    }
+
+    /// A failed call of the standard library. Without an error number it counts as `EIO`.
     pub(crate) fn from_io(operation: &'static str, path: &Path, error: &std::io::Error) -> Self {
         let os_error = error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
         Self::System { operation, path: path.to_owned(), os_error }
     }
 
-    /// The error number of the failed system call, if one failed.
+    /// The error number of the failed system call, if there was one.
     pub fn os_error(&self) -> Option<i32> {
         match self {
             Self::System { os_error, .. } => Some(*os_error),
@@ -148,21 +168,27 @@ impl Error {
         }
     }
 
-    /// Whether the process lacks the right to do it, or the file system is mounted read-only.
+    /// Whether the process lacks the permission.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.has_errno([Errno::PERM, Errno::ACCESS])
+    }
+
+    /// Whether the process lacks the permission, or the file system is mounted read-only.
     pub(crate) fn is_not_permitted(&self) -> bool {
-        let not_permitted = [Errno::PERM, Errno::ACCESS, Errno::ROFS].map(Errno::raw_os_error);
-        self.os_error().is_some_and(|os_error| not_permitted.contains(&os_error))
+        self.has_errno([Errno::PERM, Errno::ACCESS, Errno::ROFS])
     }
 
-    /// Whether the process, or the system, has no descriptor or no memory to do it with.
+    /// Whether the process or the system has no descriptor or no memory left.
     pub(crate) fn is_lack_of_resources(&self) -> bool {
-        let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
-        self.os_error().is_some_and(|os_error| lacks.contains(&os_error))
+        self.has_errno([Errno::MFILE, Errno::NFILE, Errno::NOMEM])
     }
 
-    /// Whether a full disk, an exhausted quota or a lack of inodes is the cause.
+    /// Whether the disk is full, a quota is exhausted, or no inode is left.
     pub fn is_no_space(&self) -> bool {
-        let no_space = [Errno::NOSPC, Errno::DQUOT].map(Errno::raw_os_error);
-        self.os_error().is_some_and(|os_error| no_space.contains(&os_error))
+        self.has_errno([Errno::NOSPC, Errno::DQUOT])
+    }
+
+    fn has_errno<const N: usize>(&self, errnos: [Errno; N]) -> bool {
+        self.os_error().is_some_and(|os_error| errnos.iter().any(|errno| errno.raw_os_error() == os_error))
     }
 }

@@ -26,32 +26,45 @@
 //! # }
 //! ```
 //!
-//! The map of the crate, from the bottom up; each layer knows only those before it:
+//! The map of the crate, from the top down. Each layer imports only from those below it, which `tests/layers.rs` checks.
 //!
-//! - `system`: thin wrappers of the operating system (directories by descriptor, locks, times, fork).
-//! - `core`: the states of an image and the moves between them, written once. Only `core::layout` knows paths.
-//! - `driver`: the metadata beside the files (hits, last use, totals, digests), in SQLite or in extended attributes.
-//! - `ffi`: the C ABI. With a few wrappers in `system`, the only `unsafe` code.
+//! - [`ffi`]: the C ABI, one file for each C object. It uses the public Rust API only.
+//! - `cache`: the states of an image and the moves between them. `handle` is the public API, one file for each verb is below it.
+//! - `options`: how a cache is opened.
+//! - `index`: metadata (hits, last access, totals, digests), in SQLite or in extended attributes.
+//! - `digest`, `store`: hashing; the directory (names, locks, marks, the stamp). Only `store::layout` knows paths.
+//! - `sys`: the operating system. Every system call is made there. With `ffi`, it has the only `unsafe` code.
+//! - `log`, `error`: what every layer may use.
+//!
+//! An image's way in: `ffi::writer` -> `cache::writer` -> `ingest` (count, hash, write) -> `incomplete` -> `publish` (sync, rename) ->
+//! `name_change` (directory, index, stamp).
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
-// What would end the host, or print into it.
+// These would abort the host, or print into it.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
-mod core;
-mod driver;
+mod cache;
+mod digest;
 mod error;
 pub mod ffi;
-mod system;
+mod index;
+mod log;
+mod options;
+mod store;
+mod sys;
 
-pub use crate::core::cache::{ImageCache, QueuedImage};
-pub use crate::core::digest::Algorithm;
-pub use crate::core::log::{Log, LogLevel};
-pub use crate::core::options::{DriverChoice, Durability, Options};
-pub use crate::core::prune::Pruned;
-pub use crate::core::queue::Prefetched;
-pub use crate::core::reader::Reader;
-pub use crate::core::tee::Tee;
-pub use crate::core::writer::Writer;
-pub use crate::driver::{CachedImage, DriverKind, Listing};
+pub use crate::cache::handle::ImageCache;
+pub use crate::cache::prefetch::Prefetched;
+pub use crate::cache::prune::Pruned;
+pub use crate::cache::queue::QueuedImage;
+pub use crate::cache::reader::Reader;
+pub use crate::cache::tee::Tee;
+pub use crate::cache::writer::Writer;
+pub use crate::digest::algorithm::Algorithm;
 pub use crate::error::{Error, Result};
+pub use crate::index::cached_image::CachedImage;
+pub use crate::index::driver::{DriverChoice, DriverKind};
+pub use crate::index::listing::Listing;
+pub use crate::log::{Log, LogLevel};
+pub use crate::options::{Durability, Options};

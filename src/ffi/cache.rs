@@ -2,19 +2,18 @@
 
 use std::ffi::c_char;
 
-use crate::core::cache::ImageCache;
-use crate::core::options::Options;
 use crate::ffi::argument::{image_id, invalid, path};
-use crate::ffi::call::{close, create, create_first, peek, query};
+use crate::ffi::call::{call, call_without_handle, close, create, give, peek};
 use crate::ffi::handle::{Slot, handle};
 use crate::ffi::list::{List, image_cache_list_t};
 use crate::ffi::options::{current, driver_number, image_cache_options_t};
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
+use crate::{ImageCache, Options};
 
 /// A cache of images in one directory. Made by image_cache_open(), ended by image_cache_close(). Many threads may use it
 /// at once. Many handles, in many processes, may be open on the same directory.
 pub struct image_cache_t(Slot<ImageCache>);
-handle!(image_cache_t, ImageCache, "cache");
+handle!(image_cache_t, ImageCache, "cache", shared);
 
 /// Opens the cache in a directory. What a crash left behind is repaired, and a directory that Glance filled is opened in
 /// place. The directory is to be the cache's own: every file in it counts as an image, and can be pruned.
@@ -61,7 +60,9 @@ pub unsafe extern "C" fn image_cache_open(
 ) -> image_cache_status_t {
     // SAFETY: see the module.
     unsafe {
-        create_first(cache, error, || ImageCache::open(path("directory", directory)?, options_or_default(options)?))
+        call_without_handle(cache, error, || {
+            ImageCache::open(path("directory", directory)?, options_or_default(options)?).map(give)
+        })
     }
 }
 
@@ -123,7 +124,7 @@ pub unsafe extern "C" fn image_cache_is_cached(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { query(cache, answer, error, |cache| cache.is_cached(self::image_id(image_id)?)) }
+    unsafe { call(cache, answer, error, |cache| cache.is_cached(self::image_id(image_id)?)) }
 }
 
 /// Whether a file of an image stands in incomplete/, its writer alive or not. Whether one can begin to write it is for
@@ -145,7 +146,7 @@ pub unsafe extern "C" fn image_cache_is_being_cached(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { query(cache, answer, error, |cache| cache.is_being_cached(self::image_id(image_id)?)) }
+    unsafe { call(cache, answer, error, |cache| cache.is_being_cached(self::image_id(image_id)?)) }
 }
 
 /// Whether an image is in the queue.
@@ -166,7 +167,7 @@ pub unsafe extern "C" fn image_cache_is_queued(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { query(cache, answer, error, |cache| cache.is_queued(self::image_id(image_id)?)) }
+    unsafe { call(cache, answer, error, |cache| cache.is_queued(self::image_id(image_id)?)) }
 }
 
 /// Whether an image is neither cached nor being cached, and nothing else (a folder, say) has its name. It is false, too,
@@ -189,7 +190,7 @@ pub unsafe extern "C" fn image_cache_is_cacheable(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { query(cache, answer, error, |cache| cache.is_cacheable(self::image_id(image_id)?)) }
+    unsafe { call(cache, answer, error, |cache| cache.is_cacheable(self::image_id(image_id)?)) }
 }
 
 /// The size of all cached images.
@@ -212,7 +213,7 @@ pub unsafe extern "C" fn image_cache_get_cache_size(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { query(cache, bytes, error, ImageCache::cache_size) }
+    unsafe { call(cache, bytes, error, ImageCache::cache_size) }
 }
 
 /// The length of a cached image.
@@ -234,7 +235,7 @@ pub unsafe extern "C" fn image_cache_get_image_size(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { query(cache, bytes, error, |cache| cache.image_size(self::image_id(image_id)?)) }
+    unsafe { call(cache, bytes, error, |cache| cache.image_size(self::image_id(image_id)?)) }
 }
 
 /// How often an image was read (opened and closed) since it was cached.
@@ -265,7 +266,7 @@ pub unsafe extern "C" fn image_cache_get_hit_count(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { query(cache, hits, error, |cache| cache.hit_count(self::image_id(image_id)?)) }
+    unsafe { call(cache, hits, error, |cache| cache.hit_count(self::image_id(image_id)?)) }
 }
 
 /// Lists the cached images, by image id: a snapshot.

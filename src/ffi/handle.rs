@@ -1,27 +1,39 @@
-//! An object behind a pointer of C's, and what keeps it from being used when it must not be.
+//! An object behind a pointer that C holds, and the checks before each use of it.
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Error, Result};
 use crate::ffi::argument::invalid;
+use crate::{Error, Result};
 
-/// A type of C's handles.
+/// A handle type of the C API.
 pub(super) trait Handle: Sized {
     type Value;
-    /// What it is, for messages.
+    /// What a call gets of the value: `&Value` of a shared handle, `&mut Value` of an exclusive one.
+    type Borrow<'a>;
+    /// The handle's name, for messages.
     const NAME: &'static str;
     fn new(value: Self::Value) -> Self;
     fn slot(&self) -> &Slot<Self::Value>;
     fn into_slot(self) -> Slot<Self::Value>;
+    /// Calls `body` with the value, unless the handle is in use or broken.
+    fn borrow<T>(&self, body: impl FnOnce(Self::Borrow<'_>) -> Result<T>) -> Result<T>;
 }
 
-/// Makes an opaque type around a [`Slot`] a [`Handle`].
+/// Makes an opaque type around a [`Slot`] a [`Handle`]. Many threads may use a `shared` one at once. An `exclusive` one is used by one
+/// thread at a time, and its calls may change it.
 macro_rules! handle {
-    ($type:ident, $value:ty, $name:literal) => {
+    ($type:ident, $value:ty, $name:literal, shared) => {
+        handle!($type, $value, $name, &'a $value, |slot, body| body(slot.shared($name)?));
+    };
+    ($type:ident, $value:ty, $name:literal, exclusive) => {
+        handle!($type, $value, $name, &'a mut $value, |slot, body| body(&mut *slot.exclusive($name)?));
+    };
+    ($type:ident, $value:ty, $name:literal, $borrow:ty, |$slot:ident, $body:ident| $call:expr) => {
         impl $crate::ffi::handle::Handle for $type {
             type Value = $value;
+            type Borrow<'a> = $borrow;
             const NAME: &'static str = $name;
             fn new(value: $value) -> Self {
                 Self($crate::ffi::handle::Slot::new(value))
@@ -32,6 +44,10 @@ macro_rules! handle {
             fn into_slot(self) -> $crate::ffi::handle::Slot<$value> {
                 self.0
             }
+            fn borrow<T>(&self, $body: impl FnOnce(Self::Borrow<'_>) -> $crate::Result<T>) -> $crate::Result<T> {
+                let $slot = &self.0;
+                $call
+            }
         }
     };
 }
@@ -39,11 +55,11 @@ pub(super) use handle;
 
 /// The value of a handle.
 pub(super) struct Slot<V> {
-    /// Set by a panic; the value is not used again.
+    /// Set by a panic: the value is not used again.
     broken: AtomicBool,
-    /// Set during a call that changes the value: neither the functions that it calls nor another thread may use it.
+    /// Set during an exclusive call: neither the callbacks that it calls nor another thread may use the value.
     busy: AtomicBool,
-    /// The handle is lent to a caller's function, and never ended by it.
+    /// Lent to a callback, which does not end it.
     lent: bool,
     value: UnsafeCell<V>,
 }
@@ -58,7 +74,7 @@ impl<V> Slot<V> {
         }
     }
 
-    /// A value whose handle is lent.
+    /// The value of a lent handle.
     pub fn lent(value: V) -> Self {
         Self { lent: true, ..Self::new(value) }
     }
@@ -75,7 +91,7 @@ impl<V> Slot<V> {
         self.value.into_inner()
     }
 
-    /// Whether the value may be used now. `name` is what it is.
+    /// Fails when the value cannot be used now. `name` is for the message.
     pub fn check(&self, name: &str) -> Result<()> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(Error::Internal(format!("this {name} is not used again after an internal error")));
@@ -83,14 +99,14 @@ impl<V> Slot<V> {
         if self.busy.load(Ordering::Acquire) { Err(in_use(name)) } else { Ok(()) }
     }
 
-    /// The value, for a call that leaves it as it is.
+    /// The value, for a call that does not change it.
     pub fn shared(&self, name: &str) -> Result<&V> {
         self.check(name)?;
-        // SAFETY: no call changes it now; callers begin none in another thread while this one lasts.
+        // SAFETY: no exclusive call runs now, and callers start none in another thread during this one.
         Ok(unsafe { &*self.value.get() })
     }
 
-    /// The value, for a call that changes it.
+    /// The value, for a call that may change it.
     pub fn exclusive(&self, name: &str) -> Result<Exclusive<'_, V>> {
         self.check(name)?;
         if self.busy.swap(true, Ordering::AcqRel) { Err(in_use(name)) } else { Ok(Exclusive(self)) }

@@ -5,11 +5,10 @@ use std::mem::offset_of;
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
-use crate::core::cache::QueuedImage;
-use crate::driver::{CachedImage, Listing};
-use crate::ffi::argument::Out;
 use crate::ffi::call::{close, peek};
 use crate::ffi::handle::{Slot, handle};
+use crate::ffi::out::OutParameters as _;
+use crate::{CachedImage, Listing, QueuedImage};
 
 /// One image of a list. The library allocates it; later versions may append fields. Since 0.1.
 #[repr(C)]
@@ -43,7 +42,7 @@ const _: () = {
 /// A list of images. Made by image_cache_list_cached() or image_cache_list_queued(), ended by image_cache_list_free(). It
 /// is a snapshot: it needs the cache no more.
 pub struct image_cache_list_t(Slot<List>);
-handle!(image_cache_list_t, List, "list");
+handle!(image_cache_list_t, List, "list", shared);
 
 /// The entries that are left, and the one that C looks at.
 pub(super) struct List(Mutex<State>);
@@ -131,9 +130,10 @@ pub unsafe extern "C" fn image_cache_list_next(
 ) -> bool {
     // SAFETY: see the module.
     unsafe {
-        Out::new(entry).check().is_ok_and(|entry| {
+        entry.blank();
+        entry.check().is_ok_and(|()| {
             let next = peek(list, ptr::null(), List::next);
-            entry.set(next);
+            entry.store(next);
             !next.is_null()
         })
     }

@@ -3,10 +3,10 @@
 use std::ffi::c_char;
 use std::time::Duration;
 
-use crate::core::cache::ImageCache;
+use crate::ImageCache;
 use crate::ffi::argument::image_id;
 use crate::ffi::cache::image_cache_t;
-use crate::ffi::call::{act, query, query_pair};
+use crate::ffi::call::call;
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 
 /// Deletes a cached image; one that is not cached is no error. Its readers keep its bytes.
@@ -30,7 +30,7 @@ pub unsafe extern "C" fn image_cache_delete_cached_image(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { act(cache, error, |cache| cache.delete_cached_image(self::image_id(image_id)?)) }
+    unsafe { call(cache, (), error, |cache| cache.delete_cached_image(self::image_id(image_id)?)) }
 }
 
 /// Deletes every image that is cached now, and nothing else.
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { query(cache, deleted, error, ImageCache::delete_all_cached_images) }
+    unsafe { call(cache, deleted, error, ImageCache::delete_all_cached_images) }
 }
 
 /// Deletes images, the least recently accessed first, until the cache has at most its maximal size. An image that is open
@@ -90,9 +90,7 @@ pub unsafe extern "C" fn image_cache_prune(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe {
-        query_pair(cache, (images, bytes), error, |cache| cache.prune().map(|pruned| (pruned.images, pruned.bytes)))
-    }
+    unsafe { call(cache, (images, bytes), error, |cache| cache.prune().map(|pruned| (pruned.images, pruned.bytes))) }
 }
 
 /// Empties invalid/ of images (names that no image can have, and folders, stay), and removes the incomplete files to which
@@ -121,7 +119,5 @@ pub unsafe extern "C" fn image_cache_clean(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe {
-        query(cache, removed, error, |cache| cache.clean(u64::try_from(stall_time).ok().map(Duration::from_secs)))
-    }
+    unsafe { call(cache, removed, error, |cache| cache.clean(u64::try_from(stall_time).ok().map(Duration::from_secs))) }
 }

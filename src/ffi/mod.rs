@@ -23,7 +23,9 @@
 
 mod argument;
 mod call;
+mod guard;
 mod handle;
+mod out;
 
 // In the order of the header: the blank lines keep the formatter from sorting them.
 pub mod version;

@@ -4,14 +4,12 @@ use std::ffi::{CString, c_char, c_void};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::core::log::{Log, LogLevel};
-use crate::core::options::{DriverChoice, Durability, Options};
-use crate::driver::DriverKind;
-use crate::error::Result;
 use crate::ffi::argument::{invalid, path};
-use crate::ffi::call::{act, close, give, logging};
+use crate::ffi::call::{call, close, give};
+use crate::ffi::guard::logging;
 use crate::ffi::handle::{Slot, handle};
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
+use crate::{DriverChoice, DriverKind, Durability, Log, LogLevel, Options, Result};
 
 /// Metadata in a SQLite database in the cache's directory (the default).
 pub const IMAGE_CACHE_DRIVER_SQLITE: i32 = 0;
@@ -50,7 +48,7 @@ pub type image_cache_log_fn = Option<unsafe extern "C" fn(user_data: *mut c_void
 /// How a cache is opened. Made by image_cache_options_new(), ended by image_cache_options_free(). It holds nothing of the
 /// process, so a forked child may go on using it, unless another thread was in a call for it at the fork.
 pub struct image_cache_options_t(Slot<Mutex<Options>>);
-handle!(image_cache_options_t, Mutex<Options>, "options");
+handle!(image_cache_options_t, Mutex<Options>, "options", shared);
 
 /// The current values, for image_cache_open().
 pub(super) fn current(options: &Mutex<Options>) -> Options {
@@ -102,7 +100,7 @@ pub unsafe extern "C" fn image_cache_options_set_driver(
 ) -> image_cache_status_t {
     // SAFETY: see the module.
     unsafe {
-        act(options, error, |options| {
+        call(options, (), error, |options| {
             driver_choice(driver).and_then(|driver| change(options, |old| Ok(old.driver(driver))))
         })
     }
@@ -125,7 +123,7 @@ pub unsafe extern "C" fn image_cache_options_set_max_size(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { act(options, error, |options| change(options, |old| Ok(old.max_size(bytes)))) }
+    unsafe { call(options, (), error, |options| change(options, |old| Ok(old.max_size(bytes)))) }
 }
 
 /// Sets how long a writer may write nothing before its image counts as stalled.
@@ -145,7 +143,9 @@ pub unsafe extern "C" fn image_cache_options_set_stall_time(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { act(options, error, |options| change(options, |old| Ok(old.stall_time(Duration::from_secs(seconds))))) }
+    unsafe {
+        call(options, (), error, |options| change(options, |old| Ok(old.stall_time(Duration::from_secs(seconds)))))
+    }
 }
 
 /// Sets the name of the SQLite index in the cache's directory.
@@ -166,7 +166,7 @@ pub unsafe extern "C" fn image_cache_options_set_database(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { act(options, error, |options| change(options, |old| old.database(path("file_name", file_name)?))) }
+    unsafe { call(options, (), error, |options| change(options, |old| old.database(path("file_name", file_name)?))) }
 }
 
 /// Sets what a commit waits for.
@@ -187,7 +187,7 @@ pub unsafe extern "C" fn image_cache_options_set_durability(
 ) -> image_cache_status_t {
     // SAFETY: see the module.
     unsafe {
-        act(options, error, |options| {
+        call(options, (), error, |options| {
             durability_choice(durability).and_then(|durability| change(options, |old| Ok(old.durability(durability))))
         })
     }
@@ -212,7 +212,7 @@ pub unsafe extern "C" fn image_cache_options_set_streaming(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { act(options, error, |options| change(options, |old| Ok(old.streaming(streaming)))) }
+    unsafe { call(options, (), error, |options| change(options, |old| Ok(old.streaming(streaming)))) }
 }
 
 /// Sets where log messages go. The library never prints anything itself.
@@ -242,7 +242,7 @@ pub unsafe extern "C" fn image_cache_options_set_log(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { act(options, error, |options| change(options, |old| Ok(old.log(log_to(log, user_data))))) }
+    unsafe { call(options, (), error, |options| change(options, |old| Ok(old.log(log_to(log, user_data))))) }
 }
 
 fn driver_choice(number: i32) -> Result<DriverChoice> {

@@ -4,15 +4,13 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
-use crate::core::cache::ImageCache;
-use crate::core::writer::Writer;
-use crate::error::{Error, Result};
 use crate::ffi::argument::{image_id, invalid};
 use crate::ffi::cache::image_cache_t;
-use crate::ffi::call::{act, query, query_pair};
+use crate::ffi::call::call;
 use crate::ffi::handle::{Handle as _, Slot};
 use crate::ffi::status::{IMAGE_CACHE_OK, image_cache_error_t, image_cache_status_name, image_cache_status_t};
 use crate::ffi::writer::{Hold, image_cache_writer_t};
+use crate::{Error, ImageCache, Result, Writer};
 
 /// Fetches an image for image_cache_prefetch().
 ///
@@ -58,7 +56,7 @@ pub unsafe extern "C" fn image_cache_queue_image(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { query(cache, queued, error, |cache| cache.queue_image(self::image_id(image_id)?)) }
+    unsafe { call(cache, queued, error, |cache| cache.queue_image(self::image_id(image_id)?)) }
 }
 
 /// Takes an image off the queue; one that is not queued is no error.
@@ -82,7 +80,7 @@ pub unsafe extern "C" fn image_cache_delete_queued_image(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { act(cache, error, |cache| cache.delete_queued_image(self::image_id(image_id)?)) }
+    unsafe { call(cache, (), error, |cache| cache.delete_queued_image(self::image_id(image_id)?)) }
 }
 
 /// Empties the queue.
@@ -105,7 +103,7 @@ pub unsafe extern "C" fn image_cache_delete_all_queued_images(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { query(cache, deleted, error, ImageCache::delete_all_queued_images) }
+    unsafe { call(cache, deleted, error, ImageCache::delete_all_queued_images) }
 }
 
 /// Fetches each image that is queued now, oldest first, and caches it. An image whose fetch fails stays queued, and the
@@ -151,7 +149,7 @@ pub unsafe extern "C" fn image_cache_prefetch(
 ) -> image_cache_status_t {
     // SAFETY: see the module.
     unsafe {
-        query_pair(cache, (fetched, failed), error, |cache| {
+        call(cache, (fetched, failed), error, |cache| {
             let fetch = fetch.ok_or_else(|| invalid("fetch is NULL"))?;
             let done =
                 cache.prefetch(|image_id, writer| lend(writer, image_id, |id, writer| fetch(user_data, id, writer)))?;

@@ -3,17 +3,17 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::AsRawFd;
 
-use crate::core::reader::Reader;
+use crate::Reader;
 use crate::ffi::argument::{buffer, image_id};
 use crate::ffi::cache::image_cache_t;
-use crate::ffi::call::{close, create, peek, query_mut};
+use crate::ffi::call::{call, close, create, peek};
 use crate::ffi::handle::{Slot, handle};
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 
 /// A cached image that is open. Made by image_cache_open_for_read(), ended by image_cache_reader_close(). It goes on with
 /// the same bytes when the image is deleted, pruned or cached anew. One thread at a time may use it.
 pub struct image_cache_reader_t(Slot<Reader>);
-handle!(image_cache_reader_t, Reader, "reader");
+handle!(image_cache_reader_t, Reader, "reader", exclusive);
 
 /// Opens a cached image. Opening counts as use: the image becomes the last to be pruned.
 ///
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn image_cache_read(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { query_mut(reader, length, error, |reader| reader.read(self::buffer(buffer, capacity)?)) }
+    unsafe { call(reader, length, error, |reader| reader.read(self::buffer(buffer, capacity)?)) }
 }
 
 /// Reads bytes at an offset. image_cache_read() goes on where it was.
@@ -103,7 +103,7 @@ pub unsafe extern "C" fn image_cache_read_at(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { query_mut(reader, length, error, |reader| reader.read_at(offset, self::buffer(buffer, capacity)?)) }
+    unsafe { call(reader, length, error, |reader| reader.read_at(offset, self::buffer(buffer, capacity)?)) }
 }
 
 /// The image's length in bytes.

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char};
 use std::mem::offset_of;
 
-use crate::error::Error;
+use crate::Error;
 
 /// The outcome of a call: 0 is success, negative an error, positive reserved for outcomes that are no error. The numbers
 /// never change their meaning, and new ones are only ever added. Since 0.1.

@@ -3,14 +3,13 @@
 use std::ffi::{c_char, c_void};
 use std::io::{self, Read};
 
-use crate::core::tee::Tee;
-use crate::error::Result;
 use crate::ffi::argument::{buffer, image_id, invalid};
 use crate::ffi::cache::image_cache_t;
-use crate::ffi::call::{act_mut, close, create, peek, query_mut};
+use crate::ffi::call::{call, close, create, peek};
 use crate::ffi::handle::{Slot, handle};
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 use crate::ffi::writer::expected;
+use crate::{Result, Tee};
 
 /// Gives the next bytes of an image.
 ///
@@ -26,7 +25,7 @@ pub type image_cache_source_fn =
 /// A source that is read, and cached on the way. Made by image_cache_tee_open(), ended by image_cache_tee_close(). One
 /// thread at a time may use it.
 pub struct image_cache_tee_t(Slot<Tee<Source>>);
-handle!(image_cache_tee_t, Tee<Source>, "tee");
+handle!(image_cache_tee_t, Tee<Source>, "tee", exclusive);
 
 /// The caller's function with its data.
 pub(super) struct Source {
@@ -104,7 +103,7 @@ pub unsafe extern "C" fn image_cache_tee_expect_size(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { act_mut(tee, error, |tee| tee.expect_size(bytes)) }
+    unsafe { call(tee, (), error, |tee| tee.expect_size(bytes)) }
 }
 
 /// Expects the source's bytes to have a digest. Before the first read.
@@ -127,7 +126,7 @@ pub unsafe extern "C" fn image_cache_tee_expect_digest(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { act_mut(tee, error, |tee| expect_digest(tee, expected(algorithm, hex))) }
+    unsafe { call(tee, (), error, |tee| expect_digest(tee, expected(algorithm, hex))) }
 }
 
 fn expect_digest(tee: &mut Tee<Source>, expected: Result<(crate::Algorithm, String)>) -> Result<()> {
@@ -178,7 +177,7 @@ pub unsafe extern "C" fn image_cache_tee_read(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { query_mut(tee, length, error, |tee| tee.read(self::buffer(buffer, capacity)?)) }
+    unsafe { call(tee, length, error, |tee| tee.read(self::buffer(buffer, capacity)?)) }
 }
 
 /// Whether the bytes are being cached, or were cached at the end.

@@ -3,20 +3,18 @@
 use std::ffi::{c_char, c_void};
 use std::ptr::NonNull;
 
-use crate::core::digest::Algorithm;
-use crate::core::writer::Writer;
-use crate::error::{Error, Result};
 use crate::ffi::argument::{data, image_id, invalid, text};
 use crate::ffi::cache::image_cache_t;
-use crate::ffi::call::{act_mut, create, end};
+use crate::ffi::call::{call, create, end};
 use crate::ffi::handle::{Handle as _, Slot, handle};
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
+use crate::{Algorithm, Error, Result, Writer};
 
 /// The one writer of an image, over all threads and processes of the host. Made by image_cache_begin_write(), ended by
 /// image_cache_commit() or image_cache_abort(). One thread at a time may use it; the image is not locked for longer than
 /// the process lives.
 pub struct image_cache_writer_t(pub(super) Slot<Hold>);
-handle!(image_cache_writer_t, Hold, "writer");
+handle!(image_cache_writer_t, Hold, "writer", exclusive);
 
 /// Whose the writer is.
 pub(super) enum Hold {
@@ -103,7 +101,7 @@ pub unsafe extern "C" fn image_cache_writer_expect_size(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { act_mut(writer, error, |writer| writer.writer()?.expect_size(bytes)) }
+    unsafe { call(writer, (), error, |writer| writer.writer()?.expect_size(bytes)) }
 }
 
 /// Expects the image to have a digest. Several can be expected; the strongest is kept with the image. One that is refused
@@ -130,7 +128,7 @@ pub unsafe extern "C" fn image_cache_writer_expect_digest(
 ) -> image_cache_status_t {
     // SAFETY: see the module.
     unsafe {
-        act_mut(writer, error, |writer| {
+        call(writer, (), error, |writer| {
             expected(algorithm, hex).and_then(|(algorithm, hex)| writer.writer()?.expect_digest(algorithm, &hex))
         })
     }
@@ -168,7 +166,7 @@ pub unsafe extern "C" fn image_cache_write_chunk(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { act_mut(writer, error, |writer| writer.writer()?.write_chunk(self::data(data, length)?)) }
+    unsafe { call(writer, (), error, |writer| writer.writer()?.write_chunk(self::data(data, length)?)) }
 }
 
 /// Publishes the image, if it is what was expected, and ends the writer, whatever the outcome. On failure the file goes to
@@ -201,7 +199,7 @@ pub unsafe extern "C" fn image_cache_commit(
     // SAFETY: see the module.
     unsafe {
         if is_lent(writer) {
-            act_mut(writer, error, |_| Err(invalid("the writer is the prefetch's, which commits it")))
+            call(writer, (), error, |_| Err(invalid("the writer is the prefetch's, which commits it")))
         } else {
             end(writer, error, |hold| match hold {
                 Hold::Own(writer) => writer.commit(),
@@ -223,7 +221,7 @@ pub unsafe extern "C" fn image_cache_abort(writer: *mut image_cache_writer_t, re
     unsafe {
         let reason = text("reason", reason).unwrap_or_else(|_| "it was aborted".to_owned());
         if is_lent(writer) {
-            act_mut(writer, std::ptr::null_mut(), |hold| {
+            call(writer, (), std::ptr::null_mut(), |hold| {
                 if let Hold::Lent { aborted, .. } = hold {
                     *aborted = Some(reason);
                 }

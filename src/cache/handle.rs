@@ -1,0 +1,259 @@
+//! The cache's handle: the public API in Rust. It validates image ids, and refuses to work in a forked child.
+
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cache::access::flush_at_close;
+use crate::cache::inner::CacheInner;
+use crate::cache::prefetch::{self, Prefetched};
+use crate::cache::prune::{self, Pruned};
+use crate::cache::queue::{self, QueuedImage};
+use crate::cache::reader::Reader;
+use crate::cache::tee::Tee;
+use crate::cache::writer::Writer;
+use crate::cache::{clean, lifecycle, query, remove};
+use crate::error::Result;
+use crate::index::driver::DriverKind;
+use crate::index::listing::Listing;
+use crate::options::Options;
+use crate::store::image_id::ImageId;
+use crate::store::layout::Area;
+use crate::sys::fork_guard::ForkGuard;
+
+/// A local cache of images in one directory.
+///
+/// Any number of handles, in any number of processes of the host, may be open on the same directory. A handle may be used from many
+/// threads at once. Dropping it is safe while its readers, writers and tees live.
+///
+/// Every method that takes an `image_id` returns [`crate::Error::InvalidImageId`] when the text cannot name an image: ids are 1 to
+/// 255 bytes of UTF-8 without `/` and control characters, do not begin with a dot, and are not the names of the cache's own files.
+/// After `fork`, every method in the child returns [`crate::Error::Forked`]. Failed system calls are [`crate::Error::System`], a
+/// failed index is [`crate::Error::Index`].
+pub struct ImageCache {
+    inner: ForkGuard<Arc<CacheInner>>,
+    driver: DriverKind,
+}
+
+impl ImageCache {
+    /// Opens the cache in `directory`. A missing directory is created with its subdirectories, but its parent is not.
+    ///
+    /// A directory that Glance filled is opened in place. What a crash left is repaired. A directory that may not be written is
+    /// opened for reading.
+    ///
+    /// # Errors
+    /// [`crate::Error::System`] when the directory or a subdirectory cannot be created or opened (a symbolic link in place of a
+    /// subdirectory is refused), or when images that were not synced before the host restarted cannot be removed;
+    /// [`crate::Error::Index`] when the index is locked by another program, or is no file; [`crate::Error::Unsupported`] when the
+    /// chosen driver does not work on this file system, or a newer version of this library made the index;
+    /// [`crate::Error::OpenAcrossFork`] when the process that forked this one had the cache open with the SQLite driver.
+    pub fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
+        let inner = Arc::new(lifecycle::open(directory.as_ref(), options)?);
+        let driver = inner.index().kind();
+        Ok(Self { inner: ForkGuard::new(inner), driver })
+    }
+
+    /// The driver in use.
+    pub fn driver(&self) -> DriverKind {
+        self.driver
+    }
+
+    /// Whether the image is cached.
+    ///
+    /// # Errors
+    /// See [`ImageCache`].
+    pub fn is_cached(&self, image_id: &str) -> Result<bool> {
+        self.has(Area::Cached, image_id)
+    }
+
+    /// Whether a file of the image stands in `incomplete/`, its writer alive or not.
+    ///
+    /// # Errors
+    /// See [`ImageCache`].
+    pub fn is_being_cached(&self, image_id: &str) -> Result<bool> {
+        self.has(Area::Incomplete, image_id)
+    }
+
+    /// Whether the image is queued.
+    ///
+    /// # Errors
+    /// See [`ImageCache`].
+    pub fn is_queued(&self, image_id: &str) -> Result<bool> {
+        self.with_id(image_id, |inner, id| queue::is_queued(inner, &id))
+    }
+
+    /// Whether the image is neither cached nor being cached, and nothing else (a directory, for example) has its name.
+    ///
+    /// # Errors
+    /// See [`ImageCache`].
+    pub fn is_cacheable(&self, image_id: &str) -> Result<bool> {
+        self.with_id(image_id, |inner, id| query::is_cacheable(inner, &id))
+    }
+
+    /// The size of all cached images, in bytes.
+    ///
+    /// # Errors
+    /// See [`ImageCache`].
+    pub fn cache_size(&self) -> Result<u64> {
+        query::cache_size(self.inner.get()?)
+    }
+
+    /// The length of a cached image, in bytes.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`], and see [`ImageCache`].
+    pub fn image_size(&self, image_id: &str) -> Result<u64> {
+        self.with_id(image_id, |inner, id| query::image_size(inner, &id))
+    }
+
+    /// How often the image was read since it was cached; 0 when it is not cached.
+    ///
+    /// All hits through this handle and through closed handles are counted. Other handles write the first few hits of each second at
+    /// once. They collect the rest in memory until a query of hits, a listing or a prune through them, until they are closed, or until
+    /// a reader of theirs opens or closes a second later.
+    ///
+    /// # Errors
+    /// See [`ImageCache`].
+    pub fn hit_count(&self, image_id: &str) -> Result<u64> {
+        self.with_id(image_id, |inner, id| query::hit_count(inner, &id))
+    }
+
+    /// All cached images, by id: a snapshot, which does not need the cache any more. [`Self::hit_count`] says which hits and accesses are
+    /// included.
+    ///
+    /// # Errors
+    /// See [`ImageCache`].
+    pub fn list_cached(&self) -> Result<Listing> {
+        query::list(self.inner.get()?)
+    }
+
+    /// All queued images, oldest first: a snapshot.
+    ///
+    /// # Errors
+    /// See [`ImageCache`].
+    pub fn list_queued(&self) -> Result<Vec<QueuedImage>> {
+        queue::list(self.inner.get()?)
+    }
+
+    /// Begins to cache an image, and becomes its only writer.
+    ///
+    /// # Errors
+    /// [`crate::Error::AlreadyCached`]; [`crate::Error::BeingCached`] while another live writer, in any process of the host,
+    /// has the image and has not stalled; and see [`ImageCache`].
+    pub fn begin_write(&self, image_id: &str) -> Result<Writer> {
+        self.with_id(image_id, |inner, id| Writer::begin(inner, &id))
+    }
+
+    /// Opens a cached image. Opening counts as an access, closing as a hit.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`], and see [`ImageCache`].
+    pub fn open_for_read(&self, image_id: &str) -> Result<Reader> {
+        self.with_id(image_id, |inner, id| Reader::open(inner, &id))
+    }
+
+    /// Hands on the bytes of `source`, and caches them on the way.
+    ///
+    /// # Errors
+    /// Only for an invalid id, and in a forked child.
+    pub fn tee<S: Read>(&self, image_id: &str, source: S) -> Result<Tee<S>> {
+        self.with_id(image_id, |inner, id| Ok(Tee::open(inner, &id, source)))
+    }
+
+    /// Appends an image to the queue. False when it is queued, cached, or being cached by a live writer.
+    ///
+    /// # Errors
+    /// See [`ImageCache`].
+    pub fn queue_image(&self, image_id: &str) -> Result<bool> {
+        self.with_id(image_id, |inner, id| queue::enqueue(inner, &id))
+    }
+
+    /// Removes an image from the queue. An image that is not queued is no error.
+    ///
+    /// # Errors
+    /// See [`ImageCache`].
+    pub fn delete_queued_image(&self, image_id: &str) -> Result<()> {
+        self.with_id(image_id, |inner, id| queue::dequeue(inner, &id).map(drop))
+    }
+
+    /// Empties the queue. Returns how many images were in it.
+    ///
+    /// # Errors
+    /// See [`ImageCache`].
+    pub fn delete_all_queued_images(&self) -> Result<u64> {
+        queue::dequeue_all(self.inner.get()?)
+    }
+
+    /// Fetches each queued image, oldest first. `fetch` gets its id and a writer. When it returns `Ok`, the image is committed. A
+    /// failed image stays queued, and the others are fetched all the same. Many threads and processes may prefetch at once: each image
+    /// is fetched by one of them.
+    ///
+    /// # Errors
+    /// When the queue cannot be listed; see [`ImageCache`]. Failed fetches are counted, and logged.
+    pub fn prefetch(&self, fetch: impl FnMut(&str, &mut Writer) -> Result<()>) -> Result<Prefetched> {
+        prefetch::prefetch(self.inner.get()?, fetch)
+    }
+
+    /// Deletes a cached image. An image that is not cached is no error. Its readers keep its bytes.
+    ///
+    /// # Errors
+    /// See [`ImageCache`].
+    pub fn delete_cached_image(&self, image_id: &str) -> Result<()> {
+        self.with_id(image_id, |inner, id| remove::delete(inner, &id))
+    }
+
+    /// Deletes all cached images. Returns how many there were.
+    ///
+    /// # Errors
+    /// See [`ImageCache`]. All images that can be deleted are deleted.
+    pub fn delete_all_cached_images(&self) -> Result<u64> {
+        remove::delete_all(self.inner.get()?)
+    }
+
+    /// Deletes the least recently accessed images until the cache has at most its maximum size.
+    ///
+    /// # Errors
+    /// When the limit could not be reached, or images could not be stat'ed; see [`ImageCache`].
+    pub fn prune(&self) -> Result<Pruned> {
+        prune::prune(self.inner.get()?)
+    }
+
+    /// Empties `invalid/`, and removes incomplete files that were not written to for `stall_time` (`None`: the configured one). A live
+    /// writer of such a file gets [`crate::Error::Lost`]. Returns how many files were removed.
+    ///
+    /// # Errors
+    /// See [`ImageCache`]. All files that can be removed are removed.
+    pub fn clean(&self, stall_time: Option<Duration>) -> Result<u64> {
+        let inner = self.inner.get()?;
+        clean::clean(inner, stall_time.unwrap_or(inner.stall_time))
+    }
+
+    fn has(&self, area: Area, image_id: &str) -> Result<bool> {
+        self.with_id(image_id, |inner, id| inner.layout().has(area, &id))
+    }
+
+    /// The one place where ids are validated.
+    fn with_id<T>(&self, image_id: &str, operation: impl FnOnce(&Arc<CacheInner>, ImageId) -> Result<T>) -> Result<T> {
+        let inner = self.inner.get()?;
+        operation(inner, inner.layout().image_id(image_id)?)
+    }
+}
+
+impl Drop for ImageCache {
+    fn drop(&mut self) {
+        // Not in a forked child. The last handle flushes when the shared state is dropped.
+        if let Ok(inner) = self.inner.get()
+            && Arc::strong_count(inner) > 1
+        {
+            flush_at_close(inner);
+        }
+    }
+}
+
+impl fmt::Debug for ImageCache {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ImageCache").field("driver", &self.driver).finish_non_exhaustive()
+    }
+}

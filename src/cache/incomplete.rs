@@ -1,0 +1,243 @@
+//! The file of an image that is being cached: how it is created, appended to, and given up. `publish` is its other end.
+//!
+//! # Begin
+//!
+//! All of it under the cache lock.
+//!
+//! 1. Stat the final name: an image there is cached already.
+//! 2. Create `incomplete/<id>` exclusively. No second writer can share or truncate a new inode.
+//! 3. If the name is taken, try to lock its file.
+//!    - The lock is free: its writer is dead, since the kernel drops a lock with its process. Remove the name, and go to 2.
+//!    - The lock is held: a live writer has the image. If it has written nothing for longer than the stall time, it loses the name
+//!      as well. It keeps its inode, where it harms nobody, and its next call fails.
+//! 4. Lock the new file. A process killed between 2 and 4 leaves an unlocked file, which counts as a dead writer's.
+//!
+//! # Append
+//!
+//! Before each chunk: the file still has a name, and the length that was written. After each 8 MiB, write-back starts (see
+//! `writeback`). Its errors are final like those of a sync, since the kernel may report them only once.
+//!
+//! # Invalidate
+//!
+//! Record the reason on the file. Then, under the cache lock: if the incomplete name still is this file's, move it to `invalid/`.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cache::inner::CacheInner;
+use crate::cache::writeback::Writeback;
+use crate::error::{Error, Result};
+use crate::store::attributes;
+use crate::store::image_id::ImageId;
+use crate::store::layout::{Area, DirEntry};
+use crate::store::lock::CacheLockGuard;
+use crate::sys::file;
+use crate::sys::lock::{is_unlocked, try_lock};
+use crate::sys::signals::{has_size_limit, without_size_signal};
+use crate::sys::stat::{FileId, FileStat, links_and_size};
+use crate::sys::time::Timestamp;
+
+/// A live writer keeps its image at least this long, whatever the stall time: some file systems store mtimes in steps of 2 s.
+const MIN_STALL: Duration = Duration::from_secs(2);
+
+/// How often a name is tried when programs that ignore the cache lock put files there.
+const ATTEMPTS: usize = 8;
+
+/// The limit on file sizes is queried again after this many bytes.
+const SIZE_LIMIT_INTERVAL: u64 = 1 << 20;
+
+/// The incomplete file of the image's one writer. Dropping it before its end invalidates it.
+pub(crate) struct IncompleteFile {
+    pub cache: Arc<CacheInner>,
+    pub id: ImageId,
+    pub file: File,
+    file_id: FileId,
+    /// Bytes.
+    pub written: u64,
+    /// Up to this size, the process had no limit on file sizes.
+    unlimited_until: u64,
+    pub writeback: Writeback,
+    has_ended: bool,
+}
+
+impl IncompleteFile {
+    /// Becomes the image's writer.
+    pub fn begin(cache: &Arc<CacheInner>, id: ImageId) -> Result<Self> {
+        let lock = cache.lock.acquire()?;
+        match cache.layout().stat(Area::Cached, &id)? {
+            DirEntry::Missing => {}
+            DirEntry::Image(_) => return Err(Error::AlreadyCached(id.to_string())),
+            DirEntry::Foreign => return Err(cache.layout().occupied(Area::Cached, &id)),
+        }
+        let file = create(cache, &lock, &id)?;
+        let file_id = FileStat::of(&file, || cache.layout().path(Area::Incomplete, &id))?.id;
+        let writeback = Writeback::new(cache.durability, cache.streaming);
+        let cache = Arc::clone(cache);
+        Ok(Self { cache, id, file, file_id, written: 0, unlimited_until: 0, writeback, has_ended: false })
+    }
+
+    /// Appends bytes.
+    pub fn append(&mut self, data: &[u8]) -> Result<()> {
+        self.check_intact()?;
+        self.write_without_signal(data).inspect_err(|error| self.free_space(error))?;
+        self.written += data.len() as u64;
+        let started = self.writeback.advance(&self.file, self.written, || path_of(&self.cache, &self.id));
+        started.inspect_err(|error| self.free_space(error))
+    }
+
+    /// The limit on file sizes is not queried for each chunk: it hardly ever changes.
+    fn write_without_signal(&mut self, data: &[u8]) -> Result<()> {
+        let is_due = self.written >= self.unlimited_until;
+        let is_limited = is_due && has_size_limit();
+        if is_due && !is_limited {
+            self.unlimited_until = self.written + SIZE_LIMIT_INTERVAL;
+        }
+        let write = || file::append(&self.file, || self.path(), data);
+        if is_limited { without_size_signal(write) } else { write() }
+    }
+
+    /// All bytes were appended. Starts the write-back of the last ones, while their digest is computed.
+    pub fn end_of_bytes(&mut self) -> Result<()> {
+        let started = self.writeback.start_rest(&self.file, self.written, || path_of(&self.cache, &self.id));
+        started.inspect_err(|error| self.free_space(error))
+    }
+
+    /// After a lack of space: frees the file's bytes for others. The file keeps its name and the reason. Never called after the file
+    /// was published, when it may have readers.
+    pub fn free_space(&self, error: &Error) {
+        if error.is_no_space() {
+            // If this fails, the bytes stay until the next clean.
+            let _ = file::truncate(&self.file, || self.path());
+        }
+    }
+
+    /// Moves the file to `invalid/`, with the reason.
+    pub fn invalidate(mut self, reason: &str) {
+        self.end_invalid(reason);
+    }
+
+    /// Removes the file, which was never of any use.
+    pub fn discard(mut self) {
+        self.has_ended = true;
+        let removed = self.cache.lock.acquire().and_then(|lock| {
+            if self.has_its_name()? {
+                self.cache.layout().remove(&lock, Area::Incomplete, &self.id)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = removed {
+            self.cache.log().warning(|| error.to_string());
+        }
+    }
+
+    /// The file was published: its drop does nothing.
+    pub fn end_published(mut self) {
+        self.has_ended = true;
+    }
+
+    fn end_invalid(&mut self, reason: &str) {
+        self.has_ended = true;
+        let (layout, log) = (self.cache.layout(), self.cache.log());
+        log.info(|| format!("image '{}' was not cached: {reason}", self.id));
+        attributes::record_failure(&self.file, reason);
+        let moved = self.cache.lock.acquire().and_then(|lock| {
+            if !self.has_its_name()? {
+                return Ok(());
+            }
+            layout.invalidate(&lock, Area::Incomplete, &self.id).or_else(|error| {
+                log.warning(|| error.to_string());
+                // A removed file is better than one that blocks the name.
+                layout.remove(&lock, Area::Incomplete, &self.id).map(drop)
+            })
+        });
+        if let Err(error) = moved {
+            log.error(|| error.to_string());
+        }
+    }
+
+    /// Fails when another program removed or truncated the file, or wrote to it.
+    pub fn check_intact(&self) -> Result<()> {
+        let (links, size) = links_and_size(&self.file, || self.path())?;
+        if links == 0 {
+            Err(self.lost_name())
+        } else if size != self.written {
+            Err(Error::Lost { image_id: self.id.to_string(), why: "another program changed its length" })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The error of a writer whose incomplete name is gone.
+    pub fn lost_name(&self) -> Error {
+        Error::Lost { image_id: self.id.to_string(), why: "it was cleaned, or it stalled and was replaced" }
+    }
+
+    /// Whether the incomplete name still is this file's.
+    fn has_its_name(&self) -> Result<bool> {
+        Ok(self.stat_in(Area::Incomplete)?.is_some())
+    }
+
+    /// The file's status, if it has the image's name in that area. The answer is valid while the cache lock is held.
+    pub fn stat_in(&self, area: Area) -> Result<Option<FileStat>> {
+        let entry = self.cache.layout().stat(area, &self.id)?;
+        Ok(entry.image().filter(|stat| stat.id == self.file_id))
+    }
+
+    /// For messages.
+    pub fn path(&self) -> PathBuf {
+        path_of(&self.cache, &self.id)
+    }
+}
+
+impl Drop for IncompleteFile {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.end_invalid("its writer was closed before the end");
+        }
+    }
+}
+
+fn path_of(cache: &CacheInner, id: &ImageId) -> PathBuf {
+    cache.layout().path(Area::Incomplete, id)
+}
+
+/// Creates and locks the incomplete file. Replaces the file of a dead or stalled writer.
+fn create(cache: &CacheInner, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<File> {
+    let layout = cache.layout();
+    let path = || path_of(cache, id);
+    for _ in 0..ATTEMPTS {
+        if let Some(file) = layout.create_incomplete(lock, id)? {
+            return if try_lock(&file, path)? { Ok(file) } else { Err(Error::BeingCached(id.to_string())) };
+        }
+        let Some((former, stat)) = layout.open_file(Area::Incomplete, id)? else {
+            match layout.stat(Area::Incomplete, id)? {
+                DirEntry::Foreign => return Err(layout.occupied(Area::Incomplete, id)),
+                _ => continue,
+            }
+        };
+        let idle = stat.modified.distance(Timestamp::now());
+        if try_lock(&former, path)? {
+            cache.log().info(|| format!("'{}' is a dead writer's, and is replaced", path().display()));
+        } else if idle > cache.stall_time.max(MIN_STALL) {
+            cache
+                .log()
+                .warning(|| format!("the writer of '{}' stalled for {idle:?}; it is replaced", path().display()));
+        } else {
+            return Err(Error::BeingCached(id.to_string()));
+        }
+        layout.remove(lock, Area::Incomplete, id)?;
+    }
+    Err(Error::BeingCached(id.to_string()))
+}
+
+/// Whether a dead writer's incomplete file exists, which the next writer replaces.
+pub(crate) fn is_left_by_a_dead_writer(cache: &CacheInner, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool> {
+    if cache.layout().has(Area::Cached, id)? {
+        return Ok(false);
+    }
+    let Some((file, _)) = cache.layout().open_file(Area::Incomplete, id)? else { return Ok(false) };
+    // The cache lock keeps two callers from meeting each other's lock.
+    is_unlocked(&file, || path_of(cache, id))
+}

@@ -1,0 +1,25 @@
+//! The states of an image and the moves between them. Knows the directory and the index; nothing here is C.
+//!
+//! `handle` is the public API, and validates ids; everything below it takes an `ImageId`. `inner` is the state behind all handles
+//! of one cache. One file per verb: `publish`, `reader`, `prune`, ... Final names change in `name_change` only.
+
+pub(crate) mod access;
+pub(crate) mod catalog;
+pub(crate) mod clean;
+pub(crate) mod handle;
+pub(crate) mod incomplete;
+pub(crate) mod ingest;
+pub(crate) mod inner;
+pub(crate) mod lifecycle;
+pub(crate) mod name_change;
+pub(crate) mod prefetch;
+pub(crate) mod prune;
+pub(crate) mod publish;
+pub(crate) mod query;
+pub(crate) mod queue;
+pub(crate) mod reader;
+pub(crate) mod recovery;
+pub(crate) mod remove;
+pub(crate) mod tee;
+pub(crate) mod writeback;
+pub(crate) mod writer;

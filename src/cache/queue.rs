@@ -1,0 +1,67 @@
+//! The queue of images to be cached: a subdirectory of empty files. Publishing an image removes it from the queue, so an image whose
+//! fetch fails, or whose prefetcher dies, stays queued.
+
+use crate::cache::incomplete::is_left_by_a_dead_writer;
+use crate::cache::inner::CacheInner;
+use crate::cache::query::is_cacheable;
+use crate::error::Result;
+use crate::log::SkippedErrors;
+use crate::store::image_id::ImageId;
+use crate::store::layout::Area;
+use crate::sys::time::Timestamp;
+
+/// An image in the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedImage {
+    /// Its id.
+    pub image_id: String,
+    /// When it was queued: nanoseconds since the Unix epoch.
+    pub queued: i64,
+}
+
+/// Appends an image to the queue. False when it is queued, cached or being cached, or its name is taken.
+pub(crate) fn enqueue(cache: &CacheInner, id: &ImageId) -> Result<bool> {
+    let lock = cache.lock.acquire()?;
+    let is_free = is_cacheable(cache, id)? || is_left_by_a_dead_writer(cache, &lock, id)?;
+    Ok(is_free && cache.layout().enqueue(&lock, id)?)
+}
+
+/// Whether the image is queued. A cached image is not, even if a dead writer left it in the queue.
+pub(crate) fn is_queued(cache: &CacheInner, id: &ImageId) -> Result<bool> {
+    Ok(cache.layout().has(Area::Queue, id)? && !cache.layout().has(Area::Cached, id)?)
+}
+
+/// The queued images, oldest first.
+pub(crate) fn list(cache: &CacheInner) -> Result<Vec<QueuedImage>> {
+    let mut images = Vec::new();
+    for (id, queued) in entries(cache)?.0 {
+        if !cache.layout().has(Area::Cached, &id)? {
+            images.push(QueuedImage { image_id: id.to_string(), queued: queued.as_nanoseconds() });
+        }
+    }
+    Ok(images)
+}
+
+/// The entries of the queue, oldest first, and how many could not be stat'ed. A dead writer may have left cached images in it.
+pub(crate) fn entries(cache: &CacheInner) -> Result<(Vec<(ImageId, Timestamp)>, u64)> {
+    let mut skipped = SkippedErrors::new(cache.log());
+    let images = cache.layout().images(Area::Queue)?;
+    let mut queue: Vec<_> = images.filter_map(|(id, stat)| Some((id, skipped.note(stat)?.modified))).collect();
+    queue.sort_unstable_by(|(id, queued), (other_id, other)| (queued, id).cmp(&(other, other_id)));
+    Ok((queue, skipped.count()))
+}
+
+/// Removes an image from the queue. False when it was not queued.
+pub(crate) fn dequeue(cache: &CacheInner, id: &ImageId) -> Result<bool> {
+    cache.layout().remove(&cache.lock.acquire()?, Area::Queue, id)
+}
+
+/// Empties the queue. Returns how many images were in it.
+pub(crate) fn dequeue_all(cache: &CacheInner) -> Result<u64> {
+    let mut skipped = SkippedErrors::new(cache.log());
+    let mut deleted = 0;
+    for (id, _) in cache.layout().images(Area::Queue)? {
+        deleted += u64::from(skipped.note(dequeue(cache, &id)).unwrap_or(false));
+    }
+    skipped.outcome(deleted)
+}

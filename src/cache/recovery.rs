@@ -1,0 +1,49 @@
+//! Repairs at the open of a cache: what a crash, a restart of the host or another program left.
+
+use crate::cache::catalog::Catalog;
+use crate::error::Result;
+use crate::log::SkippedErrors;
+use crate::store::layout::Area;
+use crate::store::lock::CacheLockGuard;
+use crate::store::stamp::DirectoryStamp;
+use crate::store::unsynced;
+use crate::sys::time::Timestamp;
+
+/// Repairs the cache. `modified` is the directory's mtime before the driver created files of its own. The first handle, which has
+/// no other beside it (`is_only_handle`), repairs more.
+pub(crate) fn recover(
+    catalog: &Catalog,
+    lock: &CacheLockGuard<'_>,
+    modified: Timestamp,
+    is_only_handle: bool,
+) -> Result<()> {
+    let Catalog { layout, index, log } = catalog;
+    let index = index.reconciled();
+    let was_current = index.map_or(Ok(true), |index| index.is_current(lock, modified))?;
+    let dropped = if is_only_handle { unsynced::drop_unsynced(layout, log, lock)? } else { 0 };
+    if let Some(index) = index {
+        if !was_current || dropped > 0 {
+            catalog.rebuild(lock, index)?;
+        } else if catalog.directory().modified()? != modified {
+            let stamp = DirectoryStamp::begin(lock, catalog.directory())?.since(modified);
+            if index.restamp(lock, &stamp)? {
+                catalog.apply_stamp(lock, index, &stamp)?;
+            }
+        }
+    }
+    if is_only_handle {
+        dequeue_cached(catalog, lock)?;
+    }
+    Ok(())
+}
+
+/// Removes cached images from the queue, where a writer left them that died after it published.
+fn dequeue_cached(Catalog { layout, log, .. }: &Catalog, lock: &CacheLockGuard<'_>) -> Result<()> {
+    let mut skipped = SkippedErrors::new(log);
+    for (id, _) in layout.images(Area::Queue)? {
+        if skipped.note(layout.has(Area::Cached, &id)).unwrap_or(false) {
+            skipped.note(layout.remove(lock, Area::Queue, &id));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! Hands on a source's bytes, and caches them on the way. The bytes go on whatever happens to the caching.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use crate::cache::incomplete::IncompleteFile;
+use crate::cache::ingest::{Ingest, Rejected};
+use crate::cache::inner::CacheInner;
+use crate::digest::algorithm::Algorithm;
+use crate::digest::expectations::Expectations;
+use crate::error::{Error, Result};
+use crate::log::LogLevel;
+use crate::store::image_id::ImageId;
+use crate::sys::fork_guard::ForkGuard;
+
+/// Reads from a source, and caches what it reads.
+///
+/// At the source's end the image is published. Caching is given up, and the bytes go on, when the image is cached already or has
+/// another writer, when the disk is full, or when anything else fails except the source. Expectations are checked at the end in
+/// every case. Dropping it before the end gives caching up, unless a size was expected and that many bytes have come: that is the end,
+/// too. Use it from one thread at a time.
+pub struct Tee<S>(ForkGuard<State<S>>);
+
+struct State<S> {
+    cache: Arc<CacheInner>,
+    source: S,
+    image: Ingest,
+    /// What is wrong with the bytes, if that is known before their end.
+    verdict: Result<()>,
+    /// The result of the end, after it.
+    end: Option<Result<()>>,
+    is_cached: bool,
+}
+
+impl<S: Read> Tee<S> {
+    pub(crate) fn open(cache: &Arc<CacheInner>, id: &ImageId, source: S) -> Self {
+        let file = IncompleteFile::begin(cache, id.clone())
+            .inspect_err(|error| {
+                let level = match error {
+                    Error::AlreadyCached(_) | Error::BeingCached(_) => LogLevel::Info,
+                    _ => LogLevel::Warning,
+                };
+                cache.log().write(level, || format!("{error}; the bytes of image '{id}' are handed on only"));
+            })
+            .ok();
+        Self(ForkGuard::new(State {
+            cache: Arc::clone(cache),
+            source,
+            image: Ingest::new(id.clone(), file),
+            verdict: Ok(()),
+            end: None,
+            is_cached: false,
+        }))
+    }
+
+    /// Expects a size of the source, in bytes. To be called before the first read.
+    ///
+    /// # Errors
+    /// As for [`crate::Writer::expect_size`]. Caching is given up then: bytes that cannot be checked are not kept.
+    pub fn expect_size(&mut self, bytes: u64) -> Result<()> {
+        self.0.get_mut()?.expect(|expectations| expectations.expect_size(bytes))
+    }
+
+    /// Expects a digest of the source's bytes. To be called before the first read.
+    ///
+    /// # Errors
+    /// As for [`crate::Writer::expect_digest`]. Caching is given up then: bytes that cannot be checked are not kept.
+    pub fn expect_digest(&mut self, algorithm: Algorithm, hex: &str) -> Result<()> {
+        self.0.get_mut()?.expect(|expectations| expectations.expect_digest(algorithm, hex))
+    }
+
+    /// Gives caching up; the bytes go on. The file goes to `invalid/`, with the reason.
+    ///
+    /// # Errors
+    /// [`Error::Forked`].
+    pub fn give_up(&mut self, reason: &str) -> Result<()> {
+        self.0.get_mut()?.give_up(reason);
+        Ok(())
+    }
+
+    /// Reads the source's next bytes, with one call of the source. Returns 0 at the end, where the image is published.
+    ///
+    /// # Errors
+    /// [`Error::Source`] when the source failed; at the end, after all bytes were handed on, [`Error::SizeMismatch`] or
+    /// [`Error::DigestMismatch`]. Each is returned again by every later call. [`Error::Forked`].
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        self.0.get_mut()?.read(buffer)
+    }
+
+    /// Whether the bytes are being cached, or were cached. False after caching was given up.
+    pub fn is_caching(&self) -> bool {
+        self.0.get().is_ok_and(|state| state.is_cached || state.image.file.is_some())
+    }
+}
+
+impl<S: Read> Read for Tee<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Tee::read(self, buffer).map_err(io::Error::other)
+    }
+}
+
+impl<S: Read> State<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        if let Some(end) = &self.end {
+            return end.clone().map(|()| 0);
+        }
+        // A source returns 0 at its end, so it is not called with an empty buffer.
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let mut read = || self.source.read(buffer);
+        let length = match std::iter::repeat_with(&mut read).find(|read| !is_interrupted(read)).unwrap_or(Ok(0)) {
+            Ok(length) if length <= buffer.len() => length,
+            Ok(length) => return self.fail(format!("it returned {length} bytes for a buffer of {}", buffer.len())),
+            Err(error) => return self.fail(error.to_string()),
+        };
+        if length == 0 {
+            let end = self.finish();
+            self.end = Some(end.clone());
+            return end.map(|()| 0);
+        }
+        self.push(&buffer[..length]);
+        Ok(length)
+    }
+}
+
+fn is_interrupted(read: &io::Result<usize>) -> bool {
+    read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted)
+}
+
+impl<S> State<S> {
+    fn expect(&mut self, expectation: impl FnOnce(&mut Expectations) -> Result<()>) -> Result<()> {
+        if self.end.is_some() {
+            return Err(Error::InvalidArgument("size and digest must be expected before the first read".to_owned()));
+        }
+        expectation(&mut self.image.expectations).inspect_err(|error| self.give_up(&error.to_string()))
+    }
+
+    fn give_up(&mut self, reason: &str) {
+        if let Some(file) = self.image.file.take() {
+            self.cache.log().warning(|| format!("caching image '{}' is given up: {reason}", self.image.id));
+            file.invalidate(reason);
+        }
+    }
+
+    /// Wrong bytes are reported at the end, even where nothing is kept. A failure to keep them only ends the caching.
+    fn push(&mut self, data: &[u8]) {
+        if self.verdict.is_err() {
+            return;
+        }
+        match self.image.push(data) {
+            Ok(()) => {}
+            Err(Rejected::NotKept(error)) => self.give_up(&error.to_string()),
+            Err(Rejected::Unexpected(error)) => {
+                self.give_up(&error.to_string());
+                self.verdict = Err(error);
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        if let Some(file) = &mut self.image.file
+            && let Err(error) = file.end_of_bytes()
+        {
+            self.give_up(&error.to_string());
+        }
+        let verdict = self.verdict.clone().and_then(|()| self.image.verify());
+        let digest = verdict.inspect_err(|error| self.give_up(&error.to_string()))?;
+        match self.image.publish(digest.as_deref()) {
+            Ok(is_cached) => self.is_cached = is_cached,
+            // The caller has all bytes, and they are right.
+            Err(error) => self.cache.log().warning(|| format!("{error}; the bytes were handed on only")),
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, cause: String) -> Result<usize> {
+        let error = Error::Source { image_id: self.image.id.to_string(), cause };
+        self.give_up(&error.to_string());
+        self.image.expectations.stop();
+        self.end = Some(Err(error.clone()));
+        Err(error)
+    }
+}
+
+impl<S> Drop for State<S> {
+    /// A caller that knows the size need not read the end: with all expected bytes, this is it.
+    fn drop(&mut self) {
+        if self.end.is_none() && self.image.file.is_some() && self.image.expectations.has_expected_size() {
+            // On a mismatch, the file goes to invalid/, which is logged.
+            let _ = self.finish();
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What the caller expects of an image's bytes, and the check at the end.
+
+use crate::digest::algorithm::Algorithm;
+use crate::digest::hasher::Hasher;
+use crate::error::{Error, Result};
+
+/// The size and the digests that an image must have, compared with the bytes received so far.
+#[derive(Default)]
+pub(crate) struct Expectations {
+    size: Option<u64>,
+    digests: Vec<(Algorithm, String)>,
+    /// Boxed, since most writers expect no digest.
+    hasher: Box<Hasher>,
+    received: u64,
+    began: bool,
+}
+
+impl Expectations {
+    /// Expects a size, in bytes.
+    pub fn expect_size(&mut self, bytes: u64) -> Result<()> {
+        self.check_not_begun()?;
+        match self.size {
+            Some(size) if size != bytes => {
+                Err(Error::InvalidArgument(format!("{size} bytes are expected already, so {bytes} cannot be")))
+            }
+            _ => {
+                self.size = Some(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Expects a digest: at most one of each algorithm.
+    pub fn expect_digest(&mut self, algorithm: Algorithm, hex: &str) -> Result<()> {
+        self.check_not_begun()?;
+        let hex = algorithm.normalise(hex)?;
+        match self.digests.iter().find(|(known, _)| *known == algorithm) {
+            Some((_, expected)) if *expected != hex => Err(Error::InvalidArgument(format!(
+                "the {} digest {expected} is expected already, so {hex} cannot be",
+                algorithm.name()
+            ))),
+            Some(_) => Ok(()),
+            None => {
+                self.hasher.add(algorithm);
+                self.digests.push((algorithm, hex));
+                Ok(())
+            }
+        }
+    }
+
+    fn check_not_begun(&self) -> Result<()> {
+        if self.began {
+            return Err(Error::InvalidArgument("size and digest must be expected before the first chunk".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Counts the next bytes. Fails when there are more than expected.
+    pub fn count(&mut self, image_id: &str, length: usize) -> Result<()> {
+        self.began = true;
+        self.received += length as u64;
+        match self.size {
+            Some(size) if self.received > size => {
+                self.stop();
+                Err(self.size_mismatch(image_id, size))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Hashes bytes that were counted.
+    pub fn hash(&mut self, data: &[u8]) {
+        self.hasher.update(data);
+    }
+
+    /// Whether a size is expected, and exactly that many bytes were received.
+    pub fn has_expected_size(&self) -> bool {
+        self.size == Some(self.received)
+    }
+
+    /// Ends the hashing. No digest is needed any more.
+    pub fn stop(&mut self) {
+        self.hasher.stop();
+    }
+
+    /// Compares size and digests at the end. Returns the strongest digest, as `algorithm:hex`, or the first mismatch.
+    pub fn conclude(&mut self, image_id: &str) -> Result<Option<String>> {
+        if let Some(size) = self.size
+            && size != self.received
+        {
+            self.stop();
+            return Err(self.size_mismatch(image_id, size));
+        }
+        let found = self.hasher.finish()?;
+        if found.len() != self.digests.len() {
+            return Err(Error::Internal("not all expected digests were computed".to_owned()));
+        }
+        for (algorithm, actual) in found {
+            if let Some((_, expected)) = self.digests.iter().find(|(known, hex)| *known == algorithm && *hex != actual)
+            {
+                return Err(Error::DigestMismatch {
+                    image_id: image_id.to_owned(),
+                    algorithm: algorithm.name(),
+                    expected: expected.clone(),
+                    actual,
+                });
+            }
+        }
+        let strongest = self.digests.iter().max_by_key(|(algorithm, _)| *algorithm);
+        Ok(strongest.map(|(algorithm, hex)| format!("{}:{hex}", algorithm.name())))
+    }
+
+    fn size_mismatch(&self, image_id: &str, expected: u64) -> Error {
+        Error::SizeMismatch { image_id: image_id.to_owned(), expected, actual: self.received }
+    }
+}

@@ -1,0 +1,294 @@
+//! Hashes a stream of bytes with several algorithms: a short stream on the caller's thread, a long one on a thread for each.
+//!
+//! A hash is slower than memory, and often slower than a disk. With a thread for each algorithm, hasher and writing overlap, and
+//! an image takes as long as the slowest of them. Bytes are copied into batches that all threads share. The caller waits for a
+//! thread that falls behind, so there are at most three batches: one being filled, one waiting, one being hashed. No thread
+//! outlives its [`Hasher`].
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::digest::algorithm::Algorithm;
+use crate::digest::channel::{Sender, channel};
+use crate::digest::state::HashState;
+use crate::error::{Error, Result};
+use crate::sys::thread;
+
+/// Streams up to this length, in bytes, are hashed on the caller's thread: starting a thread would cost more.
+const INLINE: u64 = 4 << 20;
+
+/// How many bytes a thread receives at a time.
+const BATCH: usize = 1 << 20;
+
+type Batch = Arc<Vec<u8>>;
+
+/// Splits a chunk, so that one part can be written while the one before it is hashed. An empty chunk is one part.
+pub(crate) fn parts(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    data.chunks(BATCH).chain(data.is_empty().then_some(data))
+}
+
+/// Hashes one stream.
+#[derive(Default)]
+pub(crate) struct Hasher {
+    workers: Vec<(Algorithm, Worker)>,
+    received: u64,
+    is_threaded: bool,
+    /// The batch that the threads get next.
+    filling: Batch,
+    /// The two batches that they got last.
+    sent: [Batch; 2],
+}
+
+impl Hasher {
+    /// Adds an algorithm, before the first bytes.
+    pub fn add(&mut self, algorithm: Algorithm) {
+        self.workers.push((algorithm, Worker::Inline(Box::new(HashState::new(algorithm)))));
+    }
+
+    /// Hashes the next bytes.
+    pub fn update(&mut self, data: &[u8]) {
+        if self.workers.is_empty() {
+            return;
+        }
+        let left = usize::try_from(INLINE.saturating_sub(self.received)).unwrap_or(usize::MAX);
+        let (first, rest) = data.split_at(left.min(data.len()));
+        self.received += data.len() as u64;
+        self.hash_inline(first);
+        if !rest.is_empty() {
+            self.start_threads(usize::MAX);
+            self.hash_inline(rest);
+            self.hash_on_threads(rest);
+        }
+    }
+
+    /// The digests of all bytes, in hexadecimal digits.
+    pub fn finish(&mut self) -> Result<Vec<(Algorithm, String)>> {
+        if !self.filling.is_empty() {
+            self.send_batch();
+        }
+        let digest = |(algorithm, state): (Algorithm, Option<Box<HashState>>)| match state {
+            Some(state) => Ok((algorithm, state.finish())),
+            None => Err(Error::Internal(format!("the thread that computes {} ended early", algorithm.name()))),
+        };
+        self.end().into_iter().map(digest).collect()
+    }
+
+    /// Ends the threads. No digest is needed any more.
+    pub fn stop(&mut self) {
+        self.end();
+    }
+
+    fn hash_inline(&mut self, data: &[u8]) {
+        for (_, worker) in &mut self.workers {
+            if let Worker::Inline(state) = worker {
+                state.update(data);
+            }
+        }
+    }
+
+    fn hash_on_threads(&mut self, mut data: &[u8]) {
+        while !data.is_empty() && self.workers.iter().any(|(_, worker)| worker.is_threaded()) {
+            let filling = Arc::make_mut(&mut self.filling);
+            filling.reserve_exact(BATCH - filling.len());
+            let (next, rest) = data.split_at(data.len().min(BATCH - filling.len()));
+            filling.extend_from_slice(next);
+            data = rest;
+            if filling.len() == BATCH {
+                self.send_batch();
+            }
+        }
+    }
+
+    /// Moves up to `most` algorithms to threads, once. An algorithm whose thread cannot be started stays inline.
+    fn start_threads(&mut self, most: usize) {
+        if std::mem::replace(&mut self.is_threaded, true) {
+            return;
+        }
+        let workers = std::mem::take(&mut self.workers).into_iter().enumerate();
+        let moved = workers.map(|(number, (algorithm, worker))| {
+            (algorithm, if number < most { worker.on_a_thread(algorithm) } else { worker })
+        });
+        self.workers = moved.collect();
+    }
+
+    /// Sends the filled batch, and reuses the oldest one. The threads are done with it: a thread hashes one batch, one more waits in
+    /// its channel, and that is now the new one.
+    fn send_batch(&mut self) {
+        for (_, worker) in &self.workers {
+            if let Worker::Threaded { batches: Some(batches), .. } = worker {
+                // If the thread has ended, `finish` reports it.
+                batches.send(Arc::clone(&self.filling));
+            }
+        }
+        let [last, oldest] = &mut self.sent;
+        std::mem::swap(last, oldest);
+        std::mem::swap(last, &mut self.filling);
+        Arc::make_mut(&mut self.filling).clear();
+    }
+
+    /// Ends the threads after they hashed what was sent. Returns the state of each algorithm.
+    fn end(&mut self) -> Vec<(Algorithm, Option<Box<HashState>>)> {
+        // All channels are closed before the first thread is joined.
+        for (_, worker) in &mut self.workers {
+            if let Worker::Threaded { batches, .. } = worker {
+                *batches = None;
+            }
+        }
+        self.workers.drain(..).map(|(algorithm, worker)| (algorithm, worker.into_state())).collect()
+    }
+}
+
+impl Drop for Hasher {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Where one algorithm is computed.
+enum Worker {
+    Inline(Box<HashState>),
+    Threaded {
+        /// `None` after the last batch.
+        batches: Option<Sender<Batch>>,
+        thread: JoinHandle<Option<Box<HashState>>>,
+    },
+}
+
+impl Worker {
+    fn is_threaded(&self) -> bool {
+        matches!(self, Self::Threaded { .. })
+    }
+
+    /// Moves to a thread, if one can be started.
+    fn on_a_thread(self, algorithm: Algorithm) -> Self {
+        let Self::Inline(state) = self else { return self };
+        // The state is sent after the thread was started: a closure that cannot be started is dropped with what it owns.
+        let (first, start) = channel::<Box<HashState>>();
+        let (sender, batches) = channel::<Batch>();
+        let started = thread::start(format!("image-{}", algorithm.name()), move || {
+            let mut state = start.receive()?;
+            while let Some(batch) = batches.receive() {
+                state.update(&batch);
+            }
+            Some(state)
+        });
+        let Ok(thread) = started else { return Self::Inline(state) };
+        first.send(state);
+        Self::Threaded { batches: Some(sender), thread }
+    }
+
+    /// The final state. Waits for the thread; `None` when it ended early.
+    fn into_state(self) -> Option<Box<HashState>> {
+        match self {
+            Self::Inline(state) => Some(state),
+            Self::Threaded { batches, thread } => {
+                drop(batches);
+                thread.join().ok().flatten()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use md5::Digest as _;
+    use proptest::prelude::*;
+
+    const ALL: [Algorithm; 3] = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512];
+
+    /// The digests of all data at once; MD5 by another implementation.
+    fn reference(data: &[u8]) -> Vec<(Algorithm, String)> {
+        let digests =
+            [hex(&md5::Md5::digest(data)), hex(&sha2::Sha256::digest(data)), hex(&sha2::Sha512::digest(data))];
+        ALL.into_iter().zip(digests).collect()
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        base16ct::lower::encode_string(bytes)
+    }
+
+    fn of_all_algorithms() -> Hasher {
+        let mut hasher = Hasher::default();
+        for algorithm in ALL {
+            hasher.add(algorithm);
+        }
+        hasher
+    }
+
+    fn hash(data: &[u8], mut splits: impl FnMut(usize) -> usize) -> Vec<(Algorithm, String)> {
+        let mut hasher = of_all_algorithms();
+        let mut rest = data;
+        while !rest.is_empty() {
+            let (next, others) = rest.split_at(splits(rest.len()).clamp(1, rest.len()));
+            hasher.update(next);
+            rest = others;
+        }
+        hasher.finish().unwrap()
+    }
+
+    fn bytes(seed: u64, length: usize) -> Vec<u8> {
+        let mut random = fastrand::Rng::with_seed(seed);
+        std::iter::repeat_with(|| random.u8(..)).take(length).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn short_streams_have_the_digests_of_another_implementation(seed: u64, length in 0_usize..3000) {
+            let data = bytes(seed, length);
+            let mut random = fastrand::Rng::with_seed(seed);
+            prop_assert_eq!(hash(&data, |_| random.usize(1..300)), reference(&data));
+        }
+    }
+
+    #[test]
+    fn long_streams_have_the_same_digests_wherever_they_are_split() {
+        let inline = usize::try_from(INLINE).unwrap();
+        for beyond in [0, 1, BATCH, 5 * BATCH + 17] {
+            let data = bytes(beyond as u64, inline + beyond);
+            let mut random = fastrand::Rng::with_seed(beyond as u64);
+            let expected = reference(&data);
+            assert_eq!(hash(&data, |_| random.usize(1..3 * BATCH)), expected, "{beyond}");
+            assert_eq!(hash(&data, |left| left), expected, "{beyond}");
+        }
+    }
+
+    #[test]
+    fn three_batches_are_reused() {
+        let mut hasher = of_all_algorithms();
+        let half = vec![7; BATCH / 2];
+        hasher.update(&vec![0; usize::try_from(INLINE).unwrap()]);
+        let mut buffers = std::collections::BTreeSet::new();
+        for _ in 0..20 {
+            hasher.update(&half);
+            buffers.insert(hasher.filling.as_ptr().addr());
+            hasher.update(&half);
+        }
+        assert_eq!(buffers.len(), 3);
+    }
+
+    #[test]
+    fn algorithms_without_a_thread_are_computed_inline() {
+        let data = bytes(7, usize::try_from(INLINE).unwrap() + 2 * BATCH + 7);
+        let (inline, rest) = data.split_at(usize::try_from(INLINE).unwrap());
+        for threads in 0..ALL.len() {
+            let mut hasher = of_all_algorithms();
+            hasher.update(inline);
+            hasher.start_threads(threads);
+            hasher.update(rest);
+            assert_eq!(hasher.workers.iter().filter(|(_, worker)| worker.is_threaded()).count(), threads);
+            assert_eq!(hasher.finish().unwrap(), reference(&data));
+        }
+    }
+
+    #[test]
+    fn dropping_a_hasher_ends_its_threads() {
+        let mut hasher = Hasher::default();
+        hasher.add(Algorithm::Md5);
+        hasher.update(&vec![1; usize::try_from(INLINE).unwrap() + 2 * BATCH]);
+        let last = Arc::downgrade(&hasher.sent[0]);
+        assert!(last.upgrade().is_some());
+        drop(hasher);
+        assert!(last.upgrade().is_none(), "a thread still holds it");
+    }
+}

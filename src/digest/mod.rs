@@ -1,0 +1,7 @@
+//! Digests: hashing a stream of bytes, and comparing it with what the caller expects. Knows nothing of files.
+
+pub(crate) mod algorithm;
+pub(crate) mod channel;
+pub(crate) mod expectations;
+pub(crate) mod hasher;
+pub(crate) mod state;

@@ -1,0 +1,101 @@
+//! Out parameters: where a call stores its results.
+
+use std::ptr;
+
+use crate::Result;
+use crate::ffi::argument::invalid;
+
+/// The value of an out parameter when the call fails.
+pub(super) trait Blank {
+    const BLANK: Self;
+}
+
+impl Blank for bool {
+    const BLANK: Self = false;
+}
+
+impl Blank for u64 {
+    const BLANK: Self = 0;
+}
+
+impl Blank for usize {
+    const BLANK: Self = 0;
+}
+
+impl<T> Blank for *mut T {
+    const BLANK: Self = ptr::null_mut();
+}
+
+impl<T> Blank for *const T {
+    const BLANK: Self = ptr::null();
+}
+
+/// The out parameters of a function: none, one, or two.
+pub(super) trait OutParameters: Copy {
+    type Values;
+
+    /// Stores the blank values, except where a parameter is NULL.
+    unsafe fn blank(self);
+
+    /// Fails when a parameter is NULL.
+    fn check(self) -> Result<()>;
+
+    /// Stores the results, after [`Self::check`] succeeded.
+    unsafe fn store(self, values: Self::Values);
+}
+
+impl OutParameters for () {
+    type Values = ();
+
+    unsafe fn blank(self) {}
+
+    fn check(self) -> Result<()> {
+        Ok(())
+    }
+
+    unsafe fn store(self, (): ()) {}
+}
+
+impl<T: Blank> OutParameters for *mut T {
+    type Values = T;
+
+    unsafe fn blank(self) {
+        if !self.is_null() {
+            // SAFETY: an out parameter that is not NULL has room for a value.
+            unsafe { self.write(T::BLANK) };
+        }
+    }
+
+    fn check(self) -> Result<()> {
+        if self.is_null() { Err(invalid("an out parameter is NULL")) } else { Ok(()) }
+    }
+
+    unsafe fn store(self, value: T) {
+        // SAFETY: `check` found that it is not NULL, so it has room for a value.
+        unsafe { self.write(value) };
+    }
+}
+
+impl<T: Blank, U: Blank> OutParameters for (*mut T, *mut U) {
+    type Values = (T, U);
+
+    unsafe fn blank(self) {
+        // SAFETY: passed on.
+        unsafe {
+            self.0.blank();
+            self.1.blank();
+        }
+    }
+
+    fn check(self) -> Result<()> {
+        self.0.check().and_then(|()| self.1.check())
+    }
+
+    unsafe fn store(self, values: (T, U)) {
+        // SAFETY: passed on.
+        unsafe {
+            self.0.store(values.0);
+            self.1.store(values.1);
+        }
+    }
+}

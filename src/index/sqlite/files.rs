@@ -1,0 +1,117 @@
+//! The files of the index. Only this file knows what SQLite appends to a database's name.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::store::layout::{Area, Layout};
+use crate::sys::dir::Directory;
+use crate::sys::stat::FileStat;
+use crate::sys::time::Timestamp;
+
+/// The name of the database, unless the options have another one.
+pub(crate) const DEFAULT_DATABASE: &str = "cache.db";
+
+/// The longest name of a database, in bytes: `-journal` must fit behind it.
+pub(crate) const MAX_DATABASE_NAME: usize = 255 - "-journal".len();
+
+/// The database itself, its journal, its write-ahead log, and its shared memory.
+const SUFFIXES: [&str; 4] = ["", "-journal", "-wal", "-shm"];
+
+/// The names of a database's files, and those of the default one, which another handle may use.
+pub(crate) fn names(database: &OsStr) -> impl Iterator<Item = OsString> {
+    let databases = [database.to_owned(), DEFAULT_DATABASE.into()];
+    databases.into_iter().flat_map(|database| SUFFIXES.map(|suffix| with_suffix(&database, suffix)))
+}
+
+/// Whether SQLite creates files of this name beside the default database.
+pub(crate) fn is_beside_default(name: &[u8]) -> bool {
+    let suffix = name.strip_prefix(DEFAULT_DATABASE.as_bytes()).unwrap_or_default();
+    !suffix.is_empty() && SUFFIXES.iter().any(|known| known.as_bytes() == suffix)
+}
+
+fn with_suffix(database: &OsStr, suffix: &str) -> OsString {
+    let mut name = database.to_owned();
+    name.push(suffix);
+    name
+}
+
+/// The files of one index.
+#[derive(Debug)]
+pub(super) struct IndexFiles {
+    layout: Arc<Layout>,
+    name: OsString,
+    path: PathBuf,
+}
+
+impl IndexFiles {
+    pub fn new(layout: &Arc<Layout>, database: &OsStr) -> Self {
+        let path = layout.directory(Area::Cached).path_of(database);
+        Self { layout: Arc::clone(layout), name: database.to_owned(), path }
+    }
+
+    /// The path of the database: absolute, without symbolic links in its directories.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn directory(&self) -> &Directory {
+        self.layout.directory(Area::Cached)
+    }
+
+    /// Whether the database has the default name, which no image can have.
+    pub fn is_default(&self) -> bool {
+        self.name == DEFAULT_DATABASE
+    }
+
+    /// Creates a missing database, empty, with the mode that the process's other files have. SQLite itself would deny others to
+    /// write it. Its journals copy the mode. If this fails, SQLite tries as well, and reports the failure.
+    pub fn create(&self) {
+        // The file is new, so closing it releases no POSIX lock that this process has on it.
+        drop(self.directory().create(&self.name));
+    }
+
+    /// The status of the file with that suffix.
+    pub fn stat(&self, suffix: &str) -> Result<Option<FileStat>> {
+        self.directory().stat(&with_suffix(&self.name, suffix))
+    }
+
+    /// Whether a crash left a log or a journal with content.
+    pub fn has_journal(&self) -> Result<bool> {
+        let mut has_journal = false;
+        for suffix in ["-wal", "-journal"] {
+            has_journal |= self.stat(suffix)?.is_some_and(|stat| stat.size > 0);
+        }
+        Ok(has_journal)
+    }
+
+    /// Fails when something other than a regular file has a name of the index. SQLite would open it, and hang on a fifo.
+    pub fn check_are_regular(&self) -> Result<()> {
+        for suffix in SUFFIXES {
+            if self.stat(suffix)?.is_some_and(|stat| !stat.is_regular) {
+                let name = with_suffix(&self.name, suffix);
+                let cause = format!("'{}' is no regular file", name.display());
+                return Err(Error::Index { operation: "open the index", path: self.path.clone(), cause });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this process may write the index's files, and create missing ones.
+    pub fn may_write(&self) -> Result<bool> {
+        Ok(self.directory().is_writable(OsStr::new("."))? && self.directory().is_writable(&self.name)?)
+    }
+
+    /// Truncates the index's files, which no handle has open, except the shared memory: a process that maps it all the same would
+    /// be killed.
+    pub fn truncate(&self) -> Result<()> {
+        let mut truncated = SUFFIXES.into_iter().filter(|suffix| *suffix != "-shm");
+        truncated.try_for_each(|suffix| self.directory().truncate(&with_suffix(&self.name, suffix)))
+    }
+
+    /// Sets the mtime of the database, which is closed.
+    pub fn set_modified(&self, time: Timestamp) -> Result<()> {
+        self.directory().set_modified_of(&self.name, time)
+    }
+}

@@ -1,0 +1,178 @@
+//! The xattr driver: everything about an image is on its file. Hits and digest are extended attributes, the last access is the
+//! atime, which the cache sets itself, and the last modification is the mtime.
+//!
+//! There is no index that could disagree with the directory. Queries over all images (totals, listing, order of eviction) scan
+//! the directory.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::digest::algorithm::is_well_formed;
+use crate::error::{Error, Result};
+use crate::index::cached_image::CachedImage;
+use crate::index::driver::{Driver, DriverKind, EvictionOrder, Flush, Totals, Unwritten};
+use crate::index::listing::{Listing, sort_ids};
+use crate::index::pending::{Access, Accesses, PendingAccesses};
+use crate::index::scan;
+use crate::log::{Log, LogOnce, SkippedErrors};
+use crate::store::attributes::{self, Attribute};
+use crate::store::image_id::ImageId;
+use crate::store::layout::{Area, DirEntry, Layout};
+use crate::store::lock::CacheLockGuard;
+use crate::sys::stat::FileStat;
+use crate::sys::time::Timestamp;
+use crate::sys::{attribute, file};
+
+/// The driver.
+pub(crate) struct XattrDriver {
+    layout: Arc<Layout>,
+    log: Log,
+    unwritable: LogOnce,
+}
+
+impl XattrDriver {
+    /// Fails with [`Error::Unsupported`] where the file system has no extended attributes.
+    pub fn open(layout: &Arc<Layout>, log: &Log) -> Result<Self> {
+        let directory = layout.directory(Area::Cached);
+        let failed = |error: std::io::Error| {
+            if attribute::is_unsupported(&error) {
+                let path = directory.path().display();
+                return Error::Unsupported(format!("the file system of '{path}' has no extended attributes"));
+            }
+            Error::from_io("set an extended attribute of", directory.path(), &error)
+        };
+        let probed = attributes::of_directory(directory, |file| {
+            attributes::set(file, Attribute::Probe, "1")?;
+            attributes::remove(file, Attribute::Probe)
+        });
+        match probed.map_err(failed) {
+            // Where nothing may be written, reading shows whether there are attributes.
+            Err(error) if error.is_not_permitted() => {
+                attributes::of_directory(directory, |file| attributes::get(file, Attribute::Probe)).map_err(failed)?;
+                log.warning(|| format!("{error}: hits and accesses are not recorded"));
+            }
+            // A full disk has no room for one more attribute.
+            Err(error) if error.is_no_space() => {}
+            probed => probed?,
+        }
+        Ok(Self { layout: Arc::clone(layout), log: log.clone(), unwritable: LogOnce::default() })
+    }
+
+    fn attribute_of(&self, file: &File, id: &ImageId, attribute: Attribute) -> Result<Option<String>> {
+        attributes::get(file, attribute).map_err(|error| Error::Index {
+            operation: "read an extended attribute of",
+            path: self.layout.path(Area::Cached, id),
+            cause: error.to_string(),
+        })
+    }
+
+    /// Adds hits to those on the file, and clears them in `access`. The atime was set when the image was opened. It is set again if
+    /// another handle has set an earlier one since.
+    fn write_access(&self, id: &ImageId, access: &mut Access) -> Result<()> {
+        let Some((file, stat)) = self.layout.open_file(Area::Cached, id)? else { return Ok(()) };
+        let path = || self.layout.path(Area::Cached, id);
+        if access.hits > 0 {
+            let hits = parse_hits(self.attribute_of(&file, id, Attribute::Hits)?).saturating_add(access.hits);
+            attributes::set(&file, Attribute::Hits, &hits.to_string())
+                .map_err(|error| Error::from_io("set an extended attribute of", &path(), &error))?;
+            access.hits = 0;
+        }
+        // The clock was set back if the time lies in the future.
+        match access.last_accessed.map(|at| at.min(Timestamp::now())) {
+            Some(at) if stat.accessed < at => match file::set_accessed(&file, path, at) {
+                // Only the owner may. This was logged when the image was opened.
+                Err(error) if error.is_denied() => Ok(()),
+                set => set,
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Unreadable attributes count as missing. `None` when the image is gone.
+    fn cached_image(&self, id: &ImageId, stat: &FileStat, skipped: &mut SkippedErrors<'_>) -> Option<CachedImage> {
+        let file = match skipped.note(self.layout.open_file(Area::Cached, id)) {
+            Some(opened) => Some(opened?.0),
+            None => None,
+        };
+        let mut attribute = |attribute| skipped.note(self.attribute_of(file.as_ref()?, id, attribute)).flatten();
+        Some(CachedImage {
+            image_id: id.to_string(),
+            size: stat.size,
+            hits: parse_hits(attribute(Attribute::Hits)),
+            last_accessed: stat.accessed.as_nanoseconds(),
+            last_modified: stat.modified.as_nanoseconds(),
+            digest: attribute(Attribute::Digest).filter(|text| is_well_formed(text)),
+        })
+    }
+}
+
+impl Driver for XattrDriver {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Xattr
+    }
+
+    /// All of an image's metadata is on its file before it gets its final name.
+    fn prepare(&self, file: &File, path: &Path, digest: Option<&str>) -> Result<()> {
+        attributes::set(file, Attribute::Hits, "0")
+            .and_then(|()| digest.map_or(Ok(()), |digest| attributes::set(file, Attribute::Digest, digest)))
+            .map_err(|error| Error::from_io("set an extended attribute of", path, &error))
+    }
+
+    /// The cache lock keeps two handles from losing each other's hits.
+    fn write_accesses(&self, _lock: &CacheLockGuard<'_>, accesses: Accesses, _flush: Flush) -> Unwritten {
+        let (mut pending, mut unwritable) = (Accesses::new(), Accesses::new());
+        let mut outcome = Ok(());
+        for (file, mut access) in accesses {
+            match self.write_access(&file.id, &mut access) {
+                Ok(()) => {}
+                Err(error) if error.is_not_permitted() => {
+                    self.unwritable.note(Err::<(), _>(error), &self.log, |error| {
+                        format!("{error}; hits and accesses are not recorded")
+                    });
+                    unwritable.insert(file, access);
+                }
+                Err(error) => {
+                    outcome = outcome.and(Err(error));
+                    pending.insert(file, access);
+                }
+            }
+        }
+        Unwritten { pending, unwritable, outcome }
+    }
+
+    fn hits(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<u64> {
+        let Some((file, _)) = self.layout.open_file(Area::Cached, id)? else { return Ok(0) };
+        self.attribute_of(&file, id, Attribute::Hits).map(parse_hits)
+    }
+
+    fn totals(&self, _lock: &CacheLockGuard<'_>) -> Result<Totals> {
+        scan::totals(&self.layout, &self.log)
+    }
+
+    /// Sorts the ids, which are short, instead of the images.
+    fn list(&self, _lock: &CacheLockGuard<'_>) -> Result<Listing> {
+        let mut skipped = SkippedErrors::new(&self.log);
+        let ids = sort_ids(self.layout.ids(Area::Cached)?.map(|id| id.map(|id| id.to_string())))?;
+        let images = ids.filter_map(|id| {
+            let id = self.layout.image_id(&id).ok()?;
+            let stat = skipped.note(self.layout.stat(Area::Cached, &id)).and_then(DirEntry::image)?;
+            self.cached_image(&id, &stat, &mut skipped)
+        });
+        Ok(images.collect())
+    }
+
+    /// The atimes, which were set at each open, already have the pending accesses.
+    fn eviction_order<'a>(
+        &'a self,
+        _lock: &CacheLockGuard<'_>,
+        _pending: &'a PendingAccesses,
+    ) -> Result<Box<dyn EvictionOrder + 'a>> {
+        scan::eviction_order(&self.layout, &self.log)
+    }
+}
+
+/// Another program may have written any text.
+fn parse_hits(text: Option<String>) -> u64 {
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,235 @@
+//! The directories of a cache and the moves between them. Only this file knows paths.
+//!
+//! ```text
+//! <directory>/<image id>              cached: the image's bytes, nothing else
+//! <directory>/incomplete/<image id>   being cached
+//! <directory>/invalid/<image id>      a failed fetch, kept until the next clean
+//! <directory>/queue/<image id>        empty; the queue is ordered by modification time
+//! ```
+//!
+//! This is the layout of Glance (`glance/image_cache`). The driver's own files stand beside the images under reserved names.
+//! Files with other names, and everything that is no regular file, are never touched.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::store::image_id::{ImageId, ReservedNames};
+use crate::store::lock::CacheLockGuard;
+use crate::sys::dir::Directory;
+use crate::sys::file;
+use crate::sys::stat::FileStat;
+use crate::sys::time::Timestamp;
+
+/// The subdirectories of the cache's directory.
+pub(crate) const SUBDIRECTORIES: [&str; 3] = ["incomplete", "invalid", "queue"];
+
+/// The file system frees up to this many bytes within microseconds.
+const SMALL: u64 = 1 << 20;
+
+/// One of the four directories. The area that holds an image's file is the image's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Area {
+    Cached,
+    Incomplete,
+    Invalid,
+    Queue,
+}
+
+/// What has an image's name in one of the directories.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum DirEntry {
+    Missing,
+    Image(FileStat),
+    /// A directory, symbolic link, fifo, socket or device. It is not ours: never followed, never removed.
+    Foreign,
+}
+
+impl DirEntry {
+    /// The status of the image's file, if it is one.
+    pub fn image(self) -> Option<FileStat> {
+        if let Self::Image(stat) = self { Some(stat) } else { None }
+    }
+}
+
+/// A file whose name was removed. Dropping it frees its bytes.
+#[derive(Debug)]
+pub(crate) struct Removed {
+    /// Bytes.
+    pub size: u64,
+    _handle: Option<OwnedFd>,
+}
+
+/// The open directories of a cache.
+///
+/// Methods that add, move or remove names take the cache lock's guard. A look at a name and a change of it under one guard are one
+/// step for all processes that respect the lock.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    cached: Directory,
+    incomplete: Directory,
+    invalid: Directory,
+    queue: Directory,
+    reserved: ReservedNames,
+}
+
+impl Layout {
+    /// Opens a cache's directory. Creates it and its subdirectories if they are missing, but not its parent. `reserved` are the
+    /// names of the driver's own files.
+    pub fn open(path: &Path, reserved: impl IntoIterator<Item = OsString>) -> Result<Self> {
+        let created = Directory::create_at(path)?;
+        // From here on the path is absolute and without symbolic links: the process may change its working directory, and SQLite
+        // opens by path and follows no link.
+        let path = path.canonicalize().map_err(|error| Error::from_io("open the directory", path, &error))?;
+        let cached = Directory::open(&path)?;
+        let reserved = ReservedNames::new(SUBDIRECTORIES.into_iter().map(OsString::from).chain(reserved));
+        check_is_a_cache(&cached, &reserved)?;
+        let [(incomplete, new_incomplete), (invalid, new_invalid), (queue, new_queue)] = [
+            cached.open_or_create(SUBDIRECTORIES[0])?,
+            cached.open_or_create(SUBDIRECTORIES[1])?,
+            cached.open_or_create(SUBDIRECTORIES[2])?,
+        ];
+        if new_incomplete || new_invalid || new_queue {
+            cached.sync()?;
+        }
+        if created && let Some(parent) = path.parent() {
+            Directory::open(parent)?.sync()?;
+        }
+        Ok(Self { cached, incomplete, invalid, queue, reserved })
+    }
+
+    /// Validates an image id.
+    pub fn image_id(&self, text: &str) -> Result<ImageId> {
+        self.reserved.image_id(text)
+    }
+
+    pub fn directory(&self, area: Area) -> &Directory {
+        match area {
+            Area::Cached => &self.cached,
+            Area::Incomplete => &self.incomplete,
+            Area::Invalid => &self.invalid,
+            Area::Queue => &self.queue,
+        }
+    }
+
+    /// The path of an image's file, for messages.
+    pub fn path(&self, area: Area, id: &ImageId) -> PathBuf {
+        self.directory(area).path_of(id.as_file_name())
+    }
+
+    /// What has the image's name.
+    pub fn stat(&self, area: Area, id: &ImageId) -> Result<DirEntry> {
+        Ok(match self.directory(area).stat(id.as_file_name())? {
+            None => DirEntry::Missing,
+            Some(stat) if stat.is_regular => DirEntry::Image(stat),
+            Some(_) => DirEntry::Foreign,
+        })
+    }
+
+    /// Whether the image's file exists.
+    pub fn has(&self, area: Area, id: &ImageId) -> Result<bool> {
+        Ok(self.stat(area, id)?.image().is_some())
+    }
+
+    /// Opens the image's file for reading; `None` when there is none.
+    pub fn open_file(&self, area: Area, id: &ImageId) -> Result<Option<(File, FileStat)>> {
+        let Some(file) = self.directory(area).open_file(id.as_file_name())? else { return Ok(None) };
+        let stat = FileStat::of(&file, || self.path(area, id))?;
+        Ok(stat.is_regular.then_some((file, stat)))
+    }
+
+    /// Every image in a directory, in no order. Images that come or go meanwhile may or may not be included.
+    ///
+    /// Fails when the names cannot be listed. An image that cannot be stat'ed is included with its error.
+    pub fn images(&self, area: Area) -> Result<impl Iterator<Item = (ImageId, Result<FileStat>)> + '_> {
+        let names = self.directory(area).names()?.collect::<Result<Vec<_>>>()?;
+        Ok(names.into_iter().filter_map(move |name| {
+            let id = self.reserved.image_id_of(&name)?;
+            let stat = self.stat(area, &id).map(DirEntry::image).transpose()?;
+            Some((id, stat))
+        }))
+    }
+
+    /// The ids that names in a directory have, in no order, whatever kind of file each is.
+    pub fn ids(&self, area: Area) -> Result<impl Iterator<Item = Result<ImageId>> + '_> {
+        let names = self.directory(area).names()?;
+        Ok(names.filter_map(|name| name.map(|name| self.reserved.image_id_of(&name)).transpose()))
+    }
+
+    /// Creates the image's incomplete file; `None` when its name is taken.
+    pub fn create_incomplete(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<Option<File>> {
+        self.incomplete.create(id.as_file_name())
+    }
+
+    /// Moves a finished file to its final name; false when that is taken.
+    pub fn publish(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool> {
+        self.incomplete.move_if_free(id.as_file_name(), &self.cached)
+    }
+
+    /// Moves an image's file to `invalid/`, and replaces what an earlier failure left there.
+    pub fn invalidate(&self, _lock: &CacheLockGuard<'_>, from: Area, id: &ImageId) -> Result<()> {
+        self.directory(from).replace(id.as_file_name(), &self.invalid)
+    }
+
+    /// Removes an image's file; false when there is none.
+    pub fn remove(&self, lock: &CacheLockGuard<'_>, area: Area, id: &ImageId) -> Result<bool> {
+        Ok(self.unlink(lock, area, id)?.is_some())
+    }
+
+    /// Removes the name of an image's file; `None` when there is none.
+    ///
+    /// A large file's bytes are freed when the result is dropped, which takes long and belongs after the cache lock. A small
+    /// file's bytes are freed at once, which is faster.
+    pub fn unlink(&self, _lock: &CacheLockGuard<'_>, area: Area, id: &ImageId) -> Result<Option<Removed>> {
+        let Some(stat) = self.stat(area, id)?.image() else { return Ok(None) };
+        let directory = self.directory(area);
+        let handle = if stat.size > SMALL { directory.hold(id.as_file_name())? } else { None };
+        Ok(directory.remove(id.as_file_name())?.then_some(Removed { size: stat.size, _handle: handle }))
+    }
+
+    /// Appends an image to the queue; false when it is queued already.
+    pub fn enqueue(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool> {
+        let Some(created) = self.queue.create(id.as_file_name())? else { return Ok(false) };
+        // The kernel can give the same mtime to files that are created within a few milliseconds.
+        file::set_modified(&created, || self.path(Area::Queue, id), Timestamp::now())?;
+        Ok(true)
+    }
+
+    /// The error for an image's name that something other than a file has.
+    pub fn occupied(&self, area: Area, id: &ImageId) -> Error {
+        Error::exists("create", &self.path(area, id))
+    }
+
+    /// Makes published names durable.
+    pub fn sync_published(&self) -> Result<()> {
+        self.cached.sync()?;
+        self.incomplete.sync()
+    }
+}
+
+/// Refuses a directory that has files, but none of the subdirectories: it was named by mistake, and its files would be pruned.
+fn check_is_a_cache(directory: &Directory, reserved: &ReservedNames) -> Result<()> {
+    let has_subdirectory =
+        || SUBDIRECTORIES.iter().try_fold(false, |has, name| Ok(has || directory.stat(name.as_ref())?.is_some()));
+    if has_subdirectory()? {
+        return Ok(());
+    }
+    for name in directory.names()? {
+        let name = name?;
+        let would_be_an_image =
+            reserved.image_id_of(&name).is_some() && directory.stat(&name)?.is_some_and(|stat| stat.is_regular);
+        // Checked again: another process may have created the cache meanwhile, and cached an image.
+        if would_be_an_image && !has_subdirectory()? {
+            return Err(Error::InvalidArgument(format!(
+                "'{}' is no cache: it has files, such as '{}', but none of the subdirectories {}. \
+                 Each file would count as an image, and could be pruned",
+                directory.path().display(),
+                name.display(),
+                SUBDIRECTORIES.join(", ")
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! The cache's directory: names, moves, locks, marks and the stamp. Knows files, and nothing of the index or of writers.
+//!
+//! Only `layout` knows paths.
+
+pub(crate) mod attributes;
+pub(crate) mod image_id;
+pub(crate) mod layout;
+pub(crate) mod lock;
+pub(crate) mod stamp;
+pub(crate) mod unsynced;

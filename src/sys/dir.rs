@@ -1,0 +1,273 @@
+//! A directory by descriptor. Names are looked up in it alone, and no symbolic link is followed, so renaming or replacing a
+//! parent directory has no effect.
+
+use std::ffi::{CStr, OsStr, OsString};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    Access, AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, StatxFlags, accessat, fstat, fstatvfs, fsync, ftruncate,
+    futimens, mkdirat, openat, renameat, renameat_with, statat, statx, syncfs, unlinkat, utimensat,
+};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
+
+use crate::error::{Error, Result};
+use crate::sys::stat::{FileId, FileStat};
+use crate::sys::time::Timestamp;
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::RDONLY);
+/// Follows no symbolic link, and does not wait for the other end of a fifo.
+const PLAIN: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+/// An open directory, with its path for messages.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    descriptor: OwnedFd,
+    path: PathBuf,
+}
+
+impl Directory {
+    /// Creates a directory; false when the name is taken. On a read-only file system that, too, counts as taken if it is.
+    pub fn create_at(path: &Path) -> Result<bool> {
+        match mkdirat(CWD, path, Mode::from_raw_mode(0o777)) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(Errno::ROFS) if path.exists() => Ok(false),
+            Err(errno) => Err(Error::system("create the directory", path, errno)),
+        }
+    }
+
+    /// Opens a directory by its path, following symbolic links: the caller chose it.
+    pub fn open(path: &Path) -> Result<Self> {
+        retry_on_intr(|| openat(CWD, path, DIRECTORY, Mode::empty()))
+            .map(|descriptor| Self { descriptor, path: path.to_owned() })
+            .map_err(|errno| Error::system("open the directory", path, errno))
+    }
+
+    /// Opens a subdirectory, and creates a missing one; true when it was created.
+    pub fn open_or_create(&self, name: &str) -> Result<(Self, bool)> {
+        let path = self.path.join(name);
+        let created = match mkdirat(&self.descriptor, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            // A read-only file system may report ROFS though the subdirectory exists.
+            Err(Errno::ROFS) if self.stat(OsStr::new(name))?.is_some() => false,
+            Err(errno) => return Err(Error::system("create the directory", &path, errno)),
+        };
+        match retry_on_intr(|| openat(&self.descriptor, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())) {
+            Ok(descriptor) => Ok((Self { descriptor, path }, created)),
+            Err(errno) => Err(Error::system("open the directory", &path, errno)),
+        }
+    }
+
+    /// Opens the same directory again, with an open file description of its own.
+    pub fn reopen(&self) -> Result<OwnedFd> {
+        retry_on_intr(|| openat(&self.descriptor, c".", DIRECTORY, Mode::empty()))
+            .map_err(|errno| Error::system("open the directory", &self.path, errno))
+    }
+
+    /// The path of the directory when it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a name in it, for messages.
+    pub fn path_of(&self, name: &OsStr) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Creates a new file for reading and appending; `None` when the name is taken.
+    ///
+    /// Appending detects a truncation by others: the bytes that follow leave the file too short. Writing at an offset would
+    /// leave a file of the right length with a hole.
+    pub fn create(&self, name: &OsStr) -> Result<Option<File>> {
+        let flags = PLAIN | OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::APPEND;
+        match retry_on_intr(|| openat(&self.descriptor, name, flags, Mode::from_raw_mode(0o666))) {
+            Ok(descriptor) => above_standard(descriptor).map(Some).map_err(|errno| self.failed("create", name, errno)),
+            Err(Errno::EXIST) => Ok(None),
+            Err(errno) => Err(self.failed("create", name, errno)),
+        }
+    }
+
+    /// Opens an existing file for reading, with `O_NOATIME` where that is permitted. `None` when there is no file, or a symbolic
+    /// link or the like in its place.
+    pub fn open_file(&self, name: &OsStr) -> Result<Option<File>> {
+        let open =
+            |flags| retry_on_intr(|| openat(&self.descriptor, name, PLAIN | OFlags::RDONLY | flags, Mode::empty()));
+        // O_NOATIME is the owner's right.
+        let opened = match open(OFlags::NOATIME) {
+            Err(Errno::PERM) => open(OFlags::empty()),
+            opened => opened,
+        };
+        match opened {
+            Ok(descriptor) => Ok(Some(File::from(descriptor))),
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
+            Err(errno) => Err(self.failed("open", name, errno)),
+        }
+    }
+
+    /// Truncates a file to 0 bytes, if it exists.
+    pub fn truncate(&self, name: &OsStr) -> Result<()> {
+        match openat(&self.descriptor, name, PLAIN | OFlags::WRONLY, Mode::empty()) {
+            Ok(file) => ftruncate(&file, 0).map_err(|errno| self.failed("truncate", name, errno)),
+            Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.failed("open", name, errno)),
+        }
+    }
+
+    /// Opens a handle that keeps a file's bytes allocated after its name is removed. `None` when there is no file, or no
+    /// descriptor is available.
+    pub fn hold(&self, name: &OsStr) -> Result<Option<OwnedFd>> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match retry_on_intr(|| openat(&self.descriptor, name, flags, Mode::empty())) {
+            Ok(descriptor) => Ok(Some(descriptor)),
+            // The bytes are then freed by the removal itself, which takes longer.
+            Err(Errno::NOENT | Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Ok(None),
+            Err(errno) => Err(self.failed("open", name, errno)),
+        }
+    }
+
+    /// The status of the file with that name; a symbolic link is not followed.
+    pub fn stat(&self, name: &OsStr) -> Result<Option<FileStat>> {
+        match statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat.into())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.failed("stat", name, errno)),
+        }
+    }
+
+    /// Removes a name; false when it was not there.
+    pub fn remove(&self, name: &OsStr) -> Result<bool> {
+        match unlinkat(&self.descriptor, name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(self.failed("remove", name, errno)),
+        }
+    }
+
+    /// Moves a file to the same name in another directory; false when that name is taken.
+    pub fn move_if_free(&self, name: &OsStr, to: &Self) -> Result<bool> {
+        let result = renameat_with(&self.descriptor, name, &to.descriptor, name, RenameFlags::NOREPLACE);
+        match result {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            // The file system lacks the flag. The cache lock keeps our own processes from racing between stat and rename.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                if to.stat(name)?.is_some() {
+                    return Ok(false);
+                }
+                self.replace(name, to).map(|()| true)
+            }
+            Err(errno) => Err(self.failed("move into the cache", name, errno)),
+        }
+    }
+
+    /// Moves a file to the same name in another directory, replacing a file there.
+    pub fn replace(&self, name: &OsStr, to: &Self) -> Result<()> {
+        renameat(&self.descriptor, name, &to.descriptor, name).map_err(|errno| self.failed("move", name, errno))
+    }
+
+    /// Makes changes of names in it durable.
+    pub fn sync(&self) -> Result<()> {
+        fsync(&self.descriptor).map_err(|errno| Error::system("sync the directory", &self.path, errno))
+    }
+
+    /// Writes back the whole file system of the directory, and waits for it.
+    pub fn sync_file_system(&self) -> Result<()> {
+        syncfs(&self.descriptor).map_err(|errno| Error::system("sync the file system of", &self.path, errno))
+    }
+
+    /// Whether the file system has room for a few small files. The superuser's reserve does not count.
+    pub fn has_room(&self) -> Result<bool> {
+        const FEW_BLOCKS: u64 = 32;
+        let status = fstatvfs(&self.descriptor).map_err(|errno| Error::system("stat", &self.path, errno))?;
+        // Some file systems allocate inodes dynamically, and report 0.
+        let has_inodes = status.f_files == 0 || status.f_favail > 2;
+        Ok(status.f_bavail > FEW_BLOCKS && has_inodes)
+    }
+
+    /// The unique id of its mount, which no other mount gets until the host restarts. `None` on kernels without it.
+    pub fn mount_id(&self) -> Option<u64> {
+        // STATX_MNT_ID_UNIQUE, Linux 6.8.
+        const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+        let status = statx(&self.descriptor, c"", AtFlags::EMPTY_PATH, UNIQUE).ok()?;
+        StatxFlags::from_bits_retain(status.stx_mask).contains(UNIQUE).then_some(status.stx_mnt_id)
+    }
+
+    /// Whether this process may write to a file in it, or to the directory itself (`.`). True when there is no such file.
+    pub fn is_writable(&self, name: &OsStr) -> Result<bool> {
+        // The effective ids count, not those of the user who started the program.
+        match accessat(&self.descriptor, name, Access::WRITE_OK, AtFlags::EACCESS) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::ACCESS | Errno::ROFS | Errno::PERM) => Ok(false),
+            Err(errno) => Err(self.failed("stat", name, errno)),
+        }
+    }
+
+    /// Identifies the directory.
+    pub fn id(&self) -> Result<FileId> {
+        Ok(self.own_stat()?.id)
+    }
+
+    /// The directory's mtime: its last change of names, or the time that [`Self::set_modified`] set.
+    pub fn modified(&self) -> Result<Timestamp> {
+        Ok(self.own_stat()?.modified)
+    }
+
+    fn own_stat(&self) -> Result<FileStat> {
+        fstat(&self.descriptor).map(FileStat::from).map_err(|errno| Error::system("stat", &self.path, errno))
+    }
+
+    /// Sets the directory's mtime.
+    pub fn set_modified(&self, time: Timestamp) -> Result<()> {
+        futimens(&self.descriptor, &time.as_modification_time())
+            .map_err(|errno| Error::system("set the modification time of", &self.path, errno))
+    }
+
+    /// Sets the mtime of a file in it, without opening the file.
+    pub fn set_modified_of(&self, name: &OsStr, time: Timestamp) -> Result<()> {
+        utimensat(&self.descriptor, name, &time.as_modification_time(), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| self.failed("set the modification time of", name, errno))
+    }
+
+    /// The names in it, in no order, without `.` and `..`. Names that are added or removed meanwhile may or may not be included.
+    pub fn names(&self) -> Result<impl Iterator<Item = Result<OsString>> + use<>> {
+        let failed = {
+            let path = self.path.clone();
+            move |errno| Error::system("list", &path, errno)
+        };
+        let entries = retry_on_intr(|| Dir::read_from(&self.descriptor)).map_err(&failed)?;
+        Ok(entries.filter_map(move |entry| match entry {
+            Ok(entry) => {
+                is_name(entry.file_name()).then(|| Ok(OsString::from_vec(entry.file_name().to_bytes().to_vec())))
+            }
+            Err(errno) => Some(Err(failed(errno))),
+        }))
+    }
+
+    fn failed(&self, operation: &'static str, name: &OsStr, errno: Errno) -> Error {
+        Error::system(operation, &self.path_of(name), errno)
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// Moves a descriptor to 3 or above. A host that closed its standard descriptors may still print to these numbers, and must not
+/// print into an image.
+fn above_standard(descriptor: OwnedFd) -> std::result::Result<File, Errno> {
+    const FIRST_FREE: i32 = 3;
+    if descriptor.as_raw_fd() >= FIRST_FREE {
+        return Ok(File::from(descriptor));
+    }
+    fcntl_dupfd_cloexec(&descriptor, FIRST_FREE).map(File::from)
+}
+
+fn is_name(name: &CStr) -> bool {
+    !matches!(OsStr::from_bytes(name.to_bytes()).as_bytes(), b"." | b"..")
+}

@@ -1,0 +1,72 @@
+//! Calls on open files: reading at an offset, syncing, truncating, setting times. Each failure names the path, which `path`
+//! computes only then.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::IntoRawFd as _;
+use std::path::PathBuf;
+
+use rustix::fs::{Timestamps, fsync, ftruncate, futimens};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, pread, retry_on_intr, try_close};
+
+use crate::error::{Error, Result};
+use crate::sys::time::Timestamp;
+
+/// Reads bytes at an offset; 0 at the end of the file.
+pub(crate) fn read_at(file: &File, path: impl FnOnce() -> PathBuf, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+    retry_on_intr(|| pread(file, &mut *buffer, offset)).map_err(|errno| Error::system("read", &path(), errno))
+}
+
+/// Writes all of the bytes, at the end of a file that [`crate::sys::dir::Directory::create`] opened.
+pub(crate) fn append(mut file: &File, path: impl FnOnce() -> PathBuf, data: &[u8]) -> Result<()> {
+    file.write_all(data).map_err(|error| Error::from_io("write", &path(), &error))
+}
+
+/// Makes a file's bytes and attributes durable. A failure is final: the kernel may have dropped the dirty pages, and a second
+/// call can succeed without them.
+pub(crate) fn sync(file: &File, path: impl FnOnce() -> PathBuf) -> Result<()> {
+    fsync(file).map_err(|errno| Error::system("sync", &path(), errno))
+}
+
+/// Frees all bytes of a file.
+pub(crate) fn truncate(file: &File, path: impl FnOnce() -> PathBuf) -> Result<()> {
+    ftruncate(file, 0).map_err(|errno| Error::system("truncate", &path(), errno))
+}
+
+/// Sets the access time; the modification time stays.
+pub(crate) fn set_accessed(file: &File, path: impl FnOnce() -> PathBuf, time: Timestamp) -> Result<()> {
+    set_times(file, path, &time.as_access_time(), "set the access time of")
+}
+
+/// Sets the modification time; the access time stays.
+pub(crate) fn set_modified(file: &File, path: impl FnOnce() -> PathBuf, time: Timestamp) -> Result<()> {
+    set_times(file, path, &time.as_modification_time(), "set the modification time of")
+}
+
+/// Sets the access time and the modification time.
+pub(crate) fn set_both_times(file: &File, path: impl FnOnce() -> PathBuf, time: Timestamp) -> Result<()> {
+    set_times(file, path, &time.as_both_times(), "set the times of")
+}
+
+fn set_times(file: &File, path: impl FnOnce() -> PathBuf, times: &Timestamps, operation: &'static str) -> Result<()> {
+    futimens(file, times).map_err(|errno| Error::system(operation, &path(), errno))
+}
+
+/// Closes a duplicate of the file's descriptor, and returns what the kernel reports there. Network file systems, FUSE and
+/// quotas can report lost bytes at a close only. The file itself stays open and locked.
+///
+/// Returns false when no descriptor was available for the duplicate: then nothing was reported.
+pub(crate) fn flush_by_closing(file: &File, path: impl FnOnce() -> PathBuf) -> Result<bool> {
+    let closed = retry_on_intr(|| match fcntl_dupfd_cloexec(file, 0) {
+        Ok(duplicate) => close(duplicate.into_raw_fd()).map(|()| true),
+        Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Ok(false),
+        Err(errno) => Err(errno),
+    });
+    closed.map_err(|errno| Error::system("close", &path(), errno))
+}
+
+#[allow(unsafe_code, reason = "a close that can fail")]
+fn close(descriptor: std::os::fd::RawFd) -> std::result::Result<(), Errno> {
+    // SAFETY: the caller gave up the descriptor, and nothing uses it after this call, whatever it returns.
+    unsafe { try_close(descriptor) }
+}

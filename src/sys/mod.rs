@@ -1,0 +1,17 @@
+//! The operating system: thin wrappers of its calls, relative to descriptors. Knows nothing of images.
+//!
+//! Every system call of the crate is made in here, and so are its signal masks, threads and clocks. `EINTR` is handled here
+//! only: calls that can be interrupted are repeated (`retry_on_intr`).
+
+pub(crate) mod attribute;
+pub(crate) mod dir;
+pub(crate) mod file;
+pub(crate) mod fork_guard;
+pub(crate) mod lock;
+pub(crate) mod open_registry;
+pub(crate) mod process;
+pub(crate) mod signals;
+pub(crate) mod stat;
+pub(crate) mod thread;
+pub(crate) mod time;
+pub(crate) mod writeback;

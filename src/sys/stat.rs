@@ -1,0 +1,70 @@
+//! What `stat` says of a file.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, FileType, Stat, StatxFlags, fstat, statx};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::sys::time::Timestamp;
+
+/// Identifies a file whatever its name. Two files that exist at the same time never share an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FileId {
+    pub device: u64,
+    pub inode: u64,
+}
+
+/// The status of a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FileStat {
+    pub id: FileId,
+    /// A regular file, not a directory, symbolic link, fifo, socket or device.
+    pub is_regular: bool,
+    /// Bytes.
+    pub size: u64,
+    pub accessed: Timestamp,
+    pub modified: Timestamp,
+    /// The ctime: the last change of size, times or attributes. Reads do not set it.
+    pub changed: Timestamp,
+}
+
+impl FileStat {
+    /// The status of an open file. `path` is called for messages.
+    pub fn of(file: &File, path: impl FnOnce() -> PathBuf) -> Result<Self> {
+        fstat(file).map(Self::from).map_err(|errno| Error::system("stat", &path(), errno))
+    }
+}
+
+// The types of these fields differ between architectures.
+#[allow(clippy::useless_conversion, clippy::cast_lossless, clippy::unnecessary_cast)]
+impl From<Stat> for FileStat {
+    fn from(stat: Stat) -> Self {
+        Self {
+            id: FileId { device: stat.st_dev, inode: stat.st_ino },
+            is_regular: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            accessed: Timestamp::from_parts(stat.st_atime, stat.st_atime_nsec),
+            modified: Timestamp::from_parts(stat.st_mtime, stat.st_mtime_nsec),
+            changed: Timestamp::from_parts(stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+}
+
+/// How many names an open file has, and its size in bytes: 0 names after it was removed.
+///
+/// Writers call this before each chunk, so it does not request the times. After a query of the mtime, Linux 6.13 and newer
+/// give the next write a finer time stamp, which costs the file system an update of the inode.
+#[allow(clippy::useless_conversion, clippy::cast_lossless, clippy::unnecessary_cast)]
+pub(crate) fn links_and_size(file: &File, path: impl FnOnce() -> PathBuf) -> Result<(u64, u64)> {
+    let status = match statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::NLINK | StatxFlags::SIZE) {
+        Ok(status) => Ok((status.stx_nlink.into(), status.stx_size)),
+        // The kernel lacks the call, or a sandbox filters it.
+        Err(Errno::NOSYS | Errno::PERM) => {
+            fstat(file).map(|stat| (stat.st_nlink as u64, u64::try_from(stat.st_size).unwrap_or(0)))
+        }
+        Err(errno) => Err(errno),
+    };
+    status.map_err(|errno| Error::system("stat", &path(), errno))
+}

@@ -1,0 +1,137 @@
+//! Points in time: nanoseconds since the Unix epoch, and conversions to the forms of the system and of the index.
+
+use std::time::Duration;
+
+use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
+use rustix::time::{ClockId, clock_gettime};
+
+const NANOSECONDS_PER_SECOND: i64 = 1_000_000_000;
+
+/// The nanoseconds below the microsecond of access times that the cache sets. One kernel time in a thousand has them, too.
+const ACCESS_TAG: i64 = 619;
+
+/// A point in time: nanoseconds since the Unix epoch, of the host's real-time clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct Timestamp(i64);
+
+impl Timestamp {
+    /// The present.
+    pub fn now() -> Self {
+        let now = clock_gettime(ClockId::Realtime);
+        Self::from_parts(now.tv_sec, now.tv_nsec)
+    }
+
+    /// The present as an access time, exact to 2 microseconds. Its tag distinguishes it from an atime that the kernel set.
+    pub fn now_as_access() -> Self {
+        let now = Self::now().0;
+        Self(now - now.rem_euclid(1000) - 1000 + ACCESS_TAG)
+    }
+
+    /// Whether [`Self::now_as_access`] may have made it. Whole seconds count: some file systems store no more.
+    pub fn may_be_an_access(self) -> bool {
+        self.0.rem_euclid(1000) == ACCESS_TAG || self.is_whole_second()
+    }
+
+    /// Converts a time of the system. Times before 1678 and after 2262 are clamped.
+    pub fn from_parts(seconds: i64, nanoseconds: i64) -> Self {
+        Self(seconds.saturating_mul(NANOSECONDS_PER_SECOND).saturating_add(nanoseconds))
+    }
+
+    /// Nanoseconds since the Unix epoch.
+    pub fn from_nanoseconds(nanoseconds: i64) -> Self {
+        Self(nanoseconds)
+    }
+
+    /// Nanoseconds since the Unix epoch.
+    pub fn as_nanoseconds(self) -> i64 {
+        self.0
+    }
+
+    /// Converts seconds since the Unix epoch, as Glance's index stores them. NaN becomes the epoch.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "a float saturates, and NaN becomes 0"
+    )]
+    pub fn from_seconds(seconds: f64) -> Self {
+        let whole = seconds.floor();
+        let nanoseconds = ((seconds - whole) * NANOSECONDS_PER_SECOND as f64).round();
+        Self::from_parts(whole as i64, nanoseconds as i64)
+    }
+
+    /// Seconds since the Unix epoch: exact to about a quarter of a microsecond in this century.
+    #[allow(clippy::cast_precision_loss, reason = "the index has no more precision")]
+    pub fn as_seconds(self) -> f64 {
+        self.0 as f64 / NANOSECONDS_PER_SECOND as f64
+    }
+
+    /// Exactly one second earlier.
+    pub fn one_second_ago(self) -> Self {
+        Self(self.0.saturating_sub(NANOSECONDS_PER_SECOND))
+    }
+
+    /// Whether it is a whole second. Some file systems store no other times.
+    pub fn is_whole_second(self) -> bool {
+        self.0.rem_euclid(NANOSECONDS_PER_SECOND) == 0
+    }
+
+    /// The whole second before or at this time.
+    pub fn whole_second(self) -> Self {
+        Self(self.0 - self.0.rem_euclid(NANOSECONDS_PER_SECOND))
+    }
+
+    /// The absolute difference of two times.
+    pub fn distance(self, other: Self) -> Duration {
+        Duration::from_nanos(self.0.abs_diff(other.0))
+    }
+
+    /// For `futimens`: set the access time, leave the modification time alone.
+    pub fn as_access_time(self) -> Timestamps {
+        Timestamps { last_access: self.as_timespec(), last_modification: OMIT }
+    }
+
+    /// For `futimens`: set the modification time, leave the access time alone.
+    pub fn as_modification_time(self) -> Timestamps {
+        Timestamps { last_access: OMIT, last_modification: self.as_timespec() }
+    }
+
+    /// For `futimens`: set both.
+    pub fn as_both_times(self) -> Timestamps {
+        Timestamps { last_access: self.as_timespec(), last_modification: self.as_timespec() }
+    }
+
+    fn as_timespec(self) -> Timespec {
+        Timespec {
+            tv_sec: self.0.div_euclid(NANOSECONDS_PER_SECOND),
+            tv_nsec: self.0.rem_euclid(NANOSECONDS_PER_SECOND),
+        }
+    }
+}
+
+const OMIT: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_survives_the_index_to_a_microsecond() {
+        let time = Timestamp(1_800_000_000_123_456_789);
+        assert!(Timestamp::from_seconds(time.as_seconds()).distance(time) < Duration::from_micros(1));
+    }
+
+    #[test]
+    fn a_tagged_access_time_differs_from_others() {
+        let before = Timestamp::now();
+        let accessed = Timestamp::now_as_access();
+        assert!(accessed.may_be_an_access() && accessed.distance(before) < Duration::from_mins(1));
+        assert!(!Timestamp(accessed.0 + 1).may_be_an_access() && accessed.whole_second().may_be_an_access());
+    }
+
+    #[test]
+    fn seconds_out_of_range_are_clamped() {
+        assert_eq!(Timestamp::from_seconds(f64::NAN), Timestamp(0));
+        assert_eq!(Timestamp::from_seconds(f64::INFINITY), Timestamp(i64::MAX));
+        assert!(Timestamp::from_seconds(-1.5) < Timestamp(0));
+    }
+}
