@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{Found, Operated, Outcome, Played, Scenario, Stop, cache, disk, folder, stream, tee, words};
+use super::{Found, Operated, Outcome, Played, Scenario, Stop, cache, disk, files, read_write, tee, words};
 
 pub fn play(scenario: &mut Scenario, played: &mut Played, path: &Path, number: usize, line: &str) {
     let (shown, expected) = match line.split_once(" => ") {
@@ -64,7 +64,7 @@ fn operate(scenario: &mut Scenario, words: &[Vec<u8>]) -> Operated {
     let (name, arguments) = words.split_first().ok_or(Stop::BadLine("no operation"))?;
     let name = words::text(name)?;
     // Those of a cache come last: without a selected one, they take every other name for a bad line.
-    [stream::operate, tee::operate, folder::operate, disk::operate, cache::operate]
+    [read_write::operate, tee::operate, files::operate, disk::operate, cache::operate]
         .into_iter()
         .find_map(|operate| operate(scenario, name, arguments))
         .unwrap_or(Err(Stop::BadLine("no such operation, or not with so many words")))

@@ -11,7 +11,7 @@
 
 #include "image_cache.h"
 
-/* ---- scenario_text.c: bytes, and the words that stand for them ---- */
+/* ---- text.c: bytes, and the words that stand for them ---- */
 
 /* Bytes that grow; a NUL that does not count always follows them, so that they also serve as text. */
 struct text {
@@ -32,7 +32,7 @@ bool parse_number(const char *digits, uint64_t *number);
 
 void *allocate(size_t size); /* zeroed; ends the program where there is no memory */
 
-/* ---- scenario_line.c: a line, cut into words and matched with its operation ---- */
+/* ---- line.c: a line, cut into words and matched with its operation ---- */
 
 struct scenario;
 struct handle;
@@ -75,7 +75,7 @@ extern const struct operation cache_operations[], stream_operations[], tee_opera
 
 void play_line(struct scenario *scenario, unsigned number, char *line);
 
-/* ---- scenario.c: one scenario and the handles that it has open ---- */
+/* ---- main.c: one scenario and the handles that it has open ---- */
 
 enum handle_kind { NO_HANDLE, CACHE_HANDLE, WRITER_HANDLE, READER_HANDLE, TEE_HANDLE };
 
@@ -112,7 +112,7 @@ struct handle *handle_find(struct scenario *scenario, enum handle_kind kind, con
 struct handle *handle_new(struct scenario *scenario, enum handle_kind kind, const char *name);
 void handles_forget_ended(struct scenario *scenario);
 
-/* ---- helpers for operations, in scenario_line.c ---- */
+/* ---- helpers for operations, in line.c ---- */
 
 #define OPERATION(NAME) static void NAME(struct scenario *scenario __attribute__((unused)), struct call *call)
 #define CACHE (scenario->cache->is.cache)
@@ -130,11 +130,11 @@ void report_system(struct call *call, bool succeeded);
 void report_bytes(struct call *call, const struct text *data);
 void bad_line(struct call *call, const char *why);
 
-/* ---- scenario_tee.c: scripted sources and fetches ---- */
+/* ---- tee.c: scripted sources and fetches ---- */
 
 void source_free(struct source *source);
 
-/* ---- scenario_disk.c ---- */
+/* ---- disk.c ---- */
 
 extern const char no_user_attributes[]; /* why a scenario is skipped */
 bool has_user_attributes(const char *folder);

@@ -1,9 +1,10 @@
-//! Plays every file of `tests/scenarios` on both drivers, and compares the transcripts with those of the C program
-//! that does the same through the C header (`tests/c/scenario*.c`).
+//! Plays every file of `tests/scenarios/cases` on both drivers, and compares the transcripts with those of the C program
+//! that does the same through the C header (`tests/scenarios/c`).
 //!
 //! The C program is the one that the environment variable `IMAGE_CACHE_SCENARIO_C` names, or it is built here with `cc`.
 
-mod scenario;
+#[path = "rust/mod.rs"]
+mod runner;
 
 use std::env;
 use std::ffi::OsString;
@@ -15,15 +16,15 @@ use std::process::{Command, ExitCode};
 
 use image_cache::DriverChoice;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use scenario::{Outcome, Played, driver_name, name_of, play};
+use runner::{Outcome, Played, driver_name, name_of, play};
 use tempfile::TempDir;
 
 const DRIVERS: [DriverChoice; 2] = [DriverChoice::Sqlite, DriverChoice::Xattr];
 
 fn main() -> io::Result<ExitCode> {
-    let may_mount = scenario::become_able_to_mount();
+    let may_mount = runner::become_able_to_mount();
     let arguments = Arguments::from_args();
-    let has_attributes = scenario::has_user_attributes(tempfile::tempdir()?.path());
+    let has_attributes = runner::has_user_attributes(tempfile::tempdir()?.path());
     // A run says of each test whether it was skipped; a listing, from which cargo-nextest goes, must know it before.
     let must_know_skipped = arguments.list && !(may_mount && has_attributes);
 
@@ -44,7 +45,7 @@ fn main() -> io::Result<ExitCode> {
 }
 
 fn scenario_files() -> io::Result<Vec<PathBuf>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/cases");
     let mut files: Vec<_> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     files.retain(|path| path.extension().is_some_and(|extension| extension == "scenario"));
     files.sort_unstable();
@@ -110,7 +111,7 @@ impl CProgram {
         symlink(&built, &library)?;
         let mut run_path = OsString::from("-Wl,-rpath,");
         run_path.push(folder.path());
-        let sources = c_sources(&root.join("tests/c"))?;
+        let sources = c_sources(&root.join("tests/scenarios/c"))?;
         let status = Command::new("cc")
             .args(["-std=c99", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-pedantic", "-Werror", "-I"])
             .arg(root.join("include"))
@@ -128,9 +129,6 @@ impl CProgram {
 
 fn c_sources(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut sources: Vec<_> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-    sources.retain(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("scenario") && name.ends_with(".c")
-    });
+    sources.retain(|path| path.extension().is_some_and(|extension| extension == "c"));
     Ok(sources)
 }

@@ -2,9 +2,9 @@
 
 mod cache;
 mod disk;
-mod folder;
+mod files;
 mod line;
-mod stream;
+mod read_write;
 mod tee;
 mod words;
 
