@@ -1,7 +1,6 @@
-//! Plays every file of `tests/scenarios/cases` on both drivers, and compares the transcripts with those of the C program
-//! that does the same through the C header (`tests/scenarios/c`).
+//! Runs every scenario of `cases/` on both drivers, and compares the transcripts with those of the C runner in `c/`.
 //!
-//! The C program is the one that the environment variable `IMAGE_CACHE_SCENARIO_C` names, or it is built here with `cc`.
+//! The environment variable `IMAGE_CACHE_SCENARIO_C` names the C runner. Without it, this test builds it with `cc`.
 
 #[path = "rust/mod.rs"]
 mod runner;
@@ -16,7 +15,7 @@ use std::process::{Command, ExitCode};
 
 use image_cache::DriverChoice;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use runner::{Outcome, Played, driver_name, name_of, play};
+use runner::{Outcome, Report, driver_name, name_of, run};
 use tempfile::TempDir;
 
 const DRIVERS: [DriverChoice; 2] = [DriverChoice::Sqlite, DriverChoice::Xattr];
@@ -25,16 +24,16 @@ fn main() -> io::Result<ExitCode> {
     let may_mount = runner::become_able_to_mount();
     let arguments = Arguments::from_args();
     let has_attributes = runner::has_user_attributes(tempfile::tempdir()?.path());
-    // A run says of each test whether it was skipped; a listing, from which cargo-nextest goes, must know it before.
-    let must_know_skipped = arguments.list && !(may_mount && has_attributes);
+    // A run reports each skipped test. cargo-nextest reads the listing, so the listing must know them beforehand.
+    let must_list_skipped = arguments.list && !(may_mount && has_attributes);
 
     let files = scenario_files()?;
     let mut trials = Vec::new();
     for driver in DRIVERS {
         for file in files.clone() {
             let name = format!("{}::{}", driver_name(driver), name_of(&file));
-            let skipped = must_know_skipped && matches!(play(&file, driver).outcome, Outcome::Skipped(_));
-            let trial = Trial::ignorable_test(name, move || passes(&play(&file, driver)));
+            let skipped = must_list_skipped && matches!(run(&file, driver).outcome, Outcome::Skipped(_));
+            let trial = Trial::ignorable_test(name, move || passes(&run(&file, driver)));
             trials.push(trial.with_ignored_flag(skipped));
         }
         let files = files.clone();
@@ -45,25 +44,25 @@ fn main() -> io::Result<ExitCode> {
 }
 
 fn scenario_files() -> io::Result<Vec<PathBuf>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/cases");
-    let mut files: Vec<_> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/cases");
+    let mut files: Vec<_> = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     files.retain(|path| path.extension().is_some_and(|extension| extension == "scenario"));
     files.sort_unstable();
     assert!(!files.is_empty(), "there are no scenarios");
     Ok(files)
 }
 
-fn passes(played: &Played) -> Result<Completion, Failed> {
-    match played.outcome {
+fn passes(report: &Report) -> Result<Completion, Failed> {
+    match report.outcome {
         Outcome::Passed => Ok(Completion::Completed),
         Outcome::Skipped(reason) => Ok(Completion::ignored_with(reason)),
-        Outcome::Failed => Err(format!("{}\n{}", played.complaints, played.transcript).into()),
+        Outcome::Failed => Err(format!("{}\n{}", report.failures, report.transcript).into()),
     }
 }
 
-/// The Rust API and the C ABI show the same behaviour, to the letter.
+/// The Rust API and the C ABI give the same transcripts, byte for byte.
 fn same_as_c(files: &[PathBuf], driver: DriverChoice) -> Result<(), Failed> {
-    let program = CProgram::find_or_build()?;
+    let program = CRunner::find_or_build()?;
     let output = Command::new(&program.path).arg(driver_name(driver)).args(files).output()?;
     let theirs = String::from_utf8(output.stdout)?;
     let ours = transcripts(files, driver);
@@ -71,46 +70,46 @@ fn same_as_c(files: &[PathBuf], driver: DriverChoice) -> Result<(), Failed> {
         return Ok(());
     }
     let first_difference = ours.lines().zip(theirs.lines()).find(|(ours, theirs)| ours != theirs);
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{}: the first difference is {first_difference:#?}\n{complaints}", output.status).into())
+    let failures = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{}: the first difference is {first_difference:#?}\n{failures}", output.status).into())
 }
 
 fn transcripts(files: &[PathBuf], driver: DriverChoice) -> String {
-    let played: Vec<_> = files.iter().map(|file| play(file, driver)).collect();
-    let count = |is: fn(&Outcome) -> bool| played.iter().filter(|played| is(&played.outcome)).count();
+    let reports: Vec<_> = files.iter().map(|file| run(file, driver)).collect();
+    let count = |is: fn(&Outcome) -> bool| reports.iter().filter(|report| is(&report.outcome)).count();
     let totals = format!(
         "{} passed, {} failed, {} skipped\n",
         count(|outcome| *outcome == Outcome::Passed),
         count(|outcome| *outcome == Outcome::Failed),
         count(|outcome| matches!(outcome, Outcome::Skipped(_))),
     );
-    played.into_iter().map(|played| played.transcript).chain([totals]).collect()
+    reports.into_iter().map(|report| report.transcript).chain([totals]).collect()
 }
 
-/// The C program that plays scenarios, and the folder where it was built, if that was here.
-struct CProgram {
+/// The C runner, and the temporary directory if this test built it.
+struct CRunner {
     path: OsString,
-    _folder: Option<TempDir>,
+    _directory: Option<TempDir>,
 }
 
-impl CProgram {
+impl CRunner {
     fn find_or_build() -> io::Result<Self> {
         match env::var_os("IMAGE_CACHE_SCENARIO_C") {
-            Some(path) => Ok(Self { path, _folder: None }),
+            Some(path) => Ok(Self { path, _directory: None }),
             None => Self::build(),
         }
     }
 
-    /// Links it with the shared library that cargo built beside this test.
+    /// Builds it and links it with the shared library beside this test.
     fn build() -> io::Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let folder = tempfile::tempdir()?;
-        let program = folder.path().join("scenario");
+        let directory = tempfile::tempdir()?;
+        let program = directory.path().join("scenario");
         let built = env::current_exe()?.with_file_name("libimage_cache.so");
-        let library = folder.path().join(env!("IMAGE_CACHE_SONAME"));
+        let library = directory.path().join(env!("IMAGE_CACHE_SONAME"));
         symlink(&built, &library)?;
         let mut run_path = OsString::from("-Wl,-rpath,");
-        run_path.push(folder.path());
+        run_path.push(directory.path());
         let sources = c_sources(&root.join("tests/scenarios/c"))?;
         let status = Command::new("cc")
             .args(["-std=c99", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-pedantic", "-Werror", "-I"])
@@ -123,12 +122,12 @@ impl CProgram {
         if !status.success() {
             return Err(io::Error::other(format!("cc: {status}")));
         }
-        Ok(Self { path: program.into(), _folder: Some(folder) })
+        Ok(Self { path: program.into(), _directory: Some(directory) })
     }
 }
 
-fn c_sources(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut sources: Vec<_> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+fn c_sources(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut sources: Vec<_> = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     sources.retain(|path| path.extension().is_some_and(|extension| extension == "c"));
     Ok(sources)
 }

@@ -1,12 +1,12 @@
-/* Operations on a cache: open and close, questions, lists, the queue, deletes, prune and clean. */
+/* Operations on a cache: open, close, queries, listings, the queue, deletes, prune and clean. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "scenario.h"
 
-/* Out parameters are filled with something else first, to see that a failure clears them. */
-static const uint64_t LEFT_OVER = 0xDEAD;
+/* The value of out parameters before a call, to test that a failure clears them. */
+static const uint64_t UNCLEARED = 0xDEAD;
 
 static void print_number(struct call *call, image_cache_status_t status, uint64_t number, const char *unit)
 {
@@ -32,7 +32,7 @@ static int32_t driver_named(const char *name)
     return 99; /* no such driver */
 }
 
-/* Sets the option that a word such as "max_size=5120" gives; false where the word is none. */
+/* Sets the option of a word such as "max_size=5120". Returns false if there is no such option. */
 static bool set_option(struct scenario *scenario, struct call *call, const struct text *word,
                        image_cache_options_t *options, struct text *directory, image_cache_status_t *status)
 {
@@ -98,7 +98,7 @@ static void open_cache(struct scenario *scenario, struct call *call)
     text_free(&directory);
 }
 
-OPERATION(use)
+OPERATION(select_cache)
 {
     scenario->cache = call->arguments[0].handle;
     text_print(&call->result, "OK");
@@ -123,15 +123,15 @@ OPERATION(has_logged)
     text_print(&call->result, "OK %s", scenario->cache->log_messages > 0 ? "true" : "false");
 }
 
-/* ---- questions with an answer of yes or no, and numbers ---- */
+/* ---- queries that return a bool or a number ---- */
 
 #define YES_OR_NO(NAME)                                                                  \
     OPERATION(NAME)                                                                      \
     {                                                                                    \
-        bool answer = true;                                                              \
-        image_cache_status_t status = image_cache_##NAME(CACHE, TEXT(0).bytes, &answer, &call->error); \
-        if (report_out(call, status, !answer))                                   \
-            text_print(&call->result, answer ? " true" : " false");                      \
+        bool value = true;                                                               \
+        image_cache_status_t status = image_cache_##NAME(CACHE, TEXT(0).bytes, &value, &call->error); \
+        if (report_out(call, status, !value))                                   \
+            text_print(&call->result, value ? " true" : " false");                      \
     }
 
 YES_OR_NO(is_cached)
@@ -142,37 +142,37 @@ YES_OR_NO(queue_image)
 
 OPERATION(get_cache_size)
 {
-    uint64_t bytes = LEFT_OVER;
+    uint64_t bytes = UNCLEARED;
     image_cache_status_t status = image_cache_get_cache_size(CACHE, &bytes, &call->error);
     print_number(call, status, bytes, "");
 }
 
 OPERATION(get_image_size)
 {
-    uint64_t bytes = LEFT_OVER;
+    uint64_t bytes = UNCLEARED;
     image_cache_status_t status = image_cache_get_image_size(CACHE, TEXT(0).bytes, &bytes, &call->error);
     print_number(call, status, bytes, "");
 }
 
 OPERATION(get_hit_count)
 {
-    uint64_t hits = LEFT_OVER;
+    uint64_t hits = UNCLEARED;
     image_cache_status_t status = image_cache_get_hit_count(CACHE, TEXT(0).bytes, &hits, &call->error);
     print_number(call, status, hits, "");
 }
 
 /* ---- lists ---- */
 
-enum { MOST_LISTED = 256 };
+enum { MAX_LISTED = 256 };
 
-struct use {
+struct access {
     int64_t last_accessed;
     struct text image_id;
 };
 
 static int by_last_access(const void *one, const void *other)
 {
-    int64_t a = ((const struct use *)one)->last_accessed, b = ((const struct use *)other)->last_accessed;
+    int64_t a = ((const struct access *)one)->last_accessed, b = ((const struct access *)other)->last_accessed;
     return a < b ? -1 : a > b;
 }
 
@@ -182,7 +182,7 @@ static void print_id(struct text *result, const char *image_id)
     text_escape(result, image_id, strlen(image_id));
 }
 
-/* The list of the cached or of the queued images; NULL after a failure, which is reported. */
+/* Opens the list of the cached or the queued images. Reports a failure and returns NULL. */
 static image_cache_list_t *open_list(struct scenario *scenario, struct call *call, bool queued)
 {
     char anything;
@@ -217,20 +217,20 @@ OPERATION(list_queued)
     image_cache_list_free(list);
 }
 
-OPERATION(order_of_use)
+OPERATION(access_order)
 {
     const image_cache_entry_t *entry;
-    struct use uses[MOST_LISTED];
+    struct access accesses[MAX_LISTED];
     size_t count = 0;
     image_cache_list_t *list = open_list(scenario, call, false);
-    while (list != NULL && count < MOST_LISTED && image_cache_list_next(list, &entry)) {
-        uses[count] = (struct use){entry->last_accessed, {NULL, 0}};
-        text_print(&uses[count++].image_id, "%s", entry->image_id);
+    while (list != NULL && count < MAX_LISTED && image_cache_list_next(list, &entry)) {
+        accesses[count] = (struct access){entry->last_accessed, {NULL, 0}};
+        text_print(&accesses[count++].image_id, "%s", entry->image_id);
     }
-    qsort(uses, count, sizeof uses[0], by_last_access);
+    qsort(accesses, count, sizeof accesses[0], by_last_access);
     for (size_t i = 0; i < count; i++) {
-        print_id(&call->result, uses[i].image_id.bytes);
-        text_free(&uses[i].image_id);
+        print_id(&call->result, accesses[i].image_id.bytes);
+        text_free(&accesses[i].image_id);
     }
     text_print(&call->result, list != NULL && count == 0 ? " none" : "");
     image_cache_list_free(list);
@@ -245,7 +245,7 @@ OPERATION(delete_queued_image)
 
 OPERATION(delete_all_queued_images)
 {
-    uint64_t deleted = LEFT_OVER;
+    uint64_t deleted = UNCLEARED;
     image_cache_status_t status = image_cache_delete_all_queued_images(CACHE, &deleted, &call->error);
     print_number(call, status, deleted, " deleted");
 }
@@ -257,14 +257,14 @@ OPERATION(delete_cached_image)
 
 OPERATION(delete_all_cached_images)
 {
-    uint64_t deleted = LEFT_OVER;
+    uint64_t deleted = UNCLEARED;
     image_cache_status_t status = image_cache_delete_all_cached_images(CACHE, &deleted, &call->error);
     print_number(call, status, deleted, " deleted");
 }
 
 OPERATION(prune)
 {
-    uint64_t images = LEFT_OVER, bytes = LEFT_OVER;
+    uint64_t images = UNCLEARED, bytes = UNCLEARED;
     image_cache_status_t status = image_cache_prune(CACHE, &images, &bytes, &call->error);
     if (report_out(call, status, images == 0 && bytes == 0))
         text_print(&call->result, " %" PRIu64 " images %" PRIu64 " bytes", images, bytes);
@@ -272,14 +272,14 @@ OPERATION(prune)
 
 OPERATION(clean)
 {
-    uint64_t removed = LEFT_OVER;
+    uint64_t removed = UNCLEARED;
     image_cache_status_t status = image_cache_clean(CACHE, (int64_t)call->arguments[0].number, &removed, &call->error);
     print_number(call, status, removed, " removed");
 }
 
 const struct operation cache_operations[] = {
     {"open", "C*", open_cache},
-    {"use", "c", use},
+    {"use", "c", select_cache},
     {"close", "c", close_cache},
     {"get_driver", "@", get_driver},
     {"has_logged", "@", has_logged},
@@ -292,7 +292,7 @@ const struct operation cache_operations[] = {
     {"get_hit_count", "@t", get_hit_count},
     {"list_cached", "@", list_cached},
     {"list_queued", "@", list_queued},
-    {"order_of_use", "@", order_of_use},
+    {"access_order", "@", access_order},
     {"queue_image", "@t", queue_image},
     {"delete_queued_image", "@t", delete_queued_image},
     {"delete_all_queued_images", "@", delete_all_queued_images},

@@ -1,6 +1,6 @@
 /*
- * Real faults: small disks and read-only folders, mounted in a mount namespace that only this scenario's
- * process sees. Where mounting is not permitted, the scenario is skipped and says so.
+ * Real faults: small disks and read-only directories, in a mount namespace of the scenario's process.
+ * A scenario that may not mount is skipped with that reason.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,9 +17,9 @@
 static const char may_not_mount[] = "mounting is not permitted here";
 const char no_user_attributes[] = "no user attributes on this file system";
 
-bool has_user_attributes(const char *folder)
+bool has_user_attributes(const char *directory)
 {
-    return setxattr(folder, "user.scenario", "1", 1, 0) == 0 && removexattr(folder, "user.scenario") == 0;
+    return setxattr(directory, "user.scenario", "1", 1, 0) == 0 && removexattr(directory, "user.scenario") == 0;
 }
 
 static bool write_file(const char *path, const char *text)
@@ -29,7 +29,7 @@ static bool write_file(const char *path, const char *text)
     return (descriptor < 0 || close(descriptor) == 0) && written;
 }
 
-/* As root in a user namespace of one's own, one may mount there without being root outside. */
+/* Root of a user namespace may mount there without being root outside. */
 static bool become_root_of_namespace(void)
 {
     char users[64], groups[64];
@@ -39,7 +39,7 @@ static bool become_root_of_namespace(void)
            write_file("/proc/self/uid_map", users) && write_file("/proc/self/gid_map", groups);
 }
 
-/* Once in a process: mounts from here on are seen by it alone. */
+/* Makes later mounts private to this process, once. */
 static bool enter_mount_namespace(void)
 {
     static bool entered;
@@ -49,7 +49,7 @@ static bool enter_mount_namespace(void)
     return entered;
 }
 
-/* Puts an empty file system in the place of the scenario's folder, with a cache folder on it. */
+/* Mounts an empty file system over the scenario's directory and creates the cache's directory on it. */
 static void mount_disk(struct scenario *scenario, struct call *call, const char *kind, const char *options)
 {
     char cache[1024];
@@ -66,7 +66,7 @@ static void mount_disk(struct scenario *scenario, struct call *call, const char 
 OPERATION(disk)
 {
     char options[128];
-    const char *inodes = call->count > 1 ? TEXT(1).bytes : "0"; /* 0: as many as wanted */
+    const char *inodes = call->count > 1 ? TEXT(1).bytes : "0"; /* 0: no limit */
     snprintf(options, sizeof options, "mode=0755,size=%s,nr_inodes=%s", TEXT(0).bytes, inodes);
     mount_disk(scenario, call, "tmpfs", options);
 }

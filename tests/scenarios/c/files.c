@@ -1,4 +1,4 @@
-/* Operations on the cache's folder behind the library's back: files made, aged and removed, and looked at. */
+/* Operations on files and directories that bypass the library. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +20,7 @@ OPERATION(make_file)
     report_system(call, (file == NULL || fclose(file) == 0) && written);
 }
 
-OPERATION(make_folder)
+OPERATION(make_directory)
 {
     report_system(call, mkdir(TEXT(0).bytes, 0755) == 0);
 }
@@ -45,7 +45,7 @@ OPERATION(move)
     report_system(call, rename(TEXT(0).bytes, TEXT(1).bytes) == 0);
 }
 
-/* Makes empty files 0, 1, 2, ... in a folder until the disk refuses one more. */
+/* Creates empty files 0, 1, 2, ... until the disk has no free inode. */
 OPERATION(use_up_inodes)
 {
     int descriptor = -1;
@@ -61,7 +61,7 @@ OPERATION(use_up_inodes)
     report_system(call, descriptor < 0 && errno == ENOSPC);
 }
 
-/* Sets both times to so many seconds ago, of a symbolic link its own. */
+/* Sets access and modification time to N seconds ago. It does not follow a symbolic link. */
 OPERATION(age)
 {
     struct timespec now, times[2];
@@ -79,7 +79,7 @@ OPERATION(look)
     else if (S_ISREG(status.st_mode))
         text_print(&call->result, "file %" PRIu64 " bytes", (uint64_t)status.st_size);
     else
-        text_print(&call->result, S_ISDIR(status.st_mode)    ? "folder"
+        text_print(&call->result, S_ISDIR(status.st_mode)    ? "directory"
                                   : S_ISLNK(status.st_mode)  ? "symlink"
                                   : S_ISFIFO(status.st_mode) ? "fifo"
                                                              : "other");
@@ -118,7 +118,7 @@ static int by_bytes(const struct dirent **one, const struct dirent **other)
     return strcmp((*one)->d_name, (*other)->d_name);
 }
 
-OPERATION(folder)
+OPERATION(list_directory)
 {
     struct dirent **entries;
     int count = scandir(TEXT(0).bytes, &entries, not_dots, by_bytes);
@@ -135,7 +135,7 @@ OPERATION(folder)
     free(entries);
 }
 
-/* Whether a file has an extended attribute or, with a third word, whether that text is part of its value. */
+/* Tests whether a file has an extended attribute and, with a third word, whether its value contains it. */
 OPERATION(attribute)
 {
     char value[4096];
@@ -152,9 +152,9 @@ OPERATION(attribute)
     }
 }
 
-const struct operation folder_operations[] = {
+const struct operation file_operations[] = {
     {"make_file", "pd", make_file},
-    {"make_folder", "p", make_folder},
+    {"make_directory", "p", make_directory},
     {"make_fifo", "p", make_fifo},
     {"make_symlink", "pt", make_symlink},
     {"remove", "p", remove_file},
@@ -163,7 +163,7 @@ const struct operation folder_operations[] = {
     {"age", "pn", age},
     {"look", "p", look},
     {"contents", "p", contents},
-    {"folder", "p", folder},
+    {"list_directory", "p", list_directory},
     {"attribute", "pt?t", attribute},
     {NULL, NULL, NULL},
 };

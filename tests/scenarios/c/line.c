@@ -1,4 +1,4 @@
-/* Plays one line of a scenario: cuts it into words, reads them as the operation asks, compares the result. */
+/* Runs one line of a scenario: splits it into words, parses them, calls the operation, compares the result. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,8 +6,8 @@
 
 #include "scenario.h"
 
-static const struct operation *const all_operations[] = {cache_operations, stream_operations, tee_operations,
-                                                         folder_operations, disk_operations};
+static const struct operation *const all_operations[] = {cache_operations, read_write_operations, tee_operations,
+                                                         file_operations, disk_operations};
 
 static const struct operation *operation_named(const struct text *name)
 {
@@ -90,7 +90,7 @@ static void path_in_cache(const struct scenario *scenario, struct text *path)
     *path = whole;
 }
 
-/* Reads one word in the sense of a signature's letter; says what is wrong with it, or NULL. */
+/* Parses one word as the signature's letter says. Returns what is wrong with it, or NULL. */
 static const char *read_argument(struct scenario *scenario, struct argument *argument, char letter)
 {
     const char *text = argument->text.bytes;
@@ -102,7 +102,7 @@ static const char *read_argument(struct scenario *scenario, struct argument *arg
         return valid ? NULL : "no such data";
     }
     if (strlen(text) != argument->text.length && letter != '*')
-        return "a NUL byte where text is due";
+        return "a NUL byte in a text";
     switch (letter) {
     case 'n':
         return parse_number(text, &argument->number) ? NULL : "not a number";
@@ -149,7 +149,7 @@ static const char *read_arguments(struct scenario *scenario, const char *signatu
     return i == call->count || *signature == '*' ? NULL : "too many words";
 }
 
-/* Cuts `line` into an operation's name and arguments, without their escapes. */
+/* Splits `line` into an operation's name and arguments, and decodes their escapes. */
 static const char *split(char *line, struct text *name, struct call *call)
 {
     for (char *word = line, *next; word != NULL; word = next) {
@@ -158,7 +158,7 @@ static const char *split(char *line, struct text *name, struct call *call)
             *next++ = '\0';
         if (*word == '\0')
             return "words are separated by one space";
-        if (word != line && call->count == MOST_ARGUMENTS)
+        if (word != line && call->count == MAX_ARGUMENTS)
             return "too many words";
         struct text *text = word == line ? name : &call->arguments[call->count++].text;
         if (!text_unescape(text, word, strlen(word)))
@@ -167,7 +167,7 @@ static const char *split(char *line, struct text *name, struct call *call)
     return NULL;
 }
 
-/* The expected result as the operations print it: data words replaced by their fingerprints. */
+/* Replaces data words by their fingerprints, as operations print them. */
 static void normalise(struct text *expected, const char *written)
 {
     while (written != NULL) {
@@ -192,12 +192,12 @@ static bool is_as_expected(const struct call *call, const char *expected_text, s
     normalise(expected, expected_text != NULL ? expected_text : "OK");
     if (strcmp(result, "BAD_LINE") == 0)
         return false;
-    if (expected_text == NULL) /* nothing is said: any result that begins with the word OK */
+    if (expected_text == NULL) /* no expectation: any result whose first word is OK */
         return strncmp(result, "OK", 2) == 0 && (result[2] == '\0' || result[2] == ' ');
     return strcmp(result, expected->bytes) == 0;
 }
 
-void play_line(struct scenario *scenario, unsigned number, char *line)
+void run_line(struct scenario *scenario, unsigned number, char *line)
 {
     struct text name = {NULL, 0}, expected = {NULL, 0};
     struct call *call = allocate(sizeof *call);
@@ -217,7 +217,7 @@ void play_line(struct scenario *scenario, unsigned number, char *line)
         operation->run(scenario, call);
     else
         bad_line(call, wrong);
-    handles_forget_ended(scenario);
+    handles_remove_ended(scenario);
 
     if (scenario->skipped != NULL) {
         printf("SKIPPED\n");
@@ -232,7 +232,7 @@ void play_line(struct scenario *scenario, unsigned number, char *line)
         }
     }
 
-    for (size_t i = 0; i < MOST_ARGUMENTS; i++)
+    for (size_t i = 0; i < MAX_ARGUMENTS; i++)
         text_free(&call->arguments[i].text);
     text_free(&call->result);
     text_free(&call->detail);

@@ -1,6 +1,6 @@
 /*
- * scenario DRIVER FILE...: plays scenario files on one driver ("sqlite" or "xattr") and prints their
- * transcripts. Ends with "N passed, N failed, N skipped"; exit code 1 when any failed, 2 for a wrong call.
+ * scenario DRIVER FILE...: runs scenario files on one driver ("sqlite" or "xattr") and prints their
+ * transcripts. The last line is "N passed, N failed, N skipped". Exit code 1: one failed; 2: wrong usage.
  */
 #include <errno.h>
 #include <ftw.h>
@@ -15,11 +15,11 @@
 
 enum outcome { PASSED = 0, FAILED = 1, SKIPPED = 77 }; /* also the exit codes of a scenario's process */
 
-enum { MOST_SECONDS = 300 }; /* for one scenario, so that one that hangs fails */
+enum { MAX_SECONDS = 300 }; /* a scenario that runs longer has failed */
 
 struct handle *handle_find(struct scenario *scenario, enum handle_kind kind, const char *name)
 {
-    for (struct handle *handle = scenario->handles; handle < scenario->handles + MOST_HANDLES; handle++)
+    for (struct handle *handle = scenario->handles; handle < scenario->handles + MAX_HANDLES; handle++)
         if (handle->kind != NO_HANDLE && strcmp(handle->name, name) == 0)
             return handle->kind == kind ? handle : NULL;
     return NULL;
@@ -30,7 +30,7 @@ struct handle *handle_new(struct scenario *scenario, enum handle_kind kind, cons
     struct handle *unused = NULL;
     if (strlen(name) >= sizeof unused->name)
         return NULL;
-    for (struct handle *handle = scenario->handles; handle < scenario->handles + MOST_HANDLES; handle++) {
+    for (struct handle *handle = scenario->handles; handle < scenario->handles + MAX_HANDLES; handle++) {
         if (handle->kind == NO_HANDLE)
             unused = handle;
         else if (strcmp(handle->name, name) == 0)
@@ -43,9 +43,9 @@ struct handle *handle_new(struct scenario *scenario, enum handle_kind kind, cons
     return unused;
 }
 
-void handles_forget_ended(struct scenario *scenario)
+void handles_remove_ended(struct scenario *scenario)
 {
-    for (struct handle *handle = scenario->handles; handle < scenario->handles + MOST_HANDLES; handle++) {
+    for (struct handle *handle = scenario->handles; handle < scenario->handles + MAX_HANDLES; handle++) {
         if (handle->kind == NO_HANDLE || handle->is.any != NULL)
             continue;
         if (handle == scenario->cache)
@@ -55,11 +55,11 @@ void handles_forget_ended(struct scenario *scenario)
     }
 }
 
-/* What the scenario left open: first what was made of a cache, then the caches. */
+/* Closes the handles that are still open. Caches come last. */
 static void close_everything(struct scenario *scenario)
 {
     for (int caches = 0; caches <= 1; caches++) {
-        for (struct handle *handle = scenario->handles; handle < scenario->handles + MOST_HANDLES; handle++) {
+        for (struct handle *handle = scenario->handles; handle < scenario->handles + MAX_HANDLES; handle++) {
             if ((handle->kind == CACHE_HANDLE) != (caches == 1))
                 continue;
             if (handle->kind == CACHE_HANDLE)
@@ -72,13 +72,13 @@ static void close_everything(struct scenario *scenario)
                 image_cache_tee_close(handle->is.tee);
             handle->is.any = NULL;
         }
-        handles_forget_ended(scenario);
+        handles_remove_ended(scenario);
     }
     for (size_t i = 0; i < scenario->fetch_count; i++)
         source_free(scenario->fetches[i]);
 }
 
-/* The file's name without folder and ".scenario". */
+/* The file's name without its directory and ".scenario". */
 static void print_name(const char *path)
 {
     const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
@@ -86,7 +86,7 @@ static void print_name(const char *path)
     printf("%.*s", (int)(end != NULL ? end - name : (ptrdiff_t)strlen(name)), name);
 }
 
-static bool play_file(struct scenario *scenario)
+static bool run_file(struct scenario *scenario)
 {
     FILE *file = fopen(scenario->path, "re");
     char *line = NULL;
@@ -103,23 +103,23 @@ static bool play_file(struct scenario *scenario)
         if (line[length - 1] == '\n')
             line[--length] = '\0';
         if (length > 0 && line[0] != '#')
-            play_line(scenario, number, line);
+            run_line(scenario, number, line);
     }
     free(line);
     fclose(file);
     return true;
 }
 
-/* In a process of its own, so that a crash or a hang is one failure and mounts end with the scenario. */
-static enum outcome play(struct scenario *scenario)
+/* Runs in a child process: a crash or a hang fails one scenario, and its mounts end with it. */
+static enum outcome run_scenario(struct scenario *scenario)
 {
     bool readable;
-    alarm(MOST_SECONDS);
+    alarm(MAX_SECONDS);
     printf("scenario ");
     print_name(scenario->path);
     printf(" (%s)\n", scenario->driver_name);
 
-    readable = play_file(scenario);
+    readable = run_file(scenario);
     close_everything(scenario);
 
     enum outcome outcome = !readable || scenario->mismatches > 0 ? FAILED
@@ -151,7 +151,7 @@ static bool make_root(char *root, size_t capacity)
     return mkdir(cache, 0755) == 0;
 }
 
-static enum outcome play_in_process(const char *path, const char *driver_name, int32_t driver)
+static enum outcome run_in_process(const char *path, const char *driver_name, int32_t driver)
 {
     struct scenario *scenario = allocate(sizeof *scenario);
     int status = 0;
@@ -164,13 +164,13 @@ static enum outcome play_in_process(const char *path, const char *driver_name, i
         fflush(stdout);
         child = fork();
         if (child == 0) {
-            enum outcome outcome = play(scenario);
+            enum outcome outcome = run_scenario(scenario);
             free(scenario);
             exit(outcome);
         }
     }
     if (child < 0) {
-        perror("scenario: can't make a temporary folder and a process");
+        perror("scenario: cannot create a temporary directory and a process");
         exit(2);
     }
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
@@ -200,7 +200,7 @@ int main(int count, char **words)
         return 2;
     }
     for (int i = 2; i < count; i++) {
-        switch (play_in_process(words[i], drivers[which].name, drivers[which].driver)) {
+        switch (run_in_process(words[i], drivers[which].name, drivers[which].driver)) {
         case PASSED: passed++; break;
         case SKIPPED: skipped++; break;
         default: failed++;

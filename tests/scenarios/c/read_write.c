@@ -1,4 +1,4 @@
-/* Operations on writers and readers, and the shorthands that cache or read a whole image. */
+/* Operations on writers and readers, and shorthands that cache or read a whole image. */
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 
 OPERATION(begin_write)
 {
-    HANDLE(0).any = scenario; /* anything but NULL, to see that a failure clears it */
+    HANDLE(0).any = scenario; /* not NULL, to test that a failure clears it */
     image_cache_status_t status = image_cache_begin_write(CACHE, TEXT(1).bytes, &HANDLE(0).writer, &call->error);
     if (!report_out(call, status, HANDLE(0).any == NULL))
         HANDLE(0).any = NULL;
@@ -85,7 +85,7 @@ OPERATION(open_for_read)
         HANDLE(0).any = NULL;
 }
 
-/* One read, at `offset` or, where it is NULL, at the reader's own position; what it gave is appended to `data`. */
+/* Reads once at `offset`, or at the reader's position if that is NULL, and appends the bytes to `data`. */
 static image_cache_status_t read_once(struct call *call, image_cache_reader_t *reader, const uint64_t *offset,
                                       uint64_t capacity, struct text *data, size_t *length)
 {
@@ -102,7 +102,7 @@ static image_cache_status_t read_once(struct call *call, image_cache_reader_t *r
     return status;
 }
 
-/* Reads to the end in pieces; a failure ends it, too. */
+/* Reads in pieces to the end or a failure. */
 static image_cache_status_t read_to_end(struct call *call, image_cache_reader_t *reader, uint64_t piece,
                                         struct text *data)
 {
@@ -186,7 +186,7 @@ static int64_t no_bytes(void *user_data, void *buffer, size_t capacity)
 
 OPERATION(every_call_with)
 {
-    bool answer;
+    bool value;
     uint64_t number;
     const char *image_id = TEXT(0).bytes;
     image_cache_error_t *error = &call->error;
@@ -197,13 +197,13 @@ OPERATION(every_call_with)
         const char *name;
         image_cache_status_t status;
     } calls[] = {
-        {"is_cached", image_cache_is_cached(CACHE, image_id, &answer, error)},
-        {"is_being_cached", image_cache_is_being_cached(CACHE, image_id, &answer, error)},
-        {"is_queued", image_cache_is_queued(CACHE, image_id, &answer, error)},
-        {"is_cacheable", image_cache_is_cacheable(CACHE, image_id, &answer, error)},
+        {"is_cached", image_cache_is_cached(CACHE, image_id, &value, error)},
+        {"is_being_cached", image_cache_is_being_cached(CACHE, image_id, &value, error)},
+        {"is_queued", image_cache_is_queued(CACHE, image_id, &value, error)},
+        {"is_cacheable", image_cache_is_cacheable(CACHE, image_id, &value, error)},
         {"get_image_size", image_cache_get_image_size(CACHE, image_id, &number, error)},
         {"get_hit_count", image_cache_get_hit_count(CACHE, image_id, &number, error)},
-        {"queue_image", image_cache_queue_image(CACHE, image_id, &answer, error)},
+        {"queue_image", image_cache_queue_image(CACHE, image_id, &value, error)},
         {"delete_queued_image", image_cache_delete_queued_image(CACHE, image_id, error)},
         {"delete_cached_image", image_cache_delete_cached_image(CACHE, image_id, error)},
         {"open_for_read", image_cache_open_for_read(CACHE, image_id, &reader, error)},
@@ -224,7 +224,7 @@ OPERATION(every_call_with)
     text_print(&call->detail, "%s", error->message);
 }
 
-const struct operation stream_operations[] = {
+const struct operation read_write_operations[] = {
     {"begin_write", "@Wt", begin_write},
     {"writer_expect_size", "wn", writer_expect_size},
     {"writer_expect_digest", "wtt", writer_expect_digest},

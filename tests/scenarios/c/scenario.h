@@ -1,6 +1,6 @@
 /*
- * What the files of the scenario runner share. The runner plays the *.scenario files of tests/scenarios
- * through image_cache.h alone; tests/scenarios/README.md describes their language.
+ * Declarations that the files of the C runner share. The runner uses image_cache.h alone.
+ * tests/scenarios/README.md describes the language.
  */
 #ifndef SCENARIO_H
 #define SCENARIO_H
@@ -11,9 +11,9 @@
 
 #include "image_cache.h"
 
-/* ---- text.c: bytes, and the words that stand for them ---- */
+/* ---- text.c: bytes, escapes and data words ---- */
 
-/* Bytes that grow; a NUL that does not count always follows them, so that they also serve as text. */
+/* A growable buffer. A NUL that `length` does not count follows the bytes, so they are also a string. */
 struct text {
     char *bytes;
     size_t length;
@@ -21,7 +21,7 @@ struct text {
 
 void text_append(struct text *text, const void *bytes, size_t length);
 void text_print(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void text_escape(struct text *text, const char *bytes, size_t length); /* for a transcript: %20 for a space */
+void text_escape(struct text *text, const char *bytes, size_t length); /* escapes as in a transcript: %20 for a space */
 void text_fingerprint(struct text *text, const struct text *data);     /* bytes:LENGTH:FNV-1A */
 bool text_unescape(struct text *text, const char *word, size_t length);
 void text_free(struct text *text);
@@ -30,27 +30,27 @@ bool is_data_word(const struct text *word);
 bool data_generate(struct text *data, const struct text *word); /* false: no such data */
 bool parse_number(const char *digits, uint64_t *number);
 
-void *allocate(size_t size); /* zeroed; ends the program where there is no memory */
+void *allocate(size_t size); /* zeroed memory; exits when there is none */
 
-/* ---- line.c: a line, cut into words and matched with its operation ---- */
+/* ---- line.c: one line, its words and its operation ---- */
 
 struct scenario;
 struct handle;
 
-/* One word of a line, read as its operation's signature asks. */
+/* One word of a line, parsed as its operation's signature says. */
 struct argument {
-    struct text text;      /* the word without its escapes; for data the bytes; for a path the whole path */
-    uint64_t number;       /* for a number; a negative one is kept in two's complement */
-    struct handle *handle; /* for a handle, whether it is there already or was made for this line */
+    struct text text;      /* the decoded word; of data the bytes, of a path the whole path */
+    uint64_t number;       /* of a number; a negative one in two's complement */
+    struct handle *handle; /* of a handle, open or new */
 };
 
-enum { MOST_ARGUMENTS = 64 };
+enum { MAX_ARGUMENTS = 64 };
 
 struct call {
-    struct argument arguments[MOST_ARGUMENTS];
+    struct argument arguments[MAX_ARGUMENTS];
     size_t count;
-    struct text result; /* what the operation found; goes into the transcript */
-    struct text detail; /* an error's message and the like: for people, never in the transcript */
+    struct text result; /* printed in the transcript */
+    struct text detail; /* an error's message, printed to stderr only */
     image_cache_error_t error;
 };
 
@@ -69,13 +69,13 @@ struct operation {
     operation_fn *run;
 };
 
-/* Each ends with an entry without a name. */
-extern const struct operation cache_operations[], stream_operations[], tee_operations[], folder_operations[],
+/* A NULL name ends each array. */
+extern const struct operation cache_operations[], read_write_operations[], tee_operations[], file_operations[],
     disk_operations[];
 
-void play_line(struct scenario *scenario, unsigned number, char *line);
+void run_line(struct scenario *scenario, unsigned number, char *line);
 
-/* ---- main.c: one scenario and the handles that it has open ---- */
+/* ---- main.c: one scenario and its handles ---- */
 
 enum handle_kind { NO_HANDLE, CACHE_HANDLE, WRITER_HANDLE, READER_HANDLE, TEE_HANDLE };
 
@@ -83,7 +83,7 @@ struct handle {
     enum handle_kind kind;
     char name[32];
     union {
-        void *any; /* NULL after a line: the handle was ended, or never made, and is forgotten */
+        void *any; /* NULL: the handle has ended or was never opened, and its entry is removed */
         image_cache_t *cache;
         image_cache_writer_t *writer;
         image_cache_reader_t *reader;
@@ -93,24 +93,24 @@ struct handle {
     uint64_t log_messages; /* of a cache */
 };
 
-enum { MOST_HANDLES = 32, MOST_FETCHES = 32 };
+enum { MAX_HANDLES = 32, MAX_FETCHES = 32 };
 
 struct scenario {
     const char *path; /* of the scenario's file */
     const char *driver_name;
     int32_t driver;
-    char root[512];              /* the scenario's own folder; "cache" in it is the cache's directory */
-    struct handle handles[MOST_HANDLES];
+    char root[512];              /* the scenario's own directory; its subdirectory "cache" is the cache */
+    struct handle handles[MAX_HANDLES];
     struct handle *cache;        /* the selected one */
-    struct source *fetches[MOST_FETCHES];
+    struct source *fetches[MAX_FETCHES];
     size_t fetch_count;
     unsigned mismatches;
-    const char *skipped;         /* why the scenario can't be played here */
+    const char *skipped;         /* why the scenario cannot run here, or NULL */
 };
 
 struct handle *handle_find(struct scenario *scenario, enum handle_kind kind, const char *name);
 struct handle *handle_new(struct scenario *scenario, enum handle_kind kind, const char *name);
-void handles_forget_ended(struct scenario *scenario);
+void handles_remove_ended(struct scenario *scenario);
 
 /* ---- helpers for operations, in line.c ---- */
 
@@ -121,11 +121,11 @@ void handles_forget_ended(struct scenario *scenario);
 #define HANDLE(INDEX) (call->arguments[INDEX].handle->is)
 
 const char *status_name(image_cache_status_t status); /* without IMAGE_CACHE_ERROR_ */
-/* The status by name; and that a failure filled call->error. True when the status is OK. */
+/* Prints the status, checks that a failure filled call->error, and returns whether the status is OK. */
 bool report(struct call *call, image_cache_status_t status);
-/* The same of a call with an out parameter; `cleared` says whether a failure set it to NULL, 0 or false. */
+/* The same for a call with an out parameter. `cleared`: it is NULL, 0 or false after a failure. */
 bool report_out(struct call *call, image_cache_status_t status, bool cleared);
-/* OK, or FAILED with errno as the detail. */
+/* Prints OK, or FAILED with errno as the detail. */
 void report_system(struct call *call, bool succeeded);
 void report_bytes(struct call *call, const struct text *data);
 void bad_line(struct call *call, const char *why);
@@ -136,7 +136,7 @@ void source_free(struct source *source);
 
 /* ---- disk.c ---- */
 
-extern const char no_user_attributes[]; /* why a scenario is skipped */
-bool has_user_attributes(const char *folder);
+extern const char no_user_attributes[]; /* the reason to skip a scenario */
+bool has_user_attributes(const char *directory);
 
 #endif

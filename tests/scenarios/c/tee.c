@@ -6,15 +6,15 @@
 
 #include "scenario.h"
 
-/* What a source hands out, piece by piece; of a fetch also the image and what its writer is told to expect. */
+/* The pieces that a source returns; of a fetch also its image and the expectations on its writer. */
 struct source {
     struct text image_id;
-    struct text pieces[MOST_ARGUMENTS];
+    struct text pieces[MAX_ARGUMENTS];
     size_t count;
     struct text expectations[4]; /* "size:1024", "md5:..." */
     size_t expectation_count;
     bool fails;   /* after the last piece */
-    size_t piece; /* where the source stands: the piece and the byte in it */
+    size_t piece; /* the current piece and the position in it */
     size_t at;
     uint64_t calls;
 };
@@ -31,7 +31,7 @@ void source_free(struct source *source)
     free(source);
 }
 
-/* file:PATH:PIECE cuts a file into pieces of PIECE bytes. */
+/* file:PATH:PIECE splits a file into pieces of PIECE bytes. */
 static bool add_file(const struct scenario *scenario, struct source *source, const char *parameters)
 {
     const char *colon = strrchr(parameters, ':');
@@ -47,7 +47,7 @@ static bool add_file(const struct scenario *scenario, struct source *source, con
     if (file != NULL) {
         char *buffer = allocate((size_t)size);
         size_t length = 1;
-        while (source->count < MOST_ARGUMENTS && (length = fread(buffer, 1, (size_t)size, file)) > 0)
+        while (source->count < MAX_ARGUMENTS && (length = fread(buffer, 1, (size_t)size, file)) > 0)
             text_append(&source->pieces[source->count++], buffer, length);
         whole = length == 0;
         free(buffer);
@@ -68,7 +68,7 @@ static bool add_step(const struct scenario *scenario, struct source *source, con
     if (strncmp(step->bytes, "file:", 5) == 0)
         return add_file(scenario, source, step->bytes + 5);
     if (is_data_word(step))
-        return source->count < MOST_ARGUMENTS && data_generate(&source->pieces[source->count++], step);
+        return source->count < MAX_ARGUMENTS && data_generate(&source->pieces[source->count++], step);
     uint64_t size;
     if (source->image_id.bytes == NULL || strchr(step->bytes, ':') == NULL || source->expectation_count == 4 ||
         (strncmp(step->bytes, "size:", 5) == 0 && !parse_number(step->bytes + 5, &size)))
@@ -77,7 +77,7 @@ static bool add_step(const struct scenario *scenario, struct source *source, con
     return true;
 }
 
-/* The source that the words from `first` on describe; NULL and a bad line where they are wrong. */
+/* Makes a source from the words from `first` on. Reports a bad line and returns NULL if one is wrong. */
 static struct source *source_new(const struct scenario *scenario, struct call *call, size_t first,
                                  const char *image_id)
 {
@@ -87,7 +87,7 @@ static struct source *source_new(const struct scenario *scenario, struct call *c
     for (size_t i = first; i < call->count; i++) {
         if (!add_step(scenario, source, &TEXT(i))) {
             source_free(source);
-            bad_line(call, "a step that is none, or more than there is room for");
+            bad_line(call, "an invalid step, or too many steps");
             return NULL;
         }
     }
@@ -96,7 +96,7 @@ static struct source *source_new(const struct scenario *scenario, struct call *c
 
 /* ---- tees ---- */
 
-/* A piece that is larger than `capacity` is handed out over several calls; no call hands out two. */
+/* Returns a piece that is larger than `capacity` over several calls. No call returns parts of two pieces. */
 static int64_t next_piece(void *user_data, void *buffer, size_t capacity)
 {
     struct source *source = user_data;
@@ -121,7 +121,7 @@ OPERATION(tee_open)
     handle->source = source_new(scenario, call, 2, NULL);
     if (handle->source == NULL)
         return;
-    handle->is.any = scenario; /* anything but NULL, to see that a failure clears it */
+    handle->is.any = scenario; /* not NULL, to test that a failure clears it */
     image_cache_status_t status =
         image_cache_tee_open(CACHE, TEXT(1).bytes, next_piece, handle->source, &handle->is.tee, &call->error);
     if (!report_out(call, status, handle->is.any == NULL))
@@ -153,7 +153,7 @@ OPERATION(tee_read)
     text_free(&data);
 }
 
-/* To the end or a failure; tells the bytes in either case. */
+/* Reads to the end or a failure, and prints the bytes in either case. */
 OPERATION(tee_read_all)
 {
     struct text data = {NULL, 0};
@@ -205,7 +205,7 @@ OPERATION(fetch)
             return;
         }
     }
-    if (scenario->fetch_count == MOST_FETCHES) {
+    if (scenario->fetch_count == MAX_FETCHES) {
         source_free(source);
         bad_line(call, "too many fetches");
         return;
@@ -216,10 +216,10 @@ OPERATION(fetch)
 
 struct prefetching {
     const struct scenario *scenario;
-    struct text asked; /* the images in the order in which they were asked for */
+    struct text called; /* the images in the order of the callback's calls */
 };
 
-/* Tells the writer what to expect: "size:1024" or "ALGORITHM:HEX". */
+/* Sets an expectation on the writer: "size:1024" or "ALGORITHM:HEX". */
 static image_cache_status_t expect(image_cache_writer_t *writer, const struct text *expectation)
 {
     struct text algorithm = {NULL, 0};
@@ -235,7 +235,7 @@ static image_cache_status_t expect(image_cache_writer_t *writer, const struct te
     return status;
 }
 
-static image_cache_status_t play_fetch(const struct source *source, image_cache_writer_t *writer)
+static image_cache_status_t write_fetch(const struct source *source, image_cache_writer_t *writer)
 {
     image_cache_status_t status = IMAGE_CACHE_OK;
     for (size_t i = 0; i < source->expectation_count && status == IMAGE_CACHE_OK; i++)
@@ -249,11 +249,11 @@ static image_cache_status_t fetch_one(void *user_data, const char *image_id, ima
 {
     struct prefetching *prefetching = user_data;
     const struct scenario *scenario = prefetching->scenario;
-    text_print(&prefetching->asked, " ");
-    text_escape(&prefetching->asked, image_id, strlen(image_id));
+    text_print(&prefetching->called, " ");
+    text_escape(&prefetching->called, image_id, strlen(image_id));
     for (size_t i = 0; i < scenario->fetch_count; i++)
         if (strcmp(scenario->fetches[i]->image_id.bytes, image_id) == 0)
-            return play_fetch(scenario->fetches[i], writer);
+            return write_fetch(scenario->fetches[i], writer);
     return IMAGE_CACHE_ERROR_SOURCE; /* no fetch is scripted */
 }
 
@@ -264,9 +264,9 @@ OPERATION(prefetch)
     image_cache_status_t status =
         image_cache_prefetch(CACHE, fetch_one, &prefetching, &fetched, &failed, &call->error);
     if (report_out(call, status, fetched == 0 && failed == 0))
-        text_print(&call->result, " %" PRIu64 " fetched %" PRIu64 " failed asked%s", fetched, failed,
-                   prefetching.asked.length > 0 ? prefetching.asked.bytes : " none");
-    text_free(&prefetching.asked);
+        text_print(&call->result, " %" PRIu64 " fetched %" PRIu64 " failed called%s", fetched, failed,
+                   prefetching.called.length > 0 ? prefetching.called.bytes : " none");
+    text_free(&prefetching.called);
 }
 
 const struct operation tee_operations[] = {

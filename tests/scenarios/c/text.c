@@ -1,4 +1,4 @@
-/* Bytes that grow, their escapes and fingerprints, and the data words of a scenario ("stars:1024"). */
+/* Growable bytes, their escapes and fingerprints, and the data words of a scenario ("stars:1024"). */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -8,7 +8,7 @@
 
 #include "scenario.h"
 
-static const uint64_t MOST_DATA = 64 * 1024 * 1024;
+static const uint64_t MAX_DATA = 64 * 1024 * 1024;
 
 void *allocate(size_t size)
 {
@@ -20,7 +20,7 @@ void *allocate(size_t size)
     return memory;
 }
 
-/* Makes room for `length` more bytes and their NUL, and says where they go. */
+/* Extends the buffer by `length` bytes and a NUL, and returns the position of the new bytes. */
 static char *text_extend(struct text *text, size_t length)
 {
     char *bytes = realloc(text->bytes, text->length + length + 1);
@@ -28,18 +28,18 @@ static char *text_extend(struct text *text, size_t length)
         fputs("scenario: out of memory\n", stderr);
         exit(2);
     }
-    char *room = bytes + text->length;
+    char *end = bytes + text->length;
     text->bytes = bytes;
     text->length += length;
     bytes[text->length] = '\0';
-    return room;
+    return end;
 }
 
 void text_append(struct text *text, const void *bytes, size_t length)
 {
-    char *room = text_extend(text, length);
+    char *end = text_extend(text, length);
     if (length > 0)
-        memcpy(room, bytes, length);
+        memcpy(end, bytes, length);
 }
 
 void text_print(struct text *text, const char *format, ...)
@@ -48,8 +48,8 @@ void text_print(struct text *text, const char *format, ...)
     va_start(arguments, format);
     va_copy(again, arguments);
     int length = vsnprintf(NULL, 0, format, arguments);
-    char *room = text_extend(text, (size_t)length);
-    vsnprintf(room, (size_t)length + 1, format, again);
+    char *end = text_extend(text, (size_t)length);
+    vsnprintf(end, (size_t)length + 1, format, again);
     va_end(again);
     va_end(arguments);
 }
@@ -134,18 +134,18 @@ bool is_data_word(const struct text *word)
 static bool repeat_byte(struct text *data, const char *digits, char byte)
 {
     uint64_t length;
-    if (!parse_number(digits, &length) || length > MOST_DATA)
+    if (!parse_number(digits, &length) || length > MAX_DATA)
         return false;
     memset(text_extend(data, (size_t)length), byte, (size_t)length);
     return true;
 }
 
-/* SEED:LENGTH; each byte is the top one of a 64-bit linear congruential generator (Knuth's MMIX). */
+/* SEED:LENGTH: the top bytes of a 64-bit linear congruential generator (Knuth's MMIX). */
 static bool pattern(struct text *data, const char *parameters)
 {
     uint64_t state, length;
     const char *colon = strchr(parameters, ':');
-    if (colon == NULL || !parse_number(colon + 1, &length) || length > MOST_DATA)
+    if (colon == NULL || !parse_number(colon + 1, &length) || length > MAX_DATA)
         return false;
     struct text seed = {NULL, 0};
     text_append(&seed, parameters, (size_t)(colon - parameters));

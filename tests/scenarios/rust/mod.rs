@@ -1,4 +1,4 @@
-//! A runner of the scenarios in `tests/scenarios` over the safe Rust API; the README there describes their language.
+//! Runs scenarios over the safe Rust API. `tests/scenarios/README.md` describes their language.
 
 mod cache;
 mod disk;
@@ -31,12 +31,12 @@ pub enum Outcome {
     Skipped(&'static str),
 }
 
-/// A scenario that was played.
-pub struct Played {
+/// What a run of one scenario gave.
+pub struct Report {
     pub transcript: String,
     pub outcome: Outcome,
-    /// What was wrong, for people: mismatches with the library's messages.
-    pub complaints: String,
+    /// Mismatches with the library's messages. They are not part of the transcript.
+    pub failures: String,
 }
 
 /// Why an operation has no result.
@@ -45,14 +45,14 @@ enum Stop {
     Skipped(&'static str),
 }
 
-/// What an operation found: the result for the transcript, and a detail for people.
+/// An operation's result for the transcript, and a detail for the failure message.
 #[derive(Default)]
-struct Found {
+struct Output {
     result: String,
     detail: String,
 }
 
-type Operated = Result<Found, Stop>;
+type OperationResult = Result<Output, Stop>;
 
 struct OpenCache {
     cache: ImageCache,
@@ -66,10 +66,10 @@ enum Handle {
     Tee(Box<tee::OpenTee>),
 }
 
-/// A scenario that is being played.
+/// The state of a running scenario.
 struct Scenario {
     driver: DriverChoice,
-    /// Its own folder; `cache` in it is the cache's directory.
+    /// The scenario's own directory. Its subdirectory `cache` is the cache.
     root: PathBuf,
     handles: BTreeMap<String, Handle>,
     selected: Option<String>,
@@ -86,34 +86,34 @@ pub fn driver_name(driver: DriverChoice) -> &'static str {
     }
 }
 
-/// A scenario's name: its file's, without `.scenario`.
+/// A scenario's name is its file's name without `.scenario`.
 pub fn name_of(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// How long a scenario may take, so that one that hangs fails.
-const LONGEST: Duration = Duration::from_mins(5);
+/// A scenario that runs longer has failed.
+const TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Plays a scenario file.
-pub fn play(path: &Path, driver: DriverChoice) -> Played {
-    let root = tempfile::Builder::new().prefix("scenario-").tempdir().expect("a temporary folder");
-    fs::create_dir(root.path().join("cache")).expect("a folder for the cache");
+/// Runs a scenario file.
+pub fn run(path: &Path, driver: DriverChoice) -> Report {
+    let root = tempfile::Builder::new().prefix("scenario-").tempdir().expect("a temporary directory");
+    fs::create_dir(root.path().join("cache")).expect("a directory for the cache");
     let scenario_root = root.path().to_owned();
     let file = path.to_owned();
     let (sender, receiver) = mpsc::channel();
-    // A thread of its own: what a scenario mounts is seen by it alone, and ends with it.
-    thread::spawn(move || sender.send(play_in_thread(scenario_root, &file, driver)));
-    receiver.recv_timeout(LONGEST).unwrap_or_else(|error| Played {
+    // A mount namespace belongs to a thread. The scenario's mounts end with its thread.
+    thread::spawn(move || sender.send(run_in_thread(scenario_root, &file, driver)));
+    receiver.recv_timeout(TIMEOUT).unwrap_or_else(|error| Report {
         transcript: String::new(),
         outcome: Outcome::Failed,
-        complaints: format!("{}: its thread panicked or hangs: {error}\n", path.display()),
+        failures: format!("{}: its thread panicked or timed out: {error}\n", path.display()),
     })
 }
 
-fn play_in_thread(root: PathBuf, path: &Path, driver: DriverChoice) -> Played {
+fn run_in_thread(root: PathBuf, path: &Path, driver: DriverChoice) -> Report {
     let title = format!("{} ({})", name_of(path), driver_name(driver));
     let transcript = format!("scenario {title}\n");
-    let mut played = Played { transcript, outcome: Outcome::Passed, complaints: String::new() };
+    let mut report = Report { transcript, outcome: Outcome::Passed, failures: String::new() };
     let mut scenario = Scenario {
         driver,
         root,
@@ -123,31 +123,31 @@ fn play_in_thread(root: PathBuf, path: &Path, driver: DriverChoice) -> Played {
         in_namespace: false,
     };
     let lines = fs::read_to_string(path).unwrap_or_else(|error| {
-        played.outcome = Outcome::Failed;
-        played.complaints = format!("{}: {error}\n", path.display());
+        report.outcome = Outcome::Failed;
+        report.failures = format!("{}: {error}\n", path.display());
         String::new()
     });
     for (line, number) in lines.lines().zip(1..) {
         if !line.is_empty() && !line.starts_with('#') {
-            line::play(&mut scenario, &mut played, path, number, line);
+            line::run(&mut scenario, &mut report, path, number, line);
         }
-        if matches!(played.outcome, Outcome::Skipped(_)) {
+        if matches!(report.outcome, Outcome::Skipped(_)) {
             break;
         }
     }
     scenario.close_everything();
 
     // Writing to a String cannot fail.
-    let _ = match &played.outcome {
-        Outcome::Passed => writeln!(played.transcript, "passed {title}\n"),
-        Outcome::Failed => writeln!(played.transcript, "FAILED {title}\n"),
-        Outcome::Skipped(reason) => writeln!(played.transcript, "SKIPPED {title}: {reason}\n"),
+    let _ = match &report.outcome {
+        Outcome::Passed => writeln!(report.transcript, "passed {title}\n"),
+        Outcome::Failed => writeln!(report.transcript, "FAILED {title}\n"),
+        Outcome::Skipped(reason) => writeln!(report.transcript, "SKIPPED {title}: {reason}\n"),
     };
-    played
+    report
 }
 
 impl Scenario {
-    /// A path of the scenario, which is relative to the cache's directory.
+    /// Resolves a path of the scenario, which is relative to the cache's directory.
     fn path(&self, word: &[u8]) -> PathBuf {
         self.root.join("cache").join(OsStr::from_bytes(word))
     }
@@ -185,19 +185,19 @@ impl Scenario {
         }
     }
 
-    /// Keeps the handle that a call gave under a free name, or reports its failure.
-    fn keep(&mut self, name: String, made: image_cache::Result<Handle>) -> Found {
-        match made {
+    /// Stores a call's handle under its name, or reports the call's failure.
+    fn insert(&mut self, name: String, opened: image_cache::Result<Handle>) -> Output {
+        match opened {
             Ok(handle) => {
                 self.handles.insert(name, handle);
-                Found::ok("")
+                Output::ok("")
             }
-            Err(error) => Found::failed(&error),
+            Err(error) => Output::failed(&error),
         }
     }
 
-    /// A name for a new handle.
-    fn free_name(&self, word: &[u8]) -> Result<String, Stop> {
+    /// Checks that no open handle has the name.
+    fn unused_name(&self, word: &[u8]) -> Result<String, Stop> {
         let name = words::text(word)?;
         if self.handles.contains_key(name) {
             return Err(Stop::BadLine("the name is in use"));
@@ -205,7 +205,7 @@ impl Scenario {
         Ok(name.to_owned())
     }
 
-    /// What the scenario left open: first what was made of a cache, then the caches.
+    /// Closes the handles that are still open. Caches come last.
     fn close_everything(&mut self) {
         let handles = std::mem::take(&mut self.handles);
         let (caches, others): (Vec<_>, Vec<_>) =
@@ -219,7 +219,7 @@ impl Scenario {
     }
 }
 
-impl Found {
+impl Output {
     fn ok(values: &str) -> Self {
         let space = if values.is_empty() { "" } else { " " };
         Self { result: format!("OK{space}{values}"), detail: String::new() }
@@ -229,20 +229,20 @@ impl Found {
         Self { result: status_of(error).to_owned(), detail: error.to_string() }
     }
 
-    /// What a call of the library gave, its value shown by `show`.
-    fn of<T>(outcome: image_cache::Result<T>, show: impl FnOnce(T) -> String) -> Self {
+    /// The output of a library call. `format` formats its value.
+    fn of<T>(outcome: image_cache::Result<T>, format: impl FnOnce(T) -> String) -> Self {
         match outcome {
-            Ok(value) => Self::ok(&show(value)),
+            Ok(value) => Self::ok(&format(value)),
             Err(error) => Self::failed(&error),
         }
     }
 
-    /// What a call without a value gave.
+    /// The output of a library call without a value.
     fn status(outcome: image_cache::Result<()>) -> Self {
         Self::of(outcome, |()| String::new())
     }
 
-    /// What something that the test itself did gave.
+    /// The output of a system call that the scenario itself made.
     fn system<E: std::fmt::Display>(outcome: Result<(), E>) -> Self {
         match outcome {
             Ok(()) => Self::ok(""),
@@ -254,13 +254,13 @@ impl Found {
         Self { result: result.into(), detail: String::new() }
     }
 
-    fn and_bytes(mut self, data: &[u8]) -> Self {
+    fn with_bytes(mut self, data: &[u8]) -> Self {
         let _ = write!(self.result, " {}", words::fingerprint(data)); // writing to a String cannot fail
         self
     }
 }
 
-/// The name that the C ABI's status for this error has, without its prefix.
+/// The name of the error's C status, without `IMAGE_CACHE_ERROR_`.
 fn status_of(error: &image_cache::Error) -> &'static str {
     use image_cache::Error;
     match error {

@@ -8,11 +8,11 @@ use std::rc::Rc;
 
 use image_cache::{Algorithm, Error, Tee, Writer};
 
-use super::cache::named;
-use super::words::{data, escape, is_data, list, number, room, text};
-use super::{Found, Handle, Operated, Scenario, Stop, words};
+use super::cache::with_image_id;
+use super::words::{buffer_of, data, escape, is_data, list, number, text};
+use super::{Handle, OperationResult, Output, Scenario, Stop, words};
 
-/// What a source hands out, piece by piece, and of a fetch what its writer is told to expect.
+/// The pieces that a source returns, and the expectations that a fetch sets on its writer.
 #[derive(Clone, Default)]
 pub struct Script {
     expectations: Vec<Expectation>,
@@ -26,7 +26,7 @@ enum Expectation {
     Digest { algorithm: String, hex: String },
 }
 
-/// A source that plays a script.
+/// A source that follows a script.
 pub struct Source {
     script: Script,
     calls: Rc<Cell<u64>>,
@@ -37,15 +37,15 @@ pub struct OpenTee {
     calls: Rc<Cell<u64>>,
 }
 
-pub fn operate(scenario: &mut Scenario, name: &str, arguments: &[&[u8]]) -> Option<Operated> {
+pub fn operate(scenario: &mut Scenario, name: &str, arguments: &[&[u8]]) -> Option<OperationResult> {
     Some(match (name, arguments) {
         ("tee_open", [name, id, steps @ ..]) => open(scenario, name, id, steps),
         ("tee_expect_size", [name, bytes]) => expect_size(scenario, name, bytes),
         ("tee_expect_digest", [name, algorithm, hex]) => expect_digest(scenario, name, algorithm, hex),
         ("tee_read", [name, capacity]) => read(scenario, name, capacity),
         ("tee_read_all", [name, capacity]) => read_all(scenario, name, capacity),
-        ("tee_is_caching", [name]) => scenario.tee(name).map(|tee| Found::ok(&tee.tee.is_caching().to_string())),
-        ("tee_source_calls", [name]) => scenario.tee(name).map(|tee| Found::ok(&tee.calls.get().to_string())),
+        ("tee_is_caching", [name]) => scenario.tee(name).map(|tee| Output::ok(&tee.tee.is_caching().to_string())),
+        ("tee_source_calls", [name]) => scenario.tee(name).map(|tee| Output::ok(&tee.calls.get().to_string())),
         ("tee_close", [name]) => close(scenario, name),
         ("fetch", [id, steps @ ..]) => fetch(scenario, id, steps),
         ("prefetch", []) => prefetch(scenario),
@@ -58,7 +58,7 @@ impl Script {
         let mut script = Self::default();
         for step in steps {
             if script.fails {
-                return Err(Stop::BadLine("nothing can follow a failure"));
+                return Err(Stop::BadLine("a step after fail"));
             } else if *step == b"fail" {
                 script.fails = true;
             } else if let Some(parameters) = step.strip_prefix(b"file:") {
@@ -75,8 +75,8 @@ impl Script {
     }
 
     fn add_file(&mut self, scenario: &Scenario, parameters: &[u8]) -> Result<(), Stop> {
-        let colon = parameters.iter().rposition(|&byte| byte == b':').ok_or(Stop::BadLine("file:PATH:N is due"))?;
-        let piece = room(&parameters[colon + 1..])?.len();
+        let colon = parameters.iter().rposition(|&byte| byte == b':').ok_or(Stop::BadLine("not file:PATH:N"))?;
+        let piece = buffer_of(&parameters[colon + 1..])?.len();
         let whole = fs::read(scenario.path(&parameters[..colon])).map_err(|_| Stop::BadLine("no such file"))?;
         if piece == 0 {
             return Err(Stop::BadLine("pieces of 0 bytes"));
@@ -85,7 +85,7 @@ impl Script {
         Ok(())
     }
 
-    fn play(&self, writer: &mut Writer) -> image_cache::Result<()> {
+    fn write_to(&self, writer: &mut Writer) -> image_cache::Result<()> {
         for expectation in &self.expectations {
             match expectation {
                 Expectation::Size(bytes) => writer.expect_size(*bytes)?,
@@ -109,7 +109,7 @@ impl Expectation {
 }
 
 impl Read for Source {
-    /// A piece that is larger than the buffer is handed out over several calls; no call hands out two.
+    /// Returns a piece that is larger than the buffer over several calls. No call returns parts of two pieces.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.calls.set(self.calls.get() + 1);
         match self.script.pieces.pop_front() {
@@ -122,51 +122,51 @@ impl Read for Source {
                 }
                 Ok(length)
             }
-            None if self.script.fails => Err(io::Error::other("the script says so")),
+            None if self.script.fails => Err(io::Error::other("the script fails here")),
             None => Ok(0),
         }
     }
 }
 
-fn open(scenario: &mut Scenario, name: &[u8], id: &[u8], steps: &[&[u8]]) -> Operated {
-    let name = scenario.free_name(name)?;
+fn open(scenario: &mut Scenario, name: &[u8], id: &[u8], steps: &[&[u8]]) -> OperationResult {
+    let name = scenario.unused_name(name)?;
     let script = Script::new(scenario, steps, false)?;
     let calls = Rc::new(Cell::new(0));
     let source = Source { script, calls: Rc::clone(&calls) };
     let cache = scenario.cache()?;
-    let opened = named(id, |id| cache.tee(id, source));
-    Ok(scenario.keep(name, opened.map(|tee| Handle::Tee(Box::new(OpenTee { tee, calls })))))
+    let opened = with_image_id(id, |id| cache.tee(id, source));
+    Ok(scenario.insert(name, opened.map(|tee| Handle::Tee(Box::new(OpenTee { tee, calls })))))
 }
 
-fn expect_size(scenario: &mut Scenario, name: &[u8], bytes: &[u8]) -> Operated {
+fn expect_size(scenario: &mut Scenario, name: &[u8], bytes: &[u8]) -> OperationResult {
     let bytes = number(bytes)?;
-    Ok(Found::status(scenario.tee(name)?.tee.expect_size(bytes)))
+    Ok(Output::status(scenario.tee(name)?.tee.expect_size(bytes)))
 }
 
-fn expect_digest(scenario: &mut Scenario, name: &[u8], algorithm: &[u8], hex: &[u8]) -> Operated {
+fn expect_digest(scenario: &mut Scenario, name: &[u8], algorithm: &[u8], hex: &[u8]) -> OperationResult {
     let (algorithm, hex) = (text(algorithm)?, text(hex)?);
     let tee = &mut scenario.tee(name)?.tee;
     let outcome = match Algorithm::from_name(algorithm) {
         Ok(algorithm) => tee.expect_digest(algorithm, hex),
         Err(unknown) => {
-            // The C function gives caching up for an algorithm that it does not know, as for any digest that cannot be
-            // checked. An `Algorithm` is always known; a digest that is none has the same effect.
+            // The C function gives up caching for an unknown algorithm, as for any digest that cannot be checked. An
+            // `Algorithm` is always known, so a malformed digest has the same effect here.
             let _ = tee.expect_digest(Algorithm::Md5, "");
             Err(unknown)
         }
     };
-    Ok(Found::status(outcome))
+    Ok(Output::status(outcome))
 }
 
-fn read(scenario: &mut Scenario, name: &[u8], capacity: &[u8]) -> Operated {
-    let mut buffer = room(capacity)?;
+fn read(scenario: &mut Scenario, name: &[u8], capacity: &[u8]) -> OperationResult {
+    let mut buffer = buffer_of(capacity)?;
     let length = scenario.tee(name)?.tee.read(&mut buffer);
-    Ok(Found::of(length, |length| words::fingerprint(&buffer[..length])))
+    Ok(Output::of(length, |length| words::fingerprint(&buffer[..length])))
 }
 
-/// To the end or a failure; tells the bytes in either case.
-fn read_all(scenario: &mut Scenario, name: &[u8], capacity: &[u8]) -> Operated {
-    let mut buffer = room(capacity)?;
+/// Reads to the end or a failure, and prints the bytes in either case.
+fn read_all(scenario: &mut Scenario, name: &[u8], capacity: &[u8]) -> OperationResult {
+    let mut buffer = buffer_of(capacity)?;
     let tee = &mut scenario.tee(name)?.tee;
     let mut bytes = Vec::new();
     let outcome = loop {
@@ -176,29 +176,29 @@ fn read_all(scenario: &mut Scenario, name: &[u8], capacity: &[u8]) -> Operated {
             Err(error) => break Err(error),
         }
     };
-    Ok(Found::status(outcome).and_bytes(&bytes))
+    Ok(Output::status(outcome).with_bytes(&bytes))
 }
 
-fn close(scenario: &mut Scenario, name: &[u8]) -> Operated {
+fn close(scenario: &mut Scenario, name: &[u8]) -> OperationResult {
     scenario.tee(name)?;
     scenario.handles.remove(text(name)?);
-    Ok(Found::ok(""))
+    Ok(Output::ok(""))
 }
 
-fn fetch(scenario: &mut Scenario, id: &[u8], steps: &[&[u8]]) -> Operated {
+fn fetch(scenario: &mut Scenario, id: &[u8], steps: &[&[u8]]) -> OperationResult {
     let script = Script::new(scenario, steps, true)?;
     scenario.fetches.insert(text(id)?.to_owned(), script);
-    Ok(Found::ok(""))
+    Ok(Output::ok(""))
 }
 
-fn prefetch(scenario: &Scenario) -> Operated {
-    let mut asked = Vec::new();
+fn prefetch(scenario: &Scenario) -> OperationResult {
+    let mut called = Vec::new();
     let outcome = scenario.cache()?.prefetch(|id, writer| {
-        asked.push(escape(id.as_bytes()));
-        let failed = || Error::Source { image_id: id.to_owned(), cause: "the script says so".to_owned() };
+        called.push(escape(id.as_bytes()));
+        let failed = || Error::Source { image_id: id.to_owned(), cause: "the script fails here".to_owned() };
         let script = scenario.fetches.get(id).ok_or_else(failed)?;
-        script.play(writer)?;
+        script.write_to(writer)?;
         if script.fails { Err(failed()) } else { Ok(()) }
     });
-    Ok(Found::of(outcome, |done| format!("{} fetched {} failed asked {}", done.fetched, done.failed, list(asked))))
+    Ok(Output::of(outcome, |done| format!("{} fetched {} failed called {}", done.fetched, done.failed, list(called))))
 }

@@ -1,10 +1,10 @@
-//! Words: their escapes, the data that they stand for, and fingerprints of data.
+//! Words: escapes, data words, and fingerprints of data.
 
 use super::Stop;
 
-const MOST_DATA: u64 = 64 << 20;
+const MAX_DATA: u64 = 64 << 20;
 
-/// A word without its escapes; `None` where they are malformed.
+/// Decodes a word's escapes. `None` means that one is malformed.
 pub fn unescape(word: &str) -> Option<Vec<u8>> {
     if word == "%" {
         return Some(Vec::new());
@@ -32,16 +32,16 @@ fn hex_digit(digit: u8) -> Option<u8> {
     }
 }
 
-/// A text as a transcript shows it.
+/// Escapes a text for the transcript.
 pub fn escape(text: &[u8]) -> String {
-    text.iter().fold(String::new(), |shown, &byte| match byte {
-        b'%' => shown + "%25",
-        b'!'..=b'~' => shown + char::from(byte).encode_utf8(&mut [0; 4]),
-        _ => shown + &format!("%{byte:02X}"),
+    text.iter().fold(String::new(), |escaped, &byte| match byte {
+        b'%' => escaped + "%25",
+        b'!'..=b'~' => escaped + char::from(byte).encode_utf8(&mut [0; 4]),
+        _ => escaped + &format!("%{byte:02X}"),
     })
 }
 
-/// The names with one space between, or `none`.
+/// Joins names with one space. An empty list gives `none`.
 pub fn list(names: impl IntoIterator<Item = String>) -> String {
     let names: Vec<_> = names.into_iter().collect();
     if names.is_empty() { "none".to_owned() } else { names.join(" ") }
@@ -56,9 +56,9 @@ pub fn number(word: &[u8]) -> Result<u64, Stop> {
     digits.and_then(|digits| digits.parse().ok()).ok_or(Stop::BadLine("not a number"))
 }
 
-/// Room for a read.
-pub fn room(word: &[u8]) -> Result<Vec<u8>, Stop> {
-    let length = usize::try_from(number(word)?).map_err(|_| Stop::BadLine("too much room"))?;
+/// A buffer of as many bytes as the word says.
+pub fn buffer_of(word: &[u8]) -> Result<Vec<u8>, Stop> {
+    let length = usize::try_from(number(word)?).map_err(|_| Stop::BadLine("a buffer that is too large"))?;
     Ok(vec![0; length])
 }
 
@@ -66,7 +66,7 @@ pub fn is_data(word: &[u8]) -> bool {
     [&b"stars:"[..], b"zeros:", b"text:", b"pattern:"].iter().any(|prefix| word.starts_with(prefix))
 }
 
-/// The bytes that a data word stands for.
+/// Generates the bytes of a data word.
 pub fn data(word: &[u8]) -> Result<Vec<u8>, Stop> {
     generate(word).ok_or(Stop::BadLine("no such data"))
 }
@@ -75,7 +75,7 @@ fn generate(word: &[u8]) -> Option<Vec<u8>> {
     let colon = word.iter().position(|&byte| byte == b':')?;
     let (kind, rest) = (&word[..colon], &word[colon + 1..]);
     let length = |word: &[u8]| {
-        let length = number(word).ok().filter(|&length| length <= MOST_DATA)?;
+        let length = number(word).ok().filter(|&length| length <= MAX_DATA)?;
         usize::try_from(length).ok()
     };
     match kind {
@@ -90,7 +90,7 @@ fn generate(word: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Each byte is the top one of a 64-bit linear congruential generator (Knuth's MMIX).
+/// The top bytes of a 64-bit linear congruential generator (Knuth's MMIX).
 fn pattern(seed: u64, length: usize) -> Vec<u8> {
     let next =
         |state: &u64| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407));
