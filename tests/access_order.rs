@@ -1,4 +1,4 @@
-//! The order of use and the hits are exact, whoever reads, and whatever the mount says of access times.
+//! Access order and hit counts are exact over all handles, on any mount option for access times.
 
 mod common;
 
@@ -8,7 +8,7 @@ use common::{DRIVERS, Scratch, cache_image, ids, read_image};
 use image_cache::{DriverChoice, Durability};
 
 #[test]
-fn opening_counts_as_use_even_when_nothing_is_read() {
+fn an_open_counts_as_an_access_even_when_nothing_is_read() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
         let cache = scratch.open_with(scratch.options.clone().max_size(1));
@@ -22,14 +22,14 @@ fn opening_counts_as_use_even_when_nothing_is_read() {
 }
 
 #[test]
-fn the_order_of_use_is_that_of_all_handles_together() {
+fn all_handles_share_one_access_order() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
         let handles = [scratch.open(), scratch.open(), scratch.open_with(scratch.options.clone().max_size(2))];
         for id in ["1", "2", "3", "4"] {
             cache_image(&handles[0], id, b"x");
         }
-        // Readers of two handles in turn, the first ones still open.
+        // Two handles open readers in turn, and all readers stay open.
         let _open = [
             handles[0].open_for_read("4").unwrap(),
             handles[1].open_for_read("3").unwrap(),
@@ -85,7 +85,7 @@ fn hits_of_readers_that_outlive_their_cache_are_counted_as_they_close() {
 }
 
 #[test]
-fn many_hits_do_not_wait_until_somebody_asks() {
+fn many_hits_are_flushed_without_a_query() {
     const IMAGES: usize = 600;
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
@@ -102,7 +102,7 @@ fn many_hits_do_not_wait_until_somebody_asks() {
 }
 
 #[test]
-fn what_the_index_was_not_told_of_is_evicted_in_its_place() {
+fn prune_orders_accesses_that_are_not_yet_in_the_index() {
     const IMAGES: usize = 300;
     let scratch = Scratch::new(DriverChoice::Sqlite);
     let cache = scratch.open_with(scratch.options.clone().durability(Durability::None));
@@ -110,7 +110,7 @@ fn what_the_index_was_not_told_of_is_evicted_in_its_place() {
     for number in 0..IMAGES {
         cache_image(&cache, &format!("{number:03}"), b"x");
     }
-    // So many that the last ones are not in the index, and prune finds them by the files.
+    // The last accesses are not in the index yet. Prune reads them from the files' atimes.
     for number in 0..IMAGES / 2 {
         read_image(&idle, &format!("{number:03}"));
     }
@@ -131,14 +131,14 @@ fn hits_are_not_lost_to_another_programs_transaction() {
     for _ in 0..100 {
         read_image(&cache, "1");
     }
-    assert_eq!(cache.hit_count("1").unwrap(), 100, "they count for those who ask this handle");
+    assert_eq!(cache.hit_count("1").unwrap(), 100, "a query on the same handle counts them");
     busy.execute_batch("ROLLBACK").unwrap();
     drop(cache);
     assert_eq!(other.hit_count("1").unwrap(), 100);
 }
 
 #[test]
-fn hits_of_an_image_that_the_index_does_not_know_wait_until_it_does() {
+fn hits_of_an_image_without_a_row_are_kept_until_it_has_one() {
     let scratch = Scratch::new(DriverChoice::Sqlite);
     let (cache, other) = (scratch.open(), scratch.open());
     std::fs::write(scratch.file("1"), b"x").unwrap();
@@ -150,13 +150,13 @@ fn hits_of_an_image_that_the_index_does_not_know_wait_until_it_does() {
 }
 
 #[test]
-fn what_another_program_reads_is_no_use_where_the_index_tells_the_order() {
+fn a_read_by_another_program_does_not_change_the_sqlite_drivers_access_order() {
     let scratch = Scratch::new(DriverChoice::Sqlite);
     let cache = scratch.open_with(scratch.options.clone().max_size(1));
     for id in ["1", "2"] {
         cache_image(&cache, id, b"x");
     }
-    // Later than any step of the kernel's clock, so that the access cannot be taken for the commit's own time.
+    // Longer than a step of the kernel's clock, so the access time differs from the commit's time.
     std::thread::sleep(std::time::Duration::from_millis(60));
     assert_eq!(std::fs::read(scratch.file("1")).unwrap(), b"x");
     assert_eq!(cache.prune().unwrap().images, 1);
@@ -164,25 +164,25 @@ fn what_another_program_reads_is_no_use_where_the_index_tells_the_order() {
 }
 
 #[test]
-fn a_reader_goes_on_with_its_own_bytes_when_the_image_is_cached_anew() {
+fn a_reader_keeps_its_bytes_when_the_image_is_cached_again() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
         let cache = scratch.open();
         cache_image(&cache, "1", b"old");
         let mut reader = cache.open_for_read("1").unwrap();
         cache.delete_cached_image("1").unwrap();
-        cache_image(&cache, "1", b"anew");
+        cache_image(&cache, "1", b"newer");
         let mut buffer = [0; 8];
         assert_eq!(reader.read(&mut buffer).unwrap(), 3);
         assert_eq!(&buffer[..3], b"old");
         drop(reader);
-        assert_eq!(cache.hit_count("1").unwrap(), 0, "a hit of the old image is none of the new one");
+        assert_eq!(cache.hit_count("1").unwrap(), 0, "a hit of the old image does not count for the new one");
     }
 }
 
 #[test]
-fn two_prunes_at_once_evict_no_more_than_one() {
-    // Many batches, so that the two are at work at the same time.
+fn two_concurrent_prunes_evict_no_more_than_one() {
+    // Many batches, so that the two prunes overlap.
     const IMAGES: usize = 1000;
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
