@@ -7,10 +7,11 @@
 #   abi.sh added EDIT     it must be an addition
 #   abi.sh sound EDIT     it must equal the baseline
 #
-# abidw describes a library that is built from the header alone: each function has an empty body, and each constant is an
-# enumeration. The description is as stable as the header. That of the Rust library changes with each compiler and dependency.
-# Other tests show that header and library agree: the header is generated from the sources (tests/header.rs), both sides
-# assert the structs' layouts (src/ffi/, layout.c), and the library exports the header's functions (lists.sh).
+# abidw describes a library that is built from the header alone: each function has an empty body, and each constant is
+# an enumeration. The description is as stable as the header. That of the Rust library changes with each compiler and
+# dependency. Other tests show that header and library agree: the header is generated from the sources
+# (tests/header.rs), both sides assert the structs' layouts (src/ffi/, layout.c), and the library exports the header's
+# functions (lists.sh).
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 header=$here/../../include/image_cache.h

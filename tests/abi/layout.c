@@ -1,7 +1,7 @@
 /*
- * Asserts the parts of the ABI that programs compile in: the structs' layouts and the constants' values. The test compiles it
- * as C11 and as C++17, on platforms with 64-bit pointers and longs. Add new declarations here. A change of an existing line
- * needs a new number in the SONAME.
+ * Asserts the parts of the ABI that programs compile in: the structs' layouts and the constants' values. The test
+ * compiles it as C11 and as C++17, on platforms with 64-bit pointers and longs. Add new declarations here. A change of
+ * an existing line needs a new number in the SONAME.
  */
 #include <image_cache.h>
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # lists.sh NM LIBRARY
 #
-# Three lists are equal: the functions of the header, the exports of the shared library, and functions.txt, the contract.
-# The contract also has the parameters' names in the header's order, because a compiler accepts two swapped parameters of one
-# type. Then the test adds a name to each list and removes one, and the comparison must report both.
+# Three lists are equal: the functions of the header, the exports of the shared library, and functions.txt, the
+# contract. The contract also has the parameters' names in the header's order, because a compiler accepts two swapped
+# parameters of one type. Then the test adds a name to each list and removes one, and the comparison must report both.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 directory=$(mktemp -d)

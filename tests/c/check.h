@@ -1,9 +1,9 @@
 /*
  * Assertions and a scratch directory for the C tests: one header, no library.
  *
- * A test is `int main(int argc, char **argv) { check_start(argc, argv); ... return 0; }`. Its argument is the driver's name
- * (sqlite or xattr), and it runs in a writable directory. A failed check prints file, line, expression and the library's
- * message, and exits with 1. A test that cannot run here exits with CHECK_SKIPPED.
+ * A test is `int main(int argc, char **argv) { check_start(argc, argv); ... return 0; }`. Its argument is the driver's
+ * name (sqlite or xattr), and it runs in a writable directory. A failed check prints file, line, expression and the
+ * library's message, and exits with 1. A test that cannot run here exits with CHECK_SKIPPED.
  */
 #ifndef CHECK_H
 #define CHECK_H

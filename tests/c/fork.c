@@ -1,7 +1,7 @@
 /*
  * fork(): in the child every inherited handle returns FORKED and can be closed, and the parent's handles keep working.
- * After exec the child may open the directory again. A process that dies with a writer blocks no other process. If it had
- * a child, the image is free once the child has ended.
+ * After exec the child may open the directory again. A process that dies with a writer blocks no other process. If it
+ * had a child, the image is free once the child has ended.
  */
 #include <image_cache.h>
 

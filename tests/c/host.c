@@ -1,7 +1,7 @@
 /*
- * The library does not affect its host. Descriptors are close-on-exec, and all are closed at the end. No thread remains, and
- * none takes the host's signals. Signal handlers, environment, working directory and umask do not change. The library prints
- * nothing on stdout and stderr: messages go to the log callback.
+ * The library does not affect its host. Descriptors are close-on-exec, and all are closed at the end. No thread
+ * remains, and none takes the host's signals. Signal handlers, environment, working directory and umask do not change.
+ * The library prints nothing on stdout and stderr: messages go to the log callback.
  */
 #include <image_cache.h>
 

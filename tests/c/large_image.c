@@ -1,6 +1,6 @@
 /*
- * An image of more than 4 GiB: no length, offset or total is truncated to 32 bits. All bytes are zero, except the two at the
- * 4 GiB boundary and the last one. The test uses 4 GiB of disk for some seconds.
+ * An image of more than 4 GiB: no length, offset or total is truncated to 32 bits. All bytes are zero, except the two
+ * at the 4 GiB boundary and the last one. The test uses 4 GiB of disk for some seconds.
  */
 #include <image_cache.h>
 

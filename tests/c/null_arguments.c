@@ -1,6 +1,6 @@
 /*
- * NULL for every pointer parameter of every function gives a status, never a crash. Out parameters become NULL, 0 or false.
- * The error struct is optional and is filled if given. Closing NULL does nothing.
+ * NULL for every pointer parameter of every function gives a status, never a crash. Out parameters become NULL, 0 or
+ * false. The error struct is optional and is filled if given. Closing NULL does nothing.
  */
 #include <image_cache.h>
 

@@ -1,6 +1,6 @@
 /*
- * Many processes on one directory. Any of them may be the first to open it. Each image has one writer. No hit is lost. They
- * share the queue. Concurrent prunes evict no more than one would. Killed processes leave no inconsistent state.
+ * Many processes on one directory. Any of them may be the first to open it. Each image has one writer. No hit is lost.
+ * They share the queue. Concurrent prunes evict no more than one would. Killed processes leave no inconsistent state.
  */
 #include <image_cache.h>
 
@@ -12,8 +12,8 @@
 
 enum { PROCESSES = 4, ROUNDS = 30, IMAGES = 40, LENGTH = 100000 };
 
-/* Children wait until the parent closes its end. They are forked before the parent opens the cache: with the SQLite driver, a
- * child may not open a cache that was open at the fork. */
+/* Children wait until the parent closes its end. They are forked before the parent opens the cache: with the SQLite
+ * driver, a child may not open a cache that was open at the fork. */
 static int start[2];
 static pid_t children[PROCESSES];
 

@@ -1,7 +1,7 @@
 /*
- * A process with a file size limit (ulimit -f) is not killed by SIGXFSZ, whatever file of the library exceeds the limit: an
- * image, SQLite's database, its log or its shared memory. The call returns a status, or works without that file. Without the
- * limit, every image that was reported as cached is whole.
+ * A process with a file size limit (ulimit -f) is not killed by SIGXFSZ, whatever file of the library exceeds the
+ * limit: an image, SQLite's database, its log or its shared memory. The call returns a status, or works without that
+ * file. Without the limit, every image that was reported as cached is whole.
  */
 #include <image_cache.h>
 

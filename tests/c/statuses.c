@@ -1,10 +1,10 @@
 /*
- * Each function returns exactly the statuses that the header documents for it. Usage: `statuses sqlite HEADER`; it tests both
- * drivers.
+ * Each function returns exactly the statuses that the header documents for it. Usage: `statuses sqlite HEADER`; it
+ * tests both drivers.
  *
- * Each call of statuses_calls.h is made normally, in a forked child, and once for each system call that it makes, with that
- * one, or all from it on, failing. The returned statuses are compared with the list after "Returns ..." in the function's
- * documentation: none may be missing on either side.
+ * Each call of statuses_calls.h is made normally, in a forked child, and once for each system call that it makes, with
+ * that one, or all from it on, failing. The returned statuses are compared with the list after "Returns ..." in the
+ * function's documentation: none may be missing on either side.
  */
 #include <image_cache.h>
 
@@ -125,7 +125,8 @@ static int compare(const char *header)
         for (size_t status = 0; status < STATUS_COUNT; status++) {
             bool excused = false, is_documented = documented(header, calls[which].function, status);
             for (size_t i = 0; i < sizeof unprovokable / sizeof *unprovokable; i++)
-                excused |= strcmp(unprovokable[i].function, calls[which].function) == 0 && unprovokable[i].status == -(int)status;
+                excused |= strcmp(unprovokable[i].function, calls[which].function) == 0 &&
+                           unprovokable[i].status == -(int)status;
             if (is_documented != (returned[which][status] || excused) || (returned[which][status] && excused)) {
                 wrong++;
                 const char *what = !is_documented ? "returned, but not documented"

@@ -1,6 +1,6 @@
 /*
- * System calls that fail on demand. The functions openat64, read, ... below replace those of libc in this program and in the
- * library.
+ * System calls that fail on demand. The functions openat64, read, ... below replace those of libc in this program and
+ * in the library.
  */
 #ifndef STATUSES_FAULTS_H
 #define STATUSES_FAULTS_H

@@ -1,6 +1,6 @@
 /*
- * One cache handle and many threads: no image is written twice, no hit is lost, the threads share the queue, and every read
- * returns the whole image.
+ * One cache handle and many threads: no image is written twice, no hit is lost, the threads share the queue, and every
+ * read returns the whole image.
  */
 #include <image_cache.h>
 

@@ -1,5 +1,5 @@
-/* dlopen LIBRARY CACHE_DIR: 100 threads in turn load the library, use it, close it and end. At a thread's end the destructors
- * of its thread-local data run, so the library must still be loaded. */
+/* dlopen LIBRARY CACHE_DIR: 100 threads in turn load the library, use it, close it and end. At a thread's end the
+ * destructors of its thread-local data run, so the library must still be loaded. */
 #include <dlfcn.h>
 #include <image_cache.h>
 #include <pthread.h>

@@ -2,7 +2,7 @@
 #ifndef EXERCISE_H
 #define EXERCISE_H
 
-/* Creates a cache in the directory and makes the calls. On failure prints a message to stderr and returns 1, else returns 0. */
+/* Creates a cache in the directory and makes the calls. Returns 0, or prints a failure to stderr and returns 1. */
 int exercise(const char *directory);
 
 #endif

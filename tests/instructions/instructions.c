@@ -1,12 +1,13 @@
 /*
- * The operations whose instructions are counted: `instructions DRIVER OPERATION TIMES` runs under callgrind, which counts only
- * within measured(). OPERATION is
+ * The operations whose instructions are counted: `instructions DRIVER OPERATION TIMES` runs under callgrind, which
+ * counts only within measured(). OPERATION is
  *
  *   hit      open, read 4 KiB, close; 16 images in turn
  *   commit   begin, write 1 KiB, commit
  *   close    one close of the cache after TIMES hits, including the flush of their accesses
  *
- * The library does some tasks after a time. A slow run would count more of them, so this program has a clock of its own.
+ * The library does some tasks after a time. A slow run would count more of them, so this program has a clock of its
+ * own.
  */
 #include <image_cache.h>
 

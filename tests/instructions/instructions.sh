@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # instructions.sh count|compare PROGRAM BUILD_TYPE OPERATION DRIVER
 #
-# Counts the instructions of one hit, of one commit, or of a close after 100 hits, with callgrind. The counts do not depend on
-# the load of the machine. "compare" fails if they differ from counts.txt by more than 10 %: investigate an increase, and
-# update counts.txt after a decrease.
+# Counts the instructions of one hit, of one commit, or of a close after 100 hits, with callgrind. The counts do not
+# depend on the load of the machine. "compare" fails if they differ from counts.txt by more than 10 %: investigate an
+# increase, and update counts.txt after a decrease.
 set -eu
 task=$1 program=$2 build_type=$3 operation=$4 driver=$5
 here=$(cd "$(dirname "$0")" && pwd)
