@@ -59,9 +59,9 @@ for test in null_arguments bad_input bad_directory size_limit lifetime fork fork
         esac
     done
 done
-compile address,undefined "$build/asan_scenario" tests/c/scenario*.c || exit 1
+compile address,undefined "$build/asan_scenario" tests/scenarios/c/*.c || exit 1
 for driver in sqlite xattr; do
-    run "asan.scenarios.$driver" "$build/asan_scenario" $driver "$root"/tests/scenarios/*.scenario
+    run "asan.scenarios.$driver" "$build/asan_scenario" $driver "$root"/tests/scenarios/cases/*.scenario
 done
 compile address,undefined "$build/asan_calls" fuzz/*.c || exit 1
 run asan.fuzz "$build/asan_calls" "$root"/fuzz/corpus/*

@@ -134,7 +134,7 @@ fi
 if ! command -v cmake >/dev/null; then
     skip "C build" "cmake is not installed"
 elif stage "C build" one bash -c build_c; then
-    # The Rust tests play the scenarios, too, and compare transcripts with this program's.
+    # The Rust tests run the scenarios, too, and compare transcripts with this program's.
     export IMAGE_CACHE_SCENARIO_C=$build/tests/c/scenario
 fi
 # Each of the sweeps is one process, which counts what it swept.

@@ -1,4 +1,4 @@
-//! A directory that Glance filled is opened in place, with its images, hits and order of use.
+//! A directory that Glance filled opens in place, with its images, hits and access order.
 
 mod common;
 
@@ -14,7 +14,7 @@ const GLANCE_TABLE: &str = "CREATE TABLE IF NOT EXISTS cached_images (image_id T
     last_accessed REAL DEFAULT 0.0, last_modified REAL DEFAULT 0.0, size INTEGER DEFAULT 0, hits INTEGER DEFAULT 0,
     checksum TEXT)";
 
-/// Images in the order in which Glance used them: id, size, hits, seconds of the last use.
+/// Images in Glance's access order: id, size, hits, seconds of the last access.
 const IMAGES: [(&str, usize, u64, f64); 4] = [
     ("71c675ab-d94f-49cd-a114-e12490b328d9", 10, 3, 1_700_000_300.25),
     ("2", 20, 0, 1_700_000_400.5),
@@ -22,23 +22,23 @@ const IMAGES: [(&str, usize, u64, f64); 4] = [
     ("0f0f", 40, 1, 1_700_000_600.0),
 ];
 
-fn make_folders(directory: &Path) {
-    for folder in ["", "incomplete", "invalid", "queue"] {
-        fs::create_dir_all(directory.join(folder)).unwrap();
+fn make_directories(cache: &Path) {
+    for name in ["", "incomplete", "invalid", "queue"] {
+        fs::create_dir_all(cache.join(name)).unwrap();
     }
-    fs::write(directory.join("queue/queued"), b"").unwrap();
-    fs::write(directory.join("invalid/failed"), b"half of it").unwrap();
+    fs::write(cache.join("queue/queued"), b"").unwrap();
+    fs::write(cache.join("invalid/failed"), b"half of it").unwrap();
 }
 
 #[test]
 fn a_directory_of_the_sqlite_driver_opens_in_place() {
     let scratch = Scratch::new(DriverChoice::Sqlite);
-    make_folders(&scratch.path());
+    make_directories(&scratch.path());
     let mut statements = format!("{GLANCE_TABLE};");
-    // The files are made in another order than that of their use: the table has the say, not the files' times.
-    for (id, size, hits, used) in IMAGES.iter().rev() {
+    // The files are created in another order than they are accessed. The table decides, not the files' times.
+    for (id, size, hits, accessed) in IMAGES.iter().rev() {
         fs::write(scratch.file(id), vec![b'g'; *size]).unwrap();
-        let row = format!("('{id}', {used}, 1700000000.5, {hits}, {size});");
+        let row = format!("('{id}', {accessed}, 1700000000.5, {hits}, {size});");
         statements += "INSERT INTO cached_images (image_id, last_accessed, last_modified, hits, size) VALUES ";
         statements += &row;
     }
@@ -48,11 +48,11 @@ fn a_directory_of_the_sqlite_driver_opens_in_place() {
     assert_eq!(cache.driver(), DriverKind::Sqlite);
     let listed: Vec<_> = cache.list_cached().unwrap().collect();
     assert_eq!(listed.len(), IMAGES.len());
-    for (id, size, hits, used) in IMAGES {
+    for (id, size, hits, accessed) in IMAGES {
         let image = listed.iter().find(|image| image.image_id == id).unwrap();
         assert_eq!((image.size, image.hits), (size as u64, hits), "{id}");
-        let used = Duration::from_secs_f64(used).as_nanos();
-        assert!(used.abs_diff(image.last_accessed.unsigned_abs().into()) < 10_000, "{id}");
+        let accessed = Duration::from_secs_f64(accessed).as_nanos();
+        assert!(accessed.abs_diff(image.last_accessed.unsigned_abs().into()) < 10_000, "{id}");
         assert_eq!(image.last_modified, 1_700_000_000_500_000_000, "{id}");
     }
     assert_eq!(cache.cache_size().unwrap(), 100);
@@ -67,14 +67,14 @@ fn a_directory_of_the_sqlite_driver_opens_in_place() {
 #[test]
 fn a_directory_of_the_xattr_driver_opens_in_place() {
     let scratch = Scratch::new(DriverChoice::Xattr);
-    make_folders(&scratch.path());
-    for (id, size, hits, used) in IMAGES.iter().rev() {
+    make_directories(&scratch.path());
+    for (id, size, hits, accessed) in IMAGES.iter().rev() {
         let path = scratch.file(id);
         fs::write(&path, vec![b'g'; *size]).unwrap();
         xattr::set(&path, "user.hits", hits.to_string().as_bytes()).unwrap();
-        let used = std::time::UNIX_EPOCH + Duration::from_secs_f64(*used);
+        let accessed = std::time::UNIX_EPOCH + Duration::from_secs_f64(*accessed);
         let file = fs::File::options().write(true).open(&path).unwrap();
-        file.set_times(fs::FileTimes::new().set_accessed(used)).unwrap();
+        file.set_times(fs::FileTimes::new().set_accessed(accessed)).unwrap();
     }
     let cache = scratch.open_with(scratch.options.clone().max_size(70));
     assert_eq!(cache.driver(), DriverKind::Xattr);
@@ -90,7 +90,7 @@ fn a_directory_of_the_xattr_driver_opens_in_place() {
 }
 
 #[test]
-fn glances_own_statements_work_on_the_index_and_keep_the_totals_right() {
+fn glances_own_statements_work_on_the_index_and_the_totals_stay_exact() {
     let scratch = Scratch::new(DriverChoice::Sqlite);
     common::cache_image(&scratch.open(), "ours", b"12345");
     fs::write(scratch.file("glances"), b"1234567").unwrap();
@@ -106,7 +106,7 @@ fn glances_own_statements_work_on_the_index_and_keep_the_totals_right() {
     assert_eq!(ids(&cache), ["glances"]);
     assert_eq!(cache.cache_size().unwrap(), 7);
     assert_eq!(cache.hit_count("glances").unwrap(), 1);
-    // While it is open, what the other program says is looked at again.
+    // The cache reads the other program's changes while it is open.
     scratch
         .database()
         .execute_batch(

@@ -1,8 +1,8 @@
-//! The checked-in header is the one that the sources give.
+//! The header in the repository is the one that cbindgen generates from the sources.
 
 use std::path::Path;
 
-/// The headings of the header, each before a function's documentation; the functions stand in the order of `src/ffi/mod.rs`.
+/// The header's headings, each before a function's documentation. The functions have the order of `src/ffi/mod.rs`.
 const HEADINGS: [(&str, &str); 10] = [
     ("image_cache_version", "Version"),
     ("image_cache_status_name", "Statuses"),
@@ -16,7 +16,7 @@ const HEADINGS: [(&str, &str); 10] = [
     ("image_cache_delete_cached_image", "Deleting, pruning, cleaning"),
 ];
 
-/// Set to write the header instead of comparing it.
+/// If this variable is set, the test writes the header instead of comparing it.
 const UPDATE: &str = "IMAGE_CACHE_UPDATE_HEADER";
 
 #[test]
@@ -42,7 +42,7 @@ fn the_header_is_current() {
     assert_eq!(generated.len(), checked_in.len(), "the header ends differently. Run `make header`.");
 }
 
-/// Puts negative constants in parentheses, which the generator does not: `-IMAGE_CACHE_ERROR_IO` must compile.
+/// Parenthesises negative constants, so that `-IMAGE_CACHE_ERROR_IO` compiles. cbindgen does not.
 fn parenthesise(header: &str) -> String {
     let line = |line: &str| match line.rsplit_once(" -") {
         Some((define, number)) if line.starts_with("#define ") => format!("{define} (-{number})\n"),
@@ -51,7 +51,7 @@ fn parenthesise(header: &str) -> String {
     header.lines().map(line).collect()
 }
 
-/// Puts the headings in, which the generator cannot.
+/// Inserts the headings, which cbindgen cannot.
 fn with_headings(header: &str) -> String {
     HEADINGS.iter().fold(header.to_owned(), |header, (function, heading)| {
         let declaration = format!("{function}(");

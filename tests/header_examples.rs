@@ -1,10 +1,10 @@
-//! Each example in the header compiles without a warning, as C and as strictly as a user's own code might be.
+//! Each example in the header compiles as strict C99 and C17 without a warning.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-/// What the examples take for granted: the handles and the variables of whoever reads them, and an agent's own function.
+/// Declarations that the examples assume: handles, variables and an agent's function.
 const BEFORE: &str = r"
 #include <image_cache.h>
 #include <stdio.h>
@@ -46,7 +46,7 @@ fn the_examples_of_the_header_compile() {
     for (number, code) in statements.iter().enumerate() {
         writeln!(program, "void example_{number}(void);\nvoid example_{number}(void)\n{{{VARIABLES}{code}}}").unwrap();
     }
-    // Used by nobody but those who copy them.
+    // The examples' functions have no caller, so this one refers to them.
     let names = functions.iter().map(|code| code.split('(').next().unwrap().rsplit([' ', '*']).next().unwrap());
     writeln!(
         program,

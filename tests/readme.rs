@@ -1,10 +1,10 @@
-//! The README's C program compiles without a warning and does what it says.
+//! The README's C program compiles without a warning and prints the image.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-/// The library that cargo built for this test, under the names that a linker and a program look for.
+/// Links cargo's build of the library under the names that the linker and the loader search.
 fn link_library_to(directory: &Path) {
     let built = std::env::current_exe().unwrap().with_file_name("libimage_cache.so");
     for name in ["libimage_cache.so", env!("IMAGE_CACHE_SONAME")] {
@@ -21,7 +21,7 @@ fn the_c_program_of_the_readme_works() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
     let program = first_c_program(&readme);
-    assert!(program.lines().count() <= 30, "the program is one for a glance");
+    assert!(program.lines().count() <= 30, "the program has more than 30 lines");
 
     let scratch = tempfile::tempdir().unwrap();
     let (source, binary) = (scratch.path().join("readme.c"), scratch.path().join("readme"));

@@ -1,4 +1,4 @@
-//! What an open finds after a crash, after another program, and after time went by: the directory is the truth.
+//! Recovery after crashes and changes by other programs: the index is rebuilt from the directory.
 
 mod common;
 
@@ -59,7 +59,7 @@ fn a_row_whose_file_vanished_under_a_live_handle_is_replaced_by_a_new_image() {
 }
 
 #[test]
-fn asking_for_an_image_that_vanished_takes_it_out_of_the_totals() {
+fn opening_an_image_whose_file_vanished_removes_it_from_the_totals() {
     let scratch = Scratch::new(SQLITE);
     let cache = scratch.open();
     cache_image(&cache, "1", b"12345");
@@ -68,9 +68,9 @@ fn asking_for_an_image_that_vanished_takes_it_out_of_the_totals() {
     assert_eq!(cache.cache_size().unwrap(), 0);
 }
 
-/// What a process leaves that dies between two steps of a change: the file, without its row or with a row too many.
+/// A process that dies between the two steps of a change leaves a file without its row, or a row without its file.
 #[test]
-fn a_change_that_a_dead_process_began_is_settled_while_others_live() {
+fn an_unfinished_change_of_a_dead_process_is_reconciled_under_a_live_handle() {
     let scratch = Scratch::new(SQLITE);
     let live = scratch.open();
     cache_image(&live, "kept", b"kept");
@@ -78,7 +78,7 @@ fn a_change_that_a_dead_process_began_is_settled_while_others_live() {
     read_image(&live, "kept");
     std::fs::write(scratch.file("new"), b"new image").unwrap();
     std::fs::remove_file(scratch.file("removed")).unwrap();
-    // A change of the cache's own must not cover them up.
+    // A change through the live handle must not hide them.
     cache_image(&live, "later", b"later");
     assert_eq!(live.cache_size().unwrap(), 18);
     assert_eq!(ids(&live), ["kept", "later", "new"]);
@@ -86,7 +86,7 @@ fn a_change_that_a_dead_process_began_is_settled_while_others_live() {
 }
 
 #[test]
-fn what_one_driver_does_shows_in_the_other() {
+fn each_driver_sees_the_other_drivers_changes() {
     let scratch = Scratch::new(SQLITE);
     let sqlite = scratch.open();
     let xattr = scratch.open_with(scratch.options.clone().driver(DriverChoice::Xattr));
@@ -105,7 +105,7 @@ fn an_index_that_is_damaged_under_a_live_handle_is_rebuilt() {
     let scratch = Scratch::new(SQLITE);
     let cache = scratch.open();
     cache_image(&cache, "1", b"12345");
-    // Another program: should this process open the file a second time, SQLite would lose its locks.
+    // dd runs as another process: closing a second descriptor in this one would drop SQLite's POSIX locks.
     for file in ["cache.db", "cache.db-wal"] {
         let target = format!("of={}", scratch.file(file).display());
         let dd = ["if=/dev/urandom", &target, "bs=64K", "count=1", "conv=notrunc", "status=none"];
@@ -121,7 +121,7 @@ fn a_damaged_index_is_rebuilt_from_the_directory() {
     for (name, damage) in [
         ("random bytes", (0..8192_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<_>>()),
         ("an empty file", Vec::new()),
-        ("text", b"this is no database, it is a text file that somebody put here by mistake".to_vec()),
+        ("text", b"this is not a database, it is a text file that an operator put here by mistake".to_vec()),
     ] {
         let scratch = Scratch::new(SQLITE);
         cache_image(&scratch.open(), "1", b"survives");
@@ -147,7 +147,7 @@ fn an_index_with_a_damaged_page_is_rebuilt_from_the_directory() {
     let (_, pages) = bytes.split_at_mut(4096);
     pages.fill(0x5a);
     std::fs::write(scratch.file("cache.db"), &bytes).unwrap();
-    // Renamed over, as a restore does: the directory changes.
+    // A new name changes the directory, as a restore from a backup does.
     std::fs::write(scratch.file(".touch"), b"").unwrap();
     let cache = scratch.open();
     assert_eq!(ids(&cache).len(), 100);
@@ -166,7 +166,7 @@ fn an_index_of_a_newer_version_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn rows_that_lie_are_corrected_at_the_next_open() {
+fn wrong_rows_are_corrected_at_the_next_open() {
     let scratch = Scratch::new(SQLITE);
     {
         let cache = scratch.open();
@@ -192,7 +192,7 @@ fn rows_that_lie_are_corrected_at_the_next_open() {
 }
 
 #[test]
-fn an_index_that_lies_under_a_live_handle_cannot_keep_prune_from_ending() {
+fn prune_ends_although_rows_are_wrong_under_a_live_handle() {
     let scratch = Scratch::new(SQLITE);
     let cache = scratch.open_with(scratch.options.clone().max_size(0));
     cache_image(&cache, "1", b"12345");
@@ -210,7 +210,7 @@ fn an_index_that_lies_under_a_live_handle_cannot_keep_prune_from_ending() {
 }
 
 #[test]
-fn another_file_under_a_known_name_has_none_of_the_old_ones_hits_and_digest() {
+fn a_replaced_file_does_not_inherit_hits_and_digest() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
         {
@@ -229,7 +229,7 @@ fn another_file_under_a_known_name_has_none_of_the_old_ones_hits_and_digest() {
 }
 
 #[test]
-fn an_index_whose_tables_are_gone_is_made_anew() {
+fn an_index_without_its_tables_is_rebuilt() {
     for statement in ["DROP TABLE image_cache_state", "DROP TABLE cached_images", "DELETE FROM image_cache_state"] {
         let scratch = Scratch::new(SQLITE);
         cache_image(&scratch.open(), "1", b"12345");
@@ -251,7 +251,7 @@ fn a_reader_and_a_writer_do_not_wait_for_another_programs_transaction() {
     database.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert_eq!(read_image(&cache, "1"), b"12345");
     cache_image(&cache, "2", b"67");
-    assert_eq!(cache.hit_count("1").unwrap(), 1, "what the index could not be told is known even so");
+    assert_eq!(cache.hit_count("1").unwrap(), 1, "the handle counts accesses that it could not write to the index");
     database.execute_batch("COMMIT").unwrap();
     assert_eq!(cache.cache_size().unwrap(), 7);
     assert_eq!(ids(&cache), ["1", "2"]);
@@ -260,12 +260,12 @@ fn a_reader_and_a_writer_do_not_wait_for_another_programs_transaction() {
 }
 
 #[test]
-fn an_image_that_was_queued_does_not_come_back_with_its_deletion() {
+fn a_deleted_image_does_not_become_queued_again() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
         let cache = scratch.open();
         cache_image(&cache, "1", b"x");
-        // What a writer leaves that dies after publishing.
+        // A writer that dies after publishing leaves the queue entry.
         std::fs::write(scratch.file("queue/1"), b"").unwrap();
         cache.delete_cached_image("1").unwrap();
         assert!(!cache.is_queued("1").unwrap());
@@ -276,7 +276,7 @@ fn an_image_that_was_queued_does_not_come_back_with_its_deletion() {
 fn a_cache_that_was_closed_is_not_scanned_again() {
     let scratch = Scratch::new(SQLITE);
     cache_image(&scratch.open(), "1", b"12345");
-    // A change that does not touch the directory itself shows whether it was scanned.
+    // A change of a file's size does not change the directory's mtime, so only a scan finds it.
     std::fs::write(scratch.file("1"), b"1234567").unwrap();
     assert_eq!(scratch.open().cache_size().unwrap(), 5);
     std::fs::write(scratch.file("2"), b"").unwrap();
@@ -284,11 +284,11 @@ fn a_cache_that_was_closed_is_not_scanned_again() {
 }
 
 #[test]
-fn what_the_cache_itself_does_needs_no_scan() {
+fn the_caches_own_changes_need_no_scan() {
     let scratch = Scratch::new(SQLITE);
     let (cache, other) = (scratch.open_with(scratch.options.clone().max_size(9)), scratch.open());
     cache_image(&cache, "1", b"12345");
-    // A scan would find the two bytes that no change of a name tells of.
+    // Only a scan finds these two bytes, because no name changes.
     std::fs::write(scratch.file("1"), b"1234567").unwrap();
     cache_image(&cache, "2", b"12345");
     cache_image(&other, "3", b"12345");
@@ -301,7 +301,7 @@ fn what_the_cache_itself_does_needs_no_scan() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_not_overwritten_for_a_name_given_by_mistake() {
+fn an_image_is_not_overwritten_when_its_name_is_given_as_the_database() {
     let scratch = Scratch::new(SQLITE);
     cache_image(&scratch.open(), "image", &[b'x'; 10_000]);
     let options = scratch.options.clone().database("image").unwrap();
@@ -311,7 +311,7 @@ fn a_file_that_is_no_database_is_not_overwritten_for_a_name_given_by_mistake() {
 }
 
 #[test]
-fn an_image_left_in_the_queue_by_a_dead_writer_is_not_queued() {
+fn a_queue_entry_that_a_dead_writer_left_is_ignored_and_removed() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
         let cache = scratch.open();
@@ -326,7 +326,7 @@ fn an_image_left_in_the_queue_by_a_dead_writer_is_not_queued() {
 }
 
 #[test]
-fn what_was_not_synced_before_the_host_restarted_is_dropped_and_the_rest_stays() {
+fn images_that_were_not_synced_before_a_host_restart_are_dropped_and_others_stay() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
         let cache = scratch.open();
@@ -335,10 +335,10 @@ fn what_was_not_synced_before_the_host_restarted_is_dropped_and_the_rest_stays()
         let mark = xattr::get(scratch.file("torn"), "user.image_cache.unsynced").unwrap().unwrap();
         assert!(mark.len() > 36, "the boot id of this host and the number of the mount");
         drop(cache);
-        // Closing synced them and took the marks off.
+        // The close synced them and removed the marks.
         assert_eq!(xattr::get(scratch.file("torn"), "user.image_cache.unsynced").unwrap(), None);
 
-        // The state after a power cut: marks of an earlier start of the host, or of a mount that was cut off.
+        // The state after a power cut: marks of an earlier boot, or of another mount.
         let earlier = b"00000000-0000-0000-0000-000000000000 1";
         let elsewhere = [&mark[..], b"0"].concat();
         for (name, mark) in [(".", &earlier[..]), ("torn", earlier), ("also torn", &elsewhere)] {
@@ -351,9 +351,9 @@ fn what_was_not_synced_before_the_host_restarted_is_dropped_and_the_rest_stays()
     }
 }
 
-/// A directory that is mounted twice: one process uses it through the one mount, another through the other.
+/// A directory is mounted twice, and a process uses each of the mounts.
 #[test]
-fn what_was_not_synced_through_one_mount_is_remembered_when_another_mounts_is_dropped() {
+fn unsynced_marks_of_one_mount_survive_the_recovery_of_another() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
         let cache = scratch.open();
@@ -367,10 +367,10 @@ fn what_was_not_synced_through_one_mount_is_remembered_when_another_mounts_is_dr
         }
         assert_eq!(ids(&scratch.open()), ["here"]);
 
-        // The power goes: now its mark is an earlier start's.
+        // After a power cut the mark is one of an earlier boot.
         xattr::set(scratch.file("here"), "user.image_cache.unsynced", &elsewhere).unwrap();
         let directory = xattr::get(scratch.file("."), "user.image_cache.unsynced").unwrap();
-        assert_eq!(directory, Some(present), "{driver:?}: the directory still says that there are such images");
+        assert_eq!(directory, Some(present), "{driver:?}: the directory still has the mark of unsynced images");
         xattr::set(scratch.file("."), "user.image_cache.unsynced", &elsewhere).unwrap();
         assert!(ids(&scratch.open()).is_empty());
         assert_eq!(xattr::get(scratch.file("."), "user.image_cache.unsynced").unwrap(), None);
@@ -378,7 +378,7 @@ fn what_was_not_synced_through_one_mount_is_remembered_when_another_mounts_is_dr
 }
 
 #[test]
-fn a_durable_image_carries_no_mark() {
+fn a_durable_image_has_no_unsynced_mark() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
         let cache = scratch.open_with(Options::new().driver(driver));

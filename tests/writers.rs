@@ -1,4 +1,4 @@
-//! One writer per image, and what becomes of its file.
+//! Writers: one per image, and the states of its file.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::{DRIVERS, Scratch, age, cache_image, files, read_image};
 use image_cache::{Algorithm, Durability, Error, Options};
 
-/// What a file system in memory calls itself (`TMPFS_MAGIC`).
+/// The `f_type` of tmpfs (`TMPFS_MAGIC`).
 const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
 #[test]
@@ -27,7 +27,7 @@ fn a_second_writer_is_refused_while_the_first_lives() {
 }
 
 #[test]
-fn an_unlocked_incomplete_file_is_a_dead_writers_and_is_replaced() {
+fn an_unlocked_incomplete_file_of_a_dead_writer_is_replaced() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
         let cache = scratch.open();
@@ -56,7 +56,7 @@ fn a_writer_that_stalled_loses_its_image_to_the_next_one() {
 }
 
 #[test]
-fn a_stall_time_of_zero_takes_no_image_from_a_writer_that_writes() {
+fn a_stall_time_of_zero_takes_no_image_from_a_live_writer() {
     let scratch = Scratch::new(DRIVERS[0]);
     let cache = scratch.open_with(scratch.options.clone().stall_time(Duration::ZERO));
     let _writer = cache.begin_write("1").unwrap();
@@ -72,7 +72,7 @@ fn a_writer_whose_file_was_cleaned_away_gets_lost_and_the_image_can_be_cached() 
         writer.write_chunk(b"part").unwrap();
         assert_eq!(cache.clean(Some(Duration::ZERO)).unwrap(), 1);
         let successor = cache.begin_write("1").unwrap();
-        // It must not take its successor's file along.
+        // The commit must not move its successor's file.
         assert!(matches!(writer.commit(), Err(Error::Lost { .. })));
         assert!(cache.is_being_cached("1").unwrap());
         successor.commit().unwrap();
@@ -81,13 +81,13 @@ fn a_writer_whose_file_was_cleaned_away_gets_lost_and_the_image_can_be_cached() 
 }
 
 #[test]
-fn a_file_that_something_else_truncated_is_never_published() {
+fn a_file_that_another_program_truncated_is_not_published() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
         let cache = scratch.open();
         let mut writer = cache.begin_write("1").unwrap();
         writer.write_chunk(b"0123456789").unwrap();
-        // As Glance's own writer does when it opens the same file.
+        // Glance's own writer truncates the file when it opens it.
         std::fs::File::create(scratch.file("incomplete/1")).unwrap();
         assert!(matches!(writer.write_chunk(b"more"), Err(Error::Lost { .. })));
         assert!(matches!(writer.commit(), Err(Error::Lost { .. })));
@@ -128,7 +128,7 @@ fn a_file_under_the_final_name_is_never_replaced() {
 }
 
 #[test]
-fn a_folder_under_the_final_name_is_no_cached_image() {
+fn a_directory_under_the_final_name_is_not_a_cached_image() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
         let cache = scratch.open();
@@ -142,7 +142,7 @@ fn a_folder_under_the_final_name_is_no_cached_image() {
 }
 
 #[test]
-fn a_reader_sees_nothing_that_was_appended_to_its_image() {
+fn a_reader_does_not_see_bytes_appended_after_its_open() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
         let cache = scratch.open();
@@ -154,7 +154,7 @@ fn a_reader_sees_nothing_that_was_appended_to_its_image() {
 }
 
 #[test]
-fn every_expected_digest_must_hold_and_the_strongest_is_kept() {
+fn every_expected_digest_is_checked_and_the_strongest_is_kept() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
         let cache = scratch.open();
@@ -186,14 +186,14 @@ fn the_reason_of_a_failure_is_kept_with_the_invalid_file() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
         let cache = scratch.open();
-        cache.begin_write("1").unwrap().abort("the network went away");
+        cache.begin_write("1").unwrap().abort("the network failed");
         let reason = xattr::get(scratch.file("invalid/1"), "user.error").unwrap().unwrap();
-        assert_eq!(reason, b"the network went away");
+        assert_eq!(reason, b"the network failed");
     }
 }
 
 #[test]
-fn two_caches_may_have_databases_of_their_own_names() {
+fn the_database_may_have_another_name() {
     let scratch = Scratch::new(DRIVERS[0]);
     let cache = scratch.open_with(Options::new().database("index.sqlite").unwrap());
     cache_image(&cache, "1", b"x");
@@ -224,7 +224,7 @@ fn a_reason_cannot_write_lines_of_its_own_into_the_log() {
     assert!(!scratch.messages.lock().unwrap().iter().any(|message| message.contains(char::is_control)));
 }
 
-/// Random bytes, the same at each run.
+/// Random bytes, the same in each run.
 fn random_bytes(length: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(length as u64);
     std::iter::repeat_with(|| random.u8(..)).take(length).collect()
@@ -239,7 +239,7 @@ fn sha256_of(data: &[u8]) -> String {
 /// How many of a file's bytes are in the page cache.
 fn in_page_cache(file: &std::path::Path) -> Option<u64> {
     let arguments = ["--bytes", "--noheadings", "--output", "RES"];
-    // Of util-linux; where it is missing, the image is only looked at for being whole.
+    // fincore is part of util-linux. Without it the test only compares the bytes.
     let output = std::process::Command::new("fincore").args(arguments).arg(file).output().ok()?;
     output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().parse().unwrap())
 }
@@ -252,13 +252,13 @@ fn a_streamed_image_is_whole_and_leaves_the_page_cache() {
         let cache = scratch.open_with(scratch.options.clone().durability(durability).streaming(true));
         let mut writer = cache.begin_write("1").unwrap();
         writer.expect_digest(Algorithm::Sha256, &sha256_of(&data)).unwrap();
-        // In pieces that end where no window does.
+        // The chunks do not end at the writeback windows.
         data.chunks(3_000_001).for_each(|chunk| writer.write_chunk(chunk).unwrap());
         if let Some(bytes) = in_page_cache(&scratch.file("incomplete/1")) {
             assert!(bytes <= 32 << 20, "{bytes} bytes of it are in the page cache while it is written");
         }
         writer.commit().unwrap();
-        // A file system in memory has nowhere else to keep it.
+        // tmpfs keeps files in the page cache only.
         let is_on_a_disk = rustix::fs::statfs(scratch.path()).unwrap().f_type != TMPFS;
         if let Some(bytes) = in_page_cache(&scratch.file("1")).filter(|_| is_on_a_disk) {
             assert!(bytes <= 1 << 20, "{bytes} bytes of it are in the page cache");
@@ -268,7 +268,7 @@ fn a_streamed_image_is_whole_and_leaves_the_page_cache() {
 }
 
 #[test]
-fn a_long_image_whose_digest_is_another_is_not_published_and_a_tee_says_so_at_its_end() {
+fn a_long_image_with_a_wrong_digest_is_not_published_by_a_writer_or_a_tee() {
     let scratch = Scratch::new(DRIVERS[0]);
     let cache = scratch.open();
     let data = random_bytes((6 << 20) + 1);
@@ -290,7 +290,7 @@ fn a_long_image_whose_digest_is_another_is_not_published_and_a_tee_says_so_at_it
     let right = sha256_of(&data);
     let mut tee = cache.tee("1", data.as_slice()).unwrap();
     tee.expect_digest(Algorithm::Sha256, &right).unwrap();
-    // The caching is given up; what is handed on is checked all the same.
+    // The tee gives up caching, and still checks the bytes that it delivers.
     tee.give_up("enough").unwrap();
     assert_eq!(std::io::copy(&mut tee, &mut std::io::sink()).unwrap(), data.len() as u64);
     assert!(!cache.is_cached("1").unwrap());

@@ -1,32 +1,32 @@
 #!/usr/bin/env bash
-# The ABI gate: what the header promises is what tests/abi/image_cache.abi says it promised.
+# The ABI check: the header's ABI equals the baseline in tests/abi/image_cache.abi.
 #
-#   abi.sh compare        fails, with the difference, when the header's ABI is not the baseline's
-#   abi.sh write          writes the baseline anew; refuses a break, unless the soname's number has changed
-#   abi.sh broken EDIT    the header after a sed script must fail as a break, and the difference must name what it changed
-#   abi.sh added EDIT     it must fail as an addition
-#   abi.sh sound EDIT     it must pass
+#   abi.sh compare        fails and prints the difference if the header's ABI differs from the baseline
+#   abi.sh write          rewrites the baseline; refuses a break, unless the soname's number has changed
+#   abi.sh broken EDIT    the header after a sed script must be a break, and the difference must name the change
+#   abi.sh added EDIT     it must be an addition
+#   abi.sh sound EDIT     it must equal the baseline
 #
-# abidw describes a library made of the header alone: each of its functions, with an empty body, and each of its constants
-# as an enumeration of its own. That is as stable as the header, where the description of a Rust library changes with every
-# compiler and dependency. What ties the two together are other tests: the header is generated from the sources
-# (tests/header.rs), the structs' layouts are asserted on both sides (src/ffi/, layout.c), and the library exports the
-# functions of the header (lists.sh).
+# abidw describes a library that is built from the header alone: each function has an empty body, and each constant is
+# an enumeration. The description is as stable as the header. That of the Rust library changes with each compiler and
+# dependency. Other tests show that header and library agree: the header is generated from the sources
+# (tests/header.rs), both sides assert the structs' layouts (src/ffi/, layout.c), and the library exports the header's
+# functions (lists.sh).
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 header=$here/../../include/image_cache.h
 baseline=$here/image_cache.abi
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+directory=$(mktemp -d)
+trap 'rm -rf "$directory"' EXIT
 
 fail() {
     echo "$1" >&2
     exit 1
 }
 
-describe() { # HEADER: writes $folder/new.abi
+describe() { # HEADER: writes $directory/new.abi
     local bare
-    cd "$folder" && cp "$1" image_cache.h || exit 1
+    cd "$directory" && cp "$1" image_cache.h || exit 1
     bare=$(sed -zE 's:/\*([^*]|\*+[^*/])*\*+/::g; s://[^\n]*::g' image_cache.h) # without its comments
     {
         echo '#include "image_cache.h"'
@@ -46,20 +46,20 @@ describe() { # HEADER: writes $folder/new.abi
 }
 
 compare() { # sets `kind` to same, added or broken, and `difference`
-    difference=$(abidiff --no-architecture --harmless "$baseline" "$folder/new.abi") && kind=same && return
+    difference=$(abidiff --no-architecture --harmless "$baseline" "$directory/new.abi") && kind=same && return
     kind=broken
-    # Functions and constants that are new, and fields at the end of what the library allocates, break nobody.
-    abidiff --no-architecture --no-added-syms --suppressions "$here/appended.suppr" "$baseline" "$folder/new.abi" \
+    # New functions and constants are no break. Nor are fields at the end of a struct that the library allocates.
+    abidiff --no-architecture --no-added-syms --suppressions "$here/appended.suppr" "$baseline" "$directory/new.abi" \
         >/dev/null && ! grep -qE 'data member (change|deletion)' <<<"$difference" && kind=added
 }
 
 must_be() { # KIND EDIT
-    sed -f "$2" "$header" >"$folder/edited.h"
-    ! cmp -s "$header" "$folder/edited.h" || fail "the edit changes nothing: put it right"
-    describe "$folder/edited.h"
+    sed -f "$2" "$header" >"$directory/edited.h"
+    ! cmp -s "$header" "$directory/edited.h" || fail "the edit changes nothing: fix it"
+    describe "$directory/edited.h"
     compare
     echo "$difference"
-    [ "$kind" = "$1" ] || fail "the gate calls it $kind, and should call it $1"
+    [ "$kind" = "$1" ] || fail "the check classifies it as $kind instead of $1"
     local shown
     shown=$(sed -n 's/^# Shown: //p' "$2")
     [ "$kind" = same ] || { [ -n "$shown" ] && grep -qF -e "$shown" <<<"$difference"; } ||
@@ -72,8 +72,8 @@ case ${1:-} in
         compare
         [ "$kind" = same ] && echo "The ABI is the baseline's." && exit 0
         echo "$difference"
-        [ "$kind" = added ] && fail "The ABI has grown, and breaks nobody: \`make abi\` takes it into the baseline."
-        fail "This breaks programs that are compiled already. See \"What may change when\" in README.md."
+        [ "$kind" = added ] && fail "The ABI has additions and no break: \`make abi\` adds them to the baseline."
+        fail "This breaks compiled programs. See \"What may change when\" in README.md."
         ;;
     write)
         describe "$header"
@@ -81,9 +81,9 @@ case ${1:-} in
             compare
             echo "$difference"
             [ "$kind" != broken ] || ! grep -qF "soname='libimage_cache.so.$number'" "$baseline" ||
-                fail "That is a break: first the soname needs a new number, in build.rs."
+                fail "This is a break: give the soname a new number in build.rs first."
         fi
-        cp "$folder/new.abi" "$baseline"
+        cp "$directory/new.abi" "$baseline"
         ;;
     broken) must_be broken "$2" ;;
     added) must_be added "$2" ;;

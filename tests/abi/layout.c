@@ -1,7 +1,7 @@
 /*
- * What programs have compiled into them, pinned: the structs' layouts and the constants' values. Compiling this is the
- * test, as C11 and as C++17. It is true where pointers and longs have 64 bits. What is new is added here; what is here never
- * changes without a new number in the SONAME.
+ * Asserts the parts of the ABI that programs compile in: the structs' layouts and the constants' values. The test
+ * compiles it as C11 and as C++17, on platforms with 64-bit pointers and longs. Add new declarations here. A change of
+ * an existing line needs a new number in the SONAME.
  */
 #include <image_cache.h>
 
@@ -15,13 +15,13 @@
 #define FIELD(type, name, offset, size)                                                                                \
     PIN(offsetof(type, name) == (offset) && sizeof(((type *)0)->name) == (size))
 
-/* Allocated by the caller: fixed for ever. */
+/* The caller allocates it, so its size never changes. */
 PIN(sizeof(image_cache_error_t) == 512 && ALIGNMENT(image_cache_error_t) == 4);
 FIELD(image_cache_error_t, status, 0, 4);
 FIELD(image_cache_error_t, os_error, 4, 4);
 FIELD(image_cache_error_t, message, 8, 504);
 
-/* Allocated by the library: the size grows when a field is appended; no offset changes. */
+/* The library allocates it, so fields may be appended. No offset changes. */
 PIN(sizeof(image_cache_entry_t) == 48 && ALIGNMENT(image_cache_entry_t) == 8);
 FIELD(image_cache_entry_t, image_id, 0, 8);
 FIELD(image_cache_entry_t, size, 8, 8);

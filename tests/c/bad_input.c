@@ -1,6 +1,6 @@
 /*
- * Bad values, and calls at the wrong time: each gets a clear status and loses nothing that was cached before.
- * (NULL is the business of null_arguments.c.)
+ * Invalid values, and calls at the wrong time. Each gives a status, and cached images stay.
+ * null_arguments.c tests NULL.
  */
 #include <image_cache.h>
 
@@ -46,7 +46,7 @@ static void statuses_and_versions(void)
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         CHECK(strcmp(image_cache_status_name(names[i].status), names[i].name) == 0);
-    for (int32_t i = 0; i < 16; i++) /* the numbers are pinned */
+    for (int32_t i = 0; i < 16; i++) /* the numbers are part of the ABI */
         CHECK(names[i].status == -i);
 
     CHECK(sizeof(image_cache_error_t) == 512);
@@ -71,10 +71,10 @@ static void unknown_enumerators_and_names(void)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         REFUSED(image_cache_options_set_database(options, names[i], &check_error));
 
-    image_cache_t *cache = NULL; /* a refused option leaves the former value */
-    OK(image_cache_open(in_folder("options"), options, &cache, &check_error));
+    image_cache_t *cache = NULL; /* a refused value leaves the earlier one */
+    OK(image_cache_open(in_directory("options"), options, &cache, &check_error));
     CHECK(image_cache_get_driver(cache) == check_driver);
-    CHECK(exists(in_folder("options/cache.db")) == (check_driver == IMAGE_CACHE_DRIVER_SQLITE));
+    CHECK(exists(in_directory("options/cache.db")) == (check_driver == IMAGE_CACHE_DRIVER_SQLITE));
     image_cache_close(cache);
     image_cache_options_free(options);
 }
@@ -88,7 +88,7 @@ static void bad_image_ids(image_cache_t *cache)
                                ".hidden",    "a\nb",    "a\x7f", "a\x01",            "\xff\xfe",    "a\xc3",
                                "incomplete", "invalid", "queue", "cache.db",         "cache.db-wal", "cache.db-shm",
                                "cache.db-journal", longest};
-    bool answer = true;
+    bool value = true;
     uint64_t number = 7;
     image_cache_writer_t *writer = NULL;
     image_cache_reader_t *reader = NULL;
@@ -97,23 +97,23 @@ static void bad_image_ids(image_cache_t *cache)
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
         const char *id = ids[i];
 #define BAD_ID(call) STATUS(IMAGE_CACHE_ERROR_INVALID_IMAGE_ID, call)
-        BAD_ID(image_cache_is_cached(cache, id, &answer, &check_error));
-        BAD_ID(image_cache_is_being_cached(cache, id, &answer, &check_error));
-        BAD_ID(image_cache_is_queued(cache, id, &answer, &check_error));
-        answer = true;
-        BAD_ID(image_cache_is_cacheable(cache, id, &answer, &check_error));
-        CHECK(!answer);
+        BAD_ID(image_cache_is_cached(cache, id, &value, &check_error));
+        BAD_ID(image_cache_is_being_cached(cache, id, &value, &check_error));
+        BAD_ID(image_cache_is_queued(cache, id, &value, &check_error));
+        value = true;
+        BAD_ID(image_cache_is_cacheable(cache, id, &value, &check_error));
+        CHECK(!value);
         BAD_ID(image_cache_get_image_size(cache, id, &number, &check_error));
         BAD_ID(image_cache_get_hit_count(cache, id, &number, &check_error));
         BAD_ID(image_cache_begin_write(cache, id, &writer, &check_error));
         BAD_ID(image_cache_open_for_read(cache, id, &reader, &check_error));
         BAD_ID(image_cache_tee_open(cache, id, read_text, &source, &tee, &check_error));
-        BAD_ID(image_cache_queue_image(cache, id, &answer, &check_error));
+        BAD_ID(image_cache_queue_image(cache, id, &value, &check_error));
         BAD_ID(image_cache_delete_queued_image(cache, id, &check_error));
         BAD_ID(image_cache_delete_cached_image(cache, id, &check_error));
         CHECK(writer == NULL && reader == NULL && tee == NULL && number == 0);
     }
-    longest[255] = '\0'; /* 255 bytes are a file's name, and so an id */
+    longest[255] = '\0'; /* 255 bytes are the longest file name, and the longest id */
     cache_image(cache, longest, "long");
     check_image(cache, longest, "long");
     OK(image_cache_delete_cached_image(cache, longest, &check_error));
@@ -148,13 +148,13 @@ static void bad_expectations(image_cache_t *cache)
     OK(image_cache_write_chunk(writer, "x", 1, &check_error));
     REFUSED(image_cache_writer_expect_size(writer, 1, &check_error)); /* too late */
     REFUSED(image_cache_writer_expect_digest(writer, "sha256", EMPTY_SHA256, &check_error));
-    OK(image_cache_commit(writer, &check_error)); /* what was refused is not expected */
+    OK(image_cache_commit(writer, &check_error)); /* refused expectations are not checked */
     check_image(cache, "expectations", "x");
     STATUS(IMAGE_CACHE_ERROR_ALREADY_CACHED, image_cache_begin_write(cache, "expectations", &writer, &check_error));
     CHECK(writer == NULL);
 }
 
-static void broken_expectations(image_cache_t *cache)
+static void failed_expectations(image_cache_t *cache)
 {
     image_cache_writer_t *writer = begin(cache, "long"), *second = (void *)&second;
     STATUS(IMAGE_CACHE_ERROR_BEING_CACHED, image_cache_begin_write(cache, "long", &second, &check_error));
@@ -162,25 +162,25 @@ static void broken_expectations(image_cache_t *cache)
     OK(image_cache_writer_expect_size(writer, 5, &check_error));
     OK(image_cache_write_chunk(writer, "1234", 4, &check_error));
     STATUS(IMAGE_CACHE_ERROR_SIZE_MISMATCH, image_cache_write_chunk(writer, "56", 2, &check_error));
-    STATUS(IMAGE_CACHE_ERROR_SIZE_MISMATCH, image_cache_write_chunk(writer, "5", 1, &check_error)); /* it stays so */
+    STATUS(IMAGE_CACHE_ERROR_SIZE_MISMATCH, image_cache_write_chunk(writer, "5", 1, &check_error)); /* the failure is final */
     STATUS(IMAGE_CACHE_ERROR_SIZE_MISMATCH, image_cache_commit(writer, &check_error));
-    CHECK(!is_cached(cache, "long") && exists(in_folder("cache/invalid/long")));
+    CHECK(!is_cached(cache, "long") && exists(in_directory("cache/invalid/long")));
 
     writer = begin(cache, "short");
     OK(image_cache_writer_expect_size(writer, UINT64_MAX, &check_error));
     OK(image_cache_write_chunk(writer, "1234", 4, &check_error));
     STATUS(IMAGE_CACHE_ERROR_SIZE_MISMATCH, image_cache_commit(writer, &check_error));
-    CHECK(!is_cached(cache, "short") && exists(in_folder("cache/invalid/short")));
+    CHECK(!is_cached(cache, "short") && exists(in_directory("cache/invalid/short")));
 
     writer = begin(cache, "wrong");
     OK(image_cache_writer_expect_digest(writer, "sha256", EMPTY_SHA256, &check_error));
     OK(image_cache_write_chunk(writer, "not empty", 9, &check_error));
     STATUS(IMAGE_CACHE_ERROR_DIGEST_MISMATCH, image_cache_commit(writer, &check_error));
-    CHECK(!is_cached(cache, "wrong") && exists(in_folder("cache/invalid/wrong")));
+    CHECK(!is_cached(cache, "wrong") && exists(in_directory("cache/invalid/wrong")));
 
     writer = begin(cache, "aborted");
-    image_cache_abort(writer, NULL); /* a reason is no duty */
-    CHECK(!is_cached(cache, "aborted") && !exists(in_folder("cache/incomplete/aborted")));
+    image_cache_abort(writer, NULL); /* the reason is optional */
+    CHECK(!is_cached(cache, "aborted") && !exists(in_directory("cache/incomplete/aborted")));
 }
 
 static void empty_image(image_cache_t *cache)
@@ -199,7 +199,7 @@ static void empty_image(image_cache_t *cache)
     check_rest(reader, "");
     char byte;
     size_t length = 7;
-    OK(image_cache_read_at(reader, UINT64_MAX, &byte, 1, &length, &check_error)); /* beyond the end: the end */
+    OK(image_cache_read_at(reader, UINT64_MAX, &byte, 1, &length, &check_error)); /* beyond the end */
     CHECK(length == 0);
     image_cache_reader_close(reader);
 
@@ -208,7 +208,7 @@ static void empty_image(image_cache_t *cache)
     image_cache_abort(writer, "tested");
 }
 
-static int64_t lying_source(void *user_data, void *buffer, size_t capacity)
+static int64_t overflowing_source(void *user_data, void *buffer, size_t capacity)
 {
     (void)user_data;
     memset(buffer, 'x', capacity);
@@ -223,7 +223,7 @@ static int64_t failing_source(void *user_data, void *buffer, size_t capacity)
 
 static void bad_sources(image_cache_t *cache)
 {
-    const image_cache_source_fn sources[] = {lying_source, failing_source};
+    const image_cache_source_fn sources[] = {overflowing_source, failing_source};
     for (size_t i = 0; i < 2; i++) {
         image_cache_tee_t *tee = NULL;
         char buffer[16];
@@ -232,9 +232,9 @@ static void bad_sources(image_cache_t *cache)
         STATUS(IMAGE_CACHE_ERROR_SOURCE, image_cache_tee_read(tee, buffer, sizeof buffer, &length, &check_error));
         CHECK(length == 0);
         image_cache_tee_close(tee);
-        CHECK(!is_cached(cache, "teed") && !exists(in_folder("cache/incomplete/teed")));
+        CHECK(!is_cached(cache, "teed") && !exists(in_directory("cache/incomplete/teed")));
     }
-    /* An expectation that no digest can meet costs the tee nothing but that expectation, or the caching. */
+    /* A refused expectation can cost the tee its caching. It still delivers every byte. */
     text_source_t text = {"delivered", 0, 4, 0};
     image_cache_tee_t *tee = NULL;
     char all[64];
@@ -251,28 +251,28 @@ static void bad_sources(image_cache_t *cache)
     image_cache_tee_close(tee);
 }
 
-/* A callback may do what it likes with the writer that it is lent, but not end it. */
-static image_cache_status_t meddle(void *user_data, const char *id, image_cache_writer_t *writer)
+/* The callback of prefetch does not own the writer: it cannot commit it. */
+static image_cache_status_t end_the_writer(void *user_data, const char *id, image_cache_writer_t *writer)
 {
     (void)user_data;
     if (strcmp(id, "commits") == 0)
         REFUSED(image_cache_commit(writer, &check_error));
     if (strcmp(id, "aborts") == 0)
-        image_cache_abort(writer, "the callback's own idea");
+        image_cache_abort(writer, "the callback's reason");
     if (strcmp(id, "odd status") == 0)
         return 12345;
     OK(strcmp(id, "aborts") == 0 ? IMAGE_CACHE_OK : image_cache_write_chunk(writer, id, strlen(id), &check_error));
     return IMAGE_CACHE_OK;
 }
 
-static void meddling_callbacks(image_cache_t *cache)
+static void callbacks_that_end_the_writer(image_cache_t *cache)
 {
     bool queued = false;
     uint64_t fetched = 7, failed = 7;
     static const char *const ids[] = {"commits", "aborts", "odd status", "good"};
     for (size_t i = 0; i < 4; i++)
         OK(image_cache_queue_image(cache, ids[i], &queued, &check_error));
-    OK(image_cache_prefetch(cache, meddle, NULL, &fetched, &failed, &check_error));
+    OK(image_cache_prefetch(cache, end_the_writer, NULL, &fetched, &failed, &check_error));
     CHECK(fetched + failed == 4 && is_cached(cache, "good"));
     CHECK(!is_cached(cache, "aborts") && !is_cached(cache, "odd status"));
     OK(image_cache_is_queued(cache, "aborts", &queued, &check_error));
@@ -287,7 +287,7 @@ static void stall_times(image_cache_t *cache)
     for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
         uint64_t removed = 0;
         OK(image_cache_clean(cache, times[i], &removed, &check_error));
-        CHECK(exists(in_folder("cache/incomplete/slow")));
+        CHECK(exists(in_directory("cache/incomplete/slow")));
     }
     OK(image_cache_write_chunk(writer, "slow", 4, &check_error));
     OK(image_cache_commit(writer, &check_error));
@@ -301,7 +301,7 @@ static void limits(void)
         image_cache_t *cache = NULL;
         OK(image_cache_options_set_max_size(options, sizes[i], &check_error));
         OK(image_cache_options_set_stall_time(options, UINT64_MAX, &check_error));
-        OK(image_cache_open(in_folder("limits"), options, &cache, &check_error));
+        OK(image_cache_open(in_directory("limits"), options, &cache, &check_error));
         if (i == 0)
             cache_image(cache, "one", "12345");
         uint64_t images = 7, bytes = 7, removed = 7;
@@ -318,21 +318,21 @@ int main(int argc, char **argv)
 {
     check_start(argc, argv);
     image_cache_t *cache = open_cache("cache");
-    cache_image(cache, "before", "was there before");
+    cache_image(cache, "before", "cached before");
 
     statuses_and_versions();
     unknown_enumerators_and_names();
     bad_image_ids(cache);
     absent_images(cache);
     bad_expectations(cache);
-    broken_expectations(cache);
+    failed_expectations(cache);
     empty_image(cache);
     bad_sources(cache);
-    meddling_callbacks(cache);
+    callbacks_that_end_the_writer(cache);
     stall_times(cache);
     limits();
 
-    check_image(cache, "before", "was there before");
+    check_image(cache, "before", "cached before");
     image_cache_close(cache);
     return 0;
 }

@@ -1,9 +1,9 @@
 /*
- * Assertions and a scratch folder for the C tests: one header, no library.
+ * Assertions and a scratch directory for the C tests: one header, no library.
  *
- * A test is `int main(int argc, char **argv) { check_start(argc, argv); ... return 0; }`, called with the driver's name
- * (sqlite or xattr) and run in a folder that it may write to. A failed check prints file, line, expression and the
- * library's message, and ends the process with 1; a test that cannot run here ends with CHECK_SKIPPED.
+ * A test is `int main(int argc, char **argv) { check_start(argc, argv); ... return 0; }`. Its argument is the driver's
+ * name (sqlite or xattr), and it runs in a writable directory. A failed check prints file, line, expression and the
+ * library's message, and exits with 1. A test that cannot run here exits with CHECK_SKIPPED.
  */
 #ifndef CHECK_H
 #define CHECK_H
@@ -22,12 +22,12 @@
 
 enum { CHECK_SKIPPED = 77 };
 
-static int32_t check_driver;            /* IMAGE_CACHE_DRIVER_*, from the command line */
-static char check_folder[PATH_MAX / 2]; /* this test's own folder, removed at exit */
+static int32_t check_driver;               /* IMAGE_CACHE_DRIVER_*, from the command line */
+static char check_directory[PATH_MAX / 2]; /* this test's own directory, removed at exit */
 static pid_t check_owner;
-static __thread image_cache_error_t check_error; /* what the last STATUS or OK call filled */
-static bool check_filled = true;                 /* whether the calls are given &check_error, not NULL */
-static FILE *check_output;                       /* where a failed check is printed, or NULL for stderr */
+static __thread image_cache_error_t check_error; /* the error of the last STATUS or OK call */
+static bool check_filled = true;                 /* false: the calls get NULL instead of &check_error */
+static FILE *check_output;                       /* the output of failed checks, or NULL for stderr */
 
 /* ---- Assertions -------------------------------------------------------------------------------------------------- */
 
@@ -37,7 +37,7 @@ static FILE *check_output;                       /* where a failed check is prin
             check_failed(__FILE__, __LINE__, #condition, NULL);                                                        \
     } while (0)
 
-/* The call is given &check_error and must return `expected`; a failure must come with a message. */
+/* The call gets &check_error and must return `expected`. A failure must fill in a message. */
 #define STATUS(expected, call)                                                                                         \
     do {                                                                                                               \
         memset(&check_error, 0x55, sizeof check_error);                                                                \
@@ -62,7 +62,7 @@ static inline void check_status(const char *file, int line, const char *call, im
     if (status < 0 && check_filled) {
         bool terminated = memchr(check_error.message, '\0', sizeof check_error.message) != NULL;
         if (!terminated || check_error.message[0] == '\0' || check_error.status != status)
-            check_failed(file, line, call, "the error struct was not filled, or badly");
+            check_failed(file, line, call, "the error struct was not filled, or not completely");
     }
     if (status == expected)
         return;
@@ -90,16 +90,16 @@ static inline void check_remove(const char *path) { nftw(path, check_remove_one,
 static inline void check_cleanup(void)
 {
     if (getpid() == check_owner) /* not from a forked child */
-        check_remove(check_folder);
+        check_remove(check_directory);
 }
 
-/* `folder/name` of the test's own folder, by a printf format; valid until the 8th call after. */
-static inline const char *in_folder(const char *format, ...)
+/* A path in the test's own directory, from a printf format. Valid for the next 7 calls. */
+static inline const char *in_directory(const char *format, ...)
 {
     static __thread char paths[8][PATH_MAX];
     static __thread unsigned next;
     char *path = paths[next++ % 8];
-    int length = snprintf(path, PATH_MAX, "%s/", check_folder);
+    int length = snprintf(path, PATH_MAX, "%s/", check_directory);
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(path + length, (size_t)(PATH_MAX - length), format, arguments);
@@ -128,16 +128,16 @@ static inline image_cache_options_t *new_options(void)
     image_cache_options_t *options = image_cache_options_new();
     CHECK(options != NULL);
     OK(image_cache_options_set_driver(options, check_driver, &check_error));
-    OK(image_cache_options_set_durability(options, IMAGE_CACHE_DURABILITY_NONE, &check_error)); /* quick */
+    OK(image_cache_options_set_durability(options, IMAGE_CACHE_DURABILITY_NONE, &check_error)); /* faster */
     return options;
 }
 
-/* A cache in `folder/name`. */
+/* Opens a cache in the subdirectory `name`. */
 static inline image_cache_t *open_cache(const char *name)
 {
     image_cache_options_t *options = new_options();
     image_cache_t *cache = NULL;
-    OK(image_cache_open(in_folder("%s", name), options, &cache, &check_error));
+    OK(image_cache_open(in_directory("%s", name), options, &cache, &check_error));
     CHECK(cache != NULL);
     image_cache_options_free(options);
     return cache;
@@ -153,9 +153,9 @@ static inline void cache_image(image_cache_t *cache, const char *id, const char 
 
 static inline bool is_cached(image_cache_t *cache, const char *id)
 {
-    bool answer = false;
-    OK(image_cache_is_cached(cache, id, &answer, &check_error));
-    return answer;
+    bool cached = false;
+    OK(image_cache_is_cached(cache, id, &cached, &check_error));
+    return cached;
 }
 
 static inline uint64_t hits_of(image_cache_t *cache, const char *id)
@@ -185,7 +185,7 @@ static inline void check_image(image_cache_t *cache, const char *id, const char 
     image_cache_reader_close(reader);
 }
 
-/* A source for a tee: text that is handed on a few bytes at a time. */
+/* A tee's source: text that is returned `step` bytes at a time. */
 typedef struct {
     const char *text;
     size_t at, step;
@@ -215,18 +215,18 @@ static inline void check_start(int argc, char **argv)
     check_driver = strcmp(argv[1], "xattr") == 0 ? IMAGE_CACHE_DRIVER_XATTR : IMAGE_CACHE_DRIVER_SQLITE;
     char here[PATH_MAX / 2 - 32];
     CHECK(getcwd(here, sizeof here) != NULL);
-    snprintf(check_folder, sizeof check_folder, "%s/check-XXXXXX", here);
-    CHECK(mkdtemp(check_folder) != NULL);
+    snprintf(check_directory, sizeof check_directory, "%s/check-XXXXXX", here);
+    CHECK(mkdtemp(check_directory) != NULL);
     check_owner = getpid();
     atexit(check_cleanup);
 
     image_cache_options_t *options = new_options();
     image_cache_t *cache = NULL;
-    image_cache_status_t status = image_cache_open(in_folder("probe"), options, &cache, &check_error);
+    image_cache_status_t status = image_cache_open(in_directory("probe"), options, &cache, &check_error);
     image_cache_close(cache);
     image_cache_options_free(options);
     if (status == IMAGE_CACHE_ERROR_UNSUPPORTED && check_driver == IMAGE_CACHE_DRIVER_XATTR)
-        check_skip("the file system of this folder has no user extended attributes");
+        check_skip("the file system of this directory has no user extended attributes");
 }
 
 #endif

@@ -1,9 +1,9 @@
-# The header compiles alone, and first in a file; a program in that language links with the library and runs.
-# Given: COMPILER STANDARD LANGUAGE INCLUDE LIBRARY FOLDER
+# Compiles the header alone and as the first include of a program, links the program with the library, and runs it.
+# Given: COMPILER STANDARD LANGUAGE INCLUDE LIBRARY DIRECTORY
 set(strict -std=${STANDARD} -Wall -Wextra -pedantic -Werror -I "${INCLUDE}")
-get_filename_component(library_folder "${LIBRARY}" DIRECTORY)
-file(MAKE_DIRECTORY "${FOLDER}")
-file(WRITE "${FOLDER}/alone.c" "#include <image_cache.h>\n")
+get_filename_component(library_directory "${LIBRARY}" DIRECTORY)
+file(MAKE_DIRECTORY "${DIRECTORY}")
+file(WRITE "${DIRECTORY}/alone.c" "#include <image_cache.h>\n")
 
 function(run what)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
@@ -13,9 +13,9 @@ function(run what)
   endif()
 endfunction()
 
-run("the header alone, as ${STANDARD}" "${COMPILER}" ${strict} -x ${LANGUAGE} -c "${FOLDER}/alone.c" -o
-    "${FOLDER}/alone.o")
-run("the header first, and linked" "${COMPILER}" ${strict} -x ${LANGUAGE} "${CMAKE_CURRENT_LIST_DIR}/header.c" -x none
-    "${LIBRARY}" "-Wl,-rpath,${library_folder}" -o "${FOLDER}/header")
-run("the program" "${FOLDER}/header")
-file(REMOVE_RECURSE "${FOLDER}")
+run("the header alone, as ${STANDARD}" "${COMPILER}" ${strict} -x ${LANGUAGE} -c "${DIRECTORY}/alone.c" -o
+    "${DIRECTORY}/alone.o")
+run("the program that includes the header first" "${COMPILER}" ${strict} -x ${LANGUAGE} "${CMAKE_CURRENT_LIST_DIR}/header.c" -x none
+    "${LIBRARY}" "-Wl,-rpath,${library_directory}" -o "${DIRECTORY}/header")
+run("the run of the program" "${DIRECTORY}/header")
+file(REMOVE_RECURSE "${DIRECTORY}")

@@ -1,7 +1,7 @@
 /*
- * fork(): in the child every inherited handle answers FORKED and closes without harm, and the parent goes on as if
- * nothing had happened. After exec the child may open the folder anew. A process that dies with a writer blocks nobody,
- * and one that died with a child blocks nobody once the child has ended.
+ * fork(): in the child every inherited handle returns FORKED and can be closed, and the parent's handles keep working.
+ * After exec the child may open the directory again. A process that dies with a writer blocks no other process. If it
+ * had a child, the image is free once the child has ended.
  */
 #include <image_cache.h>
 
@@ -16,7 +16,7 @@ static const char *program;
 static image_cache_t *cache;
 static image_cache_options_t *options;
 static image_cache_writer_t *writer;
-static image_cache_writer_t *hashed; /* so long that its digest is found out on a thread, which no child has */
+static image_cache_writer_t *hashed; /* so long that a thread computes its digest; the child has no such thread */
 static const char zeros[4 << 20];
 static image_cache_reader_t *reader;
 static image_cache_tee_t *tee;
@@ -31,7 +31,7 @@ static image_cache_status_t fetch_nothing(void *user_data, const char *id, image
     return IMAGE_CACHE_OK;
 }
 
-/* Runs `body` in a child, which must end by returning. */
+/* Runs `body` in a child, which must return from it. */
 static void in_child(void (*body)(void))
 {
     fflush(NULL);
@@ -41,9 +41,9 @@ static void in_child(void (*body)(void))
         body();
         _exit(0);
     }
-    int how = 0;
-    CHECK(waitpid(child, &how, 0) == child);
-    CHECK(WIFEXITED(how) && WEXITSTATUS(how) == 0);
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 static void set_up(void)
@@ -66,16 +66,16 @@ static void set_up(void)
 
 static void use_cache_in_child(void)
 {
-    bool answer = true;
+    bool value = true;
     uint64_t one = 7, two = 7;
     image_cache_list_t *new_list = (void *)&cache;
     image_cache_writer_t *new_writer = (void *)&cache;
     image_cache_reader_t *new_reader = (void *)&cache;
-    FORKED(image_cache_is_cached(cache, "cached", &answer, &check_error));
-    CHECK(!answer);
-    FORKED(image_cache_is_being_cached(cache, "cached", &answer, &check_error));
-    FORKED(image_cache_is_queued(cache, "cached", &answer, &check_error));
-    FORKED(image_cache_is_cacheable(cache, "cached", &answer, &check_error));
+    FORKED(image_cache_is_cached(cache, "cached", &value, &check_error));
+    CHECK(!value);
+    FORKED(image_cache_is_being_cached(cache, "cached", &value, &check_error));
+    FORKED(image_cache_is_queued(cache, "cached", &value, &check_error));
+    FORKED(image_cache_is_cacheable(cache, "cached", &value, &check_error));
     FORKED(image_cache_get_cache_size(cache, &one, &check_error));
     CHECK(one == 0);
     FORKED(image_cache_get_image_size(cache, "cached", &one, &check_error));
@@ -87,7 +87,7 @@ static void use_cache_in_child(void)
     CHECK(new_writer == NULL);
     FORKED(image_cache_open_for_read(cache, "cached", &new_reader, &check_error));
     CHECK(new_reader == NULL);
-    FORKED(image_cache_queue_image(cache, "new", &answer, &check_error));
+    FORKED(image_cache_queue_image(cache, "new", &value, &check_error));
     FORKED(image_cache_delete_queued_image(cache, "queued", &check_error));
     FORKED(image_cache_delete_all_queued_images(cache, &one, &check_error));
     FORKED(image_cache_prefetch(cache, fetch_nothing, NULL, &one, &two, &check_error));
@@ -113,10 +113,10 @@ static void use_streams_in_child(void)
     FORKED(image_cache_tee_read(tee, buffer, sizeof buffer, &length, &check_error));
     CHECK(!image_cache_tee_is_caching(tee) && source.calls == 0);
     CHECK(image_cache_reader_fd(reader) == -1);
-    CHECK(image_cache_reader_size(reader) == strlen("cached bytes")); /* a copy of a number, as is the next */
+    CHECK(image_cache_reader_size(reader) == strlen("cached bytes")); /* a number in memory, as is the next */
     CHECK(image_cache_get_driver(cache) == check_driver);
 
-    /* Options and lists are memory alone, the child's own since the fork. */
+    /* Options and lists are memory only, and the child has its own copy. */
     const image_cache_entry_t *entry = NULL;
     CHECK(image_cache_list_next(list, &entry) && strcmp(entry->image_id, "cached") == 0);
     OK(image_cache_options_set_max_size(options, 1 << 20, &check_error));
@@ -133,20 +133,20 @@ static void close_all_in_child(void)
     image_cache_close(cache);
     FORKED(image_cache_write_chunk(hashed, zeros, sizeof zeros / 2, &check_error));
     FORKED(image_cache_commit(hashed, &check_error));
-    FORKED(image_cache_commit(writer, &check_error)); /* which ends it, too */
+    FORKED(image_cache_commit(writer, &check_error)); /* also ends the handle */
 }
 
-/* SQLite's memory of its locks comes along, the locks do not: what was open cannot be opened anew. */
-static void open_anew_in_child(void)
+/* The child inherits SQLite's record of its locks, not the locks. So it cannot open the parent's cache again. */
+static void open_again_in_child(void)
 {
     image_cache_t *own = (void *)&cache;
     bool queued = false;
     image_cache_status_t expected =
         check_driver == IMAGE_CACHE_DRIVER_SQLITE ? IMAGE_CACHE_ERROR_FORKED : IMAGE_CACHE_OK;
-    STATUS(expected, image_cache_open(in_folder("cache"), options, &own, &check_error));
+    STATUS(expected, image_cache_open(in_directory("cache"), options, &own, &check_error));
     CHECK((own != NULL) == (expected == IMAGE_CACHE_OK));
     image_cache_close(own);
-    own = open_cache("another"); /* which nobody had open */
+    own = open_cache("another"); /* not open in the parent */
     OK(image_cache_queue_image(own, "queued", &queued, &check_error));
     image_cache_close(own);
 }
@@ -154,35 +154,35 @@ static void open_anew_in_child(void)
 static void abort_in_child(void)
 {
     image_cache_close(cache);
-    image_cache_abort(writer, "the child's wish");
+    image_cache_abort(writer, "aborted in the child");
     image_cache_abort(hashed, NULL);
     image_cache_tee_close(tee);
     image_cache_reader_close(reader);
 }
 
-/* Becomes another program: this one, called with the folder and what to do. */
-static void become(const char *what)
+/* Executes this program again, with the directory and a task. */
+static void execute(const char *task)
 {
     const char *driver = check_driver == IMAGE_CACHE_DRIVER_XATTR ? "xattr" : "sqlite";
-    execl(program, program, driver, check_folder, what, (char *)NULL);
+    execl(program, program, driver, check_directory, task, (char *)NULL);
     _exit(127);
 }
 
-static void become_user(void)
+static void execute_user(void)
 {
-    become("use");
+    execute("use");
 }
 
-static int other_program(const char *what)
+static int other_program(const char *task)
 {
     image_cache_t *own = open_cache("cache");
     image_cache_writer_t *second = NULL;
-    if (strcmp(what, "die") == 0) {
+    if (strcmp(task, "die") == 0) {
         OK(image_cache_begin_write(own, "doomed", &second, &check_error));
         OK(image_cache_write_chunk(second, "half", 4, &check_error));
         kill(getpid(), SIGKILL);
     }
-    /* No child's closing has let go of the parent's lock: for other processes the image is still taken. */
+    /* The child's close did not release the parent's lock. */
     STATUS(IMAGE_CACHE_ERROR_BEING_CACHED, image_cache_begin_write(own, "written", &second, &check_error));
     check_image(own, "cached", "cached bytes");
     cache_image(own, "child's", "child's bytes");
@@ -190,11 +190,11 @@ static int other_program(const char *what)
     return 0;
 }
 
-static void parent_goes_on(void)
+static void parents_handles_still_work(void)
 {
     char buffer[64];
     size_t length = 1, total = 0;
-    CHECK(exists(in_folder("cache/incomplete/written")) && !exists(in_folder("cache/invalid/written")));
+    CHECK(exists(in_directory("cache/incomplete/written")) && !exists(in_directory("cache/invalid/written")));
     OK(image_cache_write_chunk(writer, "second half", 11, &check_error));
     OK(image_cache_commit(writer, &check_error));
     check_image(cache, "written", "first half, second half");
@@ -203,7 +203,7 @@ static void parent_goes_on(void)
 
     check_rest(reader, "cached bytes");
     image_cache_reader_close(reader);
-    CHECK(hits_of(cache, "cached") == 2); /* this reader's, and the child's own: not the inherited one's */
+    CHECK(hits_of(cache, "cached") == 2); /* this reader's and the other program's, not the inherited reader's */
 
     while (length > 0) {
         OK(image_cache_tee_read(tee, buffer + total, sizeof buffer - total, &length, &check_error));
@@ -222,26 +222,26 @@ static void parent_goes_on(void)
     CHECK(queued);
 }
 
-static void dead_writers_block_nobody(void)
+static void a_dead_writer_does_not_block_its_image(void)
 {
     fflush(NULL);
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0)
-        become("die");
-    int how = 0;
-    CHECK(waitpid(child, &how, 0) == child && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
-    CHECK(exists(in_folder("cache/incomplete/doomed")));
+        execute("die");
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    CHECK(exists(in_directory("cache/incomplete/doomed")));
     cache_image(cache, "doomed", "whole");
     check_image(cache, "doomed", "whole");
 }
 
-/* A child keeps the open files, and with them the writer's lock, which is the kernel's: until it ends as well. */
+/* The child inherits the open file, and with it the writer's lock. The kernel drops the lock when both have ended. */
 static void an_image_is_free_when_parent_and_child_have_ended(void)
 {
-    int ready[2], gate[2];
+    int ready[2], release[2];
     char byte;
-    CHECK(pipe(ready) == 0 && pipe(gate) == 0);
+    CHECK(pipe(ready) == 0 && pipe(release) == 0);
     fflush(NULL);
     pid_t parent = fork();
     CHECK(parent >= 0);
@@ -253,9 +253,9 @@ static void an_image_is_free_when_parent_and_child_have_ended(void)
         pid_t child = fork();
         CHECK(child >= 0);
         if (child == 0) {
-            close(gate[1]);
+            close(release[1]);
             CHECK(write(ready[1], "c", 1) == 1);
-            CHECK(read(gate[0], &byte, 1) == 0); /* until the test lets go */
+            CHECK(read(release[0], &byte, 1) == 0); /* until the test closes its end */
             FORKED(image_cache_commit(orphan, &check_error));
             image_cache_close(own);
             CHECK(write(ready[1], "e", 1) == 1);
@@ -263,7 +263,7 @@ static void an_image_is_free_when_parent_and_child_have_ended(void)
         }
         pause();
     }
-    close(gate[0]);
+    close(release[0]);
     CHECK(read(ready[0], &byte, 1) == 1 && byte == 'c');
     kill(parent, SIGKILL);
     CHECK(waitpid(parent, NULL, 0) == parent);
@@ -271,11 +271,11 @@ static void an_image_is_free_when_parent_and_child_have_ended(void)
     image_cache_t *own = open_cache("orphaned");
     image_cache_writer_t *next = NULL;
     STATUS(IMAGE_CACHE_ERROR_BEING_CACHED, image_cache_begin_write(own, "orphan", &next, &check_error));
-    cache_image(own, "other", "nobody else's"); /* all the other images are free */
-    close(gate[1]);
+    cache_image(own, "other", "other bytes"); /* other images are free */
+    close(release[1]);
     close(ready[1]);
     CHECK(read(ready[0], &byte, 1) == 1 && byte == 'e');
-    CHECK(read(ready[0], &byte, 1) == 0); /* the child is gone, with its descriptors */
+    CHECK(read(ready[0], &byte, 1) == 0); /* the child has ended and closed its descriptors */
     CHECK(!is_cached(own, "orphan"));     /* the child's commit published nothing */
     image_cache_status_t status;
     do /* the kernel closes a dying process's descriptors one by one */
@@ -289,14 +289,14 @@ static void an_image_is_free_when_parent_and_child_have_ended(void)
     close(ready[0]);
 }
 
-/* Whatever other threads are in the midst of: a child never waits for what only they could let go. */
-static bool enough; /* by __atomic operations: C99 has no others */
+/* A child never waits for a lock that another thread held at the fork. */
+static bool stop; /* __atomic, because C99 has no atomics */
 
 static void *work(void *number)
 {
     char id[32];
     snprintf(id, sizeof id, "own-%d", *(int *)number);
-    while (!__atomic_load_n(&enough, __ATOMIC_SEQ_CST)) {
+    while (!__atomic_load_n(&stop, __ATOMIC_SEQ_CST)) {
         cache_image(cache, id, id);
         check_image(cache, id, id);
         OK(image_cache_delete_cached_image(cache, id, &check_error));
@@ -304,7 +304,7 @@ static void *work(void *number)
     return NULL;
 }
 
-static void forks_in_the_midst_of_other_threads_calls(void)
+static void forks_during_calls_of_other_threads(void)
 {
     enum { THREADS = 3, FORKS = 60 };
     pthread_t threads[THREADS];
@@ -318,35 +318,35 @@ static void forks_in_the_midst_of_other_threads_calls(void)
         pid_t child = fork();
         CHECK(child >= 0);
         if (child == 0) {
-            bool answer;
+            bool cached;
             alarm(60);
-            image_cache_status_t status = image_cache_is_cached(cache, "cached", &answer, NULL);
-            image_cache_abort(writer, "the child's wish");
+            image_cache_status_t status = image_cache_is_cached(cache, "cached", &cached, NULL);
+            image_cache_abort(writer, "aborted in the child");
             image_cache_close(cache);
             _exit(status == IMAGE_CACHE_ERROR_FORKED ? 0 : 1);
         }
-        int how = 0;
-        CHECK(waitpid(child, &how, 0) == child && WIFEXITED(how) && WEXITSTATUS(how) == 0);
+        int status = 0;
+        CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
     }
-    __atomic_store_n(&enough, true, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&stop, true, __ATOMIC_SEQ_CST);
     for (int i = 0; i < THREADS; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
     OK(image_cache_get_cache_size(cache, &size, &check_error));
     CHECK(size == strlen("cached bytes"));
 }
 
-/* Children that share their parent's memory until they become another program take nothing from it. */
-static void children_that_share_memory_change_nothing(void)
+/* posix_spawn and vfork share the parent's memory until exec. They do not disturb its handles. */
+static void children_that_share_memory_do_not_disturb_the_parent(void)
 {
     char *arguments[] = {"true", NULL}, *environment[] = {NULL};
     pid_t spawned;
-    int how = 0;
+    int status = 0;
     CHECK(posix_spawn(&spawned, "/bin/true", NULL, NULL, arguments, environment) == 0);
-    CHECK(waitpid(spawned, &how, 0) == spawned && WIFEXITED(how) && WEXITSTATUS(how) == 0);
+    CHECK(waitpid(spawned, &status, 0) == spawned && WIFEXITED(status) && WEXITSTATUS(status) == 0);
     pid_t child = vfork();
     if (child == 0)
         _exit(0);
-    CHECK(child > 0 && waitpid(child, &how, 0) == child);
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
     CHECK(is_cached(cache, "cached"));
     OK(image_cache_write_chunk(writer, "", 0, &check_error));
 }
@@ -356,21 +356,21 @@ int main(int argc, char **argv)
     program = argv[0];
     check_start(argc, argv);
     if (argc > 3) {
-        check_remove(check_folder);
-        snprintf(check_folder, sizeof check_folder, "%s", argv[2]);
-        check_owner = 0; /* it is the parent's */
+        check_remove(check_directory);
+        snprintf(check_directory, sizeof check_directory, "%s", argv[2]);
+        check_owner = 0; /* the parent removes the directory */
         return other_program(argv[3]);
     }
     an_image_is_free_when_parent_and_child_have_ended();
     set_up();
-    children_that_share_memory_change_nothing();
-    forks_in_the_midst_of_other_threads_calls();
+    children_that_share_memory_do_not_disturb_the_parent();
+    forks_during_calls_of_other_threads();
     in_child(close_all_in_child);
     in_child(abort_in_child);
-    in_child(open_anew_in_child);
-    in_child(become_user);
-    parent_goes_on();
-    dead_writers_block_nobody();
+    in_child(open_again_in_child);
+    in_child(execute_user);
+    parents_handles_still_work();
+    a_dead_writer_does_not_block_its_image();
     image_cache_options_free(options);
     image_cache_close(cache);
     return 0;

@@ -1,6 +1,6 @@
 /*
- * fork() into a new PID namespace: there the child of a process with the id 1 has the id 1 as well. It is another process
- * all the same: inherited handles answer FORKED and close without harm, and the parent goes on.
+ * fork() into a new PID namespace: a process with the id 1 gets a child with the id 1. Inherited handles still return
+ * FORKED in the child and can be closed, and the parent's handles keep working.
  */
 #include <image_cache.h>
 
@@ -16,21 +16,21 @@ static image_cache_t *cache;
 static image_cache_writer_t *writer;
 static image_cache_reader_t *reader;
 
-/* The children of this process are in a namespace of their own from now on: the next one gets the id 1. */
-static bool number_children_anew(void)
+/* Puts later children into a new PID namespace, so the next one gets the id 1. */
+static bool enter_pid_namespace(void)
 {
     return unshare(CLONE_NEWPID) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWPID) == 0;
 }
 
-/* Linux 4.14 and newer; elsewhere the process id must do. */
-static bool can_empty_memory_at_fork(void)
+/* Linux 4.14 and newer. Elsewhere the library compares process ids. */
+static bool has_wipe_on_fork(void)
 {
-    const int wipe_on_fork = 18; /* MADV_WIPEONFORK, which old headers do not have */
+    const int wipe_on_fork = 18; /* MADV_WIPEONFORK; old headers lack it */
     void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(page != MAP_FAILED);
-    bool can = madvise(page, 4096, wipe_on_fork) == 0;
+    bool supported = madvise(page, 4096, wipe_on_fork) == 0;
     munmap(page, 4096);
-    return can;
+    return supported;
 }
 
 static pid_t fork_child(void)
@@ -43,9 +43,9 @@ static pid_t fork_child(void)
 
 static int wait_for(pid_t child)
 {
-    int how = 0;
-    CHECK(waitpid(child, &how, 0) == child && WIFEXITED(how));
-    return WEXITSTATUS(how);
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+    return WEXITSTATUS(status);
 }
 
 static int use_all_in_child(void)
@@ -53,16 +53,16 @@ static int use_all_in_child(void)
     char buffer[16];
     size_t length = 0;
     uint64_t removed = 0;
-    bool answer = false;
+    bool cached = false;
     image_cache_t *own = NULL;
     CHECK(getpid() == 1);
-    FORKED(image_cache_is_cached(cache, "cached", &answer, &check_error));
+    FORKED(image_cache_is_cached(cache, "cached", &cached, &check_error));
     FORKED(image_cache_clean(cache, 0, &removed, &check_error));
     FORKED(image_cache_read(reader, buffer, sizeof buffer, &length, &check_error));
     FORKED(image_cache_write_chunk(writer, "child", 5, &check_error));
     if (check_driver == IMAGE_CACHE_DRIVER_SQLITE) {
         image_cache_options_t *options = new_options();
-        FORKED(image_cache_open(in_folder("cache"), options, &own, &check_error));
+        FORKED(image_cache_open(in_directory("cache"), options, &own, &check_error));
         image_cache_options_free(options);
     }
     image_cache_reader_close(reader);
@@ -71,7 +71,7 @@ static int use_all_in_child(void)
     return 0;
 }
 
-/* The process with the id 1 and the handles. */
+/* Runs in the process with the id 1, which opens the handles. */
 static int first_of_a_namespace(void)
 {
     CHECK(getpid() == 1);
@@ -80,7 +80,7 @@ static int first_of_a_namespace(void)
     OK(image_cache_begin_write(cache, "written", &writer, &check_error));
     OK(image_cache_write_chunk(writer, "first half, ", 12, &check_error));
     OK(image_cache_open_for_read(cache, "cached", &reader, &check_error));
-    if (!number_children_anew())
+    if (!enter_pid_namespace())
         return CHECK_SKIPPED;
     pid_t child = fork_child();
     if (child == 0)
@@ -100,15 +100,15 @@ static int first_of_a_namespace(void)
 int main(int argc, char **argv)
 {
     check_start(argc, argv);
-    if (!can_empty_memory_at_fork())
+    if (!has_wipe_on_fork())
         check_skip("the kernel has no MADV_WIPEONFORK");
-    if (!number_children_anew())
-        check_skip("PID namespaces cannot be made here");
+    if (!enter_pid_namespace())
+        check_skip("creating a PID namespace is not permitted here");
     pid_t first = fork_child();
     if (first == 0)
         _exit(first_of_a_namespace());
     int status = wait_for(first);
     if (status == CHECK_SKIPPED)
-        check_skip("PID namespaces cannot be made in one another here");
+        check_skip("creating a nested PID namespace is not permitted here");
     return status;
 }

@@ -1,4 +1,4 @@
-/* The header first, before anything that it might lean on; then what it declares, used. C99, C11 and C++17. */
+/* Includes the header first, so that it depends on no other, and calls some functions. Compiles as C99, C11 and C++17. */
 #include <image_cache.h>
 
 #include <stdio.h>

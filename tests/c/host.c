@@ -1,7 +1,7 @@
 /*
- * Nothing of the library leaks into its host: descriptors are close-on-exec and all closed in the end, no thread stays, nor
- * gets one of the host's signals, no signal handler, environment, working folder or umask changes, stdout and stderr stay
- * silent. What the library has to say goes to the log callback.
+ * The library does not affect its host. Descriptors are close-on-exec, and all are closed at the end. No thread
+ * remains, and none takes the host's signals. Signal handlers, environment, working directory and umask do not change.
+ * The library prints nothing on stdout and stderr: messages go to the log callback.
  */
 #include <image_cache.h>
 
@@ -12,16 +12,16 @@
 #include <sched.h>
 #include <signal.h>
 
-enum { MOST_DESCRIPTORS = 512, MOST_SIGNALS = 65 };
+enum { MAX_DESCRIPTORS = 512, MAX_SIGNALS = 65 };
 
 extern char **environ;
 
 static struct {
-    bool descriptors[MOST_DESCRIPTORS];
-    struct sigaction signals[MOST_SIGNALS];
+    bool descriptors[MAX_DESCRIPTORS];
+    struct sigaction signals[MAX_SIGNALS];
     sigset_t blocked;
     int threads, variables;
-    char folder[PATH_MAX];
+    char directory[PATH_MAX];
     mode_t mask;
 } before;
 
@@ -36,7 +36,7 @@ static int count_threads(void)
     return threads;
 }
 
-/* The signals that the kernel holds back from a thread: the one with number 1 is the lowest bit. */
+/* A thread's blocked signals as a bit mask. Signal 1 is the lowest bit. */
 static unsigned long long blocked_signals(const char *task)
 {
     char path[300], line[128];
@@ -51,25 +51,24 @@ static unsigned long long blocked_signals(const char *task)
     return blocked;
 }
 
-/* Valgrind, which loads a library of its own, keeps the masks of other threads to itself, and the kernel's as it needs them. */
+/* Valgrind emulates signal masks, so the kernel's masks are valgrind's. It preloads a library of its own. */
 static bool kernel_has_our_masks(void)
 {
     const char *preloaded = getenv("LD_PRELOAD");
     return preloaded == NULL || strstr(preloaded, "vgpreload") == NULL;
 }
 
-/* No signal of the host's may be delivered to a thread of the library's. (The C library keeps the first two real-time signals
- * for itself.) */
+/* A thread of the library blocks every signal. glibc reserves the first two real-time signals. */
 static void all_signals_are_blocked(const char *task)
 {
     unsigned long long blocked = blocked_signals(task);
-    for (int number = 1; number < MOST_SIGNALS; number++)
+    for (int number = 1; number < MAX_SIGNALS; number++)
         if (number != SIGKILL && number != SIGSTOP && (number < 32 || number >= SIGRTMIN))
             CHECK((blocked >> (number - 1) & 1) == 1);
 }
 
-/* Looks at the threads that hash while there are some; how many there are. */
-static int look_at_hashing_threads(void)
+/* Checks the signal masks of the hashing threads, and returns their number. */
+static int check_hashing_threads(void)
 {
     static const char prefix[] = "image-";
     char path[300], name[32];
@@ -92,15 +91,15 @@ static int look_at_hashing_threads(void)
     return threads;
 }
 
-/* The kernel lists a thread for a moment longer than pthread_join() waits for it. */
+/* The kernel lists a thread for a short time after pthread_join() has returned. */
 static void no_thread_is_left(void)
 {
-    for (int looks = 0; looks < 100000 && count_threads() != before.threads; looks++)
+    for (int tries = 0; tries < 100000 && count_threads() != before.threads; tries++)
         sched_yield();
     CHECK(count_threads() == before.threads);
 }
 
-/* Each way in which a long image that is hashed can end leaves no thread. */
+/* A long image with digests leaves no thread behind, however its writer ends. */
 static void hash_on_threads(image_cache_t *cache)
 {
     enum { COMMIT, ABORT, CHUNK_TOO_MANY, WAYS };
@@ -118,11 +117,11 @@ static void hash_on_threads(image_cache_t *cache)
         CHECK(count_threads() == before.threads);
         for (int chunk = 4; chunk < 9; chunk++)
             OK(image_cache_write_chunk(writer, zeros, sizeof zeros, &check_error));
-        CHECK(look_at_hashing_threads() == 2 && count_threads() == before.threads + 2);
+        CHECK(check_hashing_threads() == 2 && count_threads() == before.threads + 2);
         if (way == COMMIT) {
             STATUS(IMAGE_CACHE_ERROR_DIGEST_MISMATCH, image_cache_commit(writer, &check_error));
         } else if (way == ABORT) {
-            image_cache_abort(writer, "for a reason");
+            image_cache_abort(writer, "tested");
         } else {
             STATUS(IMAGE_CACHE_ERROR_SIZE_MISMATCH, image_cache_write_chunk(writer, zeros, 1, &check_error));
             no_thread_is_left();
@@ -147,29 +146,29 @@ static mode_t current_mask(void)
     return mask;
 }
 
-static void look_before(void)
+static void save_host_state(void)
 {
-    for (int fd = 0; fd < MOST_DESCRIPTORS; fd++)
+    for (int fd = 0; fd < MAX_DESCRIPTORS; fd++)
         before.descriptors[fd] = fcntl(fd, F_GETFD) != -1;
-    for (int number = 1; number < MOST_SIGNALS; number++)
+    for (int number = 1; number < MAX_SIGNALS; number++)
         sigaction(number, NULL, &before.signals[number]);
     sigprocmask(SIG_SETMASK, NULL, &before.blocked);
     before.threads = count_threads();
     before.variables = count_variables();
     before.mask = current_mask();
-    CHECK(getcwd(before.folder, sizeof before.folder) != NULL);
+    CHECK(getcwd(before.directory, sizeof before.directory) != NULL);
 }
 
-/* Looks at the descriptors that are there now and were not before. */
+/* Counts the descriptors that were not open at the start, and tests whether all are close-on-exec. */
 static int count_new_descriptors(bool *all_close_on_exec)
 {
-    int found = 0;
+    int count = 0;
     *all_close_on_exec = true;
-    for (int fd = 0; fd < MOST_DESCRIPTORS; fd++) {
+    for (int fd = 0; fd < MAX_DESCRIPTORS; fd++) {
         int flags = fcntl(fd, F_GETFD);
         if (flags == -1 || before.descriptors[fd])
             continue;
-        found++;
+        count++;
         if ((flags & FD_CLOEXEC) == 0) {
             char link[64], target[PATH_MAX] = "";
             snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
@@ -178,28 +177,28 @@ static int count_new_descriptors(bool *all_close_on_exec)
             *all_close_on_exec = false;
         }
     }
-    return found;
+    return count;
 }
 
-static void nothing_has_changed(void)
+static void host_state_is_unchanged(void)
 {
-    char folder[PATH_MAX];
+    char directory[PATH_MAX];
     sigset_t blocked;
-    for (int number = 1; number < MOST_SIGNALS; number++) {
+    for (int number = 1; number < MAX_SIGNALS; number++) {
         struct sigaction now;
         if (sigaction(number, NULL, &now) == 0)
             CHECK(now.sa_handler == before.signals[number].sa_handler);
     }
     sigprocmask(SIG_SETMASK, NULL, &blocked);
-    for (int number = 1; number < MOST_SIGNALS; number++)
+    for (int number = 1; number < MAX_SIGNALS; number++)
         CHECK(sigismember(&blocked, number) == sigismember(&before.blocked, number));
     CHECK(count_variables() == before.variables);
     CHECK(current_mask() == before.mask);
-    CHECK(getcwd(folder, sizeof folder) != NULL && strcmp(folder, before.folder) == 0);
+    CHECK(getcwd(directory, sizeof directory) != NULL && strcmp(directory, before.directory) == 0);
 }
 
 static struct {
-    int messages, odd;
+    int messages, invalid;
 } logged;
 
 static void log_message(void *user_data, int32_t level, const char *message)
@@ -207,7 +206,7 @@ static void log_message(void *user_data, int32_t level, const char *message)
     logged.messages++;
     if (user_data != &logged || level < IMAGE_CACHE_LOG_ERROR || level > IMAGE_CACHE_LOG_DEBUG || message == NULL
         || message[0] == '\0')
-        logged.odd++;
+        logged.invalid++;
 }
 
 static image_cache_t *open_with_log(image_cache_log_fn log)
@@ -215,15 +214,15 @@ static image_cache_t *open_with_log(image_cache_log_fn log)
     image_cache_options_t *options = new_options();
     image_cache_t *cache = NULL;
     OK(image_cache_options_set_log(options, log, &logged, &check_error));
-    OK(image_cache_open(in_folder("cache"), options, &cache, &check_error));
-    image_cache_options_free(options); /* the cache has its own copy */
+    OK(image_cache_open(in_directory("cache"), options, &cache, &check_error));
+    image_cache_options_free(options); /* the cache has a copy */
     return cache;
 }
 
-/* Work that goes well, and work that fails in the ways that a library might be tempted to print about. */
+/* Calls that succeed, and calls that fail in ways about which a library might print. */
 static void work_and_fail(image_cache_t *cache)
 {
-    static const char all_sorts[] = "all sorts";
+    static const char bytes_of_image[] = "some bytes";
     image_cache_reader_t *reader = NULL;
     image_cache_writer_t *writer = NULL;
     image_cache_tee_t *tee = NULL;
@@ -234,12 +233,12 @@ static void work_and_fail(image_cache_t *cache)
     char buffer[16];
     size_t length = 1;
 
-    cache_image(cache, "cached", all_sorts);
+    cache_image(cache, "cached", bytes_of_image);
     OK(image_cache_begin_write(cache, "written", &writer, &check_error));
     OK(image_cache_writer_expect_digest(writer, "md5", "d41d8cd98f00b204e9800998ecf8427e", &check_error));
-    OK(image_cache_write_chunk(writer, all_sorts, sizeof all_sorts, &check_error));
+    OK(image_cache_write_chunk(writer, bytes_of_image, sizeof bytes_of_image, &check_error));
     OK(image_cache_open_for_read(cache, "cached", &reader, &check_error));
-    OK(image_cache_tee_open(cache, "written", read_text, &source, &tee, &check_error)); /* cannot cache: it is taken */
+    OK(image_cache_tee_open(cache, "written", read_text, &source, &tee, &check_error)); /* does not cache: the image has a writer */
     OK(image_cache_list_cached(cache, &list, &check_error));
     CHECK(count_new_descriptors(&close_on_exec) > 0 && close_on_exec);
     CHECK((fcntl(image_cache_reader_fd(reader), F_GETFL) & O_ACCMODE) == O_RDONLY);
@@ -250,8 +249,8 @@ static void work_and_fail(image_cache_t *cache)
     STATUS(IMAGE_CACHE_ERROR_DIGEST_MISMATCH, image_cache_commit(writer, &check_error));
     STATUS(IMAGE_CACHE_ERROR_NOT_FOUND, image_cache_get_image_size(cache, "absent", &number, &check_error));
     OK(image_cache_begin_write(cache, "aborted", &writer, &check_error));
-    image_cache_abort(writer, "for a reason");
-    CHECK(remove(in_folder("cache/cached")) == 0); /* behind the cache's back */
+    image_cache_abort(writer, "tested");
+    CHECK(remove(in_directory("cache/cached")) == 0); /* as another program would */
     OK(image_cache_prune(cache, &number, &bytes, &check_error));
     OK(image_cache_clean(cache, 0, &number, &check_error));
     image_cache_list_free(list);
@@ -262,13 +261,13 @@ static void work_and_fail(image_cache_t *cache)
 int main(int argc, char **argv)
 {
     check_start(argc, argv);
-    /* Whatever the library would print goes to a file that must stay empty. */
+    /* Standard output and error are a file during the library's calls. It must stay empty. */
     fflush(NULL);
     int out = dup(STDOUT_FILENO), error = dup(STDERR_FILENO);
-    int silence = open(in_folder("output"), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    int silence = open(in_directory("output"), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     CHECK(out >= 0 && error >= 0 && silence >= 0);
     CHECK((check_output = fdopen(error, "w")) != NULL);
-    look_before();
+    save_host_state();
     CHECK(dup2(silence, STDOUT_FILENO) >= 0);
 
     for (int round = 0; round < 3; round++) {
@@ -278,13 +277,13 @@ int main(int argc, char **argv)
         work_and_fail(cache);
         hash_on_threads(cache);
         CHECK(dup2(error, STDERR_FILENO) >= 0);
-        CHECK((logged.messages > messages) == (round != 1) && logged.odd == 0);
+        CHECK((logged.messages > messages) == (round != 1) && logged.invalid == 0);
         image_cache_close(cache);
 
         bool close_on_exec = false;
         CHECK(count_new_descriptors(&close_on_exec) == 0);
         CHECK(count_threads() == before.threads);
-        nothing_has_changed();
+        host_state_is_unchanged();
     }
     fflush(NULL);
     CHECK(dup2(out, STDOUT_FILENO) >= 0);

@@ -1,6 +1,6 @@
 /*
- * Handles may be closed in any order. A cache that is closed first takes nothing from the writers, readers, tees and
- * lists that were made of it: they work to their end, and what they commit is there afterwards.
+ * Handles may be closed in any order. Writers, readers, tees and lists keep working after their cache was closed, and
+ * committed images stay cached.
  */
 #include <image_cache.h>
 
@@ -17,54 +17,54 @@ static struct {
     image_cache_tee_t *tee;
     image_cache_list_t *list;
     text_source_t source;
-} live;
+} handles;
 
 static void open_all(void)
 {
-    live.cache = open_cache("cache");
-    live.source = (text_source_t){"teed bytes", 0, 4, 0};
-    cache_image(live.cache, "cached", "cached bytes");
-    OK(image_cache_begin_write(live.cache, "written", &live.writer, &check_error));
-    OK(image_cache_open_for_read(live.cache, "cached", &live.reader, &check_error));
-    OK(image_cache_tee_open(live.cache, "teed", read_text, &live.source, &live.tee, &check_error));
-    OK(image_cache_list_cached(live.cache, &live.list, &check_error));
+    handles.cache = open_cache("cache");
+    handles.source = (text_source_t){"teed bytes", 0, 4, 0};
+    cache_image(handles.cache, "cached", "cached bytes");
+    OK(image_cache_begin_write(handles.cache, "written", &handles.writer, &check_error));
+    OK(image_cache_open_for_read(handles.cache, "cached", &handles.reader, &check_error));
+    OK(image_cache_tee_open(handles.cache, "teed", read_text, &handles.source, &handles.tee, &check_error));
+    OK(image_cache_list_cached(handles.cache, &handles.list, &check_error));
 }
 
-/* Uses a handle for the last time, whatever has been closed by then, and closes it. */
+/* Uses a handle and closes it. Any other handles may be closed by then. */
 static void use_and_close(int handle, bool commit)
 {
     const image_cache_entry_t *entry = NULL;
     char buffer[64];
     size_t length = 1;
-    bool answer = false;
+    bool cached = false;
     switch (handle) {
     case CACHE:
-        OK(image_cache_is_cached(live.cache, "cached", &answer, &check_error));
-        CHECK(answer);
-        image_cache_close(live.cache);
+        OK(image_cache_is_cached(handles.cache, "cached", &cached, &check_error));
+        CHECK(cached);
+        image_cache_close(handles.cache);
         break;
     case WRITER:
-        OK(image_cache_write_chunk(live.writer, "written bytes", 13, &check_error));
+        OK(image_cache_write_chunk(handles.writer, "written bytes", 13, &check_error));
         if (commit)
-            OK(image_cache_commit(live.writer, &check_error));
+            OK(image_cache_commit(handles.writer, &check_error));
         else
-            image_cache_abort(live.writer, "the test's wish");
+            image_cache_abort(handles.writer, "tested");
         break;
     case READER:
-        check_rest(live.reader, "cached bytes");
-        image_cache_reader_close(live.reader);
+        check_rest(handles.reader, "cached bytes");
+        image_cache_reader_close(handles.reader);
         break;
     case TEE:
-        OK(image_cache_tee_read(live.tee, buffer, sizeof buffer, &length, &check_error));
-        CHECK(length == 4 && image_cache_tee_is_caching(live.tee));
+        OK(image_cache_tee_read(handles.tee, buffer, sizeof buffer, &length, &check_error));
+        CHECK(length == 4 && image_cache_tee_is_caching(handles.tee));
         while (commit && length > 0)
-            OK(image_cache_tee_read(live.tee, buffer, sizeof buffer, &length, &check_error));
-        image_cache_tee_close(live.tee);
+            OK(image_cache_tee_read(handles.tee, buffer, sizeof buffer, &length, &check_error));
+        image_cache_tee_close(handles.tee);
         break;
     default:
-        CHECK(image_cache_list_next(live.list, &entry) && strcmp(entry->image_id, "cached") == 0);
-        CHECK(entry->size == 12 && !image_cache_list_next(live.list, &entry) && entry == NULL);
-        image_cache_list_free(live.list);
+        CHECK(image_cache_list_next(handles.list, &entry) && strcmp(entry->image_id, "cached") == 0);
+        CHECK(entry->size == 12 && !image_cache_list_next(handles.list, &entry) && entry == NULL);
+        image_cache_list_free(handles.list);
     }
 }
 
@@ -76,9 +76,9 @@ static void try_order(const int order[HANDLES], bool commit)
 
     image_cache_t *cache = open_cache("cache");
     CHECK(is_cached(cache, "written") == commit && is_cached(cache, "teed") == commit);
-    CHECK(exists(in_folder("cache/invalid/written")) != commit && exists(in_folder("cache/invalid/teed")) != commit);
-    CHECK(!exists(in_folder("cache/incomplete/written")) && !exists(in_folder("cache/incomplete/teed")));
-    CHECK(hits_of(cache, "cached") == 1); /* of a reader, too, that outlived its cache */
+    CHECK(exists(in_directory("cache/invalid/written")) != commit && exists(in_directory("cache/invalid/teed")) != commit);
+    CHECK(!exists(in_directory("cache/incomplete/written")) && !exists(in_directory("cache/incomplete/teed")));
+    CHECK(hits_of(cache, "cached") == 1); /* also of a reader that outlived its cache */
     if (commit)
         check_image(cache, "written", "written bytes");
     uint64_t count = 0;
@@ -89,7 +89,7 @@ static void try_order(const int order[HANDLES], bool commit)
     image_cache_close(cache);
 }
 
-/* All orders of what is left of `order` from `from` on. */
+/* Tries each permutation of `order` from index `from` on. */
 static int try_all_orders(int order[HANDLES], int from, int tried)
 {
     if (from == HANDLES) {
@@ -105,7 +105,7 @@ static int try_all_orders(int order[HANDLES], int from, int tried)
     return tried;
 }
 
-/* An image that is deleted, pruned or replaced under its reader stays readable for that reader. */
+/* A reader can read an image that was deleted or replaced after the open. */
 static void image_deleted_under_its_reader(void)
 {
     image_cache_t *cache = open_cache("cache");
@@ -122,7 +122,7 @@ static void image_deleted_under_its_reader(void)
     image_cache_close(cache);
 }
 
-/* A writer whose file was cleaned away learns of it, and its image may be begun anew meanwhile. */
+/* A writer whose file was cleaned gets LOST. Another writer may cache the image meanwhile. */
 static void file_cleaned_under_its_writer(void)
 {
     image_cache_t *cache = open_cache("cache");
@@ -141,8 +141,8 @@ static void file_cleaned_under_its_writer(void)
     image_cache_close(cache);
 }
 
-/* Many handles of one folder in one process see the same cache, and close independently. */
-static void several_caches_of_one_folder(void)
+/* Several handles of one directory in one process share the cache and are closed independently. */
+static void several_caches_of_one_directory(void)
 {
     image_cache_t *caches[8];
     for (int i = 0; i < 8; i++)
@@ -159,29 +159,29 @@ static void several_caches_of_one_folder(void)
     image_cache_close(caches[7]);
 }
 
-/* What was downloaded is published though the process has no descriptor left. */
+/* A commit needs no further descriptor, so it works when the process has none left. */
 static void commit_without_a_free_descriptor(void)
 {
     for (int durability = IMAGE_CACHE_DURABILITY_NONE; durability <= IMAGE_CACHE_DURABILITY_FULL; durability++) {
         image_cache_options_t *options = new_options();
         image_cache_t *cache = NULL;
         image_cache_writer_t *writer = NULL;
-        int taken[256], count = 0;
+        int duplicates[256], count = 0;
         struct rlimit before, few;
         OK(image_cache_options_set_durability(options, durability, &check_error));
-        OK(image_cache_open(in_folder("cache"), options, &cache, &check_error));
+        OK(image_cache_open(in_directory("cache"), options, &cache, &check_error));
         OK(image_cache_begin_write(cache, "last", &writer, &check_error));
         OK(image_cache_write_chunk(writer, "last", 4, &check_error));
         CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
         few = before;
         few.rlim_cur = 64;
         CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
-        while (count < 256 && (taken[count] = dup(0)) >= 0)
+        while (count < 256 && (duplicates[count] = dup(0)) >= 0)
             count++;
         CHECK(count < 256 && errno == EMFILE);
         OK(image_cache_commit(writer, &check_error));
         while (count > 0)
-            close(taken[--count]);
+            close(duplicates[--count]);
         CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
         check_image(cache, "last", "last");
         OK(image_cache_delete_cached_image(cache, "last", &check_error));
@@ -190,38 +190,38 @@ static void commit_without_a_free_descriptor(void)
     }
 }
 
-/* A tee that its own source uses is refused, and so is its end; nothing of it is lost. */
+/* A source that reads from or closes its own tee is refused, and the tee keeps working. */
 typedef struct {
     image_cache_tee_t *tee;
     text_source_t text;
-} entangled_t;
+} recursive_t;
 
-static int64_t read_entangled(void *user_data, void *buffer, size_t capacity)
+static int64_t read_own_tee(void *user_data, void *buffer, size_t capacity)
 {
-    entangled_t *entangled = user_data;
+    recursive_t *recursive = user_data;
     char own[8];
     size_t length = 77;
     STATUS(IMAGE_CACHE_ERROR_INVALID_ARGUMENT,
-           image_cache_tee_read(entangled->tee, own, sizeof own, &length, &check_error));
+           image_cache_tee_read(recursive->tee, own, sizeof own, &length, &check_error));
     CHECK(length == 0);
-    image_cache_tee_close(entangled->tee);
-    return read_text(&entangled->text, buffer, capacity);
+    image_cache_tee_close(recursive->tee);
+    return read_text(&recursive->text, buffer, capacity);
 }
 
 static void tee_used_by_its_own_source(void)
 {
     image_cache_t *cache = open_cache("cache");
-    entangled_t entangled = {.text = {.text = "entangled", .step = 4}};
-    OK(image_cache_tee_open(cache, "entangled", read_entangled, &entangled, &entangled.tee, &check_error));
+    recursive_t recursive = {.text = {.text = "recursive", .step = 4}};
+    OK(image_cache_tee_open(cache, "recursive", read_own_tee, &recursive, &recursive.tee, &check_error));
     char buffer[16];
     size_t length = 0, total = 0;
     do {
-        OK(image_cache_tee_read(entangled.tee, buffer + total, sizeof buffer - total, &length, &check_error));
+        OK(image_cache_tee_read(recursive.tee, buffer + total, sizeof buffer - total, &length, &check_error));
         total += length;
     } while (length > 0);
-    CHECK(total == 9 && memcmp(buffer, "entangled", 9) == 0);
-    image_cache_tee_close(entangled.tee);
-    check_image(cache, "entangled", "entangled");
+    CHECK(total == 9 && memcmp(buffer, "recursive", 9) == 0);
+    image_cache_tee_close(recursive.tee);
+    check_image(cache, "recursive", "recursive");
     image_cache_close(cache);
 }
 
@@ -232,7 +232,7 @@ int main(int argc, char **argv)
     CHECK(try_all_orders(order, 0, 0) == 120);
     image_deleted_under_its_reader();
     file_cleaned_under_its_writer();
-    several_caches_of_one_folder();
+    several_caches_of_one_directory();
     commit_without_a_free_descriptor();
     tee_used_by_its_own_source();
     return 0;

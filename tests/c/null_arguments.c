@@ -1,6 +1,6 @@
 /*
- * NULL in every pointer position of every function: a status, never a crash; out parameters come back as NULL, 0 or
- * false; the error struct is filled when there is one, and need not be there; closing NULL does nothing.
+ * NULL for every pointer parameter of every function gives a status, never a crash. Out parameters become NULL, 0 or
+ * false. The error struct is optional and is filled if given. Closing NULL does nothing.
  */
 #include <image_cache.h>
 
@@ -8,7 +8,7 @@
 
 #define REFUSED(call) STATUS(IMAGE_CACHE_ERROR_INVALID_ARGUMENT, call)
 
-/* What the calls below are given where they are not given NULL. */
+/* The arguments that are not NULL. */
 static image_cache_t *cache;
 static image_cache_options_t *options;
 static image_cache_writer_t *writer;
@@ -17,7 +17,7 @@ static image_cache_tee_t *tee;
 static image_cache_list_t *list;
 static text_source_t source = {"the source's bytes", 0, 5, 0};
 
-/* Something that is not NULL, 0 or false, to see it reset. */
+/* Not NULL, 0 or false, to test that a call resets it. */
 #define JUNK ((void *)&cache)
 
 static image_cache_status_t fetch_nothing(void *user_data, const char *id, image_cache_writer_t *lent)
@@ -51,22 +51,22 @@ static void options_and_open(image_cache_error_t *error)
     OK(image_cache_options_set_log(options, NULL, NULL, error)); /* switches logging off */
     REFUSED(image_cache_open(NULL, options, &out, error));
     CHECK(out == NULL);
-    REFUSED(image_cache_open(in_folder("new"), options, NULL, error));
-    CHECK(!exists(in_folder("new")));
+    REFUSED(image_cache_open(in_directory("new"), options, NULL, error));
+    CHECK(!exists(in_directory("new")));
 }
 
-static void questions(image_cache_error_t *error)
+static void queries(image_cache_error_t *error)
 {
-    image_cache_status_t (*const ask[])(const image_cache_t *, const char *, bool *, image_cache_error_t *) = {
+    image_cache_status_t (*const query[])(const image_cache_t *, const char *, bool *, image_cache_error_t *) = {
         image_cache_is_cached, image_cache_is_being_cached, image_cache_is_queued, image_cache_is_cacheable};
-    for (size_t i = 0; i < sizeof ask / sizeof *ask; i++) {
-        bool answer = true;
-        REFUSED(ask[i](NULL, "cached", &answer, error));
-        CHECK(!answer);
-        answer = true;
-        REFUSED(ask[i](cache, NULL, &answer, error));
-        CHECK(!answer);
-        REFUSED(ask[i](cache, "cached", NULL, error));
+    for (size_t i = 0; i < sizeof query / sizeof *query; i++) {
+        bool value = true;
+        REFUSED(query[i](NULL, "cached", &value, error));
+        CHECK(!value);
+        value = true;
+        REFUSED(query[i](cache, NULL, &value, error));
+        CHECK(!value);
+        REFUSED(query[i](cache, "cached", NULL, error));
     }
     image_cache_status_t (*const measure[])(const image_cache_t *, const char *, uint64_t *, image_cache_error_t *) = {
         image_cache_get_image_size, image_cache_get_hit_count};
@@ -111,9 +111,9 @@ static void writers(image_cache_error_t *error)
     REFUSED(image_cache_begin_write(cache, NULL, &out, error));
     CHECK(out == NULL);
     REFUSED(image_cache_begin_write(cache, "new", NULL, error));
-    bool answer = true;
-    OK(image_cache_is_being_cached(cache, "new", &answer, error));
-    CHECK(!answer);
+    bool value = true;
+    OK(image_cache_is_being_cached(cache, "new", &value, error));
+    CHECK(!value);
 
     REFUSED(image_cache_writer_expect_size(NULL, 1, error));
     REFUSED(image_cache_writer_expect_digest(NULL, "md5", "d41d8cd98f00b204e9800998ecf8427e", error));
@@ -123,7 +123,7 @@ static void writers(image_cache_error_t *error)
     REFUSED(image_cache_write_chunk(NULL, NULL, 0, error));
     OK(image_cache_write_chunk(writer, NULL, 0, error)); /* an empty buffer */
     REFUSED(image_cache_commit(NULL, error));
-    image_cache_abort(NULL, "no writer");
+    image_cache_abort(NULL, "tested");
     image_cache_abort(NULL, NULL);
 }
 
@@ -177,7 +177,7 @@ static void tees(image_cache_error_t *error)
 
     REFUSED(image_cache_tee_expect_size(NULL, 1, error));
     REFUSED(image_cache_tee_expect_digest(NULL, "md5", "d41d8cd98f00b204e9800998ecf8427e", error));
-    image_cache_tee_t *other = NULL; /* an expectation that is refused costs a tee the caching */
+    image_cache_tee_t *other = NULL; /* a tee does not cache after a refused expectation */
     OK(image_cache_tee_open(cache, "other", read_text, &source, &other, error));
     REFUSED(image_cache_tee_expect_digest(other, NULL, "d41d8cd98f00b204e9800998ecf8427e", error));
     REFUSED(image_cache_tee_expect_digest(other, "md5", NULL, error));
@@ -206,7 +206,7 @@ static void queue_and_housekeeping(image_cache_error_t *error)
     REFUSED(image_cache_queue_image(cache, NULL, &queued, error));
     CHECK(!queued);
     REFUSED(image_cache_queue_image(cache, "new", NULL, error));
-    CHECK(!exists(in_folder("cache/queue/new")));
+    CHECK(!exists(in_directory("cache/queue/new")));
     REFUSED(image_cache_delete_queued_image(NULL, "new", error));
     REFUSED(image_cache_delete_queued_image(cache, NULL, error));
     REFUSED(image_cache_delete_cached_image(NULL, "cached", error));
@@ -242,13 +242,13 @@ static void queue_and_housekeeping(image_cache_error_t *error)
     REFUSED(image_cache_clean(NULL, -1, &one, error));
     CHECK(one == 0);
     REFUSED(image_cache_clean(cache, -1, NULL, error));
-    CHECK(is_cached(cache, "cached")); /* a refused call has done nothing */
+    CHECK(is_cached(cache, "cached")); /* a refused call changes nothing */
 }
 
-static void everything(image_cache_error_t *error)
+static void all_functions(image_cache_error_t *error)
 {
     options_and_open(error);
-    questions(error);
+    queries(error);
     lists(error);
     writers(error);
     readers(error);
@@ -260,9 +260,9 @@ int main(int argc, char **argv)
 {
     check_start(argc, argv);
     set_up();
-    everything(&check_error); /* STATUS also checks that it is filled */
+    all_functions(&check_error); /* STATUS checks that it is filled */
     check_filled = false;
-    everything(NULL);
+    all_functions(NULL);
     check_filled = true;
 
     image_cache_options_free(NULL);
@@ -271,7 +271,7 @@ int main(int argc, char **argv)
     image_cache_reader_close(NULL);
     image_cache_tee_close(NULL);
 
-    /* The handles have come through all of it unharmed. */
+    /* The handles still work. */
     const image_cache_entry_t *entry = NULL;
     CHECK(image_cache_list_next(list, &entry) && strcmp(entry->image_id, "cached") == 0);
     check_rest(reader, "bytes");

@@ -1,6 +1,6 @@
 /*
- * Many processes on one folder: they may all be the first to open it, each image has one writer among them, no hit is
- * lost, the queue is shared, two that prune evict no more than is too much, and the killed leave nothing behind.
+ * Many processes on one directory. Any of them may be the first to open it. Each image has one writer. No hit is lost.
+ * They share the queue. Concurrent prunes evict no more than one would. Killed processes leave no inconsistent state.
  */
 #include <image_cache.h>
 
@@ -12,49 +12,49 @@
 
 enum { PROCESSES = 4, ROUNDS = 30, IMAGES = 40, LENGTH = 100000 };
 
-/* The starting gun: children wait until the parent closes its end. They are forked before the parent opens the cache that
- * they are to open: with the SQLite driver, nothing that was open at a fork may be opened in the child. */
-static int gun[2];
+/* Children wait until the parent closes its end. They are forked before the parent opens the cache: with the SQLite
+ * driver, a child may not open a cache that was open at the fork. */
+static int start[2];
 static pid_t children[PROCESSES];
 
-static void wait_for_the_gun(void)
+static void wait_for_start(void)
 {
     char byte;
-    close(gun[1]);
-    CHECK(read(gun[0], &byte, 1) == 0);
-    close(gun[0]);
+    close(start[1]);
+    CHECK(read(start[0], &byte, 1) == 0);
+    close(start[0]);
 }
 
-static void line_up(int (*body)(int))
+static void fork_children(int (*body)(int))
 {
-    CHECK(pipe2(gun, O_CLOEXEC) == 0);
+    CHECK(pipe2(start, O_CLOEXEC) == 0);
     fflush(NULL);
     for (int i = 0; i < PROCESSES; i++) {
         children[i] = fork();
         CHECK(children[i] >= 0);
         if (children[i] == 0) {
-            wait_for_the_gun();
+            wait_for_start();
             _exit(body(i));
         }
     }
 }
 
-/* Lets them go, all at once. Returns the sum of what they return. */
-static int fire(void)
+/* Starts all children at once. Returns the sum of their exit codes. */
+static int run_children(void)
 {
     int sum = 0;
-    close(gun[0]);
-    close(gun[1]);
+    close(start[0]);
+    close(start[1]);
     for (int i = 0; i < PROCESSES; i++) {
-        int how = 0;
-        CHECK(waitpid(children[i], &how, 0) == children[i]);
-        CHECK(WIFEXITED(how) && WEXITSTATUS(how) < 200);
-        sum += WEXITSTATUS(how);
+        int status = 0;
+        CHECK(waitpid(children[i], &status, 0) == children[i]);
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) < 200);
+        sum += WEXITSTATUS(status);
     }
     return sum;
 }
 
-/* Children return 2 and more: a failed check exits with 1, and the sum would be short. */
+/* Children return at least 2. A failed check exits with 1, so the sum would be too small. */
 static void name_image(char id[32], const char *kind, int number) { snprintf(id, 32, "%s-%02d", kind, number); }
 
 static int open_and_cache_one(int me)
@@ -68,10 +68,10 @@ static int open_and_cache_one(int me)
     return 2;
 }
 
-static void all_may_be_the_first_to_open(void)
+static void any_process_may_be_the_first_to_open(void)
 {
-    line_up(open_and_cache_one);
-    CHECK(fire() == 2 * PROCESSES);
+    fork_children(open_and_cache_one);
+    CHECK(run_children() == 2 * PROCESSES);
     image_cache_t *cache = open_cache("new");
     uint64_t bytes = 0;
     OK(image_cache_get_cache_size(cache, &bytes, &check_error));
@@ -79,7 +79,7 @@ static void all_may_be_the_first_to_open(void)
     image_cache_close(cache);
 }
 
-/* Each fills its images with its own letter: a mixture would show. Returns 2 for each image that it cached. */
+/* Each process writes its own letter, so a mixture would show. Returns 2 for each image that it cached. */
 static int race_for_images(int me)
 {
     image_cache_t *cache = open_cache("races");
@@ -106,8 +106,8 @@ static int race_for_images(int me)
 
 static void every_image_has_one_writer(void)
 {
-    line_up(race_for_images);
-    CHECK(fire() == 2 * ROUNDS);
+    fork_children(race_for_images);
+    CHECK(run_children() == 2 * ROUNDS);
     image_cache_t *cache = open_cache("races");
     static char bytes[LENGTH];
     for (int round = 0; round < ROUNDS; round++) {
@@ -139,10 +139,10 @@ static int read_the_popular_one(int me)
 
 static void no_hit_is_lost(void)
 {
-    line_up(read_the_popular_one);
+    fork_children(read_the_popular_one);
     image_cache_t *cache = open_cache("hits");
     cache_image(cache, "popular", "read by all");
-    CHECK(fire() == 2 * PROCESSES);
+    CHECK(run_children() == 2 * PROCESSES);
     CHECK(hits_of(cache, "popular") == PROCESSES * ROUNDS);
     image_cache_close(cache);
 }
@@ -165,7 +165,7 @@ static int prefetch(int me)
 
 static void the_queue_is_shared(void)
 {
-    line_up(prefetch);
+    fork_children(prefetch);
     image_cache_t *cache = open_cache("queue");
     char id[32];
     bool queued = false;
@@ -173,7 +173,7 @@ static void the_queue_is_shared(void)
         name_image(id, "queued", i);
         OK(image_cache_queue_image(cache, id, &queued, &check_error));
     }
-    CHECK(fire() == 2 * PROCESSES + IMAGES);
+    CHECK(run_children() == 2 * PROCESSES + IMAGES);
     for (int i = 0; i < IMAGES; i++) {
         name_image(id, "queued", i);
         check_image(cache, id, id);
@@ -188,7 +188,7 @@ static image_cache_t *open_small(void)
     image_cache_options_t *options = new_options();
     image_cache_t *cache = NULL;
     OK(image_cache_options_set_max_size(options, 10, &check_error));
-    OK(image_cache_open(in_folder("small"), options, &cache, &check_error));
+    OK(image_cache_open(in_directory("small"), options, &cache, &check_error));
     image_cache_options_free(options);
     return cache;
 }
@@ -202,26 +202,26 @@ static int prune(int me)
     return 2 + (int)images + 0 * me;
 }
 
-static void those_that_prune_at_once_evict_what_is_too_much(void)
+static void concurrent_prunes_evict_no_more_than_the_excess(void)
 {
-    line_up(prune);
+    fork_children(prune);
     image_cache_t *cache = open_small();
     char id[32];
     for (int i = 0; i < IMAGES; i++) {
         name_image(id, "small", i);
         cache_image(cache, id, "x");
     }
-    CHECK(fire() == 2 * PROCESSES + IMAGES - 10);
+    CHECK(run_children() == 2 * PROCESSES + IMAGES - 10);
     CHECK(!is_cached(cache, "small-29") && is_cached(cache, "small-30"));
     image_cache_close(cache);
 }
 
 static char program[PATH_MAX];
 
-/* Works until it is killed: a program of its own, with the same folder. */
-static void work_for_ever(const char *folder, const char *driver)
+/* Caches and deletes until it is killed. Runs in a program of its own, on the same directory. */
+static void work_until_killed(const char *directory, const char *driver)
 {
-    snprintf(check_folder, sizeof check_folder, "%s", folder);
+    snprintf(check_directory, sizeof check_directory, "%s", directory);
     check_driver = strcmp(driver, "xattr") == 0 ? IMAGE_CACHE_DRIVER_XATTR : IMAGE_CACHE_DRIVER_SQLITE;
     image_cache_t *cache = open_cache("killed");
     for (unsigned round = 0;; round++) {
@@ -237,19 +237,19 @@ static void work_for_ever(const char *folder, const char *driver)
     }
 }
 
-/* Whenever a process is killed, a live one finds all images whole, none taken, and the size equal to the files'. */
-static void the_killed_leave_nothing_behind(void)
+/* After a kill at any time, all images are whole, no image is blocked, and the cache size is that of the files. */
+static void killed_processes_leave_a_consistent_cache(void)
 {
     image_cache_t *cache = open_cache("killed");
     for (int kills = 0; kills < 100; kills++) {
         pid_t child = fork();
         CHECK(child >= 0);
         if (child == 0) {
-            execl(program, program, "--work", check_folder,
+            execl(program, program, "--work", check_directory,
                   check_driver == IMAGE_CACHE_DRIVER_XATTR ? "xattr" : "sqlite", (char *)NULL);
             _exit(1);
         }
-        usleep((useconds_t)(10000 + kills * 97)); /* when it dies is left to chance; any moment is right */
+        usleep((useconds_t)(10000 + kills * 97)); /* the time of the kill is arbitrary */
         kill(child, SIGKILL);
         CHECK(waitpid(child, NULL, 0) == child);
 
@@ -268,7 +268,7 @@ static void the_killed_leave_nothing_behind(void)
             char id[32];
             name_image(id, "killed", i);
             OK(image_cache_delete_cached_image(cache, id, &check_error));
-            cache_image(cache, id, "whole"); /* at once: a dead writer blocks nobody */
+            cache_image(cache, id, "whole"); /* at once: a dead writer does not block its image */
         }
     }
     image_cache_close(cache);
@@ -278,13 +278,13 @@ int main(int argc, char **argv)
 {
     CHECK(realpath(argv[0], program) != NULL);
     if (argc == 4 && strcmp(argv[1], "--work") == 0)
-        work_for_ever(argv[2], argv[3]);
+        work_until_killed(argv[2], argv[3]);
     check_start(argc, argv);
-    all_may_be_the_first_to_open();
+    any_process_may_be_the_first_to_open();
     every_image_has_one_writer();
     no_hit_is_lost();
     the_queue_is_shared();
-    those_that_prune_at_once_evict_what_is_too_much();
-    the_killed_leave_nothing_behind();
+    concurrent_prunes_evict_no_more_than_the_excess();
+    killed_processes_leave_a_consistent_cache();
     return 0;
 }

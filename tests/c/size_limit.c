@@ -1,7 +1,7 @@
 /*
- * A process with a limit on the size of its files (ulimit -f) is not ended by SIGXFSZ, whatever the library writes when it
- * meets the limit: an image, SQLite's database, its log or its shared memory. It gets a status, or goes on without; and
- * what was said to be cached is there, whole, once the limit is gone.
+ * A process with a file size limit (ulimit -f) is not killed by SIGXFSZ, whatever file of the library exceeds the
+ * limit: an image, SQLite's database, its log or its shared memory. The call returns a status, or works without that
+ * file. Without the limit, every image that was reported as cached is whole.
  */
 #include <image_cache.h>
 
@@ -15,7 +15,7 @@ enum { IMAGES = 12, LARGEST = 96 * 1024 };
 
 static char bytes[LARGEST];
 
-/* Lengths below and above most limits. */
+/* Some lengths are below most limits, some above. */
 static size_t length_of(int image) { return (size_t)(image % 2 ? 512 : 3000) << (image % 6); }
 
 static const char *id_of(int image)
@@ -31,13 +31,13 @@ static void fill(int image, size_t length)
         bytes[i] = (char)(image * 31 + (int)(i % 251));
 }
 
-/* What a call may return that meets the limit. */
-static bool may_be(image_cache_status_t status)
+/* The statuses of a call that may exceed the limit. */
+static bool is_allowed(image_cache_status_t status)
 {
     return status == IMAGE_CACHE_OK || status == IMAGE_CACHE_ERROR_IO || status == IMAGE_CACHE_ERROR_INDEX ||
            status == IMAGE_CACHE_ERROR_NO_SPACE;
 }
-#define MAY_FAIL(call) CHECK(may_be(status = (call)))
+#define MAY_FAIL(call) CHECK(is_allowed(status = (call)))
 
 static bool try_to_cache(image_cache_t *cache, int image)
 {
@@ -50,11 +50,11 @@ static bool try_to_cache(image_cache_t *cache, int image)
     MAY_FAIL(image_cache_write_chunk(writer, bytes, length_of(image), &check_error));
     image_cache_status_t written = status;
     MAY_FAIL(image_cache_commit(writer, &check_error));
-    CHECK(written == IMAGE_CACHE_OK || status == written); /* never published after a write that failed */
+    CHECK(written == IMAGE_CACHE_OK || status == written); /* not published after a failed write */
     return status == IMAGE_CACHE_OK;
 }
 
-/* A tee delivers every byte, whether they can be cached or not. */
+/* A tee delivers every byte, whether it can cache them or not. */
 static bool try_to_tee(image_cache_t *cache, int image)
 {
     char text[40000], buffer[4096];
@@ -75,8 +75,8 @@ static bool try_to_tee(image_cache_t *cache, int image)
     return cached;
 }
 
-/* Everything that writes, under the limit. Ends with the images that were cached, as bits, on the pipe. */
-static void live_with_limit(const char *name, rlim_t limit, int answer)
+/* Makes every call that writes, under the limit. Writes the cached images to the pipe, as bits. */
+static void run_with_limit(const char *name, rlim_t limit, int output)
 {
     struct rlimit size = {limit, RLIM_INFINITY};
     CHECK(setrlimit(RLIMIT_FSIZE, &size) == 0);
@@ -86,7 +86,7 @@ static void live_with_limit(const char *name, rlim_t limit, int answer)
     unsigned cached = 0;
     bool queued;
     uint64_t number, more;
-    MAY_FAIL(image_cache_open(in_folder("%s", name), options, &cache, &check_error));
+    MAY_FAIL(image_cache_open(in_directory("%s", name), options, &cache, &check_error));
     for (int round = 0; cache != NULL && round < 2; round++) {
         for (int image = 0; image < IMAGES; image++) {
             if ((cached & 1U << image) == 0 && try_to_cache(cache, image))
@@ -106,16 +106,16 @@ static void live_with_limit(const char *name, rlim_t limit, int answer)
         MAY_FAIL(image_cache_get_cache_size(cache, &number, &check_error));
         MAY_FAIL(image_cache_prune(cache, &number, &more, &check_error));
         MAY_FAIL(image_cache_clean(cache, 0, &number, &check_error));
-        /* Opened with files that are there already. */
+        /* The next open finds files. */
         image_cache_close(cache);
         cache = NULL;
-        MAY_FAIL(image_cache_open(in_folder("%s", name), options, &cache, &check_error));
+        MAY_FAIL(image_cache_open(in_directory("%s", name), options, &cache, &check_error));
     }
     image_cache_close(cache);
     image_cache_options_free(options);
     sigset_t pending;
-    CHECK(sigpending(&pending) == 0 && !sigismember(&pending, SIGXFSZ)); /* it left none behind either */
-    CHECK(write(answer, &cached, sizeof cached) == (ssize_t)sizeof cached);
+    CHECK(sigpending(&pending) == 0 && !sigismember(&pending, SIGXFSZ)); /* none is pending either */
+    CHECK(write(output, &cached, sizeof cached) == (ssize_t)sizeof cached);
 }
 
 static void check_without_limit(const char *name, unsigned cached)
@@ -147,36 +147,36 @@ static void check_without_limit(const char *name, unsigned cached)
 int main(int argc, char **argv)
 {
     check_start(argc, argv);
-    int limits = 0, met = 0;
+    int limits = 0, exceeded = 0;
     for (rlim_t limit = 0; limit <= 320 * 1024; limit += limit < 64 * 1024 ? 4096 - 512 * (limit == 0) : 32 * 1024) {
-        int answer[2];
+        int output[2];
         unsigned cached = 0;
         char name[32];
         snprintf(name, sizeof name, "limit-%lu", (unsigned long)limit);
-        CHECK(pipe(answer) == 0);
+        CHECK(pipe(output) == 0);
         pid_t child = fork();
         CHECK(child >= 0);
         if (child == 0) {
-            live_with_limit(name, limit, answer[1]);
+            run_with_limit(name, limit, output[1]);
             fflush(NULL);
             _exit(0);
         }
-        close(answer[1]);
-        ssize_t length = read(answer[0], &cached, sizeof cached);
-        close(answer[0]);
+        close(output[1]);
+        ssize_t length = read(output[0], &cached, sizeof cached);
+        close(output[0]);
         int status = 0;
         CHECK(waitpid(child, &status, 0) == child);
         if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || length != (ssize_t)sizeof cached) {
             fprintf(stderr, "with a limit of %lu bytes: %s %d\n", (unsigned long)limit,
-                    WIFSIGNALED(status) ? "ended by signal" : "exit code",
+                    WIFSIGNALED(status) ? "killed by signal" : "exit code",
                     WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
             exit(1);
         }
         check_without_limit(name, cached);
         limits++;
-        met += cached != (1U << IMAGES) - 2;
+        exceeded += cached != (1U << IMAGES) - 2;
     }
-    printf("%d limits, %d of them met by an image\n", limits, met);
-    CHECK(met > 5 && met < limits);
+    printf("%d limits, %d of them exceeded by an image\n", limits, exceeded);
+    CHECK(exceeded > 5 && exceeded < limits);
     return 0;
 }

@@ -1,6 +1,6 @@
 /*
- * One cache handle, many threads: no image is written twice, no hit is lost, the queue is shared, and what is read is
- * whole.
+ * One cache handle and many threads: no image is written twice, no hit is lost, the threads share the queue, and every
+ * read returns the whole image.
  */
 #include <image_cache.h>
 
@@ -11,8 +11,8 @@
 enum { THREADS = 8, ROUNDS = 25, QUEUED = 40, LONG = 300000 };
 
 static image_cache_t *cache;
-static pthread_barrier_t together;
-static int begun[ROUNDS];          /* how many threads could begin the image of a round */
+static pthread_barrier_t barrier;
+static int begun[ROUNDS]; /* the number of threads that began to write the image of a round */
 static uint64_t fetched_by_all, fetches;
 static pthread_mutex_t counting = PTHREAD_MUTEX_INITIALIZER;
 
@@ -27,17 +27,17 @@ static void run_threads(void *(*body)(void *))
 {
     pthread_t threads[THREADS];
     int numbers[THREADS];
-    CHECK(pthread_barrier_init(&together, NULL, THREADS) == 0);
+    CHECK(pthread_barrier_init(&barrier, NULL, THREADS) == 0);
     for (int i = 0; i < THREADS; i++) {
         numbers[i] = i;
         CHECK(pthread_create(&threads[i], NULL, body, &numbers[i]) == 0);
     }
     for (int i = 0; i < THREADS; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
-    pthread_barrier_destroy(&together);
+    pthread_barrier_destroy(&barrier);
 }
 
-/* All want the same image at the same moment: one gets it, the others are told why not. */
+/* All threads begin to write the same image at the same time. One succeeds, the others get a status. */
 static void *race_for_images(void *number)
 {
     int me = *(int *)number;
@@ -47,7 +47,7 @@ static void *race_for_images(void *number)
     for (int round = 0; round < ROUNDS; round++) {
         image_cache_writer_t *writer = NULL;
         snprintf(id, sizeof id, "raced-%d", round);
-        pthread_barrier_wait(&together);
+        pthread_barrier_wait(&barrier);
         image_cache_status_t status = image_cache_begin_write(cache, id, &writer, &check_error);
         if (status != IMAGE_CACHE_OK) {
             CHECK(status == IMAGE_CACHE_ERROR_BEING_CACHED || status == IMAGE_CACHE_ERROR_ALREADY_CACHED);
@@ -86,12 +86,12 @@ static void every_image_has_one_writer(void)
     free(bytes);
 }
 
-/* Everybody reads one image, while others come and go. */
+/* All threads read one image while they cache and delete others. */
 static void *read_and_churn(void *number)
 {
     int me = *(int *)number;
     char id[32];
-    pthread_barrier_wait(&together);
+    pthread_barrier_wait(&barrier);
     for (int round = 0; round < ROUNDS; round++) {
         check_image(cache, "popular", "read by all");
         snprintf(id, sizeof id, "own-%d-%d", me, round);
@@ -122,7 +122,7 @@ static void *prefetch_together(void *number)
 {
     (void)number;
     uint64_t fetched = 7, failed = 7;
-    pthread_barrier_wait(&together);
+    pthread_barrier_wait(&barrier);
     OK(image_cache_prefetch(cache, fetch_once, NULL, &fetched, &failed, &check_error));
     CHECK(failed == 0);
     count(&fetched_by_all, fetched);
@@ -148,7 +148,7 @@ static void the_queue_is_shared(void)
     }
 }
 
-/* A handle of one thread may be used and closed by another, one at a time. */
+/* A thread may use and close another thread's handle, one thread at a time. */
 static void *close_reader(void *reader)
 {
     check_rest(reader, "read by all");

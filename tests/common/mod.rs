@@ -1,4 +1,4 @@
-//! What the tests share: scratch caches of either driver, and images in one line.
+//! Helpers of several tests: scratch caches of either driver, and one-line calls for images.
 
 #![allow(dead_code, reason = "each test uses a part")]
 
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 pub const DRIVERS: [DriverChoice; 2] = [DriverChoice::Sqlite, DriverChoice::Xattr];
 
-/// A directory that removes itself, and the options of the cache in it.
+/// A temporary directory, and the options of the cache in it.
 pub struct Scratch {
     path: PathBuf,
     _directory: Option<TempDir>,
@@ -26,7 +26,7 @@ impl Scratch {
         Self { path: directory.path().join("cache"), _directory: Some(directory), ..Self::at(PathBuf::new(), driver) }
     }
 
-    /// A cache whose directory is somebody else's.
+    /// A cache in a directory that the caller owns.
     pub fn at(path: PathBuf, driver: DriverChoice) -> Self {
         let messages = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&messages);
@@ -55,7 +55,7 @@ impl Scratch {
         self.messages.lock().unwrap().iter().any(|message| message.contains(part))
     }
 
-    /// A connection of another program to the index, which this process's caches must not have open.
+    /// Connects to the index as another program does. No cache of this process may have it open.
     pub fn database(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.file("cache.db")).unwrap()
     }
@@ -77,7 +77,7 @@ pub fn ids(cache: &ImageCache) -> Vec<String> {
     cache.list_cached().unwrap().map(|image| image.image_id).collect()
 }
 
-/// The names of the regular files in a folder.
+/// The names of the regular files in a directory.
 pub fn files(path: &Path) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(path)
         .unwrap()
@@ -89,7 +89,7 @@ pub fn files(path: &Path) -> Vec<String> {
     names
 }
 
-/// Makes a file look as if nothing had been written to it for that long.
+/// Sets a file's modification time to `age` ago.
 pub fn age(path: &Path, age: Duration) {
     File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() - age).unwrap();
 }

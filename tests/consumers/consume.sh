@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# consume.sh WHAT WORK_FOLDER BUILD_FOLDER SOURCE_FOLDER CARGO_FOLDER BUILD_TYPE
+# consume.sh WHAT WORK_DIRECTORY BUILD_DIRECTORY SOURCE_DIRECTORY CARGO_DIRECTORY BUILD_TYPE
 #
-# Builds and runs one consumer of the installed library, which "install" puts into WORK_FOLDER before. Exit code 77,
-# with a line "SKIPPED: why", says that a tool is missing.
+# Builds and runs one consumer of the library that "install" has installed into WORK_DIRECTORY. Exit code 77 and a line
+# "SKIPPED: why" mean that a tool is missing.
 set -eu
 what=$1 work=$2 build=$3 root=$4 cargo=$5 build_type=$6
 here=$root/tests/consumers
@@ -20,16 +20,16 @@ fail() { echo "FAILED: $1" >&2 && exit 1; }
 
 # ---- The installed tree ---------------------------------------------------------------------------------------------
 
-# Installs a build tree below a folder, as a packager does, and moves what came to another place.
-install_and_move() { # BUILD_FOLDER PREFIX TARGET
-    DESTDIR="$scratch/packager's folder" cmake --install "$1" --prefix "$2" >"$scratch/install.log"
+# Installs a build tree below DESTDIR, as a packager does, and moves the result to TARGET.
+install_and_move() { # BUILD_DIRECTORY PREFIX TARGET
+    DESTDIR="$scratch/packager's directory" cmake --install "$1" --prefix "$2" >"$scratch/install.log"
     rm -rf "$3"
-    mv "$scratch/packager's folder$2" "$3"
-    [ -z "$(find "$scratch/packager's folder" ! -type d)" ] || fail "there are files outside the prefix"
-    # Neither the prefix, nor the trees that it came from.
-    for place in "$2/" "$root" "$build"; do
-        if grep -rlF "$place" "$3" --include='*.cmake' --include='*.pc' --include='*.h'; then
-            fail "these name $place"
+    mv "$scratch/packager's directory$2" "$3"
+    [ -z "$(find "$scratch/packager's directory" ! -type d)" ] || fail "there are files outside the prefix"
+    # No installed file names the prefix or the source and build trees.
+    for path in "$2/" "$root" "$build"; do
+        if grep -rlF "$path" "$3" --include='*.cmake' --include='*.pc' --include='*.h'; then
+            fail "these files name $path"
         fi
     done
 }
@@ -40,33 +40,33 @@ do_install() {
     local names
     names=$(cd "$prefix" && find lib* -name 'libimage_cache.so*' | wc -l)
     [ "$names" -eq 3 ] || fail "the shared library should have three names"
-    only_the_header_is_visible "$(library_folder)/libimage_cache.a"
+    only_the_header_is_visible "$(library_directory)/libimage_cache.a"
 }
 
 functions_of_the_header() {
     sed -nE 's/^[a-z].*[ *](image_cache_[a-z0-9_]+)\(.*/\1/p' "$prefix/include/image_cache.h" | sort
 }
 
-# Each function of the header is a symbol that others can see, and nothing else is.
+# The visible symbols are exactly the header's functions.
 only_the_header_is_visible() { # LIBRARY
     nm --defined-only --extern-only --format=posix "$1" | awk 'NF > 2 { print $1 }' | sort >"$scratch/visible"
     functions_of_the_header | diff - "$scratch/visible" || fail "the header (<) and $1 (>) differ"
     echo "$(wc -l <"$scratch/visible") functions"
 }
 
-# What the loader is told, and what it need not do.
+# The soname, the security flags and the exports of the shared library.
 do_shared_object() {
     local library soname expected
-    library=$(library_folder)/libimage_cache.so
+    library=$(library_directory)/libimage_cache.so
     readelf --dynamic --program-headers --wide "$library" >"$scratch/headers"
     soname=$(sed -nE 's/.*\(SONAME\).*\[(.*)\]/\1/p' "$scratch/headers")
     expected=libimage_cache.so.$(sed -nE 's/^const ABI: u32 = ([0-9]+);/\1/p' "$root/build.rs")
     [ "$soname" = "$expected" ] || fail "the soname is '$soname', not $expected"
-    [ "$(readlink "$library")" = "$soname" ] || fail "libimage_cache.so is no link to $soname"
+    [ "$(readlink "$library")" = "$soname" ] || fail "libimage_cache.so is not a link to $soname"
     grep -q GNU_RELRO "$scratch/headers" || fail "no RELRO"
-    grep -q 'BIND_NOW' "$scratch/headers" || fail "RELRO is not full: functions are bound later"
+    grep -q 'BIND_NOW' "$scratch/headers" || fail "RELRO is partial: functions are bound lazily"
     grep -q 'FLAGS_1.*NODELETE' "$scratch/headers" || fail "dlclose would unload it"
-    ! grep -E 'TEXTREL|RPATH|RUNPATH' "$scratch/headers" || fail "that should not be there"
+    ! grep -E 'TEXTREL|RPATH|RUNPATH' "$scratch/headers" || fail "it has text relocations or a run path"
     nm --dynamic --defined-only --format=posix "$library" | awk '{ print $1 }' | sort >"$scratch/exports"
     functions_of_the_header | diff - "$scratch/exports" || fail "the header (<) and the exports (>) differ"
     grep NEEDED "$scratch/headers"
@@ -74,14 +74,14 @@ do_shared_object() {
 
 # ---- How a consumer finds it ------------------------------------------------------------------------------------------
 
-pkg_config() { # ARGUMENTS...: of a moved tree, by its place alone
+pkg_config() { # ARGUMENTS...: runs pkg-config on the moved tree
     need pkg-config
-    local folder
-    folder=$(dirname "$(find "$prefix" -name image_cache.pc)")
-    PKG_CONFIG_PATH="$folder" pkg-config "$@" image_cache
+    local directory
+    directory=$(dirname "$(find "$prefix" -name image_cache.pc)")
+    PKG_CONFIG_PATH="$directory" pkg-config "$@" image_cache
 }
 
-library_folder() { dirname "$(find "$prefix" -name libimage_cache.so)"; }
+library_directory() { dirname "$(find "$prefix" -name libimage_cache.so)"; }
 
 
 run() { # PROGRAM ARGUMENTS...
@@ -93,15 +93,15 @@ do_pkg_config() {
     local version
     version=$(sed -nE 's/^version = "(.*)"/\1/p' "$root/Cargo.toml" | head -n 1)
     [ "$(pkg_config --modversion)" = "$version" ] || fail "its version is not $version"
-    [ "$(eval echo "$(pkg_config --variable=prefix)")" -ef "$prefix" ] || fail "its prefix is not where it was moved to"
+    [ "$(eval echo "$(pkg_config --variable=prefix)")" -ef "$prefix" ] || fail "its prefix is not the moved one"
     eval "$cc $(pkg_config --cflags)" '"$here/plain.c" "$here/exercise.c" -o "$scratch/plain"' \
-        "$(pkg_config --libs)" '"-Wl,-rpath,$(library_folder)"'
+        "$(pkg_config --libs)" '"-Wl,-rpath,$(library_directory)"'
     readelf -d "$scratch/plain" | grep -q 'NEEDED.*\[libimage_cache\.so\.[0-9]*\]' || fail "the soname is not used"
     run "$scratch/plain"
 }
 
 
-# Configures, builds and runs a stranger's CMake project, in its build tree and without LD_LIBRARY_PATH.
+# Configures, builds and runs cmake_project in its build tree, without LD_LIBRARY_PATH.
 cmake_project() { # PROGRAM TARGET OPTIONS...
     local program=$1 target=$2
     shift 2
@@ -125,7 +125,7 @@ do_fetch_content() {
     cmake_project plain image_cache::static "-DFETCHED=$root" "-DIMAGE_CACHE_CARGO_TARGET_DIR=$cargo"
 }
 
-# Another minor version, before 1.0, is another library.
+# Before 1.0, another minor version is incompatible.
 do_cmake_version() {
     local version expected
     for version in 0.1 0.1.0:1 0.2:0 1.0:0 0.0:0; do
@@ -142,7 +142,7 @@ do_cmake_version() {
 			endif()
 		END
         cmake -S "$scratch" -B "$scratch/build ${version%:*}" "-DCMAKE_PREFIX_PATH=$prefix" >"$scratch/log" 2>&1
-        grep -q "found=$expected" "$scratch/log" || fail "asked for ${version%:*}, expected found=$expected"
+        grep -q "found=$expected" "$scratch/log" || fail "find_package(image_cache ${version%:*}): expected found=$expected"
     done
 }
 
@@ -157,7 +157,7 @@ loads_no_image_cache() { # PROGRAM
 link_static() { # PROGRAM FILES...
     local program=$1
     shift
-    # As the README says; a variable of pkg-config's is not quoted, so the place has a name without a space.
+    # As in the README. pkg-config does not quote variables, so the path needs a name without a space.
     local alias=$work/prefix-of-$what
     ln -sfn "$prefix" "$alias"
     # shellcheck disable=SC2046
@@ -171,7 +171,7 @@ do_static() {
     run "$scratch/plain"
 }
 
-# Nothing shared at all, the C library neither.
+# Links statically, including the C library.
 do_static_alone() {
     need pkg-config
     eval "$cc -static $(pkg_config --static --cflags)" '"$here/plain.c" "$here/exercise.c" -o "$scratch/plain"' \
@@ -182,18 +182,18 @@ do_static_alone() {
 
 do_static_with_sqlite() {
     echo '#include <sqlite3.h>' | $cc -E -x c - >/dev/null 2>&1 || skip "sqlite3.h is not installed"
-    # In either order: the first SQLite that the linker finds would serve both, if that of the library could be seen.
+    # In either order. If the library's SQLite were visible, the first one would be linked for both.
     link_static "$scratch/last" "$here/with_sqlite.c" -lsqlite3
     run "$scratch/last"
     rm -rf "$scratch/cache"*
-    link_static "$scratch/first" -Wl,--no-as-needed -lsqlite3 "$here/with_sqlite.c" "$(library_folder)/libimage_cache.a"
+    link_static "$scratch/first" -Wl,--no-as-needed -lsqlite3 "$here/with_sqlite.c" "$(library_directory)/libimage_cache.a"
     run "$scratch/first"
 }
 
 do_static_with_rust() {
     need rustc
     rustc --edition 2024 --crate-type staticlib -o "$scratch/libsecond.a" "$here/second_rust.rs"
-    # All of the second library, so that the linker has to see what the two have in common.
+    # Links all of the second library, so symbols that both define would conflict.
     local all=-Wl,--whole-archive only_needed=-Wl,--no-whole-archive
     link_static "$scratch/with_rust" "$here/with_rust.c" "$all" "$scratch/libsecond.a" "$only_needed"
     run "$scratch/with_rust"
@@ -201,21 +201,21 @@ do_static_with_rust() {
 
 # ---- Other languages, and the loader ----------------------------------------------------------------------------------
 
-program_of_readme() { # LANGUAGE: the README's one program in it
+program_of_readme() { # LANGUAGE: prints the README's program in that language
     sed -n "/^\`\`\`$1\$/,/^\`\`\`\$/p" "$root/README.md" | sed '1d;$d'
 }
 
 do_dlopen() {
     $cc -Wno-pedantic -I "$prefix/include" "$here/dlopen.c" -o "$scratch/dlopen" -pthread -ldl || fail "cc"
-    run "$scratch/dlopen" "$(library_folder)/libimage_cache.so"
+    run "$scratch/dlopen" "$(library_directory)/libimage_cache.so"
 }
 
 do_python() {
     need python3
-    (cd "$scratch" && python3 -B "$root/tests/python/test_ctypes.py" "$(library_folder)/libimage_cache.so" sqlite) ||
+    (cd "$scratch" && python3 -B "$root/tests/python/test_ctypes.py" "$(library_directory)/libimage_cache.so" sqlite) ||
         fail "test_ctypes.py: exit code $?"
     program_of_readme python >"$scratch/readme.py"
-    [ "$(LD_LIBRARY_PATH=$(library_folder) python3 -B "$scratch/readme.py" "$scratch/readme")" = True ] ||
+    [ "$(LD_LIBRARY_PATH=$(library_directory) python3 -B "$scratch/readme.py" "$scratch/readme")" = True ] ||
         fail "the README's Python program"
 }
 
@@ -223,20 +223,20 @@ do_go() {
     need go
     need pkg-config
     cp "$here"/go/* "$scratch"
-    # Older versions of Go (1.19 is one) split at spaces what pkg-config says of libraries: a name without one.
-    local alias=$work/prefix-of-go folder
+    # Go 1.19 splits pkg-config's flags at spaces, so the path needs a name without a space.
+    local alias=$work/prefix-of-go directory
     ln -sfn "$prefix" "$alias"
-    folder=$(library_folder)
-    folder=$alias${folder#"$prefix"}
+    directory=$(library_directory)
+    directory=$alias${directory#"$prefix"}
     (
         cd "$scratch"
         export HOME=$scratch GOCACHE=$work/go GOFLAGS=-mod=mod GOPROXY=off GOTOOLCHAIN=local
-        export CGO_ENABLED=1 PKG_CONFIG_PATH=$folder/pkgconfig CGO_LDFLAGS="'-Wl,-rpath,$folder'"
+        export CGO_ENABLED=1 PKG_CONFIG_PATH=$directory/pkgconfig CGO_LDFLAGS="'-Wl,-rpath,$directory'"
         go vet . && go build -o consumer . &&
             mkdir -p readme && program_of_readme go >readme/main.go && go build -o of-readme readme/main.go
     ) || fail "go: exit code $?"
     [ "$("$scratch/of-readme" "$scratch/readme-cache" 2>&1)" = 0 ] || fail "the README's Go program"
-    # C's pointer checks at their strictest, and more threads than the machine has processors.
+    # The strictest cgo pointer checks, and more threads than the machine has processors.
     export GODEBUG=cgocheck=2 GOMAXPROCS=8
     run "$scratch/consumer"
 }
@@ -244,25 +244,25 @@ do_go() {
 do_node() {
     need node
     need npm
-    local modules=$work/node # kept, so that only the first run downloads koffi
+    local modules=$work/node # kept, so only the first run downloads koffi
     mkdir -p "$modules"
     cp "$here"/node/* "$modules"
     if ! (cd "$modules" && node -e 'require("koffi")' 2>/dev/null) &&
         ! (cd "$modules" && timeout 120 npm install --ignore-scripts --no-audit --no-fund >"$scratch/npm.log" 2>&1 &&
             node -e 'require("koffi")' 2>>"$scratch/npm.log"); then
         cat "$scratch/npm.log"
-        skip "npm cannot install koffi, with which Node calls C"
+        skip "npm cannot install koffi, the FFI module of the Node consumer"
     fi
-    run node "$modules/consumer.js" "$(library_folder)/libimage_cache.so"
+    run node "$modules/consumer.js" "$(library_directory)/libimage_cache.so"
 }
 
 # ---- Other ways to build and to install ----------------------------------------------------------------------------------
 
-# Debian's folder for libraries.
+# Debian's library directory.
 do_multiarch() {
     local triplet
     triplet=$($cc -print-multiarch)
-    [ -n "$triplet" ] || skip "this compiler knows no multiarch folder"
+    [ -n "$triplet" ] || skip "this compiler has no multiarch directory"
     cmake -S "$root" -B "$scratch/build" -DCMAKE_BUILD_TYPE="$build_type" -DIMAGE_CACHE_TESTS=OFF \
         -DIMAGE_CACHE_EXAMPLES=OFF "-DIMAGE_CACHE_CARGO_TARGET_DIR=$cargo" "-DCMAKE_INSTALL_LIBDIR=lib/$triplet" &&
         cmake --build "$scratch/build" || fail "CMake"
@@ -271,11 +271,11 @@ do_multiarch() {
     [ -e "$prefix/lib/$triplet/libimage_cache.so" ] || fail "the library is not in lib/$triplet"
     do_pkg_config
     rm -rf "$scratch/cache"
-    cmake -S "$here/cmake_project" -B "$scratch/stranger" "-DCONSUMERS=$here" -DTARGET=image_cache::shared \
+    cmake -S "$here/cmake_project" -B "$scratch/consumer" "-DCONSUMERS=$here" -DTARGET=image_cache::shared \
         "-DCMAKE_PREFIX_PATH=$prefix" "-DCMAKE_LIBRARY_ARCHITECTURE=$triplet" &&
-        cmake --build "$scratch/stranger" --target plain || fail "CMake"
-    run "$scratch/stranger/plain"
+        cmake --build "$scratch/consumer" --target plain || fail "CMake"
+    run "$scratch/consumer/plain"
 }
 
 "do_$what"
-echo "$what: all well"
+echo "$what: passed"

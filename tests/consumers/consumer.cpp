@@ -1,4 +1,4 @@
-// consumer CACHE_DIR: the five things as C++17 would do them, with handles that end by themselves.
+// consumer CACHE_DIR: the operations of exercise.h in C++17, with handles that close themselves.
 #include <image_cache.h>
 
 #include <iostream>
@@ -10,14 +10,14 @@
 
 namespace {
 
-template <auto end> struct Ends {
-    template <typename Handle> void operator()(Handle *handle) const { end(handle); }
+template <auto close> struct Close {
+    template <typename Handle> void operator()(Handle *handle) const { close(handle); }
 };
-using Options = std::unique_ptr<image_cache_options_t, Ends<image_cache_options_free>>;
-using Cache = std::unique_ptr<image_cache_t, Ends<image_cache_close>>;
-using Reader = std::unique_ptr<image_cache_reader_t, Ends<image_cache_reader_close>>;
-using Tee = std::unique_ptr<image_cache_tee_t, Ends<image_cache_tee_close>>;
-using List = std::unique_ptr<image_cache_list_t, Ends<image_cache_list_free>>;
+using Options = std::unique_ptr<image_cache_options_t, Close<image_cache_options_free>>;
+using Cache = std::unique_ptr<image_cache_t, Close<image_cache_close>>;
+using Reader = std::unique_ptr<image_cache_reader_t, Close<image_cache_reader_close>>;
+using Tee = std::unique_ptr<image_cache_tee_t, Close<image_cache_tee_close>>;
+using List = std::unique_ptr<image_cache_list_t, Close<image_cache_list_free>>;
 
 template <typename Function, typename... Arguments> void call(Function function, Arguments... arguments)
 {
@@ -59,7 +59,7 @@ void write_and_read(const image_cache_t *cache)
     call(image_cache_commit, writer);
     image_cache_reader_t *reader = nullptr;
     call(image_cache_open_for_read, cache, "written", &reader);
-    expect(read_all(Reader(reader).get(), image_cache_read) == data, "what was read");
+    expect(read_all(Reader(reader).get(), image_cache_read) == data, "the bytes of the reader differ");
 }
 
 void tee(const image_cache_t *cache)
@@ -76,8 +76,8 @@ void tee(const image_cache_t *cache)
     image_cache_tee_t *handle = nullptr;
     call(image_cache_tee_open, cache, "teed", source, &parts, &handle);
     Tee tee(handle);
-    expect(read_all(tee.get(), image_cache_tee_read) == "teateatea", "what came through the tee");
-    expect(image_cache_tee_is_caching(tee.get()), "the tee caches");
+    expect(read_all(tee.get(), image_cache_tee_read) == "teateatea", "the bytes of the tee differ");
+    expect(image_cache_tee_is_caching(tee.get()), "the tee does not cache");
 }
 
 void list_and_prune(const image_cache_t *cache)
@@ -91,7 +91,7 @@ void list_and_prune(const image_cache_t *cache)
     expect(names == "teed 9 written 10 ", names.c_str());
     std::uint64_t images = 0, bytes = 0;
     call(image_cache_prune, cache, &images, &bytes);
-    expect(images == 1 && bytes == 10, "what was pruned");
+    expect(images == 1 && bytes == 10, "prune evicted other images");
 }
 
 } // namespace

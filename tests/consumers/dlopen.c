@@ -1,5 +1,5 @@
-/* dlopen LIBRARY CACHE_DIR: a hundred threads, one after the other, each of which loads the library, uses it, closes it
- * and ends, when the destructors of what the library keeps for the thread run. So it must still be there. */
+/* dlopen LIBRARY CACHE_DIR: 100 threads in turn load the library, use it, close it and end. At a thread's end the
+ * destructors of its thread-local data run, so the library must still be loaded. */
 #include <dlfcn.h>
 #include <image_cache.h>
 #include <pthread.h>
@@ -8,7 +8,7 @@
 
 static char **arguments;
 
-/* A function by its name; ISO C knows no cast from an object's pointer to a function's. */
+/* Finds a function. ISO C has no cast from an object pointer to a function pointer. */
 #define FIND(library, name) (*(void **)&name = dlsym(library, "image_cache_" #name))
 
 static void *use(void *round)
@@ -34,15 +34,15 @@ static void *use(void *round)
         return NULL;
     }
     snprintf(id, sizeof id, "%d", number);
-    int good = open(arguments[2], NULL, &cache, &error) == IMAGE_CACHE_OK
-               && begin_write(cache, id, &writer, &error) == IMAGE_CACHE_OK
-               && write_chunk(writer, "a byte or two", 10, &error) == IMAGE_CACHE_OK
-               && commit(writer, &error) == IMAGE_CACHE_OK
-               && get_cache_size(cache, &size, &error) == IMAGE_CACHE_OK && size == 10 * (uint64_t)(number + 1);
-    if (!good)
+    int succeeded = open(arguments[2], NULL, &cache, &error) == IMAGE_CACHE_OK
+                    && begin_write(cache, id, &writer, &error) == IMAGE_CACHE_OK
+                    && write_chunk(writer, "a byte or two", 10, &error) == IMAGE_CACHE_OK
+                    && commit(writer, &error) == IMAGE_CACHE_OK
+                    && get_cache_size(cache, &size, &error) == IMAGE_CACHE_OK && size == 10 * (uint64_t)(number + 1);
+    if (!succeeded)
         fprintf(stderr, "%d: %s\n", number, error.message);
     close(cache);
-    return dlclose(library) == 0 && good ? round : NULL;
+    return dlclose(library) == 0 && succeeded ? round : NULL;
 }
 
 int main(int argc, char **argv)
@@ -57,7 +57,7 @@ int main(int argc, char **argv)
             return 1;
     }
     if (dlopen(arguments[1], RTLD_NOW | RTLD_NOLOAD) == NULL) {
-        fprintf(stderr, "dlclose has unloaded the library\n");
+        fprintf(stderr, "dlclose unloaded the library\n");
         return 1;
     }
     return 0;

@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Goes back with a message unless CONDITION. */
+/* Prints a message and returns 1 unless CONDITION. */
 #define EXPECT(condition)                                                                                              \
     do {                                                                                                               \
         if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: not so: %s (%s)\n", __FILE__, __LINE__, #condition, error.message);                \
+            fprintf(stderr, "%s:%d: failed: %s (%s)\n", __FILE__, __LINE__, #condition, error.message);                \
             return 1;                                                                                                  \
         }                                                                                                              \
     } while (0)
@@ -67,7 +67,7 @@ static int list_and_prune(const image_cache_t *cache)
     EXPECT(image_cache_list_next(list, &entry) && strcmp(entry->image_id, "written") == 0 && entry->hits == 1);
     EXPECT(!image_cache_list_next(list, &entry));
     image_cache_list_free(list);
-    /* There is room for one of the two, and the first was used before the second came. */
+    /* The limit allows one of the two, and "written" was accessed first. */
     EXPECT(image_cache_prune(cache, &images, &bytes, &error) == IMAGE_CACHE_OK);
     EXPECT(images == 1 && bytes == 10);
     return 0;

@@ -1,8 +1,8 @@
-/* The five things that each consumer does: caching, reading, teeing, listing, pruning. */
+/* The operations of each consumer: cache, read, tee, list, prune. */
 #ifndef EXERCISE_H
 #define EXERCISE_H
 
-/* Does them in that directory, which it makes. Returns 0, or 1 after it has said on stderr what went wrong. */
+/* Creates a cache in the directory and makes the calls. Returns 0, or prints a failure to stderr and returns 1. */
 int exercise(const char *directory);
 
 #endif

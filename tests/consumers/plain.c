@@ -1,4 +1,4 @@
-/* plain CACHE_DIR: nothing but the five things. */
+/* plain CACHE_DIR: the operations of exercise.h. */
 #include "exercise.h"
 
 int main(int argc, char **argv)

@@ -1,9 +1,9 @@
-//! A second static library that is written in Rust: with a standard library, panics and threads of its own.
+//! A second static Rust library, with its own standard library, panics and threads.
 
 use std::panic::catch_unwind;
 use std::thread;
 
-/// Returns how many panics it has caught, and shows none of them.
+/// Returns the number of caught panics. Prints none of them.
 #[unsafe(no_mangle)]
 pub extern "C" fn second_rust_panics(times: u32) -> u32 {
     std::panic::set_hook(Box::new(|_| {}));

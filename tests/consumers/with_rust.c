@@ -1,4 +1,4 @@
-/* with_rust CACHE_DIR: linked with the static library and with a second one that is written in Rust. */
+/* with_rust CACHE_DIR: linked with the static library and a second static Rust library. */
 #include "exercise.h"
 
 #include <stdint.h>
@@ -11,7 +11,7 @@ int main(int argc, char **argv)
     if (argc != 2)
         return 2;
     if (second_rust_panics(5) != 5 || exercise(argv[1]) != 0 || second_rust_panics(5) != 5) {
-        fprintf(stderr, "the two libraries get into each other's way\n");
+        fprintf(stderr, "the two libraries conflict\n");
         return 1;
     }
     return 0;

@@ -1,4 +1,4 @@
-/* with_sqlite CACHE_DIR: linked with the static library and with the system's SQLite, and uses both at once. */
+/* with_sqlite CACHE_DIR: linked with the static library and the system's SQLite, and uses both at the same time. */
 #include "exercise.h"
 
 #include <sqlite3.h>
@@ -22,9 +22,9 @@ int main(int argc, char **argv)
     sqlite3 *database = NULL;
     if (argc != 2)
         return 2;
-    /* What is called is what was compiled against: the system's, and not the one in the library. */
+    /* The program calls the system's SQLite that it was compiled with, not the library's. */
     if (strcmp(sqlite3_sourceid(), SQLITE_SOURCE_ID) != 0) {
-        fprintf(stderr, "another SQLite answers: %s\n", sqlite3_sourceid());
+        fprintf(stderr, "another SQLite was linked: %s\n", sqlite3_sourceid());
         return 1;
     }
     snprintf(path, sizeof path, "%s.own", argv[1]);

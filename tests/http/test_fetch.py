@@ -1,17 +1,14 @@
 #!/usr/bin/env python3
-"""examples-c/fetch_http against a real web server on the loopback device: good servers, bad ones and dying ones.
+"""Tests examples-c/fetch_http against a web server on the loopback device: working, broken and crashing servers.
 
     test_fetch.py PATH/fetch_http sqlite|xattr
 
-The server is Python's http.server; what an URL's path says is how it answers. It counts its requests.
+The server is in image_server.py.
 """
 
-import gzip
 import hashlib
-import http.server
 import os
 import pty
-import random
 import shutil
 import signal
 import stat
@@ -21,129 +18,28 @@ import tempfile
 import threading
 import unittest
 
-IMAGE = random.Random(7).randbytes(3_500_017)  # no multiple of anything
+from image_server import IMAGE, start_server
+
 SHA256, MD5 = hashlib.sha256(IMAGE).hexdigest(), hashlib.md5(IMAGE).hexdigest()
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *arguments):
-        pass
-
-    def do_GET(self):
-        self.server.requests.append(self.path)
-        self.server.encodings.append(self.headers["Accept-Encoding"])
-        self.close_connection = True
-        if self.path.startswith("/code/"):
-            return self.answer_code(int(self.path.rpartition("/")[2]))
-        getattr(self, "answer_" + self.path.strip("/"), self.answer_missing)()
-
-    def headers_of(self, code, **headers):
-        self.send_response(code)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), str(value))
-        self.end_headers()
-
-    def answer_whole(self):
-        self.headers_of(200, Content_Length=len(IMAGE))
-        self.wfile.write(IMAGE)
-
-    def answer_empty(self):
-        self.headers_of(200, Content_Length=0)
-
-    def answer_moved(self):
-        self.headers_of(302, Location="/whole", Content_Length=0)
-
-    # What is no error to HTTP, and no image either.
-    def answer_code(self, code):
-        content = b"" if code in (204, 304) else IMAGE[:1000]
-        self.headers_of(code, **({} if code in (204, 304) else {"Content_Length": len(content)}))
-        self.wfile.write(content)
-
-    # A client that would go round for ever gets the image, so that its test ends.
-    def answer_round(self):
-        if self.server.requests.count(self.path) > 40:
-            return self.answer_whole()
-        self.headers_of(302, Location="/round", Content_Length=0)
-
-    def answer_moved_to_ftp(self):
-        self.headers_of(302, Location="ftp://127.0.0.1:1/image", Content_Length=0)
-
-    def answer_compressed(self):
-        content = gzip.compress(IMAGE, 1)
-        self.headers_of(200, Content_Length=len(content), Content_Encoding="gzip")
-        self.wfile.write(content)
-
-    def answer_moved_by_compressed(self):
-        self.headers_of(302, Location="/whole", Content_Length=0, Content_Encoding="gzip")
-
-    def answer_identity(self):
-        self.headers_of(200, Content_Length=len(IMAGE), Content_Encoding="identity")
-        self.wfile.write(IMAGE)
-
-    # Half of it, and then nothing until the test says so.
-    def answer_waits(self):
-        self.headers_of(200, Content_Length=len(IMAGE))
-        self.wfile.write(IMAGE[: len(IMAGE) // 2])
-        self.server.waiting.set()
-        self.server.go_on.wait(60)
-
-    # One byte less than was promised.
-    def answer_short(self):
-        self.headers_of(200, Content_Length=len(IMAGE))
-        self.wfile.write(IMAGE[:-1])
-
-    def answer_missing(self):
-        self.headers_of(404, Content_Length=9)
-        self.wfile.write(b"not found")
-
-    # An object store does not say how long the object is, and sends it as it gets it from its disks.
-    def answer_chunked(self, stop=len(IMAGE)):
-        self.headers_of(200, Transfer_Encoding="chunked")
-        sizes, at = random.Random(3), 0
-        while at < stop:
-            piece = IMAGE[at : at + sizes.choice([1, 7, 511, 4096, 16383, 16385, 70000, 300001])]
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-            at += len(piece)
-        if stop == len(IMAGE):
-            self.wfile.write(b"0\r\n\r\n")
-
-    # Neither a length nor chunks: the connection's end is the image's.
-    def answer_until_close(self):
-        self.headers_of(200)
-        self.wfile.write(IMAGE)
-
-    def answer_dies(self):
-        if self.server.requests.count(self.path) > 1:
-            return self.answer_whole()
-        self.headers_of(200, Content_Length=len(IMAGE))
-        self.wfile.write(IMAGE[: len(IMAGE) // 2])
-
-    def answer_dies_in_chunks(self):
-        return self.answer_chunked(len(IMAGE) // 2 if self.server.requests.count(self.path) == 1 else len(IMAGE))
 
 
 class Fetch(unittest.TestCase):
     def setUp(self):
-        self.folder = tempfile.mkdtemp(prefix="fetch-http-", dir=".")
-        self.addCleanup(shutil.rmtree, self.folder)
-        self.cache = os.path.join(self.folder, "cache")
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.requests, self.server.encodings = [], []
-        self.server.waiting, self.server.go_on = threading.Event(), threading.Event()
-        self.out = os.path.join(self.folder, "out")  # nothing but the output may be left in it
+        self.directory = tempfile.mkdtemp(prefix="fetch-http-", dir=".")
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.cache = os.path.join(self.directory, "cache")
+        self.server = start_server()
+        self.out = os.path.join(self.directory, "out")  # contains only the output at the end
         os.mkdir(self.out)
         self.output = os.path.join(self.out, "output")
         self.addCleanup(self.server.server_close)
-        threading.Thread(target=self.server.serve_forever, daemon=True, kwargs={"poll_interval": 0.02}).start()
         self.addCleanup(self.server.shutdown)
 
     def command(self, path, *options):
         url = path if "://" in path else f"http://127.0.0.1:{self.server.server_port}/{path}"
         return [PROGRAM, url, self.cache, "image", "--driver", DRIVER, *options]
 
-    def fetch(self, path, *options, code=0, seen=""):
+    def fetch(self, path, *options, code=0, printed=""):
         environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
         run = subprocess.run(
             self.command(path, *options),
@@ -151,10 +47,10 @@ class Fetch(unittest.TestCase):
         )
         errors = run.stderr.decode()
         if "IMAGE_CACHE_ERROR_UNSUPPORTED" in errors and DRIVER == "xattr":
-            print("SKIPPED: the file system of this folder has no user extended attributes", flush=True)
+            print("SKIPPED: the file system of this directory has no user extended attributes", flush=True)
             os._exit(77)
         self.assertEqual(run.returncode, code, errors)
-        self.assertIn(seen, errors)
+        self.assertIn(printed, errors)
         return run.stdout
 
     def file(self, *names):
@@ -183,120 +79,120 @@ class Fetch(unittest.TestCase):
         self.assertIsNone(self.file("incomplete", "image"))
         self.assertEqual(self.file("invalid", "image"), kept)
 
-    def test_whole_image_and_a_second_run_without_a_request(self):
+    def test_a_second_run_reads_the_whole_image_from_the_cache(self):
         digest = ["--sha256", SHA256, "--size", str(len(IMAGE))]
-        self.assertEqual(self.fetch("whole", "--output", "-", *digest, seen="now cached"), IMAGE)
+        self.assertEqual(self.fetch("whole", "--output", "-", *digest, printed="now cached"), IMAGE)
         self.assert_cached()
         self.assertEqual(self.server.requests, ["/whole"])
-        self.assertEqual(self.fetch("whole", "--output", "-", *digest, seen="from the cache"), IMAGE)
+        self.assertEqual(self.fetch("whole", "--output", "-", *digest, printed="from the cache"), IMAGE)
         self.assertEqual(self.server.requests, ["/whole"])
 
     def test_to_a_file(self):
-        output = os.path.join(self.folder, "output")
-        for seen in ("now cached", "from the cache"):
-            self.assertEqual(self.fetch("whole", "--output", output, "--md5", MD5, seen=seen), b"")
+        output = os.path.join(self.directory, "output")
+        for printed in ("now cached", "from the cache"):
+            self.assertEqual(self.fetch("whole", "--output", output, "--md5", MD5, printed=printed), b"")
             with open(output, "rb") as file:
                 self.assertEqual(file.read(), IMAGE)
         self.assertEqual(len(self.server.requests), 1)
 
     def test_to_the_cache_only(self):
-        self.assertEqual(self.fetch("whole", seen="now cached"), b"")
-        self.assertEqual(self.fetch("whole", seen="from the cache"), b"")
+        self.assertEqual(self.fetch("whole", printed="now cached"), b"")
+        self.assertEqual(self.fetch("whole", printed="from the cache"), b"")
         self.assert_cached()
 
     def test_object_store(self):
-        self.assertEqual(self.fetch("chunked", "--output", "-", "--sha256", SHA256, seen="now cached"), IMAGE)
+        self.assertEqual(self.fetch("chunked", "--output", "-", "--sha256", SHA256, printed="now cached"), IMAGE)
         self.assert_cached()
 
     def test_until_the_connection_closes(self):
-        self.fetch("until_close", "--output", "-", code=1, seen="does not say where it ends")
+        self.fetch("until_close", "--output", "-", code=1, printed="does not say where it ends")
         self.assertIsNone(self.file("image"))
         self.assertEqual(self.fetch("until_close", "--output", "-", "--size", str(len(IMAGE))), IMAGE)
         self.assert_cached()
 
     def test_empty_image(self):
-        self.assertEqual(self.fetch("empty", "--output", "-", seen="now cached"), b"")
+        self.assertEqual(self.fetch("empty", "--output", "-", printed="now cached"), b"")
         self.assert_cached(b"")
 
     def test_redirection(self):
-        self.fetch("moved", seen="now cached")
+        self.fetch("moved", printed="now cached")
         self.assertEqual(self.server.requests, ["/moved", "/whole"])
         self.assert_cached()
 
-    def test_redirections_that_lead_nowhere(self):
-        self.fetch("round", code=1, seen="redirects")
+    def test_endless_and_unsupported_redirections(self):
+        self.fetch("round", code=1, printed="redirects")
         self.assertLess(len(self.server.requests), 20)
-        self.fetch("moved_to_ftp", code=1, seen='Protocol "ftp"')
+        self.fetch("moved_to_ftp", code=1, printed='Protocol "ftp"')
         self.assert_not_cached(None)
 
-    def test_a_file_is_no_server(self):
-        path = os.path.join(self.folder, "secret")
+    def test_a_file_url_is_refused(self):
+        path = os.path.join(self.directory, "secret")
         with open(path, "wb") as file:
             file.write(IMAGE)
-        self.fetch("file://" + os.path.abspath(path), code=1, seen='Protocol "file"')
+        self.fetch("file://" + os.path.abspath(path), code=1, printed='Protocol "file"')
         self.assert_not_cached(None)
 
-    def test_answers_that_are_no_image(self):
+    def test_responses_that_are_not_an_image(self):
         self.write_old()
         for code in (202, 203, 204, 206, 300, 302, 304):
             with self.subTest(code):
-                self.fetch(f"code/{code}", "--output", self.output, code=1, seen=f"the server answers {code}")
+                self.fetch(f"code/{code}", "--output", self.output, code=1, printed=f"the server answers {code}")
                 self.assert_not_cached(None)
                 self.assert_output(b"old")
 
     def test_content_encoding(self):
-        self.assertEqual(self.fetch("compressed", "--output", "-", code=1, seen="Content-Encoding"), b"")
+        self.assertEqual(self.fetch("compressed", "--output", "-", code=1, printed="Content-Encoding"), b"")
         self.assert_not_cached(None)
         self.assertEqual(self.server.encodings, ["identity"])
         for path in ("identity", "moved_by_compressed"):
             shutil.rmtree(self.cache)
-            self.fetch(path, "--sha256", SHA256, seen="now cached")
+            self.fetch(path, "--sha256", SHA256, printed="now cached")
             self.assert_cached()
 
     def test_a_byte_too_few(self):
         self.write_old()
-        self.fetch("short", "--output", self.output, code=1, seen="IMAGE_CACHE_ERROR_SOURCE")
+        self.fetch("short", "--output", self.output, code=1, printed="IMAGE_CACHE_ERROR_SOURCE")
         self.assert_not_cached(IMAGE[:-1])
         self.assert_output(b"old")
 
-    def test_server_dies_in_the_middle(self):
+    def test_connection_ends_in_the_middle(self):
         output = self.output
         for path in ("dies", "dies_in_chunks"):
             with self.subTest(path):
                 shutil.rmtree(self.cache, ignore_errors=True)
                 self.write_old()
-                self.fetch(path, "--output", output, code=1, seen="IMAGE_CACHE_ERROR_SOURCE")
+                self.fetch(path, "--output", output, code=1, printed="IMAGE_CACHE_ERROR_SOURCE")
                 self.assert_output(b"old")
                 kept = self.file("invalid", "image")
                 self.assertTrue(kept and IMAGE.startswith(kept) and len(kept) < len(IMAGE))
                 self.assert_not_cached(kept)
-                self.fetch(path, "--output", output, "--sha256", SHA256, seen="now cached")
+                self.fetch(path, "--output", output, "--sha256", SHA256, printed="now cached")
                 self.assert_output(IMAGE)
                 self.assert_cached()
                 self.assertEqual(self.server.requests.count("/" + path), 2)
 
     def test_wrong_digest(self):
         for option, digest in (("--sha256", "0" * 64), ("--md5", "0" * 32)):
-            self.fetch("whole", option, digest, code=1, seen="IMAGE_CACHE_ERROR_DIGEST_MISMATCH")
+            self.fetch("whole", option, digest, code=1, printed="IMAGE_CACHE_ERROR_DIGEST_MISMATCH")
             self.assert_not_cached(IMAGE)
-        self.fetch("whole", "--sha256", SHA256.upper(), seen="now cached")
+        self.fetch("whole", "--sha256", SHA256.upper(), printed="now cached")
         self.assert_cached()
 
     def test_wrong_size(self):
         for size in (len(IMAGE) - 1, len(IMAGE) + 1):
-            self.fetch("whole", "--size", str(size), code=1, seen="IMAGE_CACHE_ERROR_SIZE_MISMATCH")
+            self.fetch("whole", "--size", str(size), code=1, printed="IMAGE_CACHE_ERROR_SIZE_MISMATCH")
             self.assertIsNone(self.file("image"))
 
     def test_two_digests(self):
         for md5, sha256 in (("0" * 32, SHA256), (MD5, "0" * 64)):
             for options in (["--md5", md5, "--sha256", sha256], ["--sha256", sha256, "--md5", md5]):
-                self.fetch("whole", *options, code=1, seen="IMAGE_CACHE_ERROR_DIGEST_MISMATCH")
+                self.fetch("whole", *options, code=1, printed="IMAGE_CACHE_ERROR_DIGEST_MISMATCH")
                 self.assert_not_cached(IMAGE)
-        self.fetch("whole", "--md5", MD5, "--sha256", SHA256, seen="now cached")
-        self.fetch("whole", "--sha256", SHA256, "--md5", MD5, seen="from the cache")
+        self.fetch("whole", "--md5", MD5, "--sha256", SHA256, printed="now cached")
+        self.fetch("whole", "--sha256", SHA256, "--md5", MD5, printed="from the cache")
 
-    def test_cached_image_is_another_than_expected(self):
-        self.fetch("whole", "--sha256", SHA256, seen="now cached")
+    def test_cached_image_fails_the_expectations(self):
+        self.fetch("whole", "--sha256", SHA256, printed="now cached")
         self.write_old()
         self.addCleanup(self.assert_cached)
         for options, name in (
@@ -304,10 +200,10 @@ class Fetch(unittest.TestCase):
             (["--size", "1"], "SIZE"), (["--size", "1", "--sha256", SHA256], "SIZE"),
         ):
             for output in ([], ["--output", self.output], ["--output", "-"]):
-                seen = f"IMAGE_CACHE_ERROR_{name}_MISMATCH"
-                self.assertEqual(self.fetch("whole", *options, *output, code=1, seen=seen), b"")
+                printed = f"IMAGE_CACHE_ERROR_{name}_MISMATCH"
+                self.assertEqual(self.fetch("whole", *options, *output, code=1, printed=printed), b"")
                 self.assert_output(b"old")
-        self.fetch("whole", "--size", str(len(IMAGE)), "--sha256", SHA256.upper(), seen="from the cache")
+        self.fetch("whole", "--size", str(len(IMAGE)), "--sha256", SHA256.upper(), printed="from the cache")
         self.assertEqual(len(self.server.requests), 1)
         self.assert_cached()
 
@@ -317,15 +213,15 @@ class Fetch(unittest.TestCase):
             with self.subTest(first):
                 shutil.rmtree(self.cache, ignore_errors=True)
                 self.server.requests.clear()
-                self.fetch("whole", *first, seen="now cached")
-                self.fetch("nowhere", "--output", "-", *options, code=1, seen="404")
-                self.assert_cached()  # it is given up only for a server that has one
-                code, seen = (1, "IMAGE_CACHE_ERROR_DIGEST_MISMATCH") if "0" * 32 in options else (0, "now cached")
-                self.fetch("whole", *options, code=code, seen=seen)
+                self.fetch("whole", *first, printed="now cached")
+                self.fetch("nowhere", "--output", "-", *options, code=1, printed="404")
+                self.assert_cached()  # it is deleted only when the server has a new one
+                code, printed = (1, "IMAGE_CACHE_ERROR_DIGEST_MISMATCH") if "0" * 32 in options else (0, "now cached")
+                self.fetch("whole", *options, code=code, printed=printed)
                 self.assertEqual(self.file("image"), None if code else IMAGE)
                 self.assertEqual(self.server.requests, ["/whole", "/nowhere", "/whole"])
                 if not code:
-                    self.fetch("whole", *options, seen="from the cache")
+                    self.fetch("whole", *options, printed="from the cache")
 
     def test_output_keeps_its_mode_and_its_links(self):
         mask = os.umask(0o027)
@@ -334,21 +230,21 @@ class Fetch(unittest.TestCase):
         self.assertEqual(stat.S_IMODE(os.stat(self.output).st_mode), 0o640)
         self.write_old(0o604)
         before = os.stat(self.output).st_ino
-        link = os.path.join(self.folder, "link")
+        link = os.path.join(self.directory, "link")
         os.symlink(os.path.join("out", "output"), link)
         with open(self.output, "rb") as reader:
-            self.fetch("whole", "--output", link, seen="from the cache")
-            self.assertEqual(reader.read(), b"old")  # who has the old one open goes on with it
+            self.fetch("whole", "--output", link, printed="from the cache")
+            self.assertEqual(reader.read(), b"old")  # an open descriptor keeps the old file
         self.assertTrue(os.path.islink(link))
         self.assertNotEqual(os.stat(self.output).st_ino, before)
         self.assertEqual(stat.S_IMODE(os.stat(self.output).st_mode), 0o604)
         self.assert_output(IMAGE)
 
-    def test_output_that_is_no_regular_file(self):
-        for seen in ("now cached", "from the cache"):
-            self.assertEqual(self.fetch("whole", "--output", "/dev/stdout", seen=seen), IMAGE)
-            self.fetch("whole", "--output", "/dev/full", code=1, seen="/dev/full: No space left")
-        pipe, got = os.path.join(self.folder, "pipe"), []
+    def test_output_that_is_not_a_regular_file(self):
+        for printed in ("now cached", "from the cache"):
+            self.assertEqual(self.fetch("whole", "--output", "/dev/stdout", printed=printed), IMAGE)
+            self.fetch("whole", "--output", "/dev/full", code=1, printed="/dev/full: No space left")
+        pipe, got = os.path.join(self.directory, "pipe"), []
         os.mkfifo(pipe)
 
         def read():
@@ -357,35 +253,35 @@ class Fetch(unittest.TestCase):
 
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
-        self.fetch("whole", "--output", pipe, seen="from the cache")
+        self.fetch("whole", "--output", pipe, printed="from the cache")
         reader.join(60)
         self.assertEqual(got, [IMAGE])
         self.assertTrue(stat.S_ISFIFO(os.stat(pipe).st_mode))
 
-    def test_pipe_that_nobody_reads_any_more(self):
+    def test_pipe_whose_reader_closed_it(self):
         command = self.command("whole", "--output", "-")
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
             self.assertEqual(run.stdout.read(1), IMAGE[:1])
             run.stdout.close()
             errors = run.stderr.read().decode()
-        self.assertEqual(run.returncode, 1, errors)  # and not ended by a signal
+        self.assertEqual(run.returncode, 1, errors)  # not killed by a signal
         self.assertIn("Broken pipe", errors)
         self.assertIsNone(self.file("image"))
         self.assertIsNone(self.file("incomplete", "image"))
 
     def test_output_on_a_full_device_is_not_cached(self):
-        self.fetch("whole", "--output", "/dev/full", code=1, seen="/dev/full: No space left")
+        self.fetch("whole", "--output", "/dev/full", code=1, printed="/dev/full: No space left")
         self.assertIsNone(self.file("image"))
 
     def test_output_in_the_cache(self):
-        self.fetch("whole", "--sha256", SHA256, seen="now cached")
-        link = os.path.join(self.folder, "link")
+        self.fetch("whole", "--sha256", SHA256, printed="now cached")
+        link = os.path.join(self.directory, "link")
         os.symlink(os.path.join("cache", "image"), link)
         for output in (link, os.path.join(self.cache, "image"), os.path.join(self.cache, "other")):
-            self.fetch("whole", "--output", output, code=1, seen="IMAGE_CACHE_ERROR_INVALID_ARGUMENT")
+            self.fetch("whole", "--output", output, code=1, printed="IMAGE_CACHE_ERROR_INVALID_ARGUMENT")
             self.assert_cached()
             self.assertIsNone(self.file("other"))
-        self.fetch("whole", "--sha256", SHA256, seen="from the cache")
+        self.fetch("whole", "--sha256", SHA256, printed="from the cache")
         self.assertFalse([name for name in os.listdir(self.cache) if "fetch_http" in name])
 
     def test_killed_in_the_middle(self):
@@ -406,12 +302,12 @@ class Fetch(unittest.TestCase):
                 with open(self.output, "rb") as file:
                     self.assertEqual(file.read(), b"old")
                 self.assertIsNone(self.file("image"))
-        self.fetch("whole", "--output", self.output, seen="now cached")
+        self.fetch("whole", "--output", self.output, printed="now cached")
         self.assert_cached()
 
-    # The program has the first chunk, and stands in a write to a pipe that nobody reads, when the image is cut.
+    # The program blocks in a write of the first chunk to the pipe while the image is truncated.
     def test_cached_image_fails_in_the_middle(self):
-        self.fetch("whole", seen="now cached")
+        self.fetch("whole", printed="now cached")
         with subprocess.Popen(
             self.command("whole", "--output", "-"),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
@@ -429,30 +325,30 @@ class Fetch(unittest.TestCase):
             pass
         options = ["--sha256", SHA256, "--md5", MD5, "--size", str(len(IMAGE))]
         for given in (options, options[:2], options[4:], []):
-            self.assertEqual(self.fetch("whole", "--output", "-", *given, seen="it goes on without"), IMAGE)
+            self.assertEqual(self.fetch("whole", "--output", "-", *given, printed="it goes on without"), IMAGE)
         for given, name in ((["--sha256", "0" * 64], "DIGEST"), (["--md5", "0" * 32, *options[:2]], "DIGEST"),
                             (["--size", "1"], "SIZE"), (["--size", "1", *options[:4]], "SIZE")):
             self.write_old()
-            self.fetch("whole", "--output", self.output, *given, code=1, seen=f"IMAGE_CACHE_ERROR_{name}_MISMATCH")
+            self.fetch("whole", "--output", self.output, *given, code=1, printed=f"IMAGE_CACHE_ERROR_{name}_MISMATCH")
             self.assert_output(b"old")
-        self.fetch("dies", "--output", "-", code=1, seen="IMAGE_CACHE_ERROR_SOURCE")
+        self.fetch("dies", "--output", "-", code=1, printed="IMAGE_CACHE_ERROR_SOURCE")
         requests = len(self.server.requests)
-        self.fetch("whole", code=1)  # without an output there is nothing to go on with
+        self.fetch("whole", code=1)  # without an output there is nothing to do
         self.assertEqual(len(self.server.requests), requests)
 
-    # Where a folder has the image's name, the cache opens, and has no image, and can have none.
+    # A directory has the image's name: the cache opens, and the image cannot be cached.
     def test_image_that_cannot_be_cached(self):
         os.makedirs(os.path.join(self.cache, "image"))
-        self.assertEqual(self.fetch("whole", "--output", "-", "--md5", MD5, seen="not cached"), IMAGE)
-        self.fetch("whole", "--output", "-", "--md5", "0" * 32, code=1, seen="IMAGE_CACHE_ERROR_DIGEST_MISMATCH")
-        self.fetch("whole", code=1, seen="could not be cached")
+        self.assertEqual(self.fetch("whole", "--output", "-", "--md5", MD5, printed="not cached"), IMAGE)
+        self.fetch("whole", "--output", "-", "--md5", "0" * 32, code=1, printed="IMAGE_CACHE_ERROR_DIGEST_MISMATCH")
+        self.fetch("whole", code=1, printed="could not be cached")
 
     def test_not_found(self):
-        self.assertEqual(self.fetch("nowhere", "--output", "-", code=1, seen="404"), b"")
+        self.assertEqual(self.fetch("nowhere", "--output", "-", code=1, printed="404"), b"")
         self.assert_not_cached(None)
 
     def test_no_server(self):
-        self.fetch("http://127.0.0.1:1/image", code=1, seen="IMAGE_CACHE_ERROR_SOURCE")
+        self.fetch("http://127.0.0.1:1/image", code=1, printed="IMAGE_CACHE_ERROR_SOURCE")
         self.assert_not_cached(None)
 
     def test_progress_on_a_terminal(self):
@@ -468,11 +364,11 @@ class Fetch(unittest.TestCase):
     def test_bad_arguments(self):
         for options in (
             ["more"], ["--size"], ["--size", "-1"], ["--size", "1x"], ["--size", ""], ["--size", "9" * 20],
-            ["--sha256", "no digest"], ["--sha256", MD5], ["--md5", "x" * 32], ["--md5", "0" * 32, "--md5", MD5],
+            ["--sha256", "not a digest"], ["--sha256", MD5], ["--md5", "x" * 32], ["--md5", "0" * 32, "--md5", MD5],
             ["--driver", "cards"], ["--what", "x"],
         ):
-            self.fetch("whole", *options, code=2, seen="usage: ")
-        self.fetch("whole", "--output", "no/such/folder", code=1, seen="no/such/folder: No such file")
+            self.fetch("whole", *options, code=2, printed="usage: ")
+        self.fetch("whole", "--output", "no/such/directory", code=1, printed="no/such/directory: No such file")
         self.assertEqual(self.server.requests, [])
 
 

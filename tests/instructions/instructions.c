@@ -1,13 +1,13 @@
 /*
- * The work whose instructions are counted: `instructions DRIVER WORK TIMES`, under callgrind, which counts within
- * measured() alone. WORK is
+ * The operations whose instructions are counted: `instructions DRIVER OPERATION TIMES` runs under callgrind, which
+ * counts only within measured(). OPERATION is
  *
- *   hit      open, read 4 KiB, close; of 16 images in turn
+ *   hit      open, read 4 KiB, close; 16 images in turn
  *   commit   begin, write 1 KiB, commit
- *   close    the cache's, once, after as many hits as TIMES says: with what these left to be written
+ *   close    one close of the cache after TIMES hits, including the flush of their accesses
  *
- * What the library does every now and then, after a time, must not fall among the hits in one run and not in another, which
- * is slower: so this program has a clock of its own.
+ * The library does some tasks after a time. A slow run would count more of them, so this program has a clock of its
+ * own.
  */
 #include <image_cache.h>
 
@@ -21,14 +21,13 @@ enum { IMAGES = 16, READ = 4096, WRITTEN = 1024 };
 static image_cache_t *cache;
 static char bytes[READ];
 
-/* In place of the C library's, for the library as well. Each clock begins at the true time, and goes on by a microsecond
- * whenever it is asked. */
-int clock_gettime(clockid_t clock, struct timespec *answer)
+/* Replaces libc's function, for the library as well. Each clock begins at the real time and advances 1 us per call. */
+int clock_gettime(clockid_t clock, struct timespec *result)
 {
     enum { CLOCKS = 12, SECOND = 1000000000, STEP = 1000 };
     static __thread struct timespec now[CLOCKS];
     if (clock < 0 || clock >= CLOCKS)
-        return (int)syscall(SYS_clock_gettime, clock, answer);
+        return (int)syscall(SYS_clock_gettime, clock, result);
     if (now[clock].tv_sec == 0 && now[clock].tv_nsec == 0 && syscall(SYS_clock_gettime, clock, &now[clock]) != 0)
         return -1;
     now[clock].tv_nsec += STEP;
@@ -36,7 +35,7 @@ int clock_gettime(clockid_t clock, struct timespec *answer)
         now[clock].tv_nsec -= SECOND;
         now[clock].tv_sec++;
     }
-    *answer = now[clock];
+    *result = now[clock];
     return 0;
 }
 
@@ -71,12 +70,12 @@ static void close_cache(int number)
     cache = NULL;
 }
 
-/* Its name is what callgrind is told: it must be neither inlined nor renamed. */
-void measured(void (*work)(int), int times);
-__attribute__((noinline)) void measured(void (*work)(int), int times)
+/* callgrind finds it by name, so it is not inlined or renamed. */
+void measured(void (*operation)(int), int times);
+__attribute__((noinline)) void measured(void (*operation)(int), int times)
 {
     for (int number = 0; number < times; number++)
-        work(number);
+        operation(number);
 }
 
 int main(int argc, char **argv)
@@ -85,7 +84,7 @@ int main(int argc, char **argv)
     CHECK(argc == 4);
     int times = atoi(argv[3]);
     memset(bytes, 'x', sizeof bytes);
-    /* Images to hit, and statements prepared: the first use of anything costs more than the others. */
+    /* Creates the images and prepares the statements, because each first call costs more than later ones. */
     cache = open_cache("cache");
     for (int number = 0; number < IMAGES; number++)
         commit_bytes(number, READ);

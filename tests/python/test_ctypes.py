@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""libimage_cache from a plain Python: no packages, no compiler, only ctypes and the prototypes below.
+"""libimage_cache from plain Python, with ctypes and the prototypes below. It needs no package and no compiler.
 
     test_ctypes.py PATH/libimage_cache.so sqlite|xattr
 
-The declarations at the top are what a Python program needs, and may be lifted. One thing to know: this library brings
-its own SQLite, and Python's sqlite3 module another. Never open the cache's database with sqlite3 in a process that has
-the cache open: the first of the two to close the file drops the locks of the other.
+A Python program may copy the declarations at the top. The library contains an SQLite of its own, and Python's sqlite3
+module has another. Never open the cache's database with sqlite3 in a process that has the cache open: the first close of
+the file drops the other's POSIX locks.
 """
 
 import ctypes
@@ -38,12 +38,12 @@ class Entry(ctypes.Structure):
     ]
 
 
-# Keep a reference to a callback for as long as the library may call it: ctypes does not.
+# Keep a reference to a callback as long as the library may call it, because ctypes keeps none.
 Log = ctypes.CFUNCTYPE(None, c_void_p, c_int32, c_char_p)
 Source = ctypes.CFUNCTYPE(c_int64, c_void_p, POINTER(c_char), c_size_t)
 Fetch = ctypes.CFUNCTYPE(c_int32, c_void_p, c_char_p, c_void_p)
 
-# What each function takes before its `error`. Handles are c_void_p: 64 bits, where ctypes would assume an int's 32.
+# The parameters of each function before its `error`. Handles are c_void_p, because ctypes defaults to a 32-bit int.
 CAN_FAIL = {
     "options_set_driver": [c_void_p, c_int32],
     "options_set_max_size": [c_void_p, c_uint64],
@@ -109,7 +109,7 @@ class Failure(Exception):
 
 
 class Library:
-    """Each function by its name without image_cache_; those that can fail raise Failure."""
+    """Each function without the prefix image_cache_. Functions that can fail raise Failure."""
 
     def __init__(self, path):
         library = ctypes.CDLL(path)
@@ -133,7 +133,7 @@ class Library:
 
 
 def value(kind, function, *arguments):
-    """Calls a function with one out parameter, its last, and returns what came out."""
+    """Calls a function whose last parameter is an out parameter, and returns its value."""
     out = kind()
     function(*arguments, byref(out))
     return out.value
@@ -141,8 +141,8 @@ def value(kind, function, *arguments):
 
 class CtypesTest(unittest.TestCase):
     def setUp(self):
-        self.folder = os.fsencode(tempfile.mkdtemp(prefix="ctypes-", dir="."))
-        self.addCleanup(shutil.rmtree, self.folder)
+        self.directory = os.fsencode(tempfile.mkdtemp(prefix="ctypes-", dir="."))
+        self.addCleanup(shutil.rmtree, self.directory)
         try:
             self.cache = self.open_cache()
         except Failure as failure:
@@ -158,7 +158,7 @@ class CtypesTest(unittest.TestCase):
             lib.options_set_max_size(options, max_size)
             if log is not None:
                 lib.options_set_log(options, log, None)
-            return value(c_void_p, lib.open, self.folder + b"/cache", options)
+            return value(c_void_p, lib.open, self.directory + b"/cache", options)
         finally:
             lib.options_free(options)
 
@@ -207,14 +207,14 @@ class CtypesTest(unittest.TestCase):
         image_list, entry = value(c_void_p, lib.list_cached, self.cache), POINTER(Entry)()
         for image_id, data, hits in ((b"a", b"more bytes", 0), (b"b", b"bytes", 1)):
             self.assertTrue(lib.list_next(image_list, byref(entry)))
-            found = entry.contents
-            self.assertEqual((found.image_id, found.size, found.hits), (image_id, len(data), hits))
-            self.assertEqual(found.digest, b"sha256:" + hashlib.sha256(data).hexdigest().encode())
-            self.assertLess(abs(found.last_accessed - os.stat(self.folder).st_mtime_ns), 60 * 10**9)
+            image = entry.contents
+            self.assertEqual((image.image_id, image.size, image.hits), (image_id, len(data), hits))
+            self.assertEqual(image.digest, b"sha256:" + hashlib.sha256(data).hexdigest().encode())
+            self.assertLess(abs(image.last_accessed - os.stat(self.directory).st_mtime_ns), 60 * 10**9)
         self.assertFalse(lib.list_next(image_list, byref(entry)))
         lib.list_free(image_list)
 
-    def test_prune_keeps_what_was_used_last(self):
+    def test_prune_keeps_the_images_accessed_last(self):
         for image_id in (b"1", b"2", b"3"):
             self.cache_image(image_id, b"x" * 1000)
         self.read_image(b"1")
@@ -226,15 +226,15 @@ class CtypesTest(unittest.TestCase):
         self.assertEqual(self.names(lib.list_cached), [b"1", b"3"])
         self.assertEqual(value(c_uint64, lib.delete_all_cached_images, self.cache), 2)
 
-    def test_clean_removes_what_failed(self):
+    def test_clean_removes_failed_images(self):
         writer = value(c_void_p, lib.begin_write, self.cache, b"wrong")
         lib.writer_expect_digest(writer, b"md5", hashlib.md5(b"right").hexdigest().encode())
         lib.write_chunk(writer, b"wrong", 5)
         self.assertFails(DIGEST_MISMATCH, lib.commit, writer)
-        lib.abort(value(c_void_p, lib.begin_write, self.cache, b"aborted"), b"for a test")
-        self.assertEqual(sorted(os.listdir(self.folder + b"/cache/invalid")), [b"aborted", b"wrong"])
+        lib.abort(value(c_void_p, lib.begin_write, self.cache, b"aborted"), b"tested")
+        self.assertEqual(sorted(os.listdir(self.directory + b"/cache/invalid")), [b"aborted", b"wrong"])
         self.assertEqual(value(c_uint64, lib.clean, self.cache, -1), 2)
-        self.assertEqual(os.listdir(self.folder + b"/cache/invalid"), [])
+        self.assertEqual(os.listdir(self.directory + b"/cache/invalid"), [])
 
     def tee_to_the_end(self, image_id, source):
         tee = value(c_void_p, lib.tee_open, self.cache, image_id, source, None)
@@ -246,7 +246,7 @@ class CtypesTest(unittest.TestCase):
         finally:
             lib.tee_close(tee)
 
-    def test_a_tee_caches_what_it_hands_on(self):
+    def test_a_tee_caches_the_bytes_that_it_delivers(self):
         chunks = [b"uneven", b" ", b"pieces of ", b"one image"]
 
         @Source
@@ -287,18 +287,18 @@ class CtypesTest(unittest.TestCase):
         self.assertEqual(self.read_image(b"second", capacity=65536), b"2" * 100000)
         self.assertEqual(value(c_uint64, lib.delete_all_queued_images, self.cache), 1)
 
-    def test_the_log_comes_through_a_callback(self):
+    def test_messages_are_logged_through_a_callback(self):
         messages = []
         log = Log(lambda _, level, message: messages.append((level, message)))
         cache = self.open_cache(log=log)
-        holder = value(c_void_p, lib.begin_write, cache, b"taken")
-        self.assertFails(BEING_CACHED, lib.begin_write, cache, b"taken", byref(c_void_p()))
-        self.assertEqual(self.tee_to_the_end(b"taken", Source(lambda *_: 0)), b"")
-        lib.abort(holder, b"for a test")
+        writer = value(c_void_p, lib.begin_write, cache, b"being cached")
+        self.assertFails(BEING_CACHED, lib.begin_write, cache, b"being cached", byref(c_void_p()))
+        self.assertEqual(self.tee_to_the_end(b"being cached", Source(lambda *_: 0)), b"")
+        lib.abort(writer, b"tested")
         lib.close(cache)
         self.assertTrue(all(1 <= level <= 4 and message for level, message in messages), messages)
 
-    def test_every_function_refuses_nulls(self):
+    def test_every_function_refuses_null(self):
         for name, arguments in CAN_FAIL.items():
             callbacks, numbers = (Log, Source, Fetch), (c_int32, c_int64, c_uint64, c_size_t)
             nulls = [kind() if kind in callbacks else 0 if kind in numbers else None for kind in arguments]

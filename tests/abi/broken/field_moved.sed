@@ -1,4 +1,4 @@
-# Two fields of image_cache_entry_t change places.
+# Two fields of image_cache_entry_t are swapped.
 # Shown: image_cache_entry_t
 s/^  uint64_t hits;$/  int64_t last_accessed;/
 t

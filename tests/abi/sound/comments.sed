@@ -1,2 +1,2 @@
-# Comments are no part of the ABI.
+# Comments are not part of the ABI.
 s/The status that the call returned\./What the call returned./

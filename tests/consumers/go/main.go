@@ -1,4 +1,4 @@
-// consumer CACHE_DIR: the five things from Go, in many goroutines, each of which changes threads as it goes.
+// consumer CACHE_DIR: the operations of exercise.h in Go, in many goroutines that change threads between calls.
 package main
 
 /*
@@ -24,7 +24,7 @@ import (
 
 const goroutines = 32
 
-// One status and one error for each call: a goroutine may be on another thread at the next.
+// Each call has its own error struct, because a goroutine may change threads between calls.
 func check(status C.image_cache_status_t, failure *C.image_cache_error_t) error {
 	if status == C.IMAGE_CACHE_OK {
 		return nil
@@ -32,7 +32,7 @@ func check(status C.image_cache_status_t, failure *C.image_cache_error_t) error 
 	return errors.New(C.GoString(C.image_cache_status_name(status)) + ": " + C.GoString(&failure.message[0]))
 }
 
-// Lets the scheduler put this goroutine on another thread.
+// Lets the scheduler move this goroutine to another thread.
 func changeThreads() {
 	runtime.Gosched()
 	time.Sleep(time.Millisecond)
@@ -106,7 +106,7 @@ func tee(cache *C.image_cache_t, id string, data []byte) ([]byte, error) {
 	var handle *C.image_cache_tee_t
 	name := C.CString(id)
 	defer C.free(unsafe.Pointer(name))
-	// Go's garbage collector must not see a Go pointer in C's hands: C gets memory of its own, with a number in it.
+	// C must not keep a Go pointer, so it gets C memory that holds a handle's number.
 	source := (*cgo.Handle)(C.malloc(C.size_t(unsafe.Sizeof(cgo.Handle(0)))))
 	defer C.free(unsafe.Pointer(source))
 	*source = cgo.NewHandle(bytes.NewReader(data))
@@ -137,13 +137,13 @@ func one(cache *C.image_cache_t, number int) error {
 		return err
 	}
 	if back, err := read(cache, written); err != nil || !bytes.Equal(back, data) {
-		return fmt.Errorf("%s is another one: %v", written, err)
+		return fmt.Errorf("%s has other bytes: %v", written, err)
 	}
 	if through, err := tee(cache, teed, data); err != nil || !bytes.Equal(through, data) {
-		return fmt.Errorf("another %s came through: %v", teed, err)
+		return fmt.Errorf("the tee of %s returned other bytes: %v", teed, err)
 	}
 	if back, err := read(cache, teed); err != nil || !bytes.Equal(back, data) {
-		return fmt.Errorf("%s is another one: %v", teed, err)
+		return fmt.Errorf("%s has other bytes: %v", teed, err)
 	}
 	return nil
 }

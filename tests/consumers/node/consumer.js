@@ -1,4 +1,4 @@
-// consumer LIBRARY CACHE_DIR: the five things from Node, through koffi.
+// consumer LIBRARY CACHE_DIR: the operations of exercise.h in Node, through koffi.
 'use strict';
 const assert = require('node:assert');
 const koffi = require('koffi');
@@ -15,7 +15,7 @@ const Entry = koffi.struct('image_cache_entry_t', {
 });
 const Source = koffi.proto('int64_t image_cache_source_fn(void *user_data, void *buffer, size_t capacity)');
 
-// A function that can fail, by its name and what it takes before the error: it throws.
+// Declares a function that can fail: its name and its parameters before the error. It throws on failure.
 function canFail(name, parameters) {
   const call = library.func(`int32_t image_cache_${name}(${parameters}, _Out_ image_cache_error_t *error)`);
   return (...values) => {
@@ -38,9 +38,9 @@ const teeRead = canFail('tee_read', 'void *tee, _Out_ uint8_t *buffer, size_t ca
 const listCached = canFail('list_cached', 'void *cache, _Out_ void **list');
 const listNext = library.func('bool image_cache_list_next(void *list, _Out_ void **entry)');
 const prune = canFail('prune', 'void *cache, _Out_ uint64_t *images, _Out_ uint64_t *bytes');
-const end = (name) => library.func(`void image_cache_${name}(void *handle)`);
+const endOf = (name) => library.func(`void image_cache_${name}(void *handle)`);
 
-function made(make, ...values) {
+function create(make, ...values) {
   const out = [null];
   make(...values, out);
   return out[0];
@@ -57,15 +57,15 @@ function readAll(readSome, handle) {
 
 const options = optionsNew();
 setMaxSize(options, 15);
-const cache = made(open, directory, options);
-end('options_free')(options);
+const cache = create(open, directory, options);
+endOf('options_free')(options);
 
-const writer = made(beginWrite, cache, 'written');
+const writer = create(beginWrite, cache, 'written');
 writeChunk(writer, Buffer.from('0123456789'), 10);
 commit(writer);
-const reader = made(openForRead, cache, 'written');
+const reader = create(openForRead, cache, 'written');
 assert.strictEqual(readAll(read, reader), '0123456789');
-end('reader_close')(reader);
+endOf('reader_close')(reader);
 
 let calls = 0;
 const source = koffi.register((userData, buffer) => {
@@ -73,20 +73,20 @@ const source = koffi.register((userData, buffer) => {
   koffi.encode(buffer, koffi.array('uint8_t', 3), Buffer.from('tea'));
   return 3;
 }, koffi.pointer(Source));
-const tee = made(teeOpen, cache, 'teed', source, null);
+const tee = create(teeOpen, cache, 'teed', source, null);
 assert.strictEqual(readAll(teeRead, tee), 'teateatea');
-end('tee_close')(tee);
+endOf('tee_close')(tee);
 koffi.unregister(source);
 
-const list = made(listCached, cache), found = [];
+const list = create(listCached, cache), found = [];
 for (const entry = [null]; listNext(list, entry);) {
   const { image_id, size } = koffi.decode(entry[0], Entry);
   found.push(`${image_id} ${size}`);
 }
-end('list_free')(list);
+endOf('list_free')(list);
 assert.deepStrictEqual(found, ['teed 9', 'written 10']);
 
 const images = [0], bytes = [0];
 prune(cache, images, bytes);
 assert.deepStrictEqual([Number(images[0]), Number(bytes[0])], [1, 10]);
-end('close')(cache);
+endOf('close')(cache);

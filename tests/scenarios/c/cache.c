@@ -1,0 +1,304 @@
+/* Operations on a cache: open, close, queries, listings, the queue, deletes, prune and clean. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "scenario.h"
+
+/* The value of out parameters before a call, to test that a failure clears them. */
+static const uint64_t UNCLEARED = 0xDEAD;
+
+static void print_number(struct call *call, image_cache_status_t status, uint64_t number, const char *unit)
+{
+    if (report_out(call, status, number == 0))
+        text_print(&call->result, " %" PRIu64 "%s", number, unit);
+}
+
+/* ---- open ---- */
+
+static void count_message(void *user_data, int32_t level, const char *message)
+{
+    (void)level, (void)message;
+    uint64_t *count = user_data;
+    ++*count;
+}
+
+static int32_t driver_named(const char *name)
+{
+    static const char *const names[] = {"sqlite", "xattr", "xattr_or_sqlite"};
+    for (int32_t i = 0; i < 3; i++)
+        if (strcmp(names[i], name) == 0)
+            return i;
+    return 99; /* no such driver */
+}
+
+/* Sets the option of a word such as "max_size=5120". Returns false if there is no such option. */
+static bool set_option(struct scenario *scenario, struct call *call, const struct text *word,
+                       image_cache_options_t *options, struct text *directory, image_cache_status_t *status)
+{
+    const char *equals = strchr(word->bytes, '='), *value = equals != NULL ? equals + 1 : "";
+    size_t length = equals != NULL ? (size_t)(equals - word->bytes) : 0;
+    uint64_t number = 0;
+    bool is_number = parse_number(value, &number);
+
+#define IS(NAME) (length == strlen(NAME) && strncmp(word->bytes, NAME, length) == 0)
+    if (IS("max_size") && is_number) {
+        *status = image_cache_options_set_max_size(options, number, &call->error);
+    } else if (IS("stall_time") && is_number) {
+        *status = image_cache_options_set_stall_time(options, number, &call->error);
+    } else if (IS("database")) {
+        *status = image_cache_options_set_database(options, value, &call->error);
+    } else if (IS("driver")) {
+        *status = image_cache_options_set_driver(options, driver_named(value), &call->error);
+    } else if (IS("durability")) {
+        int32_t durability = strcmp(value, "none") == 0 ? IMAGE_CACHE_DURABILITY_NONE
+                             : strcmp(value, "full") == 0 ? IMAGE_CACHE_DURABILITY_FULL
+                                                          : 99;
+        *status = image_cache_options_set_durability(options, durability, &call->error);
+    } else if (IS("directory")) {
+        text_free(directory);
+        text_print(directory, "%s/cache/%s", scenario->root, value);
+    } else {
+        return false;
+    }
+#undef IS
+    return true;
+}
+
+static void open_cache(struct scenario *scenario, struct call *call)
+{
+    struct handle *handle = call->arguments[0].handle;
+    struct text directory = {NULL, 0};
+    image_cache_options_t *options = image_cache_options_new();
+    image_cache_status_t status = image_cache_options_set_driver(options, scenario->driver, &call->error);
+    bool valid = true, own_driver = false;
+
+    text_print(&directory, "%s/cache", scenario->root);
+    if (status == IMAGE_CACHE_OK)
+        status = image_cache_options_set_log(options, count_message, &handle->log_messages, &call->error);
+    for (size_t i = 1; i < call->count && valid && status == IMAGE_CACHE_OK; i++) {
+        valid = set_option(scenario, call, &TEXT(i), options, &directory, &status);
+        own_driver = own_driver || strncmp(TEXT(i).bytes, "driver=", strlen("driver=")) == 0;
+    }
+    if (!own_driver && scenario->driver == IMAGE_CACHE_DRIVER_XATTR && !has_user_attributes(scenario->root)) {
+        scenario->skipped = no_user_attributes;
+    } else if (!valid) {
+        bad_line(call, "no such option");
+    } else if (status != IMAGE_CACHE_OK) {
+        report(call, status);
+    } else {
+        handle->is.any = scenario; /* anything but NULL */
+        status = image_cache_open(directory.bytes, options, &handle->is.cache, &call->error);
+        if (report_out(call, status, handle->is.cache == NULL))
+            scenario->cache = handle;
+        else
+            handle->is.cache = NULL;
+    }
+    image_cache_options_free(options);
+    text_free(&directory);
+}
+
+OPERATION(select_cache)
+{
+    scenario->cache = call->arguments[0].handle;
+    text_print(&call->result, "OK");
+}
+
+OPERATION(close_cache)
+{
+    image_cache_close(HANDLE(0).cache);
+    HANDLE(0).any = NULL;
+    text_print(&call->result, "OK");
+}
+
+OPERATION(get_driver)
+{
+    int32_t driver = image_cache_get_driver(CACHE);
+    text_print(&call->result, "OK %s",
+               driver == IMAGE_CACHE_DRIVER_SQLITE ? "sqlite" : driver == IMAGE_CACHE_DRIVER_XATTR ? "xattr" : "?");
+}
+
+OPERATION(has_logged)
+{
+    text_print(&call->result, "OK %s", scenario->cache->log_messages > 0 ? "true" : "false");
+}
+
+/* ---- queries that return a bool or a number ---- */
+
+#define YES_OR_NO(NAME)                                                                  \
+    OPERATION(NAME)                                                                      \
+    {                                                                                    \
+        bool value = true;                                                               \
+        image_cache_status_t status = image_cache_##NAME(CACHE, TEXT(0).bytes, &value, &call->error); \
+        if (report_out(call, status, !value))                                   \
+            text_print(&call->result, value ? " true" : " false");                      \
+    }
+
+YES_OR_NO(is_cached)
+YES_OR_NO(is_being_cached)
+YES_OR_NO(is_queued)
+YES_OR_NO(is_cacheable)
+YES_OR_NO(queue_image)
+
+OPERATION(get_cache_size)
+{
+    uint64_t bytes = UNCLEARED;
+    image_cache_status_t status = image_cache_get_cache_size(CACHE, &bytes, &call->error);
+    print_number(call, status, bytes, "");
+}
+
+OPERATION(get_image_size)
+{
+    uint64_t bytes = UNCLEARED;
+    image_cache_status_t status = image_cache_get_image_size(CACHE, TEXT(0).bytes, &bytes, &call->error);
+    print_number(call, status, bytes, "");
+}
+
+OPERATION(get_hit_count)
+{
+    uint64_t hits = UNCLEARED;
+    image_cache_status_t status = image_cache_get_hit_count(CACHE, TEXT(0).bytes, &hits, &call->error);
+    print_number(call, status, hits, "");
+}
+
+/* ---- lists ---- */
+
+enum { MAX_LISTED = 256 };
+
+struct access {
+    int64_t last_accessed;
+    struct text image_id;
+};
+
+static int by_last_access(const void *one, const void *other)
+{
+    int64_t a = ((const struct access *)one)->last_accessed, b = ((const struct access *)other)->last_accessed;
+    return a < b ? -1 : a > b;
+}
+
+static void print_id(struct text *result, const char *image_id)
+{
+    text_print(result, " ");
+    text_escape(result, image_id, strlen(image_id));
+}
+
+/* Opens the list of the cached or the queued images. Reports a failure and returns NULL. */
+static image_cache_list_t *open_list(struct scenario *scenario, struct call *call, bool queued)
+{
+    char anything;
+    image_cache_list_t *list = (image_cache_list_t *)(void *)&anything;
+    image_cache_status_t status = queued ? image_cache_list_queued(CACHE, &list, &call->error)
+                                         : image_cache_list_cached(CACHE, &list, &call->error);
+    return report_out(call, status, list == NULL) ? list : NULL;
+}
+
+OPERATION(list_cached)
+{
+    const image_cache_entry_t *entry;
+    image_cache_list_t *list = open_list(scenario, call, false);
+    bool empty = list != NULL;
+    for (; list != NULL && image_cache_list_next(list, &entry); empty = false) {
+        print_id(&call->result, entry->image_id);
+        text_print(&call->result, ",%" PRIu64 ",%" PRIu64 ",%s", entry->size, entry->hits,
+                   entry->digest != NULL ? entry->digest : "-");
+    }
+    text_print(&call->result, empty ? " none" : "");
+    image_cache_list_free(list);
+}
+
+OPERATION(list_queued)
+{
+    const image_cache_entry_t *entry;
+    image_cache_list_t *list = open_list(scenario, call, true);
+    bool empty = list != NULL;
+    for (; list != NULL && image_cache_list_next(list, &entry); empty = false)
+        print_id(&call->result, entry->image_id);
+    text_print(&call->result, empty ? " none" : "");
+    image_cache_list_free(list);
+}
+
+OPERATION(access_order)
+{
+    const image_cache_entry_t *entry;
+    struct access accesses[MAX_LISTED];
+    size_t count = 0;
+    image_cache_list_t *list = open_list(scenario, call, false);
+    while (list != NULL && count < MAX_LISTED && image_cache_list_next(list, &entry)) {
+        accesses[count] = (struct access){entry->last_accessed, {NULL, 0}};
+        text_print(&accesses[count++].image_id, "%s", entry->image_id);
+    }
+    qsort(accesses, count, sizeof accesses[0], by_last_access);
+    for (size_t i = 0; i < count; i++) {
+        print_id(&call->result, accesses[i].image_id.bytes);
+        text_free(&accesses[i].image_id);
+    }
+    text_print(&call->result, list != NULL && count == 0 ? " none" : "");
+    image_cache_list_free(list);
+}
+
+/* ---- the queue, deletes, prune, clean ---- */
+
+OPERATION(delete_queued_image)
+{
+    report(call, image_cache_delete_queued_image(CACHE, TEXT(0).bytes, &call->error));
+}
+
+OPERATION(delete_all_queued_images)
+{
+    uint64_t deleted = UNCLEARED;
+    image_cache_status_t status = image_cache_delete_all_queued_images(CACHE, &deleted, &call->error);
+    print_number(call, status, deleted, " deleted");
+}
+
+OPERATION(delete_cached_image)
+{
+    report(call, image_cache_delete_cached_image(CACHE, TEXT(0).bytes, &call->error));
+}
+
+OPERATION(delete_all_cached_images)
+{
+    uint64_t deleted = UNCLEARED;
+    image_cache_status_t status = image_cache_delete_all_cached_images(CACHE, &deleted, &call->error);
+    print_number(call, status, deleted, " deleted");
+}
+
+OPERATION(prune)
+{
+    uint64_t images = UNCLEARED, bytes = UNCLEARED;
+    image_cache_status_t status = image_cache_prune(CACHE, &images, &bytes, &call->error);
+    if (report_out(call, status, images == 0 && bytes == 0))
+        text_print(&call->result, " %" PRIu64 " images %" PRIu64 " bytes", images, bytes);
+}
+
+OPERATION(clean)
+{
+    uint64_t removed = UNCLEARED;
+    image_cache_status_t status = image_cache_clean(CACHE, (int64_t)call->arguments[0].number, &removed, &call->error);
+    print_number(call, status, removed, " removed");
+}
+
+const struct operation cache_operations[] = {
+    {"open", "C*", open_cache},
+    {"use", "c", select_cache},
+    {"close", "c", close_cache},
+    {"get_driver", "@", get_driver},
+    {"has_logged", "@", has_logged},
+    {"is_cached", "@t", is_cached},
+    {"is_being_cached", "@t", is_being_cached},
+    {"is_queued", "@t", is_queued},
+    {"is_cacheable", "@t", is_cacheable},
+    {"get_cache_size", "@", get_cache_size},
+    {"get_image_size", "@t", get_image_size},
+    {"get_hit_count", "@t", get_hit_count},
+    {"list_cached", "@", list_cached},
+    {"list_queued", "@", list_queued},
+    {"access_order", "@", access_order},
+    {"queue_image", "@t", queue_image},
+    {"delete_queued_image", "@t", delete_queued_image},
+    {"delete_all_queued_images", "@", delete_all_queued_images},
+    {"delete_cached_image", "@t", delete_cached_image},
+    {"delete_all_cached_images", "@", delete_all_cached_images},
+    {"prune", "@", prune},
+    {"clean", "@s", clean},
+    {NULL, NULL, NULL},
+};

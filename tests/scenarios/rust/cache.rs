@@ -1,0 +1,158 @@
+//! Operations on a cache: open, close, queries, listings, the queue, deletes, prune and clean.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use image_cache::{CachedImage, DriverChoice, DriverKind, Durability, Error, ImageCache, Log, Options};
+
+use super::words::{escape, list, number, text};
+use super::{Handle, OpenCache, OperationResult, Output, Scenario, Stop, disk};
+
+pub fn operate(scenario: &mut Scenario, name: &str, arguments: &[&[u8]]) -> Option<OperationResult> {
+    let outcome = match (name, arguments) {
+        ("open", [name, options @ ..]) => open(scenario, name, options),
+        ("use", [name]) => select(scenario, name),
+        ("close", [name]) => close(scenario, name),
+        ("has_logged", []) => {
+            scenario.selected_handle().map(|handle| yes_or_no(Ok(handle.log_messages.load(Ordering::Relaxed) > 0)))
+        }
+        _ => return scenario.cache().and_then(|cache| operate_on(cache, name, arguments)).transpose(),
+    };
+    Some(outcome)
+}
+
+/// `None` where there is no such operation.
+fn operate_on(cache: &ImageCache, name: &str, arguments: &[&[u8]]) -> Result<Option<Output>, Stop> {
+    Ok(Some(match (name, arguments) {
+        ("get_driver", []) => Output::ok(match cache.driver() {
+            DriverKind::Sqlite => "sqlite",
+            DriverKind::Xattr => "xattr",
+        }),
+        ("is_cached", [id]) => yes_or_no(with_image_id(id, |id| cache.is_cached(id))),
+        ("is_being_cached", [id]) => yes_or_no(with_image_id(id, |id| cache.is_being_cached(id))),
+        ("is_queued", [id]) => yes_or_no(with_image_id(id, |id| cache.is_queued(id))),
+        ("is_cacheable", [id]) => yes_or_no(with_image_id(id, |id| cache.is_cacheable(id))),
+        ("queue_image", [id]) => yes_or_no(with_image_id(id, |id| cache.queue_image(id))),
+        ("get_cache_size", []) => Output::of(cache.cache_size(), |bytes| bytes.to_string()),
+        ("get_image_size", [id]) => Output::of(with_image_id(id, |id| cache.image_size(id)), |bytes| bytes.to_string()),
+        ("get_hit_count", [id]) => Output::of(with_image_id(id, |id| cache.hit_count(id)), |hits| hits.to_string()),
+        ("list_cached", []) => Output::of(cache.list_cached(), |images| list(images.map(|image| format_image(&image)))),
+        ("list_queued", []) => {
+            Output::of(cache.list_queued(), |images| list(images.iter().map(|image| escape(image.image_id.as_bytes()))))
+        }
+        ("access_order", []) => Output::of(cache.list_cached(), |images| {
+            let mut images: Vec<_> = images.collect();
+            images.sort_by_key(|image| image.last_accessed);
+            list(images.iter().map(|image| escape(image.image_id.as_bytes())))
+        }),
+        ("delete_queued_image", [id]) => Output::status(with_image_id(id, |id| cache.delete_queued_image(id))),
+        ("delete_cached_image", [id]) => Output::status(with_image_id(id, |id| cache.delete_cached_image(id))),
+        ("delete_all_queued_images", []) => {
+            Output::of(cache.delete_all_queued_images(), |deleted| format!("{deleted} deleted"))
+        }
+        ("delete_all_cached_images", []) => {
+            Output::of(cache.delete_all_cached_images(), |deleted| format!("{deleted} deleted"))
+        }
+        ("prune", []) => Output::of(cache.prune(), |pruned| format!("{} images {} bytes", pruned.images, pruned.bytes)),
+        ("clean", [seconds]) => Output::of(cache.clean(stall_time(seconds)?), |removed| format!("{removed} removed")),
+        _ => return Ok(None),
+    }))
+}
+
+/// Calls with an image id. A `&str` cannot hold an id that is not UTF-8, so that gets the C functions' error.
+pub fn with_image_id<T>(word: &[u8], call: impl FnOnce(&str) -> image_cache::Result<T>) -> image_cache::Result<T> {
+    match std::str::from_utf8(word) {
+        Ok(id) => call(id),
+        Err(_) => Err(Error::InvalidImageId { image_id: escape(word), why: "it is not UTF-8" }),
+    }
+}
+
+fn yes_or_no(outcome: image_cache::Result<bool>) -> Output {
+    Output::of(outcome, |value| value.to_string())
+}
+
+fn format_image(image: &CachedImage) -> String {
+    let digest = image.digest.as_deref().unwrap_or("-");
+    format!("{},{},{},{digest}", escape(image.image_id.as_bytes()), image.size, image.hits)
+}
+
+/// A negative number gives `None`, which selects the configured stall time.
+fn stall_time(word: &[u8]) -> Result<Option<Duration>, Stop> {
+    let seconds: i64 = text(word)?.parse().map_err(|_| Stop::BadLine("not a number"))?;
+    Ok(u64::try_from(seconds).ok().map(Duration::from_secs))
+}
+
+fn open(scenario: &mut Scenario, name: &[u8], words: &[&[u8]]) -> OperationResult {
+    let name = scenario.unused_name(name)?;
+    let own_driver = words.iter().any(|word| word.starts_with(b"driver="));
+    if !own_driver && scenario.driver == DriverChoice::Xattr && !disk::has_user_attributes(&scenario.root) {
+        return Err(Stop::Skipped(disk::NO_USER_ATTRIBUTES));
+    }
+    let log_messages = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&log_messages);
+    let log = Log::new(move |_, _| {
+        counter.fetch_add(1, Ordering::Relaxed);
+    });
+    let mut directory = scenario.path(b"");
+    let mut options = Ok(Options::new().driver(scenario.driver).log(log));
+    for word in words {
+        let equals = word.iter().position(|&byte| byte == b'=').ok_or(Stop::BadLine("no such option"))?;
+        let (key, value) = (&word[..equals], &word[equals + 1..]);
+        if key == b"directory" {
+            directory = scenario.path(value);
+        } else if let Ok(previous) = options {
+            options = set_option(previous, key, value)?;
+        }
+    }
+    let opened = options.and_then(|options| ImageCache::open(directory, options));
+    if opened.is_ok() {
+        scenario.selected = Some(name.clone());
+    }
+    Ok(scenario.insert(name, opened.map(|cache| Handle::Cache(OpenCache { cache, log_messages }))))
+}
+
+/// A value that this API's types cannot express gets the C function's error.
+fn set_option(options: Options, key: &[u8], value: &[u8]) -> Result<image_cache::Result<Options>, Stop> {
+    let unknown = || Error::InvalidArgument(format!("{} is unknown", escape(value)));
+    Ok(match key {
+        b"max_size" => Ok(options.max_size(number(value)?)),
+        b"stall_time" => Ok(options.stall_time(Duration::from_secs(number(value)?))),
+        b"database" => options.database(OsStr::from_bytes(value)),
+        b"durability" => match value {
+            b"none" => Ok(options.durability(Durability::None)),
+            b"full" => Ok(options.durability(Durability::Full)),
+            _ => Err(unknown()),
+        },
+        b"driver" => match value {
+            b"sqlite" => Ok(options.driver(DriverChoice::Sqlite)),
+            b"xattr" => Ok(options.driver(DriverChoice::Xattr)),
+            b"xattr_or_sqlite" => Ok(options.driver(DriverChoice::XattrOrSqlite)),
+            _ => Err(unknown()),
+        },
+        _ => return Err(Stop::BadLine("no such option")),
+    })
+}
+
+fn select(scenario: &mut Scenario, name: &[u8]) -> OperationResult {
+    let name = text(name)?;
+    if !matches!(scenario.handles.get(name), Some(Handle::Cache(_))) {
+        return Err(Stop::BadLine("no cache of that name is open"));
+    }
+    scenario.selected = Some(name.to_owned());
+    Ok(Output::ok(""))
+}
+
+fn close(scenario: &mut Scenario, name: &[u8]) -> OperationResult {
+    let name = text(name)?;
+    if !matches!(scenario.handles.get(name), Some(Handle::Cache(_))) {
+        return Err(Stop::BadLine("no cache of that name is open"));
+    }
+    scenario.handles.remove(name);
+    if scenario.selected.as_deref() == Some(name) {
+        scenario.selected = None;
+    }
+    Ok(Output::ok(""))
+}
