@@ -25,22 +25,18 @@ typedef struct {
 static stream_t streams[STREAMS];
 
 static stream_t *pick(void) { return &streams[below(STREAMS)]; }
+
 static bool has_expected_size(const stream_t *stream)
 {
     return stream->expected == UINT64_MAX || stream->expected == stream->size;
 }
+
 static bool is_too_long(const stream_t *stream)
 {
     return stream->expected != UINT64_MAX && stream->size > stream->expected;
 }
 
-/* ---- Beginning and ending ---------------------------------------------------------------------------------------- */
-
-static void begin(stream_t *stream, image_t *image)
-{
-    *stream = (stream_t){.image = image, .seed = new_seed(), .expected = UINT64_MAX};
-    stream->owns = claim(image);
-}
+/* ---- Ending ------------------------------------------------------------------------------------------------------ */
 
 static void release_image(stream_t *stream)
 {
@@ -104,7 +100,7 @@ void lose_streams(void)
     }
 }
 
-/* ---- Opening ----------------------------------------------------------------------------------------------------- */
+/* ---- Beginning --------------------------------------------------------------------------------------------------- */
 
 static int64_t source(void *user_data, void *bytes, size_t capacity)
 {
@@ -118,31 +114,35 @@ static int64_t source(void *user_data, void *bytes, size_t capacity)
     return (int64_t)length;
 }
 
-void begin_write(image_cache_t *cache)
+/* A stream and an image from the input. The stream's old handle is aborted. */
+static stream_t *begin(const char *call)
 {
     stream_t *stream = pick();
     image_t *image = &images[below(IMAGES)];
-    trace("begin_write %td %.20s\n", stream - streams, image->id);
+    trace("%s %td %.20s\n", call, stream - streams, image->id);
     end(stream, false);
-    begin(stream, image);
-    STATUS(stream->owns    ? IMAGE_CACHE_OK
-           : image->cached ? IMAGE_CACHE_ERROR_ALREADY_CACHED
-                           : IMAGE_CACHE_ERROR_BEING_CACHED,
-           image_cache_begin_write(cache, image->id, &stream->writer, &last_error));
+    *stream = (stream_t){.image = image, .seed = new_seed(), .expected = UINT64_MAX};
+    stream->owns = claim(image);
+    return stream;
+}
+
+void begin_write(image_cache_t *cache)
+{
+    stream_t *stream = begin("begin_write");
+    STATUS(stream->owns            ? IMAGE_CACHE_OK
+           : stream->image->cached ? IMAGE_CACHE_ERROR_ALREADY_CACHED
+                                   : IMAGE_CACHE_ERROR_BEING_CACHED,
+           image_cache_begin_write(cache, stream->image->id, &stream->writer, &last_error));
     MUST((stream->writer != NULL) == stream->owns);
 }
 
 void open_tee(image_cache_t *cache)
 {
-    stream_t *stream = pick();
-    image_t *image = &images[below(IMAGES)];
-    trace("tee_open %td %.20s\n", stream - streams, image->id);
-    end(stream, false);
-    begin(stream, image);
+    stream_t *stream = begin("tee_open");
     stream->source_size = next_length();
     stream->step = next_length() + 1;
     stream->source_fails = next_byte() % 4 == 0;
-    OK(image_cache_tee_open(cache, image->id, source, stream, &stream->tee, &last_error));
+    OK(image_cache_tee_open(cache, stream->image->id, source, stream, &stream->tee, &last_error));
     MUST(image_cache_tee_is_caching(stream->tee) == stream->owns);
 }
 
