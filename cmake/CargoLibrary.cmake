@@ -2,7 +2,7 @@
 #
 # Only cargo can compute what is out of date, so every build runs it. Without a change, that takes a fraction of a second,
 # and the files keep their times, so nothing is linked again. lib/ of the build tree has the files to link and install,
-# made from cargo's output.
+# which come from cargo's output.
 
 find_program(CARGO_EXECUTABLE cargo HINTS "$ENV{CARGO_HOME}/bin" "$ENV{HOME}/.cargo/bin")
 if(NOT CARGO_EXECUTABLE)

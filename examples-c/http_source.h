@@ -16,7 +16,7 @@ typedef struct http_source http_source_t;
 http_source_t *http_open(const char *url, char why[HTTP_WHY]);
 
 int64_t http_size(const http_source_t *source); /* -1 if the server does not send it */
-bool http_has_end(const http_source_t *source); /* whether a broken connection can be told from the end */
+bool http_has_end(const http_source_t *source); /* whether the response marks its end */
 double http_rate(const http_source_t *source);  /* bytes per second so far */
 
 /* A source function for image_cache_tee_open(). It returns the number of bytes, 0 at the end, -1 on failure, and bytes

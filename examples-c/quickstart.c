@@ -110,7 +110,7 @@ static bool cache_image(image_cache_t *cache, const char *id, const source_t *so
         image_cache_abort(writer, error->message); /* ends the writer, and stores the reason with the file in invalid/ */
         return false;
     }
-    if (image_cache_commit(writer, error) != IMAGE_CACHE_OK) /* ends the writer, whatever it returns */
+    if (image_cache_commit(writer, error) != IMAGE_CACHE_OK) /* ends the writer, with every status */
         return false;
 
     double time = seconds() - start;

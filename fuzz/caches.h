@@ -1,6 +1,6 @@
 /*
- * Two handles of one cache directory. This file knows the input, the checks and the workspace, and nothing that is made
- * from a handle.
+ * Two handles of one cache directory. This file knows the input, the checks and the workspace, and no reader, writer, tee
+ * or list.
  */
 #ifndef FUZZ_CACHES_H
 #define FUZZ_CACHES_H
@@ -18,7 +18,7 @@ void start_caches(int32_t driver); /* an empty directory, opened twice, with dur
 void open_cache(unsigned number);
 void close_cache(unsigned number);
 void close_caches(void);
-void end_caches(void); /* frees what start_caches() made beside the handles */
+void end_caches(void); /* frees the options */
 
 /* A handle batches its accesses. This writes the pending ones of all handles to the index. */
 void flush_accesses(void);

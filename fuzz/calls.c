@@ -107,7 +107,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         compare(caches[i]);
     end(flags);
 
-    /* Whatever the order of the closes, a cache that is opened again has the same images. */
+    /* The order of the closes changes no image: opened again, the cache equals the model. */
     open_cache(0);
     compare(caches[0]);
     close_cache(0);

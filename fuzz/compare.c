@@ -56,8 +56,9 @@ static uint64_t count_files(uint64_t *bytes)
     MUST(walk != NULL);
     for (struct dirent *found; (found = readdir(walk)) != NULL;) {
         struct stat status;
-        bool is_index = strncmp(found->d_name, "cache.db", 8) == 0 || found->d_name[0] == '.';
-        if (is_index || fstatat(dirfd(walk), found->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(status.st_mode))
+        const char *name = found->d_name;
+        bool is_index = strncmp(name, "cache.db", 8) == 0 || name[0] == '.';
+        if (is_index || fstatat(dirfd(walk), name, &status, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(status.st_mode))
             continue;
         files++;
         *bytes += (uint64_t)status.st_size;
