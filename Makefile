@@ -1,17 +1,17 @@
-# The front door. Everything that is built goes to build/ and target/.
+# All tasks of the project. All output goes to build/ and target/.
 .PHONY: help demo install test test-crash sanitizers fuzz bench instructions header abi fmt clean
 
 help:
-	@echo "make demo          cache a disk image with both drivers, and look at the result (KEEP=1 keeps the files)"
-	@echo "make install       install the library and its header to PREFIX, /usr/local unless you say otherwise (DESTDIR too)"
-	@echo "make test          run every test there is (VERBOSE=1 shows all of it)"
-	@echo "make test-crash    only the sweeps, in full: kills, faults, power cuts (CUTS=1800), races (SECONDS=60), rotten state; as root"
-	@echo "make sanitizers    run the C tests with AddressSanitizer and ThreadSanitizer in all of the code"
-	@echo "make fuzz          call the library at random for a minute (SECONDS=60)"
-	@echo "make bench         measure it against bare system calls, on a machine that does nothing else (BENCH=--quick, BENCH=--peers)"
-	@echo "make instructions  write tests/instructions/counts.txt anew, after a change of what hits, commits and closes cost"
-	@echo "make header        write include/image_cache.h anew, after a change of src/ffi/"
-	@echo "make abi           write tests/abi/image_cache.abi anew, after an addition to the C functions, types and constants"
+	@echo "make demo          cache a disk image with both drivers, and check the cached files (KEEP=1 keeps them)"
+	@echo "make install       install the library and its header to PREFIX (/usr/local), below DESTDIR"
+	@echo "make test          run all tests (VERBOSE=1 prints all output)"
+	@echo "make test-crash    run the sweeps in full, as root: kills, faults, power cuts (CUTS=1800), races (SECONDS=60), corruption"
+	@echo "make sanitizers    run the C tests with AddressSanitizer and ThreadSanitizer in all code"
+	@echo "make fuzz          fuzz the C ABI (SECONDS=60)"
+	@echo "make bench         compare it with bare system calls, on an idle machine (BENCH=--quick, BENCH=--peers)"
+	@echo "make instructions  update tests/instructions/counts.txt, after a change in the cost of hits, commits or closes"
+	@echo "make header        update include/image_cache.h, after a change in src/ffi/"
+	@echo "make abi           update tests/abi/image_cache.abi, after an addition to the C functions, types or constants"
 	@echo "make fmt           format the Rust code"
 	@echo "make clean         remove build/ and target/"
 

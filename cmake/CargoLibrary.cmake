@@ -1,34 +1,34 @@
 # Builds the library through cargo and defines image_cache::shared, image_cache::static and image_cache::image_cache.
 #
-# Cargo alone knows when something has to be built again, so it is asked at every build; when nothing changed that costs
-# a fraction of a second, and the files keep their times, so that nothing is linked anew. From what cargo made, the files
-# that are linked and installed are made in lib/ of the build tree.
+# Only cargo can compute what is out of date, so every build runs it. Without a change, that takes a fraction of a second,
+# and the files keep their times, so nothing is linked again. lib/ of the build tree has the files to link and install,
+# which come from cargo's output.
 
 find_program(CARGO_EXECUTABLE cargo HINTS "$ENV{CARGO_HOME}/bin" "$ENV{HOME}/.cargo/bin")
 if(NOT CARGO_EXECUTABLE)
-  message(FATAL_ERROR "libimage_cache is built by cargo, which was not found: install Rust, or set CARGO_EXECUTABLE")
+  message(FATAL_ERROR "cargo, which builds libimage_cache, was not found: install Rust, or set CARGO_EXECUTABLE")
 endif()
 find_program(RUSTC_EXECUTABLE rustc HINTS "$ENV{CARGO_HOME}/bin" "$ENV{HOME}/.cargo/bin")
 
 set(IMAGE_CACHE_CARGO_TARGET_DIR "${CMAKE_CURRENT_BINARY_DIR}/cargo"
-    CACHE PATH "Where cargo builds; share it with other cargo commands to build dependencies once")
+    CACHE PATH "cargo's target directory; share it with other cargo commands to build dependencies once")
 
-# One number of the ABI for all: build.rs's.
+# build.rs has the only ABI number.
 file(READ "${CMAKE_CURRENT_SOURCE_DIR}/build.rs" build_script)
 if(NOT build_script MATCHES "\nconst ABI: u32 = ([0-9]+)")
-  message(FATAL_ERROR "build.rs does not say the ABI's number")
+  message(FATAL_ERROR "build.rs has no ABI number")
 endif()
 set(abi ${CMAKE_MATCH_1})
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/build.rs")
 
 if(CMAKE_BUILD_TYPE STREQUAL "Debug")
   set(cargo_profile dev)
-  set(cargo_folder debug)
+  set(cargo_directory debug)
 else()
   set(cargo_profile release)
-  set(cargo_folder release)
+  set(cargo_directory release)
 endif()
-# Release files carry names, but no debug information, which would be ten times as large as they are.
+# Release files keep symbol names, but no debug information, which is ten times their size.
 set(debug_information)
 if(CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo")
   set(debug_information CARGO_PROFILE_RELEASE_DEBUG=line-tables-only CARGO_PROFILE_RELEASE_STRIP=none)
@@ -38,32 +38,32 @@ if(CMAKE_BUILD_TYPE STREQUAL "Debug" OR debug_information)
 else()
   set(strip_static_library --strip-debug)
 endif()
-# Another machine than this one, by Rust's name for it; cargo then has a folder for it, and compiles C for it as CMake does.
+# For another machine, cargo builds in a subdirectory of that target, and compiles C as CMake does.
 set(IMAGE_CACHE_CARGO_TARGET "" CACHE STRING "The target triple to build for, such as aarch64-unknown-linux-gnu; empty: the host")
 if(IMAGE_CACHE_CARGO_TARGET)
-  string(PREPEND cargo_folder "${IMAGE_CACHE_CARGO_TARGET}/")
+  string(PREPEND cargo_directory "${IMAGE_CACHE_CARGO_TARGET}/")
   string(REPLACE "-" "_" triple "${IMAGE_CACHE_CARGO_TARGET}")
   string(TOUPPER "${triple}" upper_triple)
   set(cargo_target_environment "CC_${triple}=${CMAKE_C_COMPILER}" "AR_${triple}=${CMAKE_AR}"
                                "CARGO_TARGET_${upper_triple}_LINKER=${CMAKE_C_COMPILER}")
   set(cargo_target_option --target ${IMAGE_CACHE_CARGO_TARGET})
 elseif(CMAKE_CROSSCOMPILING)
-  message(FATAL_ERROR "to build libimage_cache for another machine, say which: -DIMAGE_CACHE_CARGO_TARGET=TRIPLE")
+  message(FATAL_ERROR "to cross-compile libimage_cache, set the target: -DIMAGE_CACHE_CARGO_TARGET=TRIPLE")
 endif()
 
-# SQLite has to be machine code: the linker of Rust cannot read what gcc's -flto leaves instead.
+# SQLite must be machine code: Rust's linker cannot read the intermediate code of gcc's -flto.
 if("$ENV{CFLAGS}" MATCHES "-flto")
   list(APPEND cargo_target_environment "CFLAGS=$ENV{CFLAGS} -fno-lto")
 endif()
 
 set(image_cache_header "${CMAKE_CURRENT_SOURCE_DIR}/include/image_cache.h")
-set(cargo_output "${IMAGE_CACHE_CARGO_TARGET_DIR}/${cargo_folder}")
+set(cargo_output "${IMAGE_CACHE_CARGO_TARGET_DIR}/${cargo_directory}")
 set(cargo_shared_library "${cargo_output}/libimage_cache.so")
 set(cargo_static_library "${cargo_output}/libimage_cache.a")
 
 add_custom_target(
   image_cache_cargo ALL
-  # A default target triple of the user's would move the output to another folder.
+  # A default target triple of the user would move the output to a subdirectory.
   COMMAND "${CMAKE_COMMAND}" -E env --unset=CARGO_BUILD_TARGET "CARGO_TARGET_DIR=${IMAGE_CACHE_CARGO_TARGET_DIR}"
           ${debug_information} ${cargo_target_environment}
           "${CARGO_EXECUTABLE}" build --locked --lib --profile ${cargo_profile} ${cargo_target_option}
@@ -73,29 +73,29 @@ add_custom_target(
   COMMENT "cargo build (${cargo_profile})"
   USES_TERMINAL VERBATIM)
 
-# ---- The shared library, under the name with its version, the one that programs load, and the one that linkers look for --
+# ---- The shared library: its versioned name, the soname that programs load, and the name that linkers find -------------
 
-set(library_folder "${CMAKE_CURRENT_BINARY_DIR}/lib")
+set(library_directory "${CMAKE_CURRENT_BINARY_DIR}/lib")
 set(soname libimage_cache.so.${abi})
 set(versioned_name ${soname}.${PROJECT_VERSION})
-set(shared_library "${library_folder}/libimage_cache.so")
+set(shared_library "${library_directory}/libimage_cache.so")
 add_custom_command(
-  OUTPUT "${library_folder}/${versioned_name}" "${library_folder}/${soname}" "${shared_library}"
-  COMMAND "${CMAKE_COMMAND}" -E make_directory "${library_folder}"
-  # Removed first, so that programs which run with the old file keep it.
-  COMMAND "${CMAKE_COMMAND}" -E rm -f "${library_folder}/${versioned_name}"
-  COMMAND "${CMAKE_COMMAND}" -E copy "${cargo_shared_library}" "${library_folder}/${versioned_name}"
-  COMMAND "${CMAKE_COMMAND}" -E create_symlink ${versioned_name} "${library_folder}/${soname}"
+  OUTPUT "${library_directory}/${versioned_name}" "${library_directory}/${soname}" "${shared_library}"
+  COMMAND "${CMAKE_COMMAND}" -E make_directory "${library_directory}"
+  # Removed first, so that running programs keep the old file.
+  COMMAND "${CMAKE_COMMAND}" -E rm -f "${library_directory}/${versioned_name}"
+  COMMAND "${CMAKE_COMMAND}" -E copy "${cargo_shared_library}" "${library_directory}/${versioned_name}"
+  COMMAND "${CMAKE_COMMAND}" -E create_symlink ${versioned_name} "${library_directory}/${soname}"
   COMMAND "${CMAKE_COMMAND}" -E create_symlink ${soname} "${shared_library}"
   DEPENDS "${cargo_shared_library}"
   COMMENT "The shared library ${versioned_name}"
   VERBATIM)
 
-# ---- The static library, with all symbols private but the header's ----------------------------------------------------
+# ---- The static library, in which only the header's symbols are global -------------------------------------------------
 
-# It takes a linker that can dissolve section groups, which not all can: lld before 19, gold.
+# This needs a linker that dissolves section groups. lld before 19 and gold do not.
 function(find_linker_for_groups variable)
-  set(asked)
+  set(tried)
   foreach(name "${CMAKE_LINKER}" ld.bfd ld ld.lld)
     find_program(candidate "${name}" NO_CACHE)
     if(candidate)
@@ -104,15 +104,15 @@ function(find_linker_for_groups variable)
         set(${variable} "${candidate}" PARENT_SCOPE)
         return()
       endif()
-      list(APPEND asked "${candidate}")
+      list(APPEND tried "${candidate}")
     endif()
     unset(candidate)
   endforeach()
-  message(FATAL_ERROR "the static library needs a linker that knows --force-group-allocation, such as GNU ld; asked: ${asked}")
+  message(FATAL_ERROR "the static library needs a linker that knows --force-group-allocation, such as GNU ld; tried: ${tried}")
 endfunction()
 find_linker_for_groups(linker_for_groups)
 
-set(static_library "${library_folder}/libimage_cache.a")
+set(static_library "${library_directory}/libimage_cache.a")
 add_custom_command(
   OUTPUT "${static_library}"
   COMMAND
@@ -121,14 +121,14 @@ add_custom_command(
     "-DSTRIP=${strip_static_library}"
     -P "${CMAKE_CURRENT_LIST_DIR}/hide_private_symbols.cmake"
   DEPENDS "${cargo_static_library}" "${image_cache_header}" "${CMAKE_CURRENT_LIST_DIR}/hide_private_symbols.cmake"
-  COMMENT "The static library, with only the header's functions visible"
+  COMMENT "The static library, with only the header's functions global"
   VERBATIM)
 
 add_custom_target(image_cache_libraries ALL DEPENDS "${shared_library}" "${static_library}")
 add_dependencies(image_cache_libraries image_cache_cargo)
 
-# What a Rust static library asks of the system, which it cannot say itself. SQLite, which is compiled in, needs no more.
-function(ask_rustc_for_native_libraries variable)
+# The system libraries that a Rust static library needs, which it cannot record itself. SQLite needs no others.
+function(query_native_libraries variable)
   file(WRITE "${CMAKE_CURRENT_BINARY_DIR}/native_libraries.rs" "")
   execute_process(
     COMMAND "${RUSTC_EXECUTABLE}" ${cargo_target_option} --crate-type staticlib --print native-static-libs
@@ -137,15 +137,15 @@ function(ask_rustc_for_native_libraries variable)
     RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
   file(REMOVE "${CMAKE_CURRENT_BINARY_DIR}/native_libraries.rs" "${CMAKE_CURRENT_BINARY_DIR}/native_libraries.a")
   if(NOT result EQUAL 0 OR NOT output MATCHES "native-static-libs: ([^\n]*)")
-    message(FATAL_ERROR "rustc does not say what a static library needs (${RUSTC_EXECUTABLE}): ${output}")
+    message(FATAL_ERROR "rustc prints no native libraries of a static library (${RUSTC_EXECUTABLE}): ${output}")
   endif()
-  # gcc and clang bring the parts of their own library themselves, in a shared and in a static program another one.
+  # gcc and clang add their own support library, which differs between shared and static programs.
   string(REPLACE "-lgcc_s" "" libraries "${CMAKE_MATCH_1}")
   string(REGEX REPLACE " +" " " libraries "${libraries}")
   string(STRIP "${libraries}" libraries)
   set(${variable} "${libraries}" PARENT_SCOPE)
 endfunction()
-ask_rustc_for_native_libraries(native_libraries)
+query_native_libraries(native_libraries)
 string(REPLACE " " ";" native_library_list "${native_libraries}")
 
 # ---- Targets to link ----------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-# Makes the static library from cargo's: one object, with what the header's functions need, in which every other symbol is
-# private. So a program may have its own SQLite, and other libraries that are written in Rust.
+# Makes the static library from cargo's: one object with the code that the header's functions need. Only those functions are
+# global symbols, so a program may have its own SQLite, and other libraries written in Rust.
 # Given: LINKER OBJCOPY READELF AR HEADER ARCHIVE OUTPUT, and STRIP, an option of objcopy or nothing
 file(READ "${HEADER}" header)
 string(REGEX REPLACE "/\\*([^*]|\\*+[^*/])*\\*+/" "" header "${header}")
@@ -23,16 +23,16 @@ function(run)
   endif()
 endfunction()
 
-get_filename_component(folder "${OUTPUT}" DIRECTORY)
-file(MAKE_DIRECTORY "${folder}")
-set(object "${folder}/image_cache.o")
+get_filename_component(directory "${OUTPUT}" DIRECTORY)
+file(MAKE_DIRECTORY "${directory}")
+set(object "${directory}/image_cache.o")
 file(REMOVE "${OUTPUT}")
-# Section groups have public names: with another Rust library in the program, the linker would throw one group away that
-# the private symbols of this one are in. Bitcode in Rust's standard library is of no use here, and confuses nm.
+# Section groups have global names. With another Rust library in the program, the linker would drop a group that holds
+# private symbols of this one. The bitcode in Rust's standard library is not needed here, and nm cannot read it.
 run("${LINKER}" -r --gc-sections --force-group-allocation ${wanted} -o "${object}" "${ARCHIVE}")
 
-# What was left out leaves names behind that it alone needed, as undefined local symbols. objcopy would turn them into
-# global ones, which the program would have to define: not all systems have them.
+# Removed sections leave undefined local symbols that only they needed. objcopy would make these global, and the program
+# would have to define them, which not every system can.
 execute_process(COMMAND "${READELF}" --symbols --wide "${object}" RESULT_VARIABLE result OUTPUT_VARIABLE symbols)
 if(NOT result EQUAL 0)
   message(FATAL_ERROR "${READELF} failed: ${result}")
@@ -41,10 +41,10 @@ string(REGEX MATCHALL " LOCAL +DEFAULT +UND +[^ \n]+" unused "${symbols}")
 list(TRANSFORM unused REPLACE ".* " "--strip-symbol=")
 
 run("${OBJCOPY}" --remove-section=.llvmbc --remove-section=.llvmcmd ${visible} ${unused} ${STRIP} "${object}")
-# Nothing of SQLite is to come from elsewhere. (This kind of linking takes all that is missing for somebody else's.)
+# All of SQLite must be in the object. A partial link (-r) reports no missing symbols, so this checks them.
 execute_process(COMMAND "${READELF}" --symbols --wide "${object}" RESULT_VARIABLE result OUTPUT_VARIABLE symbols)
 if(NOT result EQUAL 0 OR symbols MATCHES " UND +(sqlite3_[^ \n]+|image_cache_[^ \n]+)")
-  message(FATAL_ERROR "${ARCHIVE} has no ${CMAKE_MATCH_1}")
+  message(FATAL_ERROR "${ARCHIVE} lacks ${CMAKE_MATCH_1}")
 endif()
 run("${AR}" qcs "${OUTPUT}" "${object}")
 file(REMOVE "${object}")

@@ -3,29 +3,28 @@
  *
  *     fetch_http URL CACHE_DIR ID [--output FILE|-] [--size N] [--sha256 HEX] [--md5 HEX] [--driver sqlite|xattr]
  *
- * The first run downloads the image to the output, and caches it on the way. The second one reads it from the cache, and
- * asks the server nothing. Without --output the image is cached only.
+ * The first run downloads the image to the output, and caches it on the way. The second run reads it from the cache
+ * and sends no request. Without --output the image is cached only.
  *
- * --size and the digests hold for a cached image as well. One of another size or digest is not served, and stays: one id
- * was given to two images, and that is for a person to settle. One that was cached without the digest is deleted once the
- * server answers, and fetched anew. The cache keeps the stronger of two digests, so that one decides.
+ * --size and the digests hold for a cached image, too. A cached image with another size or digest is an error, and
+ * stays: a person must decide which of two images has the id. A cached image without a stored digest is deleted and
+ * downloaded again, once the server answers. Of two digests the cache stores, and compares, the stronger only.
  *
- * Build it with:  cc fetch_http.c output.c -limage_cache -lcurl -o fetch_http
+ * Build it with:  cc fetch_http.c http_source.c output.c -limage_cache -lcurl -o fetch_http
  *
  * What is worth copying:
- *   - a tee pulls: it calls a source function for the next bytes. libcurl pushes: it calls a function with them. Its multi
- *     interface puts the one into the other without a thread: the source function runs libcurl until bytes have come;
- *   - a cache that fails (a full disk, another writer, no directory) never fails the download: the bytes are handed on, and
- *     checked, without it. Only when there is no output, and the cache is all that was asked for, is its failure the run's;
- *   - what is known of the image is said before its first byte. An image of another size or digest is never cached, and an
- *     answer that is no whole image (any but 200), or a compressed one, does not get as far as the cache;
- *   - a file has its old content, or the whole image, and at no time half of it (see output.h).
+ *   - a tee that reads from libcurl without a thread (see http_source.h);
+ *   - a cache failure (a full disk, another writer, no directory) never fails the download. The bytes still reach the
+ *     output, and are checked. Without an output, caching is the only task, so its failure is the run's;
+ *   - every expectation is set before the first byte. An image with another size or digest is never cached. A response
+ *     that is not a whole image (any status but 200), or that is compressed, never reaches the cache;
+ *   - a file has its old content or the whole image, never a part (see output.h).
  */
 #define _XOPEN_SOURCE 700 /* POSIX of 2008, with its nftw; the library itself needs C99 only */
 
+#include "http_source.h"
 #include "output.h"
 
-#include <curl/curl.h>
 #include <image_cache.h>
 
 #include <ctype.h>
@@ -39,60 +38,43 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 1 << 20, STALLED = 60 /* seconds without a byte, and the server counts as dead */, REDIRECTIONS = 5 };
+enum { CHUNK = 1 << 20 };
 static char chunk[CHUNK];
 
-/* What the command line says. */
+/* The command line. */
 typedef struct {
     const char *url, *directory, *id, *output; /* output: a path, "-" for stdout, NULL for none */
-    const char *sha256, *md5;                  /* NULL when not expected */
-    int64_t size;                              /* -1 when nobody knows it */
+    const char *sha256, *md5;                  /* NULL for no expectation */
+    int64_t size;                              /* -1 if unknown */
     int32_t driver;
 } request_t;
 
-/* A transfer that is under way, and the buffer that the next bytes go to. */
-typedef struct {
-    CURLM *multi;
-    CURL *easy;
-    struct curl_slist *headers;
-    char *buffer;
-    size_t capacity, length;
-    bool held;    /* bytes wait in libcurl for room */
-    bool encoded; /* the answer's bytes are not the image's */
-    bool has_end; /* its end can be told from a connection that broke */
-    int running;  /* 0 once the transfer has ended, well or badly */
-    CURLcode result;
-    char why[CURL_ERROR_SIZE];
-} download_t;
-
-/* ---- Small things that are not about the cache ------------------------------------------------------------------- */
+/* ---- Helpers that are not about the cache ------------------------------------------------------------------------ */
 
 static double mib(uint64_t bytes) { return (double)bytes / (1 << 20); }
 
-static image_cache_status_t own_failure(image_cache_error_t *error, image_cache_status_t status, const char *what,
-                                        const char *why)
+static image_cache_status_t set_error(image_cache_error_t *error, image_cache_status_t status, const char *what,
+                                      const char *why)
 {
     error->status = status;
     snprintf(error->message, sizeof error->message, "%s: %s", what, why);
     return status;
 }
 
-/* Somebody who watches a terminal sees the line change once a second; a log file gets none of it. */
-static void show_progress(const download_t *download, uint64_t done, int64_t size, bool last)
+/* A terminal shows the line once a second; a log file gets none. */
+static void show_progress(const http_source_t *source, uint64_t done, int64_t size, bool last)
 {
     static time_t shown;
     if (!isatty(STDERR_FILENO) || (!last && time(NULL) == shown))
         return;
     time(&shown);
-    curl_off_t rate = 0;
-    curl_easy_getinfo(download->easy, CURLINFO_SPEED_DOWNLOAD_T, &rate);
     fprintf(stderr, "\r%.1f MiB", mib(done));
     if (size > 0)
         fprintf(stderr, " of %.1f MiB, %.0f%%", mib((uint64_t)size), 100.0 * (double)done / (double)size);
-    fprintf(stderr, ", %.1f MiB/s\033[K%s", mib((uint64_t)rate), last ? "\n" : "");
+    fprintf(stderr, ", %.1f MiB/s\033[K%s", http_rate(source) / (1 << 20), last ? "\n" : "");
 }
 
-/* The library prints nothing. Its log says, for one, why an image that is handed on could not be cached. */
+/* The library prints nothing. Its log has, for example, the reason why a tee could not cache. */
 static void print_log(void *user_data, int32_t level, const char *message)
 {
     (void)user_data;
@@ -100,171 +82,53 @@ static void print_log(void *user_data, int32_t level, const char *message)
         fprintf(stderr, "fetch_http: %s\n", message);
 }
 
-static image_cache_status_t put(const output_t *output, size_t length, const request_t *request, image_cache_error_t *error)
+static image_cache_status_t write_output(const output_t *output, size_t length, const request_t *request,
+                                         image_cache_error_t *error)
 {
     int why = output_write(output, chunk, length);
-    return why == 0 ? IMAGE_CACHE_OK : own_failure(error, IMAGE_CACHE_ERROR_IO, request->output, strerror(why));
-}
-
-/* ---- The download: libcurl's push turned into a pull ------------------------------------------------------------- */
-
-/* libcurl calls this with bytes, at most CURL_MAX_WRITE_SIZE of them. Those for which there is no room stay with libcurl,
- * and come again when it is told to go on: a slow reader slows the server down, and nothing piles up here. */
-static size_t receive(char *bytes, size_t one, size_t length, void *user_data)
-{
-    download_t *download = user_data;
-    (void)one; /* always 1 */
-    download->held = length > download->capacity - download->length;
-    if (download->held)
-        return CURL_WRITEFUNC_PAUSE;
-    memcpy(download->buffer + download->length, bytes, length);
-    download->length += length;
-    return length;
-}
-
-/* Whether a header line, which does not end with a NUL, is that header with another value than that. */
-static bool header_is_not(const char *line, size_t length, const char *name, const char *value)
-{
-    size_t at = strlen(name);
-    if (length < at || strncasecmp(line, name, at) != 0)
-        return false;
-    while (at < length && isspace((unsigned char)line[at]))
-        at++;
-    return at < length && (length - at < strlen(value) || strncasecmp(line + at, value, strlen(value)) != 0);
-}
-
-/* libcurl calls this with each header line, of redirections too. */
-static size_t note_header(char *line, size_t one, size_t length, void *user_data)
-{
-    download_t *download = user_data;
-    (void)one; /* always 1 */
-    if (length >= 5 && memcmp(line, "HTTP/", 5) == 0) /* another answer begins */
-        download->encoded = false, download->has_end = length >= 7 && memcmp(line, "HTTP/1.", 7) != 0;
-    if (header_is_not(line, length, "Content-Encoding:", "identity"))
-        download->encoded = true;
-    if (header_is_not(line, length, "Content-Length:", "none") || header_is_not(line, length, "Transfer-Encoding:", "identity"))
-        download->has_end = true;
-    return length;
-}
-
-/* Runs the transfer once, and notes how it ended, if it did. */
-static void pump(download_t *download)
-{
-    if (curl_multi_perform(download->multi, &download->running) != CURLM_OK)
-        download->running = 0, download->result = CURLE_FAILED_INIT;
-    CURLMsg *message = curl_multi_info_read(download->multi, &(int){0});
-    if (message != NULL && message->msg == CURLMSG_DONE)
-        download->result = message->data.result;
-}
-
-/* The tee's source: the next bytes, 0 at the end, -1 for a failure. What came before a failure is handed on first. */
-static int64_t next_bytes(void *user_data, void *buffer, size_t capacity)
-{
-    download_t *download = user_data;
-    download->buffer = buffer, download->capacity = capacity, download->length = 0;
-    if (download->held)
-        curl_easy_pause(download->easy, CURLPAUSE_CONT); /* may deliver what was held back, from within */
-    for (pump(download); download->length == 0 && download->running; pump(download))
-        curl_multi_poll(download->multi, NULL, 0, 1000, NULL); /* sleeps until something comes */
-    return download->length > 0 ? (int64_t)download->length : download->result == CURLE_OK ? 0 : -1;
-}
-
-static image_cache_status_t download_failure(const download_t *download, const char *url, image_cache_error_t *error)
-{
-    return own_failure(error, IMAGE_CACHE_ERROR_SOURCE, url,
-                       download->why[0] != '\0' ? download->why : curl_easy_strerror(download->result));
-}
-
-static void set_up(download_t *download, const char *url)
-{
-    CURL *easy = download->easy;
-    download->headers = curl_slist_append(NULL, "Accept-Encoding: identity"); /* the image, and not its gzip */
-    curl_easy_setopt(easy, CURLOPT_URL, url);
-    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, download->headers);
-    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
-    curl_easy_setopt(easy, CURLOPT_MAXREDIRS, (long)REDIRECTIONS);
-#if LIBCURL_VERSION_NUM >= 0x075500 /* 7.85 */
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-#else
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
-    curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
-#endif
-    curl_easy_setopt(easy, CURLOPT_FAILONERROR, 1L); /* a page that says 404 is no image */
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)STALLED);
-    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, download->why);
-    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, note_header);
-    curl_easy_setopt(easy, CURLOPT_HEADERDATA, download);
-    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, receive);
-    curl_easy_setopt(easy, CURLOPT_WRITEDATA, download);
-}
-
-/* Sends the request and waits for the answer's headers: with no room for bytes, the first ones pause the transfer. */
-static image_cache_status_t start(download_t *download, request_t *request, image_cache_error_t *error)
-{
-    download->easy = curl_easy_init();
-    download->multi = curl_multi_init();
-    if (download->easy == NULL || download->multi == NULL)
-        return own_failure(error, IMAGE_CACHE_ERROR_SOURCE, request->url, "libcurl cannot be set up");
-    set_up(download, request->url);
-    curl_multi_add_handle(download->multi, download->easy);
-
-    for (pump(download); download->running && !download->held; pump(download))
-        curl_multi_poll(download->multi, NULL, 0, 1000, NULL);
-    if (!download->running && download->result != CURLE_OK)
-        return download_failure(download, request->url, error);
-    long code = 0;
-    curl_easy_getinfo(download->easy, CURLINFO_RESPONSE_CODE, &code);
-    if (code != 200) { /* a part, a list of choices, a promise: FAILONERROR takes them for good */
-        char why[64];
-        snprintf(why, sizeof why, "the server answers %ld, not 200", code);
-        return own_failure(error, IMAGE_CACHE_ERROR_SOURCE, request->url, why);
-    }
-    if (download->encoded)
-        return own_failure(error, IMAGE_CACHE_ERROR_SOURCE, request->url, "the server sends it with a Content-Encoding");
-    if (!download->has_end && request->size < 0 && request->sha256 == NULL && request->md5 == NULL)
-        return own_failure(error, IMAGE_CACHE_ERROR_SOURCE, request->url,
-                           "the server does not say where it ends: give --size, --sha256 or --md5");
-    curl_off_t length = -1;
-    curl_easy_getinfo(download->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-    if (request->size < 0)
-        request->size = length;
-    return IMAGE_CACHE_OK;
-}
-
-static void stop(download_t *download)
-{
-    curl_multi_remove_handle(download->multi, download->easy);
-    curl_easy_cleanup(download->easy);
-    curl_multi_cleanup(download->multi);
-    curl_slist_free_all(download->headers);
+    return why == 0 ? IMAGE_CACHE_OK : set_error(error, IMAGE_CACHE_ERROR_IO, request->output, strerror(why));
 }
 
 /* ---- From the server, through the tee ---------------------------------------------------------------------------- */
 
-static int remove_one(const char *path, const struct stat *status, int type, struct FTW *place)
+static bool expects_digest(const request_t *request) { return request->sha256 != NULL || request->md5 != NULL; }
+
+static image_cache_status_t open_source(http_source_t **source, request_t *request, image_cache_error_t *error)
 {
-    (void)status, (void)type, (void)place;
+    char why[HTTP_WHY];
+    *source = http_open(request->url, why);
+    if (*source == NULL)
+        return set_error(error, IMAGE_CACHE_ERROR_SOURCE, request->url, why);
+    if (!http_has_end(*source) && request->size < 0 && !expects_digest(request))
+        return set_error(error, IMAGE_CACHE_ERROR_SOURCE, request->url,
+                         "the server does not say where it ends: give --size, --sha256 or --md5");
+    if (request->size < 0)
+        request->size = http_size(*source);
+    return IMAGE_CACHE_OK;
+}
+
+static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *walk)
+{
+    (void)status, (void)type, (void)walk;
     return remove(path);
 }
 
-/* A tee that cannot cache still checks digests, but there is no tee without a cache. When the real one cannot be opened, a
- * cache whose folder is gone already takes its place: it keeps nothing. (Or use the digests of your TLS library.) */
+/* A tee that cannot cache still checks digests, but it needs a cache. If the real one cannot be opened, this opens a
+ * cache whose directory is removed at once, so it stores nothing. (Or use the digests of your TLS library.) */
 static image_cache_status_t open_stand_in(image_cache_t **cache, image_cache_error_t *error)
 {
-    char folder[] = "/tmp/fetch_http.XXXXXX";
-    if (mkdtemp(folder) == NULL)
-        return own_failure(error, IMAGE_CACHE_ERROR_IO, "no place to check the digest in", strerror(errno));
-    image_cache_status_t status = image_cache_open(folder, NULL, cache, error);
-    nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    char directory[] = "/tmp/fetch_http.XXXXXX";
+    if (mkdtemp(directory) == NULL)
+        return set_error(error, IMAGE_CACHE_ERROR_IO, "no directory to check the digest in", strerror(errno));
+    image_cache_status_t status = image_cache_open(directory, NULL, cache, error);
+    nftw(directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     return status;
 }
 
-static image_cache_status_t open_tee(const image_cache_t *cache, download_t *download, const request_t *request,
+static image_cache_status_t open_tee(const image_cache_t *cache, http_source_t *source, const request_t *request,
                                      image_cache_tee_t **tee, image_cache_error_t *error)
 {
-    image_cache_status_t status = image_cache_tee_open(cache, request->id, next_bytes, download, tee, error);
+    image_cache_status_t status = image_cache_tee_open(cache, request->id, http_read, source, tee, error);
     if (status == IMAGE_CACHE_OK && request->size >= 0)
         status = image_cache_tee_expect_size(*tee, (uint64_t)request->size, error);
     if (status == IMAGE_CACHE_OK && request->sha256 != NULL)
@@ -274,74 +138,79 @@ static image_cache_status_t open_tee(const image_cache_t *cache, download_t *dow
     return status;
 }
 
-/* Reads the tee to its end: that is where size and digest are checked, and the image is published. Without a tee (NULL)
- * there is only the size to check. */
-static image_cache_status_t drain(image_cache_tee_t *tee, download_t *download, const request_t *request,
-                                  const output_t *output, image_cache_error_t *error)
+/* The next bytes from the tee, or from the source if the tee is NULL. A length of 0 marks the end. */
+static image_cache_status_t read_chunk(image_cache_tee_t *tee, http_source_t *source, size_t *length,
+                                       image_cache_error_t *error)
+{
+    if (tee != NULL)
+        return image_cache_tee_read(tee, chunk, sizeof chunk, length, error);
+    int64_t got = http_read(source, chunk, sizeof chunk);
+    *length = got > 0 ? (size_t)got : 0;
+    return got >= 0 ? IMAGE_CACHE_OK : IMAGE_CACHE_ERROR_SOURCE;
+}
+
+/* Reads to the end, where the tee checks size and digest and publishes the image. Without a tee only the size is
+ * checked. */
+static image_cache_status_t download_all(image_cache_tee_t *tee, http_source_t *source, const request_t *request,
+                                         const output_t *output, image_cache_error_t *error)
 {
     uint64_t done = 0;
     image_cache_status_t status = IMAGE_CACHE_OK;
-    for (size_t length = 1; status == IMAGE_CACHE_OK && length > 0;) { /* 0 marks the end */
-        if (tee != NULL) {
-            status = image_cache_tee_read(tee, chunk, sizeof chunk, &length, error);
-        } else {
-            int64_t got = next_bytes(download, chunk, sizeof chunk);
-            length = got > 0 ? (size_t)got : 0;
-            status = got >= 0 ? IMAGE_CACHE_OK : IMAGE_CACHE_ERROR_SOURCE;
-        }
+    for (size_t length = 1; status == IMAGE_CACHE_OK && length > 0;) {
+        status = read_chunk(tee, source, &length, error);
         if (status == IMAGE_CACHE_OK)
-            status = put(output, length, request, error);
+            status = write_output(output, length, request, error);
         done += length;
-        show_progress(download, done, request->size, status != IMAGE_CACHE_OK || length == 0);
+        show_progress(source, done, request->size, status != IMAGE_CACHE_OK || length == 0);
     }
-    if (status == IMAGE_CACHE_ERROR_SOURCE && download->result != CURLE_OK)
-        download_failure(download, request->url, error); /* the tee only knows that its source failed; we know why */
+    if (status == IMAGE_CACHE_ERROR_SOURCE && http_failure(source) != NULL) /* the tee has no reason, the source has */
+        set_error(error, IMAGE_CACHE_ERROR_SOURCE, request->url, http_failure(source));
     if (status == IMAGE_CACHE_OK && tee == NULL && request->size >= 0 && done != (uint64_t)request->size)
-        status = own_failure(error, IMAGE_CACHE_ERROR_SIZE_MISMATCH, request->url, "it is not of the expected size");
+        status = set_error(error, IMAGE_CACHE_ERROR_SIZE_MISMATCH, request->url, "it does not have the expected size");
     if (status == IMAGE_CACHE_OK)
         fprintf(stderr, "%s: %.1f MiB downloaded, %s\n", request->id, mib(done),
                 image_cache_tee_is_caching(tee) ? "now cached" : "not cached");
     return status;
 }
 
-/* cache: NULL if it could not be opened. replace: the image is cached, but not good enough. */
+/* cache: NULL if it could not be opened. replace: the cached image has no digest to compare. */
 static image_cache_status_t download_image(const image_cache_t *cache, bool replace, request_t *request,
                                            const output_t *output, image_cache_error_t *error)
 {
-    download_t download = {0};
+    http_source_t *source = NULL;
     image_cache_t *stand_in = NULL;
     image_cache_tee_t *tee = NULL;
-    image_cache_status_t status = start(&download, request, error); /* a 404 ends here: the cache has not heard of it */
+    image_cache_status_t status = open_source(&source, request, error); /* a 404 changes no cached image */
     if (status == IMAGE_CACHE_OK && replace)
-        image_cache_delete_cached_image(cache, request->id, NULL); /* should it fail, nothing is cached */
-    if (status == IMAGE_CACHE_OK && cache == NULL && (request->sha256 != NULL || request->md5 != NULL))
+        image_cache_delete_cached_image(cache, request->id, NULL); /* if this fails, the tee does not cache */
+    if (status == IMAGE_CACHE_OK && cache == NULL && expects_digest(request))
         status = open_stand_in(&stand_in, error);
     if (status == IMAGE_CACHE_OK && (cache != NULL || stand_in != NULL))
-        status = open_tee(cache != NULL ? cache : stand_in, &download, request, &tee, error);
+        status = open_tee(cache != NULL ? cache : stand_in, source, request, &tee, error);
     if (status == IMAGE_CACHE_OK)
-        status = drain(tee, &download, request, output, error);
+        status = download_all(tee, source, request, output, error);
     bool cached = image_cache_tee_is_caching(tee);
-    image_cache_tee_close(tee); /* before its end: what has come goes to invalid/, for a look */
+    image_cache_tee_close(tee); /* before the end, this moves the unfinished file to invalid/ */
     image_cache_close(stand_in);
-    stop(&download);
-    if (status == IMAGE_CACHE_OK && output->file == NULL && !cached) /* by another process meanwhile, perhaps */
+    http_close(source);
+    if (status == IMAGE_CACHE_OK && output->file == NULL && !cached) /* another process may have cached it meanwhile */
         status = image_cache_is_cached(cache, request->id, &cached, error);
     if (status == IMAGE_CACHE_OK && output->file == NULL && !cached)
-        status = own_failure(error, IMAGE_CACHE_ERROR_BEING_CACHED, request->id, "it could not be cached");
+        status = set_error(error, IMAGE_CACHE_ERROR_BEING_CACHED, request->id, "it could not be cached");
     return status;
 }
 
 /* ---- From the cache ---------------------------------------------------------------------------------------------- */
 
-/* Is the cached image the expected one? It was hashed when it was cached, and the digest was noted: it is not hashed again.
- * NOT_FOUND: nobody can tell. */
+/* Compares the cached image with the expectations. The digest is the one that the cache stored at the commit; the
+ * image is not hashed again. NOT_FOUND: the cache stored no such digest. */
 static image_cache_status_t compare(const image_cache_t *cache, const image_cache_reader_t *reader,
                                     const request_t *request, image_cache_error_t *error)
 {
     if (request->size >= 0 && image_cache_reader_size(reader) != (uint64_t)request->size)
-        return own_failure(error, IMAGE_CACHE_ERROR_SIZE_MISMATCH, request->id,
-                           "the cached image is not of the expected size");
-    if (request->sha256 == NULL && request->md5 == NULL)
+        return set_error(error, IMAGE_CACHE_ERROR_SIZE_MISMATCH, request->id,
+                         "the cached image does not have the expected size");
+    if (!expects_digest(request))
         return IMAGE_CACHE_OK;
     const char *prefix = request->sha256 != NULL ? "sha256:" : "md5:";
     const char *hex = request->sha256 != NULL ? request->sha256 : request->md5;
@@ -356,11 +225,11 @@ static image_cache_status_t compare(const image_cache_t *cache, const image_cach
         snprintf(why, sizeof why, "the cached image has another digest, %s", entry->digest);
         status = strcasecmp(entry->digest + strlen(prefix), hex) == 0
                      ? IMAGE_CACHE_OK
-                     : own_failure(error, IMAGE_CACHE_ERROR_DIGEST_MISMATCH, request->id, why);
+                     : set_error(error, IMAGE_CACHE_ERROR_DIGEST_MISMATCH, request->id, why);
     }
     image_cache_list_free(list);
     if (listed == IMAGE_CACHE_OK && status == IMAGE_CACHE_ERROR_NOT_FOUND)
-        fprintf(stderr, "%s: cached without this digest, so it is fetched anew\n", request->id);
+        fprintf(stderr, "%s: cached without this digest, so it is downloaded again\n", request->id);
     return listed == IMAGE_CACHE_OK ? status : listed;
 }
 
@@ -387,7 +256,7 @@ static image_cache_status_t serve(image_cache_reader_t *reader, const request_t 
     for (size_t length = output->file != NULL; status == IMAGE_CACHE_OK && length > 0;) {
         status = image_cache_read(reader, chunk, sizeof chunk, &length, error);
         if (status == IMAGE_CACHE_OK)
-            status = put(output, length, request, error);
+            status = write_output(output, length, request, error);
     }
     if (status == IMAGE_CACHE_OK)
         fprintf(stderr, "%s: %.1f MiB, from the cache\n", request->id, mib(image_cache_reader_size(reader)));
@@ -405,8 +274,9 @@ static image_cache_status_t run(request_t *request, const output_t *output, imag
         status = serve(reader, request, output, error);
     } else if (status == IMAGE_CACHE_ERROR_NOT_FOUND) {
         status = download_image(cache, reader != NULL, request, output, error);
-    } else if (!request_is_wrong && output->file != NULL) { /* the cache failed; the image is wanted all the same */
-        fprintf(stderr, "fetch_http: %s (%s); it goes on without it\n", error->message, image_cache_status_name(status));
+    } else if (!request_is_wrong && output->file != NULL) { /* the cache failed, the download need not */
+        fprintf(stderr, "fetch_http: %s (%s); it goes on without it\n", error->message,
+                image_cache_status_name(status));
         status = download_image(cache, false, request, output, error);
     }
     image_cache_reader_close(reader); /* counts one hit */
@@ -433,7 +303,7 @@ static bool parse(int argc, char **argv, request_t *request)
                              : strcmp(argv[i], "--driver") == 0 ? &driver
                                                                 : NULL;
         if (place != NULL ? ++i == argc || *place != NULL : argv[i][0] == '-' || count == 3)
-            return false; /* a value is missing, an option is given twice; what is this? */
+            return false; /* a missing value, a repeated or unknown option, or a fourth word */
         *(place != NULL ? place : words[count++]) = argv[i];
     }
     char *end = "";
@@ -452,24 +322,25 @@ int main(int argc, char **argv)
     if (!parse(argc, argv, &request)) {
         fprintf(stderr, "usage: %s URL CACHE_DIR ID [--output FILE|-] [--size N] [--sha256 HEX] [--md5 HEX]"
                         " [--driver sqlite|xattr]\n"
-                        "A cached image of another size or digest is an error; one cached without the digest is fetched"
-                        " anew.\n", argv[0]);
+                        "A cached image with another size or digest is an error. One without a stored digest is"
+                        " downloaded again.\n", argv[0]);
         return 2;
     }
-    signal(SIGPIPE, SIG_IGN); /* a pipe that nobody reads any more is an output that fails: the cache is closed, too */
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe fails the output with EPIPE, and the cache is closed cleanly */
     output_t output;
     image_cache_error_t error = {0};
     image_cache_status_t status = IMAGE_CACHE_OK;
     int why = output_open(&output, request.output);
     if (why != 0)
-        status = own_failure(&error, IMAGE_CACHE_ERROR_IO, request.output, strerror(why));
+        status = set_error(&error, IMAGE_CACHE_ERROR_IO, request.output, strerror(why));
     else if (output_lies_in(&output, request.directory))
-        status = own_failure(&error, IMAGE_CACHE_ERROR_INVALID_ARGUMENT, request.output, "a file there is the cache's own");
+        status = set_error(&error, IMAGE_CACHE_ERROR_INVALID_ARGUMENT, request.output,
+                           "the cache's directory cannot hold the output");
     else
         status = run(&request, &output, &error);
     why = output_close(&output, status == IMAGE_CACHE_OK);
     if (status == IMAGE_CACHE_OK && why != 0)
-        status = own_failure(&error, IMAGE_CACHE_ERROR_IO, request.output, strerror(why));
+        status = set_error(&error, IMAGE_CACHE_ERROR_IO, request.output, strerror(why));
     if (status == IMAGE_CACHE_OK)
         return 0;
     fprintf(stderr, "fetch_http: %s (%s)\n", error.message, image_cache_status_name(status));

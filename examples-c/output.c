@@ -1,4 +1,4 @@
-/* See output.h. One output at a time: the signal handler knows of one temporary file. */
+/* See output.h. One output at a time, since the signal handler removes one temporary file. */
 #define _XOPEN_SOURCE 700 /* POSIX of 2008: mkstemp, realpath, strdup */
 
 #include "output.h"
@@ -10,10 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char suffix[] = ".fetch_http-XXXXXX"; /* hidden, and no longer than any file's name may be */
-static char *volatile unfinished;                   /* the temporary file, while there is one */
+static const char suffix[] = ".fetch_http-XXXXXX"; /* hidden, and short enough for every file system */
+static char *volatile unfinished;                   /* the temporary file, or NULL */
 
-static void die(int number)
+static void remove_and_die(int number)
 {
     if (unfinished != NULL)
         unlink(unfinished);
@@ -21,10 +21,10 @@ static void die(int number)
     raise(number);
 }
 
-static void die_cleanly_of(int number)
+static void handle(int number)
 {
-    if (signal(number, SIG_IGN) != SIG_IGN) /* what the parent had ignored stays ignored */
-        signal(number, die);
+    if (signal(number, SIG_IGN) != SIG_IGN) /* a signal that the parent ignored stays ignored */
+        signal(number, remove_and_die);
 }
 
 static int open_temporary(output_t *output, mode_t mode)
@@ -32,20 +32,20 @@ static int open_temporary(output_t *output, mode_t mode)
     if (output->final == NULL)
         return errno;
     const char *slash = strrchr(output->final, '/');
-    size_t folder = slash != NULL ? (size_t)(slash - output->final) + 1 : 0;
-    output->temporary = malloc(folder + sizeof suffix);
+    size_t directory = slash != NULL ? (size_t)(slash - output->final) + 1 : 0;
+    output->temporary = malloc(directory + sizeof suffix);
     if (output->temporary == NULL)
         return ENOMEM;
-    memcpy(output->temporary, output->final, folder);
-    memcpy(output->temporary + folder, suffix, sizeof suffix);
+    memcpy(output->temporary, output->final, directory);
+    memcpy(output->temporary + directory, suffix, sizeof suffix);
     int descriptor = mkstemp(output->temporary);
     if (descriptor < 0)
         return errno;
     unfinished = output->temporary;
-    die_cleanly_of(SIGINT);
-    die_cleanly_of(SIGTERM);
+    handle(SIGINT);
+    handle(SIGTERM);
     output->file = fdopen(descriptor, "wb");
-    return output->file != NULL && fchmod(descriptor, mode) == 0 ? 0 : errno; /* mkstemp makes it 0600 */
+    return output->file != NULL && fchmod(descriptor, mode) == 0 ? 0 : errno; /* mkstemp creates it with 0600 */
 }
 
 int output_open(output_t *output, const char *name)
@@ -79,7 +79,7 @@ int output_close(output_t *output, bool whole)
     if (output->file != NULL && (fflush(output->file) != 0 || (temporary && whole && fsync(fileno(output->file)) != 0)))
         error = errno;
     if (output->file != NULL && fclose(output->file) != 0 && error == 0)
-        error = errno; /* a network file system may find out only now */
+        error = errno; /* a network file system may report a failed write here */
     if (temporary && whole && error == 0 && rename(output->temporary, output->final) != 0)
         error = errno;
     if (temporary && (!whole || error != 0))
@@ -91,14 +91,14 @@ int output_close(output_t *output, bool whole)
     return error;
 }
 
-bool output_lies_in(const output_t *output, const char *folder)
+bool output_lies_in(const output_t *output, const char *directory)
 {
     struct stat one, other;
     char *path = output->temporary != NULL ? strdup(output->temporary) : NULL;
     if (path == NULL)
         return false;
-    strrchr(path, '.')[1] = '\0'; /* the suffix is cut to ".", which names the folder that the file is in */
-    bool same = stat(path, &one) == 0 && stat(folder, &other) == 0 && one.st_dev == other.st_dev
+    strrchr(path, '.')[1] = '\0'; /* cuts the suffix to ".", which names the file's directory */
+    bool same = stat(path, &one) == 0 && stat(directory, &other) == 0 && one.st_dev == other.st_dev
                 && one.st_ino == other.st_ino;
     free(path);
     return same;

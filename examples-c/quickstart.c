@@ -3,16 +3,16 @@
  *
  *     quickstart IMAGE_FILE CACHE_DIR [sqlite|xattr] [--sha256 HEX | --md5 HEX]
  *
- * IMAGE_FILE plays the slow remote store. The program caches it, prefetches a second image, reads the first one back
- * and compares it with its source, lists what is cached, prunes and cleans. CACHE_DIR should be a folder of its own,
- * since step 5 prunes what does not fit beside one image. Run it twice: the second run finds the image cached.
+ * IMAGE_FILE stands for the slow remote store. The program caches it, prefetches a second image, reads the first one
+ * and compares it with its source, lists the cache, prunes and cleans. Give it a CACHE_DIR of its own: step 5 prunes
+ * to 1.5 times the image's size. Run it twice: the second run finds the image cached.
  *
  * Build it with:  cc quickstart.c -limage_cache -o quickstart
  *
- * Three habits carry through all of it:
- *   - a call that can fail returns a status, and takes last a pointer to an error struct of yours that it fills;
- *   - what begins with begin_ or ends with _open or _new makes a handle, and exactly one call ends that handle;
- *   - closing NULL does nothing, so one way out can close everything.
+ * Three rules hold for all of it:
+ *   - a call that can fail returns a status, and fills an error struct of yours, its last parameter;
+ *   - a function named begin_, _open or _new makes a handle, and exactly one call ends that handle;
+ *   - closing NULL does nothing, so one exit path can close everything.
  */
 #define _POSIX_C_SOURCE 200809L /* for clock_gettime, fstat, localtime_r; the library itself needs C99 only */
 
@@ -25,19 +25,19 @@
 #include <sys/stat.h>
 #include <time.h>
 
-enum { CHUNK = 1 << 20 }; /* any size is right */
+enum { CHUNK = 1 << 20 }; /* any size works */
 static char chunk[CHUNK], other_chunk[CHUNK];
 
-/* What an agent knows of an image before it fetches it: where it is, how long it is, the digest in the catalogue. */
+/* What a catalogue has of an image before it is fetched: its location, size and digest. */
 typedef struct {
     const char *path;
     uint64_t size;
     const char *algorithm;     /* "md5", "sha256" or "sha512" */
-    const char *digest;        /* in hex, or NULL when nobody knows one */
-    image_cache_error_t error; /* what went wrong in the prefetch callback, which itself returns a status only */
+    const char *digest;        /* in hex, or NULL for no expectation */
+    image_cache_error_t error; /* of the fetch function, which returns a status only */
 } source_t;
 
-/* ---- Small things that are not about the cache ------------------------------------------------------------------- */
+/* ---- Helpers that are not about the cache ------------------------------------------------------------------------ */
 
 static const char *human(uint64_t bytes, char text[24])
 {
@@ -59,8 +59,8 @@ static double seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* The error struct is ours, so a failure of our own can travel in it just as the library's do. */
-static image_cache_status_t own_failure(image_cache_error_t *error, const char *path, const char *why)
+/* The caller owns the error struct, so it can carry the program's own failures, too. */
+static image_cache_status_t set_error(image_cache_error_t *error, const char *path, const char *why)
 {
     error->status = IMAGE_CACHE_ERROR_SOURCE;
     snprintf(error->message, sizeof error->message, "%s: %s", path, why);
@@ -69,11 +69,11 @@ static image_cache_status_t own_failure(image_cache_error_t *error, const char *
 
 /* ---- Fetching: from the store into a writer ---------------------------------------------------------------------- */
 
-/* Hands the whole source to a writer, chunk by chunk. It does not end the writer: whoever began it does that. */
+/* Writes the whole source to a writer, chunk by chunk. The caller ends the writer. */
 static image_cache_status_t fetch(const source_t *source, image_cache_writer_t *writer, image_cache_error_t *error)
 {
-    /* Say what you expect before the first chunk. The digest is computed as the chunks go by, and an image that turns
-     * out to be another one is never published: the commit fails, and the file goes to CACHE_DIR/invalid. */
+    /* Set expectations before the first chunk. The writer computes the digest chunk by chunk. With another digest the
+     * commit fails, the image is not published, and the file goes to CACHE_DIR/invalid. */
     image_cache_status_t status = image_cache_writer_expect_size(writer, source->size, error);
     if (status == IMAGE_CACHE_OK && source->digest != NULL)
         status = image_cache_writer_expect_digest(writer, source->algorithm, source->digest, error);
@@ -82,24 +82,24 @@ static image_cache_status_t fetch(const source_t *source, image_cache_writer_t *
 
     FILE *file = fopen(source->path, "rb");
     if (file == NULL)
-        return own_failure(error, source->path, strerror(errno));
+        return set_error(error, source->path, strerror(errno));
     size_t length;
     while (status == IMAGE_CACHE_OK && (length = fread(chunk, 1, sizeof chunk, file)) > 0)
         status = image_cache_write_chunk(writer, chunk, length, error);
     if (status == IMAGE_CACHE_OK && ferror(file))
-        status = own_failure(error, source->path, strerror(errno));
+        status = set_error(error, source->path, strerror(errno));
     fclose(file);
     return status;
 }
 
-/* begin_write, chunks, commit. Until the commit returns OK nobody sees the image; from then on it is there, whole. */
+/* begin_write, chunks, commit. No reader sees the image before the commit; each sees all of it afterwards. */
 static bool cache_image(image_cache_t *cache, const char *id, const source_t *source, image_cache_error_t *error)
 {
     printf("\n1. Cache an image\n");
     image_cache_writer_t *writer = NULL;
     image_cache_status_t status = image_cache_begin_write(cache, id, &writer, error);
     if (status == IMAGE_CACHE_ERROR_ALREADY_CACHED) {
-        printf("   %-10s %s is cached already, the store is not asked\n", "ready", id);
+        printf("   %-10s %s is cached already, nothing is fetched\n", "ready", id);
         return true;
     }
     if (status != IMAGE_CACHE_OK)
@@ -107,10 +107,10 @@ static bool cache_image(image_cache_t *cache, const char *id, const source_t *so
 
     double start = seconds();
     if (fetch(source, writer, error) != IMAGE_CACHE_OK) {
-        image_cache_abort(writer, error->message); /* ends the writer; the reason is kept with the file in invalid/ */
+        image_cache_abort(writer, error->message); /* ends the writer, and stores the reason with the file in invalid/ */
         return false;
     }
-    if (image_cache_commit(writer, error) != IMAGE_CACHE_OK) /* ends the writer, whatever it returns */
+    if (image_cache_commit(writer, error) != IMAGE_CACHE_OK) /* ends the writer, with every status */
         return false;
 
     double time = seconds() - start;
@@ -125,11 +125,11 @@ static bool cache_image(image_cache_t *cache, const char *id, const source_t *so
     return true;
 }
 
-/* Prefetch calls this for each queued image. The writer is lent: OK commits it, any other status gives it up. */
+/* Prefetch calls this for each queued image. It commits the writer on OK, and aborts it on any other status. */
 static image_cache_status_t fetch_queued(void *user_data, const char *id, image_cache_writer_t *writer)
 {
     source_t *source = user_data;
-    (void)id; /* an agent looks it up in its store; ours has one image only */
+    (void)id; /* an agent finds the image by its id; this store has one image only */
     return fetch(source, writer, &source->error);
 }
 
@@ -144,14 +144,14 @@ static bool prefetch(image_cache_t *cache, const char *id, source_t *source, ima
     if (image_cache_prefetch(cache, fetch_queued, source, &fetched, &failed, error) != IMAGE_CACHE_OK)
         return false;
     printf("   %-10s %" PRIu64 " image%s, %" PRIu64 " failed\n", "fetched", fetched, plural(fetched), failed);
-    if (failed > 0) /* a failed image stays queued for the next prefetch, and has not held up the others */
+    if (failed > 0) /* a failed image stays queued for the next prefetch; the others are cached */
         *error = source->error;
     return failed == 0;
 }
 
-/* ---- Serving: from the cache to whoever boots the image ---------------------------------------------------------- */
+/* ---- Serving: from the cache to a reader ------------------------------------------------------------------------- */
 
-/* A reader holds its image: when the image is pruned or deleted meanwhile, this reader still reads it to the end. */
+/* An open reader can read its image to the end, even if the image is pruned or deleted meanwhile. */
 static bool read_back(image_cache_t *cache, const char *id, const source_t *source, image_cache_error_t *error)
 {
     printf("\n3. Read the first image from the cache\n");
@@ -159,7 +159,7 @@ static bool read_back(image_cache_t *cache, const char *id, const source_t *sour
     if (image_cache_open_for_read(cache, id, &reader, error) != IMAGE_CACHE_OK)
         return false;
     FILE *file = fopen(source->path, "rb");
-    image_cache_status_t status = file != NULL ? IMAGE_CACHE_OK : own_failure(error, source->path, strerror(errno));
+    image_cache_status_t status = file != NULL ? IMAGE_CACHE_OK : set_error(error, source->path, strerror(errno));
     double start = seconds();
     uint64_t total = 0;
     size_t length = 1; /* 0 marks the end */
@@ -167,11 +167,11 @@ static bool read_back(image_cache_t *cache, const char *id, const source_t *sour
         status = image_cache_read(reader, chunk, sizeof chunk, &length, error);
         if (status == IMAGE_CACHE_OK
             && (fread(other_chunk, 1, length, file) != length || memcmp(chunk, other_chunk, length) != 0))
-            status = own_failure(error, source->path, "is not what is cached");
+            status = set_error(error, source->path, "differs from the cached image");
         total += length;
     }
     if (status == IMAGE_CACHE_OK && fgetc(file) != EOF)
-        status = own_failure(error, source->path, "is longer than what is cached");
+        status = set_error(error, source->path, "is longer than the cached image");
     if (file != NULL)
         fclose(file);
     image_cache_reader_close(reader); /* counts one hit */
@@ -183,30 +183,30 @@ static bool read_back(image_cache_t *cache, const char *id, const source_t *sour
     return true;
 }
 
-/* A list is a snapshot: images may come and go while it is walked. */
+/* A list is a snapshot: later commits and deletions do not change it. */
 static bool list_images(image_cache_t *cache, image_cache_error_t *error)
 {
-    printf("\n4. List what is cached\n");
+    printf("\n4. List the cached images\n");
     image_cache_list_t *list = NULL;
     if (image_cache_list_cached(cache, &list, error) != IMAGE_CACHE_OK)
         return false;
-    printf("   %-30s %10s  %4s  %-19s  %s\n", "IMAGE", "SIZE", "HITS", "LAST USED", "DIGEST");
-    const image_cache_entry_t *entry; /* the list's own: good until the next call, or the list's end */
+    printf("   %-30s %10s  %4s  %-19s  %s\n", "IMAGE", "SIZE", "HITS", "LAST ACCESS", "DIGEST");
+    const image_cache_entry_t *entry; /* owned by the list, and valid until the next call */
     while (image_cache_list_next(list, &entry)) {
-        char size[24], used[24];
+        char size[24], accessed[24];
         struct tm local;
         time_t when = (time_t)(entry->last_accessed / 1000000000); /* nanoseconds since 1970 */
-        strftime(used, sizeof used, "%Y-%m-%d %H:%M:%S", localtime_r(&when, &local));
+        strftime(accessed, sizeof accessed, "%Y-%m-%d %H:%M:%S", localtime_r(&when, &local));
         printf("   %-30s %10s  %4" PRIu64 "  %s  %.23s\n", entry->image_id, human(entry->size, size), entry->hits,
-               used, entry->digest != NULL ? entry->digest : "-");
+               accessed, entry->digest != NULL ? entry->digest : "-");
     }
     image_cache_list_free(list);
     return true;
 }
 
-/* ---- Housekeeping: what an agent does every few minutes ---------------------------------------------------------- */
+/* ---- Housekeeping: every few minutes, in an agent ---------------------------------------------------------------- */
 
-/* Removes the least recently used images, until the rest fits into the max_size that the cache was opened with. */
+/* Evicts the least recently used images until the rest fits max_size, an option of image_cache_open(). */
 static bool prune(image_cache_t *cache, uint64_t limit, image_cache_error_t *error)
 {
     uint64_t images = 0, bytes = 0, left = 0;
@@ -220,38 +220,38 @@ static bool prune(image_cache_t *cache, uint64_t limit, image_cache_error_t *err
     return true;
 }
 
-/* What broke off or stalled leaves a file behind, for a look at what happened, until the next clean. */
+/* A failed or stalled fetch leaves a file, for diagnosis, until the next clean. */
 static bool clean(image_cache_t *cache, const char *id, image_cache_error_t *error)
 {
-    printf("\n6. Clean up after a fetch that broke off\n");
+    printf("\n6. Clean up after a failed fetch\n");
     image_cache_writer_t *writer = NULL;
     uint64_t removed = 0;
     if (image_cache_begin_write(cache, id, &writer, error) != IMAGE_CACHE_OK)
         return false;
-    image_cache_abort(writer, "the store hung up");
+    image_cache_abort(writer, "the store closed the connection");
     printf("   %-10s %s, kept in invalid/ with the reason\n", "aborted", id);
-    if (image_cache_clean(cache, -1, &removed, error) != IMAGE_CACHE_OK) /* -1: the stall time set at open, a day */
+    if (image_cache_clean(cache, -1, &removed, error) != IMAGE_CACHE_OK) /* -1: the stall time of the options, a day */
         return false;
-    printf("   %-10s %" PRIu64 " file%s of fetches that failed or stalled\n", "removed", removed, plural(removed));
+    printf("   %-10s %" PRIu64 " file%s of failed or stalled fetches\n", "removed", removed, plural(removed));
     return true;
 }
 
 static bool run(source_t *source, const char *directory, int32_t driver, image_cache_error_t *error)
 {
     const char *slash = strrchr(source->path, '/');
-    const char *id = slash != NULL ? slash + 1 : source->path; /* an id is a name that a file can have */
+    const char *id = slash != NULL ? slash + 1 : source->path; /* an id must be a valid file name */
     char second[300], broken[300];
     snprintf(second, sizeof second, "%s.second", id);
     snprintf(broken, sizeof broken, "%s.broken", id);
     struct stat file;
     if (stat(source->path, &file) != 0) {
-        own_failure(error, source->path, strerror(errno));
+        set_error(error, source->path, strerror(errno));
         return false;
     }
     source->size = (uint64_t)file.st_size;
     uint64_t limit = source->size + source->size / 2; /* room for one of our two images */
-    /* Options are read once, at open; NULL in their place means SQLite, 10 GiB and full durability. Open makes the
-     * folder but not its parent. The handle may be used by many threads at once, and the folder by many processes. */
+    /* Open reads the options once; NULL means SQLite, 10 GiB and full durability. It creates the directory, but not its
+     * parent. Many threads may use the handle at once, and many processes the directory. */
     image_cache_t *cache = NULL;
     image_cache_options_t *options = image_cache_options_new();
     bool ok = image_cache_options_set_driver(options, driver, error) == IMAGE_CACHE_OK

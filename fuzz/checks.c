@@ -1,52 +1,15 @@
-/*
- * The input's bytes, one after the other; the bytes of images; and the checks, which end the process where something is
- * not as it must be.
- */
-#include "model.h"
+#include "checks.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-char buffer[LONGEST];
 image_cache_error_t last_error;
-static const uint8_t *input, *input_end;
 static bool tracing;
 
-/* ---- The input --------------------------------------------------------------------------------------------------- */
-
-void start_input(const uint8_t *data, size_t size) { input = data, input_end = data + size; }
-bool has_input(void) { return input < input_end; }
-unsigned next_byte(void) { return has_input() ? *input++ : 0; }
-unsigned below(unsigned bound) { return next_byte() % bound; }
-
-size_t some_length(void)
-{
-    size_t length = next_byte();
-    length <<= next_byte() % 8;
-    return length < LONGEST ? length : LONGEST;
-}
-
-/* ---- The bytes of images ----------------------------------------------------------------------------------------- */
-
-char pattern(unsigned seed, uint64_t at) { return (char)(seed * 31 + at * 7 + (at >> 8)); }
-
-void fill_buffer(unsigned seed, uint64_t at, size_t length)
-{
-    for (size_t i = 0; i < length; i++)
-        buffer[i] = pattern(seed, at + i);
-}
-
-void check_buffer(unsigned seed, uint64_t at, size_t length)
-{
-    for (size_t i = 0; i < length; i++)
-        SAYING(buffer[i] == pattern(seed, at + i), "byte %" PRIu64, at + i);
-}
-
-/* ---- Checks ------------------------------------------------------------------------------------------------------ */
-
-/* What no call has written: a call that fails must write all of it that is read. */
+/* A call that fails must overwrite all of the error that is read later. */
 static void spoil_error(void)
 {
     memset(&last_error, 0x55, sizeof last_error);
@@ -73,9 +36,9 @@ void fail(const char *file, int line, const char *what, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    fprintf(stderr, "%s:%d: not so: %s: ", file, line, what);
+    fprintf(stderr, "%s:%d: check failed: %s: ", file, line, what);
     vfprintf(stderr, format, arguments);
-    fprintf(stderr, "\n    the error: %s\n", last_error.status < 0 ? last_error.message : "none");
+    fprintf(stderr, "\n    last error: %s\n", last_error.status < 0 ? last_error.message : "none");
     va_end(arguments);
     abort();
 }
@@ -88,7 +51,8 @@ image_cache_status_t check(image_cache_status_t status, image_cache_status_t exp
              image_cache_status_name(status));
     if (status < 0 && (last_error.status != status || last_error.message[0] == '\0' ||
                        memchr(last_error.message, 0, sizeof last_error.message) == NULL))
-        fail(file, line, "the error fits its status", "%d in %s", (int)last_error.status, image_cache_status_name(status));
+        fail(file, line, "the error fits its status", "%d in %s", (int)last_error.status,
+             image_cache_status_name(status));
     spoil_error();
     return status;
 }

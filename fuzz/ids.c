@@ -1,35 +1,36 @@
-/*
- * The calls with ids that none can have, and with any bytes as an id.
- */
+#include "ids.h"
+
+#include "checks.h"
+#include "input.h"
 #include "model.h"
 
 #include <string.h>
 
-static const char *const hostile[] = {
+static const char *const invalid[] = {
     "", ".", "..", ".hidden", "a/b", "/", "../../outside", "incomplete", "invalid", "queue", "cache.db", "cache.db-wal",
     "cache.db-shm", "cache.db-journal", "new\nline", "tab\t", "\x7f", "\xc2\x85", "\xff\xfe", "\xc0\xaf", "a\xed\xa0\x80",
 };
-enum { HOSTILE = sizeof hostile / sizeof *hostile };
+enum { INVALID = sizeof invalid / sizeof *invalid };
 
 static int64_t source(void *user_data, void *bytes, size_t capacity)
 {
     (void)user_data, (void)bytes, (void)capacity;
-    fail(__FILE__, __LINE__, "a tee that was refused has no source", "-");
+    fail(__FILE__, __LINE__, "a tee with an invalid id reads no source", "-");
 }
 
-void bad_id(image_cache_t *cache)
+void invalid_id(image_cache_t *cache)
 {
-    unsigned choice = below(HOSTILE + 1);
+    unsigned choice = below(INVALID + 1);
     char too_long[257] = {0};
     memset(too_long, 'x', sizeof too_long - 1);
-    const char *id = choice < HOSTILE ? hostile[choice] : too_long;
+    const char *id = choice < INVALID ? invalid[choice] : too_long;
     image_cache_writer_t *writer = (void *)1;
     image_cache_reader_t *reader = (void *)1;
     image_cache_tee_t *tee = (void *)1;
     bool answer = true;
     uint64_t number = 77;
     image_cache_status_t expected = IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;
-    trace("bad id %u\n", choice);
+    trace("invalid id %u\n", choice);
     switch (below(10)) {
     case 0: STATUS(expected, image_cache_begin_write(cache, id, &writer, &last_error)); MUST(writer == NULL); break;
     case 1: STATUS(expected, image_cache_open_for_read(cache, id, &reader, &last_error)); MUST(reader == NULL); break;
@@ -44,7 +45,7 @@ void bad_id(image_cache_t *cache)
     }
 }
 
-/* Any bytes as an id: the calls agree on whether they are one. */
+/* All calls must agree on whether the bytes are a valid id. */
 void any_id(image_cache_t *cache)
 {
     char id[16] = {0};
@@ -60,5 +61,5 @@ void any_id(image_cache_t *cache)
     MUST(strchr(id, '/') == NULL || status != IMAGE_CACHE_OK);
     trace("any id %s\n", id);
     STATUS(status, image_cache_begin_write(cache, id, &writer, &last_error));
-    image_cache_abort(writer, id); /* a reason in any bytes, too */
+    image_cache_abort(writer, id); /* the reason may be any bytes, too */
 }

@@ -1,13 +1,10 @@
-/*
- * The model: what becomes of an image when a stream begins, publishes or gives up, and when the image goes.
- */
 #include "model.h"
+
+#include "checks.h"
 
 #include <string.h>
 
 image_t images[IMAGES];
-stream_t streams[STREAMS];
-reader_t readers[READERS];
 static uint64_t now;
 static unsigned last_seed;
 
@@ -17,11 +14,9 @@ void start_model(void)
     const char *const ids[IMAGES] = {"a", "b", "-rf", "with space", "\xc3\xbcml\xc3\xa4ut", longest_id};
     memset(longest_id, 'x', sizeof longest_id - 1);
     for (int i = 0; i < IMAGES; i++)
-        images[i] = (image_t){.id = ids[i], .owner = NOBODY, .counted = true};
+        images[i] = (image_t){.id = ids[i], .hits_exact = true};
     now = 0, last_seed = 0;
 }
-
-uint64_t next_time(void) { return ++now; }
 
 image_t *find_image(const char *id)
 {
@@ -31,40 +26,85 @@ image_t *find_image(const char *id)
     return NULL;
 }
 
-stream_t new_stream(int image) { return (stream_t){.image = image, .seed = ++last_seed, .expected = UINT64_MAX}; }
+unsigned new_seed(void) { return ++last_seed; }
 
-void begin(stream_t *stream, int image)
+bool is_cacheable(const image_t *image) { return !image->cached && !image->being_cached; }
+
+/* ---- Changes ----------------------------------------------------------------------------------------------------- */
+
+bool claim(image_t *image)
 {
-    *stream = new_stream(image);
-    stream->owns = !images[image].cached && images[image].owner == NOBODY;
-    if (stream->owns)
-        images[image].owner = (int)(stream - streams);
+    bool claimed = is_cacheable(image);
+    image->being_cached = image->being_cached || claimed;
+    return claimed;
 }
 
-void release(stream_t *stream)
-{
-    if (stream->owns)
-        images[stream->image].owner = NOBODY;
-    stream->owns = false;
-}
+void release(image_t *image) { image->being_cached = false; }
 
-void publish(stream_t *stream)
+void publish(image_t *image, unsigned seed, uint64_t size)
 {
-    image_t *image = &images[stream->image];
-    release(stream);
     MUST(!image->cached);
-    image->cached = true, image->queued = false, image->counted = true;
-    image->seed = stream->seed, image->size = stream->size, image->hits = 0, image->use = next_time();
-    image->life++;
-    for (int i = 0; i < READERS; i++)
-        if (readers[i].reader != NULL && readers[i].image == stream->image)
-            image->counted = false;
+    image->cached = true, image->queued = false, image->being_cached = false;
+    image->seed = seed, image->size = size;
+    image->hits = 0, image->hits_exact = image->readers == 0;
+    image->accessed = ++now;
+    image->revision++;
 }
 
-void forget(image_t *image)
+void remove_cached(image_t *image)
 {
     image->cached = false;
-    image->life++;
+    image->revision++;
 }
 
-bool fits(const stream_t *stream) { return stream->expected == UINT64_MAX || stream->expected == stream->size; }
+void enqueue(image_t *image) { image->queued = true, image->queued_at = ++now; }
+
+void open_image(image_t *image)
+{
+    image->accessed = ++now;
+    image->readers++;
+}
+
+void close_image(image_t *image, unsigned revision)
+{
+    image->readers--;
+    if (image->revision == revision)
+        image->hits++;
+    else
+        image->hits_exact = false;
+}
+
+/* ---- Questions --------------------------------------------------------------------------------------------------- */
+
+image_t *least_recently_used(void)
+{
+    image_t *oldest = NULL;
+    for (int i = 0; i < IMAGES; i++)
+        if (images[i].cached && (oldest == NULL || images[i].accessed < oldest->accessed))
+            oldest = &images[i];
+    return oldest;
+}
+
+uint64_t cached_bytes(void)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < IMAGES; i++)
+        bytes += images[i].cached ? images[i].size : 0;
+    return bytes;
+}
+
+uint64_t count_cached(void)
+{
+    uint64_t count = 0;
+    for (int i = 0; i < IMAGES; i++)
+        count += images[i].cached;
+    return count;
+}
+
+uint64_t count_queued(void)
+{
+    uint64_t count = 0;
+    for (int i = 0; i < IMAGES; i++)
+        count += images[i].queued;
+    return count;
+}

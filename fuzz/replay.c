@@ -1,6 +1,5 @@
 /*
- * Runs the inputs in the given files through the fuzzer's calls, once each: what libFuzzer does with files, with any
- * compiler.
+ * Runs each of the given input files once, as libFuzzer does with files, but with any compiler.
  *
  *     replay FILE...
  */
@@ -27,7 +26,7 @@ int main(int argc, char **argv)
         static uint8_t bytes[1 << 16];
         size_t size = fread(bytes, 1, sizeof bytes, file);
         fclose(file);
-        fprintf(stderr, "%s\n", argv[i]); /* the last line names the input that a failure came from */
+        fprintf(stderr, "%s\n", argv[i]); /* after a failure, the last line names its input */
         LLVMFuzzerTestOneInput(bytes, size);
     }
     printf("%d inputs\n", argc - 1);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The demo: makes a disk image as a virtual machine has it, runs examples-c/quickstart on it with each driver, and lets
-# qemu-img judge the file in the cache. KEEP=1 keeps the folder that it works in.
+# The demo: creates a disk image of a virtual machine, runs examples-c/quickstart on it with each driver, and checks the
+# cached file with qemu-img. KEEP=1 keeps the demo's directory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PATH:/usr/sbin:/sbin"
@@ -19,11 +19,11 @@ finish() {
     else
         rm -rf "$work"
     fi
-    [ $code -eq 0 ] || echo "The demo has failed." >&2
+    [ $code -eq 0 ] || echo "The demo failed." >&2
 }
 trap finish EXIT
 
-quietly() { # what it prints goes to the log, which is shown when it fails
+quietly() { # runs a command with its output in the log, and prints the log's end if it fails
     "$@" >>"$log" 2>&1 || { tail -n 60 "$log" && echo "(the whole log: $log)" && return 1; } >&2
 }
 
@@ -34,21 +34,21 @@ quietly cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DIMAGE_CACHE_TESTS=OF
 quietly cmake --build "$build" --parallel "$(nproc)"
 echo "Built in $((SECONDS - start)) s."
 
-# A disk as a machine has it: a boot sector with a partition table, a partition from 1 MiB on, and in it ext4 with files.
+# The disk: a boot sector with a partition table, and a partition from 1 MiB on that holds ext4 with files.
 boot_sector() {
-    printf '\xcd\x18\xeb\xfe'     # code for a BIOS: "this disk boots nothing", and stop
+    printf '\xcd\x18\xeb\xfe'     # code for a BIOS: report that this disk boots nothing, and stop
     head -c 442 /dev/zero         # the rest of the code
-    printf '\x80\x20\x21\x00'     # first partition: active, its start in the old way of counting,
-    printf '\x83\xfe\xff\xff'     # Linux, its end,
+    printf '\x80\x20\x21\x00'     # first partition: active, its start as cylinder, head and sector,
+    printf '\x83\xfe\xff\xff'     # type Linux, its end,
     printf '\x00\x08\x00\x00'     # from sector 2048,
     printf '\x00\xf8\x01\x00'     # 129024 sectors: 63 MiB
-    head -c 48 /dev/zero          # three more, unused
+    head -c 48 /dev/zero          # three unused entries
     printf '\x55\xaa'
 }
 mkdir -p "$work/files/boot" "$work/files/etc" "$work/files/home"
 cp -r examples-c include src "$work/files/home"
 echo "image-cache-demo" >"$work/files/etc/hostname"
-head -c 12582912 /dev/urandom >"$work/files/boot/initrd.img" # data that compresses no better than a real image's
+head -c 12582912 /dev/urandom >"$work/files/boot/initrd.img" # data that does not compress, like most of a real image
 truncate -s 63M "$work/partition.raw"
 quietly mkfs.ext4 -q -F -L demo -d "$work/files" "$work/partition.raw"
 truncate -s 64M "$work/disk.raw"
@@ -57,15 +57,15 @@ dd if="$work/partition.raw" of="$work/disk.raw" bs=1M seek=1 conv=notrunc,sparse
 image=$work/demo.qcow2
 quietly qemu-img convert -f raw -O qcow2 "$work/disk.raw" "$image"
 digest=$(sha256sum "$image" | cut -d ' ' -f 1)
-echo "Made demo.qcow2: a disk of 64 MiB, partitioned, with an ext4 file system and $(find "$work/files" -type f | wc -l) files."
+echo "Created demo.qcow2: a disk of 64 MiB, partitioned, with an ext4 file system and $(find "$work/files" -type f | wc -l) files."
 rm -rf "$work/files" "$work"/*.raw
 
-cd "$work" # so that the paths that the example prints are short
+cd "$work" # so that the example prints short paths
 for driver in sqlite xattr; do
     printf '\n======== quickstart demo.qcow2 cache-%s %s ========\n\n' "$driver" "$driver"
     "$build/examples-c/quickstart" demo.qcow2 "cache-$driver" "$driver" --sha256 "$digest"
-    printf '\nWhat qemu-img says of the file in the cache\n'
+    printf '\nqemu-img on the cached file\n'
     printf '   %-10s %s\n' check "$(qemu-img check -f qcow2 "cache-$driver/demo.qcow2" | head -n 1)"
     printf '   %-10s %s\n' compare "$(qemu-img compare -f qcow2 -F qcow2 demo.qcow2 "cache-$driver/demo.qcow2")"
 done
-printf '\nAll done: both drivers cached the image, and what they serve is the image.\n'
+printf '\nDone: both drivers cached the image, and the cached files equal it.\n'

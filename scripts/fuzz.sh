@@ -1,43 +1,43 @@
 #!/usr/bin/env bash
-# Fuzzes the C ABI for FUZZ_SECONDS seconds, 60 unless told, beginning with fuzz/corpus. What it finds is kept in
-# build/fuzz, or in FUZZ_BUILD: new inputs in corpus/, those that fail in failures/. To look at one:
+# Fuzzes the C ABI for FUZZ_SECONDS seconds (60), beginning with fuzz/corpus. It keeps new inputs in build/fuzz/corpus and
+# failing ones in build/fuzz/failures; FUZZ_BUILD replaces build/fuzz. To replay an input and print its calls:
 #
 #     FUZZ_TRACE=1 build/fuzz/calls build/fuzz/failures/FILE
 #
-# scripts/fuzz.sh --keep puts the smallest set of inputs that reaches as much into fuzz/corpus, to be checked in.
+# scripts/fuzz.sh --keep replaces fuzz/corpus, which is checked in, by the smallest set of inputs with the same coverage.
 set -eu
 cd "$(dirname "$0")/.."
 unset MAKEFLAGS MAKELEVEL
 build=${FUZZ_BUILD:-$PWD/build/fuzz}
 seconds=${FUZZ_SECONDS:-60}
 case $#,${1:-} in 0, | 1,--keep) ;; *) echo "usage: fuzz.sh [--keep]" >&2 && exit 2 ;; esac
-# libFuzzer takes 0, and what is no number, for "without end".
+# libFuzzer never ends with 0 seconds, or with a word that is not a number.
 [[ $seconds =~ ^[1-9][0-9]*$ ]] || { echo "fuzz.sh: FUZZ_SECONDS is not a number of seconds: $seconds" >&2 && exit 2; }
 scripts/install-tools.sh clang clang-runtime
 mkdir -p "$build/corpus" "$build/failures"
 echo "Building the library with AddressSanitizer; the first time takes minutes."
 library=$(scripts/sanitized-library.sh address)
-TMPDIR=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d) # a folder in memory, where there is one
+TMPDIR=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d) # a directory in memory, if there is one
 export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT
-mapfile -t sources < <(find fuzz -name '*.c' ! -name replay.c) # libFuzzer has a main of its own
+mapfile -t sources < <(find fuzz -name '*.c' ! -name replay.c) # libFuzzer has its own main
 clang -std=c99 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Werror -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
     -Iinclude "${sources[@]}" "$library" -lpthread -ldl -lm -o "$build/calls"
 
-report() { # what failed, from libFuzzer's log: how, by which input, and how to see it again; then this script fails
+report() { # prints the failure and its inputs from libFuzzer's log, and exits with 1
     local inputs
     tail -n 80 "$build/log"
     mapfile -t inputs < <(sed -n 's/.*Test unit written to //p' "$build/log")
-    printf '\nIt failed (the whole log: %s).\n' "$build/log"
+    printf '\nFuzzing failed (the whole log: %s).\n' "$build/log"
     for input in "${inputs[@]}"; do
-        printf 'The input: %s\nOnce more, with the calls: FUZZ_TRACE=1 %q %q\n' "$input" "$build/calls" "$input"
+        printf 'The input: %s\nTo replay it with its calls: FUZZ_TRACE=1 %q %q\n' "$input" "$build/calls" "$input"
     done
     exit 1
 }
 
 if [ "${1:-}" = --keep ]; then
     rm -rf "$build/small" && mkdir "$build/small"
-    # A merge leaves out inputs that fail, and succeeds: none may.
+    # A merge succeeds even if it drops inputs that fail, so the log is searched for them.
     "$build/calls" -set_cover_merge=1 -use_counters=0 -artifact_prefix="$build/failures/" "$build/small" fuzz/corpus \
         "$build/corpus" >"$build/log" 2>&1 || report
     ! grep -q 'Test unit written to' "$build/log" || report
@@ -48,4 +48,4 @@ fi
 "$build/calls" -max_total_time="$seconds" -max_len=400 -timeout=20 -print_final_stats=1 -verbosity=1 \
     -artifact_prefix="$build/failures/" "$build/corpus" fuzz/corpus >"$build/log" 2>&1 || report
 grep -aE '^Done|exec_per_sec|new_units' "$build/log"
-echo "Nothing was found."
+echo "No failure."

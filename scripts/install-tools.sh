@@ -1,33 +1,33 @@
 #!/usr/bin/env bash
 # install-tools.sh TOOL...
 #
-# Installs what is missing of the named tools, and says what and why. It uses apt-get when it may, that is, as root or
-# where sudo asks for no password. Otherwise it prints the command that would do it, and fails.
+# Installs the named tools that are missing, and prints their names and purposes. It uses apt-get as root, or with a sudo
+# that needs no password. Otherwise it prints the command to run, and fails.
 set -u
-PATH="$PATH:/usr/sbin:/sbin" # where mkfs.ext4 is, for everybody but root
+PATH="$PATH:/usr/sbin:/sbin" # users other than root lack these, where mkfs.ext4 is
 
 describe() { # TOOL: sets `package` and `reason`
     package=$1
     case $1 in
         cmake) reason="builds and installs the library for C" ;;
-        qemu-img) package=qemu-utils reason="makes the demo's disk image, and checks it once it is cached" ;;
-        mkfs.ext4) package=e2fsprogs reason="makes the file system in the demo's disk image, and those that tests cut off" ;;
-        mkfs.xfs) package=xfsprogs reason="makes file systems that tests cut off" ;;
+        qemu-img) package=qemu-utils reason="creates the demo's disk image, and checks the cached file" ;;
+        mkfs.ext4) package=e2fsprogs reason="creates file systems for the demo's disk image and for tests" ;;
+        mkfs.xfs) package=xfsprogs reason="creates file systems for tests" ;;
         g++) reason="compiles the header as C++" ;;
         clang) reason="compiles the header and the C code with a second compiler" ;;
-        clang-runtime) package=libclang-rt-dev reason="brings the runtimes of clang's sanitizers and fuzzer" ;;
-        valgrind) reason="looks for memory errors and leaks in the C tests, and counts instructions" ;;
-        curl-config) package=libcurl4-openssl-dev reason="brings libcurl, with which an example downloads images" ;;
-        abidiff) package=abigail-tools reason="compares the header's ABI with the one that was promised" ;;
-        pkg-config) reason="finds the installed library for C programs that test it" ;;
-        sqlite3.h) package=libsqlite3-dev reason="is for a test program that has an SQLite of its own beside the library" ;;
+        clang-runtime) package=libclang-rt-dev reason="has the runtimes of clang's sanitizers and fuzzer" ;;
+        valgrind) reason="finds memory errors and leaks in the C tests, and counts instructions" ;;
+        curl-config) package=libcurl4-openssl-dev reason="has libcurl, for the example that downloads images" ;;
+        abidiff) package=abigail-tools reason="compares the header's ABI with the baseline" ;;
+        pkg-config) reason="finds the installed library for the C programs of the tests" ;;
+        sqlite3.h) package=libsqlite3-dev reason="is for a test program with its own SQLite beside the library's" ;;
         go) package=golang-go reason="builds the Go program that uses the installed library" ;;
-        python3) reason="plays Glance in some tests, and uses the library in others" ;;
-        *) echo "install-tools: $1 is not in my list" >&2 && exit 2 ;;
+        python3) reason="acts as Glance in some tests, and calls the library in others" ;;
+        *) echo "install-tools: unknown tool: $1" >&2 && exit 2 ;;
     esac
 }
 
-is_there() { # TOOL: a command, or a header of C
+is_installed() { # TOOL: a command, or a C header
     case $1 in
         *.h) echo "#include <$1>" | cc -E -x c - >/dev/null 2>&1 ;;
         clang-runtime)
@@ -41,7 +41,7 @@ is_there() { # TOOL: a command, or a header of C
 packages=()
 for tool in "$@"; do
     describe "$tool"
-    is_there "$tool" && continue
+    is_installed "$tool" && continue
     printf '%-13s is missing: it %s (Debian package %s)\n' "$tool" "$reason" "$package"
     packages+=("$package")
 done
@@ -49,27 +49,27 @@ done
 
 install=(apt-get install -y --no-install-recommends "${packages[@]}")
 if ! command -v apt-get >/dev/null; then
-    echo "There is no apt-get here: please install ${packages[*]}, or what your system calls them."
+    echo "apt-get is missing. Install ${packages[*]}, or your system's packages for them."
     exit 1
 elif [ "$(id -u)" -eq 0 ]; then
     may=()
 elif sudo -n true 2>/dev/null; then
     may=(sudo -n)
 else
-    echo "I may not install packages here. This would: sudo ${install[*]}"
+    echo "No permission to install packages. To install them: sudo ${install[*]}"
     exit 1
 fi
 
-echo "Installing ${packages[*]}, with apt-get."
+echo "Installing ${packages[*]} with apt-get."
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 apt() { "${may[@]}" env DEBIAN_FRONTEND=noninteractive "$@" </dev/null >>"$log" 2>&1; }
-# The first try fails where the lists of packages are missing or old.
+# The first try fails if the package lists are missing or old.
 if ! apt "${install[@]}" && ! { apt apt-get update && apt "${install[@]}"; }; then
     tail -n 20 "$log"
-    echo "That did not work. The command was: ${may[*]} ${install[*]}"
+    echo "apt-get failed. The command was: ${may[*]} ${install[*]}"
     exit 1
 fi
 for tool in "$@"; do
-    is_there "$tool" || { echo "$tool is still missing after that." && exit 1; }
+    is_installed "$tool" || { echo "$tool is still missing after the installation." && exit 1; }
 done

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Counts the instructions of hits, commits and closes anew, and writes tests/instructions/counts.txt: of the debug build,
-# which `make test` compares since it has it anyway, and of the release build, which is what users get.
+# Counts the instructions of hits, commits and closes, and writes tests/instructions/counts.txt. It counts those of the
+# debug build, which `make test` has and compares, and those of the release build, which users have.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/install-tools.sh cmake valgrind
 unset MAKEFLAGS MAKELEVEL
-folder=$PWD/tests/instructions
+directory=$PWD/tests/instructions
 new=$(mktemp)
 trap 'rm -f "$new"' EXIT
 {
@@ -15,15 +15,16 @@ trap 'rm -f "$new"' EXIT
 } >"$new"
 for build_type in Debug Release; do
     build=$PWD/build/instructions/$build_type cargo=$PWD/build/instructions/cargo
-    # That of `make test`, where it was run before.
+    # Reuses the build of `make test`, if there is one.
     [ "$build_type" = Debug ] && [ -d build/test/cargo ] && cargo=$PWD/build/test/cargo
     cmake -S . -B "$build" "-DCMAKE_BUILD_TYPE=$build_type" "-DIMAGE_CACHE_CARGO_TARGET_DIR=$cargo" >/dev/null
     cmake --build "$build" --target instructions
     for work in hit commit close; do
         for driver in sqlite xattr; do
-            (cd "$build" && "$folder/instructions.sh" count "$build/tests/c/instructions" "$build_type" "$work" "$driver") |
+            (cd "$build" &&
+                "$directory/instructions.sh" count "$build/tests/c/instructions" "$build_type" "$work" "$driver") |
                 tee -a "$new"
         done
     done
 done
-cat "$new" >"$folder/counts.txt"
+cat "$new" >"$directory/counts.txt"

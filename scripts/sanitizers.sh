@@ -2,11 +2,11 @@
 # Runs the C tests, the scenarios and the fuzzer's corpus with AddressSanitizer and UndefinedBehaviorSanitizer, and the
 # tests of threads and processes with ThreadSanitizer. Ends with "N passed, N failed, N skipped".
 #
-# All code is instrumented: the C tests, the library's Rust, and SQLite; for ThreadSanitizer Rust's std as well, which
-# needs its source (`rustup component add rust-src`). Where that is missing the threaded tests are counted as skipped:
-# with a std that is not instrumented each of its locks looks like none, and hundreds of false reports hide a true one.
-# The same holds for helgrind, which knows pthread's locks only. Undefined behaviour is looked for in the C tests' code;
-# the Rust code has its own checks of overflows and bounds.
+# All code is instrumented: the C tests, the library's Rust, and SQLite. ThreadSanitizer needs an instrumented Rust std,
+# too, and so its source (`rustup component add rust-src`). Without the source these tests count as skipped:
+# ThreadSanitizer does not see the locks of another std, and hundreds of false reports hide a true one. helgrind sees
+# pthread's locks only, so it is no substitute. UndefinedBehaviorSanitizer checks the C tests; the Rust code has its own
+# overflow and bounds checks.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 root=$PWD
@@ -20,7 +20,7 @@ scripts/install-tools.sh clang clang-runtime || exit 1
 rm -rf "$work" "$build/logs"
 mkdir -p "$work" "$build/logs"
 
-# Leaks are looked for, but where a forked child leaves its parent's things as they are, on purpose.
+# LeakSanitizer is on, except for forked children, which leave their parent's memory on purpose.
 export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:abort_on_error=0
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export TSAN_OPTIONS=halt_on_error=0:exitcode=66
@@ -32,7 +32,7 @@ compile() { # SANITIZERS OUTPUT SOURCE...
         -fno-sanitize-recover=all -Iinclude "$@" -o "$output" "$library" -lpthread -ldl -lm
 }
 
-run() { # NAME COMMAND...: 77 is a skipped test
+run() { # NAME COMMAND...: exit code 77 is a skipped test
     local name=$1 log=$build/logs/$1.log start=$SECONDS code
     shift
     (cd "$work" && TMPDIR=$work timeout -k 10 900 "$@") >"$log" 2>&1 </dev/null
@@ -73,7 +73,7 @@ if [ ! -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" ]; then
     skipped=$((skipped + 4))
 else
     library=$(scripts/sanitized-library.sh thread) || exit 1
-    # rustc's own runtime: clang's may be too old for what rustc makes.
+    # rustc's own runtime: clang's may be too old for rustc's code.
     host=$(rustc -vV | sed -n 's/^host: //p')
     runtime=$(echo "$(rustc --print sysroot)/lib/rustlib/$host/lib"/librustc-*_rt.tsan.a)
     for test in threads processes; do

@@ -7,28 +7,29 @@ use lexopt::prelude::*;
 use regex_lite::Regex;
 
 pub const USAGE: &str = "\
-Measures image-cache against the bare system calls that it must make, and prints a table. Met or not, the exit code is 0.
+Compares image-cache with the bare system calls that it must make, and prints a table. The exit code is 0 even if a
+target is missed.
 
   --quick            small sizes, about a minute: 1,000 and 10,000 images, files of 64 MiB
   --only PATTERN     only the rows whose name matches the regular expression (see --rows)
   --rows             print the rows' names
-  --directory DIR    where the caches are made; the file system that is measured [the working directory]
+  --directory DIR    where the caches are created; the file system to measure [the working directory]
   --json FILE        write all figures there
   --peers            measure Glance and the cacache crate as well, on the same work
   --picture FILE     write the growth curves there, as SVG
-  --environment DIR  where the Python environment with Glance is made, or was made before [in the caches' folder]
+  --environment DIR  where the Python environment with Glance is created, or exists [in the caches' directory]
 ";
 
-/// What this process is for.
+/// What this process does.
 pub enum Task {
     Measure,
     ListRows,
     Help,
-    /// A row started it, to do this.
+    /// A row started it as a child process.
     WorkAsChild(Vec<String>),
 }
 
-/// What is asked for.
+/// The parsed options.
 pub struct Arguments {
     pub task: Task,
     pub quick: bool,

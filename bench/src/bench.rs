@@ -1,11 +1,11 @@
-//! What every row is given: the sizes of this run, the caches, and the report.
+//! The context of every row: the sizes of this run, the caches and the report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use image_cache::{DriverChoice, Durability, ImageCache, Options};
 
-use crate::caches::Caches;
+use crate::caches::{Caches, Prepared};
 use crate::report::Report;
 
 /// How much work a run is.
@@ -13,11 +13,11 @@ use crate::report::Report;
 pub struct Sizes {
     /// Numbers of images for the growth curves, ascending.
     pub counts: Vec<usize>,
-    /// How many images there are where the cache is large: for hits, prune, and the open after a crash.
+    /// The number of images of a large cache: for hits, prune, and the open after a crash.
     pub large: usize,
-    /// How many there are where it is as large as can be.
+    /// The number of images of the largest cache.
     pub largest: usize,
-    /// How many images a prune evicts, at most.
+    /// The most images that a prune evicts.
     pub victims: usize,
     pub stream: usize,
     pub ingest: usize,
@@ -60,7 +60,7 @@ pub struct Bench {
     pub sizes: Sizes,
     pub caches: Caches,
     pub report: Report,
-    /// This program, for rows that need processes.
+    /// This program, for rows that start child processes.
     pub program: PathBuf,
 }
 
@@ -77,13 +77,26 @@ pub fn driver_of_name(name: &str) -> DriverChoice {
     if name == "xattr" { DriverChoice::Xattr } else { DriverChoice::Sqlite }
 }
 
+/// Opens a cache with the default options, except for these.
+pub fn open_with_limit(directory: &Path, driver: DriverChoice, max_size: u64) -> Result<ImageCache> {
+    Ok(ImageCache::open(directory, Options::new().driver(driver).max_size(max_size))?)
+}
+
 impl Bench {
+    /// A cache of so many images. If it cannot be created, the row is skipped for this number.
+    pub fn prepared_or_skip(&mut self, row: &str, count: usize) -> Option<Prepared> {
+        self.caches
+            .prepared(count)
+            .map_err(|error| self.report.skip(format!("{row}, {} images", with_commas(count)), format!("{error:#}")))
+            .ok()
+    }
+
     /// A new, empty cache, and where it is.
     pub fn new_cache(&mut self, driver: DriverChoice, durability: Durability) -> Result<(ImageCache, PathBuf)> {
         self.new_cache_with(Options::new().driver(driver).durability(durability))
     }
 
-    /// A new, empty cache that is opened in a way of its own, and where it is.
+    /// A new, empty cache with these options, and where it is.
     pub fn new_cache_with(&mut self, options: Options) -> Result<(ImageCache, PathBuf)> {
         let directory = self.caches.scratch("cache");
         Ok((ImageCache::open(&directory, options.max_size(u64::MAX))?, directory))

@@ -1,4 +1,4 @@
-//! What is measured in processes of its own: this program, started with --child. Each writes one line of JSON.
+//! Measurements in child processes: this program with --child. Each child writes one line of JSON.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -10,16 +10,16 @@ use anyhow::{Context as _, Result, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// How a listing went.
+/// The result of a listing.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Listed {
     pub images: usize,
     pub seconds: f64,
-    /// By how many bytes the process's memory was larger at its peak than before.
+    /// Bytes from the process's memory before to its peak.
     pub peak_growth: u64,
 }
 
-/// What open writers cost together.
+/// The memory of open writers.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Writers {
     pub count: usize,
@@ -29,7 +29,7 @@ pub struct Writers {
     pub grown: u64,
 }
 
-/// What processes did that competed.
+/// The result of processes that competed.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Competed {
     pub hits: u64,
@@ -40,13 +40,14 @@ pub struct Competed {
     /// Each latency in nanoseconds, with its count.
     pub latencies: Vec<(u64, u64)>,
 }
-/// The image that a crash leaves, which the index does not know.
+
+/// The image that a crash leaves without an index entry.
 pub const LEFT_BY_A_CRASH: &str = "left-by-a-crash";
 
-/// Between these, written to /dev/null, calls are counted.
+/// The child writes these to /dev/null. Only calls between them count.
 pub const MARKS: [&str; 2] = ["hits begin", "hits end"];
 
-/// Runs this program as a child, and reads what it measured.
+/// Runs this program as a child, and reads its result.
 pub fn run<T: DeserializeOwned>(program: &Path, arguments: &[&str]) -> Result<T> {
     let output = Command::new(program).arg("--child").args(arguments).stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
@@ -55,14 +56,14 @@ pub fn run<T: DeserializeOwned>(program: &Path, arguments: &[&str]) -> Result<T>
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Runs a child that ends itself with SIGKILL.
+/// Runs a child that kills itself with SIGKILL.
 pub fn run_killed(program: &Path, arguments: &[&str]) -> Result<()> {
     let status = Command::new(program).arg("--child").args(arguments).status()?;
-    anyhow::ensure!(status.signal().is_some(), "the child process for {arguments:?} was to be killed: {status}");
+    anyhow::ensure!(status.signal().is_some(), "the child process for {arguments:?} was not killed: {status}");
     Ok(())
 }
 
-/// Runs several children, which begin together; what they did together.
+/// Runs several children that begin at the same time, and adds their results.
 pub fn compete(program: &Path, processes: usize, arguments: &[String]) -> Result<Competed> {
     let start = || -> Result<(Child, BufReader<std::process::ChildStdout>)> {
         let mut command = Command::new(program);
@@ -72,7 +73,7 @@ pub fn compete(program: &Path, processes: usize, arguments: &[String]) -> Result
         Ok((child, BufReader::new(output)))
     };
     let mut children = (0..processes).map(|_| start()).collect::<Result<Vec<_>>>()?;
-    // Each says that it is ready with an empty line, and begins when it gets one.
+    // A child writes an empty line when it is ready, and begins when it reads one.
     for (_, output) in &mut children {
         output.read_line(&mut String::new())?;
     }
@@ -99,9 +100,9 @@ pub fn compete(program: &Path, processes: usize, arguments: &[String]) -> Result
     Ok(sum)
 }
 
-/// Runs hits under strace; `None` when there is none, or it is not allowed to look.
-pub fn count_syncs(program: &Path, folder: &Path, arguments: &[String]) -> Result<Option<usize>> {
-    let trace = folder.join("trace");
+/// Counts the syncs of hits with strace; `None` if strace is not installed or not permitted.
+pub fn count_syncs(program: &Path, directory: &Path, arguments: &[String]) -> Result<Option<usize>> {
+    let trace = directory.join("trace");
     let mut command = Command::new("strace");
     command.args(["-f", "-y", "-e", "trace=fsync,fdatasync,write", "-o"]).arg(&trace).arg(program);
     command.args(["--child", "marked-hits"]).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_counted_between_the_marks_only() {
+    fn only_calls_between_the_marks_count() {
         let trace = r#"
             7 fsync(3</c/incomplete/a>) = 0
             7 write(5</dev/null>, "hits begin", 10) = 10

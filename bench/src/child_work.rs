@@ -1,4 +1,4 @@
-//! What a child process does, by its name.
+//! The work of child processes, by name.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -6,17 +6,17 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use image_cache::{Algorithm, ImageCache, Options};
+use image_cache::{Algorithm, ImageCache};
 use serde::Serialize;
 
-use crate::bench::driver_of_name;
+use crate::bench::{driver_of_name, open_with_limit};
 use crate::caches::{IMAGE_BYTES, name_of};
 use crate::child::{Competed, LEFT_BY_A_CRASH, Listed, MARKS, Writers};
 use crate::floor::Directory;
 use crate::measure::{Latencies, new_latencies, quantile, seconds};
 use crate::rows::hits::hit_once;
 
-/// Does what the arguments say, and prints what was measured.
+/// Does the named work, and prints the result.
 pub fn work(arguments: &[String]) -> Result<()> {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
@@ -39,15 +39,15 @@ fn print(measured: &impl Serialize) -> Result<()> {
 }
 
 fn open(directory: &str, driver: &str) -> Result<ImageCache> {
-    Ok(ImageCache::open(directory, Options::new().driver(driver_of_name(driver)).max_size(u64::MAX))?)
+    open_with_limit(Path::new(directory), driver_of_name(driver), u64::MAX)
 }
 
 fn list(directory: &str, driver: &str) -> Result<Listed> {
     let cache = open(directory, driver)?;
     let before = memory("VmRSS")?;
-    // Forgets the peak so far, where the kernel lets us; else it is the whole process's.
+    // Resets the peak, if the kernel permits. Otherwise VmHWM is the peak since the process began.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
-    // Each image is looked at: it is made when its turn comes.
+    // The filter consumes each image, since the iterator is lazy.
     let (seconds, images) = seconds(|| Ok(cache.list_cached()?.filter(|image| image.size == IMAGE_BYTES).count()))?;
     let peak = memory("VmHWM")?;
     Ok(Listed { images, seconds, peak_growth: peak.saturating_sub(before) })
@@ -55,7 +55,7 @@ fn list(directory: &str, driver: &str) -> Result<Listed> {
 
 fn writers(directory: &str, driver: &str) -> Result<Writers> {
     const COUNT: usize = 32;
-    // So many that the digests are found out on threads.
+    // Enough that the digests are computed on threads.
     const WRITTEN: usize = 16 << 20;
     let cache = open(directory, driver)?;
     let piece = vec![0x5A; 1 << 20];
@@ -63,7 +63,7 @@ fn writers(directory: &str, driver: &str) -> Result<Writers> {
     let mut writers = Vec::with_capacity(COUNT);
     for number in 0..COUNT {
         let mut writer = cache.begin_write(&name_of(number))?;
-        // Which digests does not matter: none of these is committed.
+        // No writer commits, so any digest works.
         writer.expect_digest(Algorithm::Md5, &"0".repeat(32))?;
         writer.expect_digest(Algorithm::Sha256, &"0".repeat(64))?;
         (0..WRITTEN / piece.len()).try_for_each(|_| writer.write_chunk(&piece))?;
@@ -73,7 +73,7 @@ fn writers(directory: &str, driver: &str) -> Result<Writers> {
     Ok(Writers { count: writers.len(), written: WRITTEN, grown })
 }
 
-/// As if the process had died after a rename, and before the index knew of it; with another image half written.
+/// Leaves the state of a crash between an image's rename and its index entry, with another image half written.
 fn crash(directory: &str, driver: &str) -> Result<()> {
     let cache = open(directory, driver)?;
     let mut half = cache.begin_write("half-written")?;
@@ -87,25 +87,23 @@ fn marked_hits(directory: &str, driver: &str, hits: usize) -> Result<()> {
     let cache = open(directory, driver)?;
     let names = names_in(directory)?;
     let mut mark = File::options().write(true).open("/dev/null")?;
-    let mut buffer = [0; IMAGE_BYTES as usize];
     mark.write_all(MARKS[0].as_bytes())?;
-    for number in 0..hits {
-        hit_once(&cache, &names[number % names.len()], &mut buffer)?;
-    }
+    hit_many(&cache, &names, hits)?;
     mark.write_all(MARKS[1].as_bytes())?;
     Ok(())
 }
 
-/// How many calls that write something hits make, as the kernel counts them: at full speed, since hits of the same second are
-/// written together.
+fn hit_many(cache: &ImageCache, names: &[String], hits: usize) -> Result<()> {
+    let mut buffer = [0; IMAGE_BYTES as usize];
+    (0..hits).try_for_each(|number| hit_once(cache, &names[number % names.len()], &mut buffer))
+}
+
+/// The write calls of hits, by the kernel's count. The hits run at full speed, since those of one second are batched.
 fn writes_of_hits(directory: &str, driver: &str, hits: usize) -> Result<u64> {
     let cache = open(directory, driver)?;
     let names = names_in(directory)?;
-    let mut buffer = [0; IMAGE_BYTES as usize];
     let before = write_calls()?;
-    for number in 0..hits {
-        hit_once(&cache, &names[number % names.len()], &mut buffer)?;
-    }
+    hit_many(&cache, &names, hits)?;
     Ok(write_calls()? - before)
 }
 
@@ -115,7 +113,7 @@ fn write_calls() -> Result<u64> {
     Ok(calls.trim().parse()?)
 }
 
-/// Hits the same images as the other processes, for that long, once it is told to begin.
+/// Waits for a line on stdin, then hits the same images as the other processes for `duration`.
 fn compete(directory: &str, who: &str, threads: usize, duration: Duration) -> Result<Competed> {
     let names = names_in(directory)?;
     let cache = if who == "bare" { None } else { Some(open(directory, who)?) };
@@ -153,7 +151,7 @@ fn compete(directory: &str, who: &str, threads: usize, duration: Duration) -> Re
     })
 }
 
-/// The latencies of hits, and how many failed.
+/// The latencies of hits, and the number of failed ones.
 fn hit_until(
     end: Instant,
     names: &[String],
@@ -169,7 +167,7 @@ fn hit_until(
             break;
         }
         match hit(&names[number % names.len()], &mut buffer) {
-            // A latency that does not fit is centuries long.
+            // Only a latency of centuries does not fit.
             Ok(()) => drop(latencies.record(u64::try_from(before.elapsed().as_nanos()).unwrap_or(u64::MAX))),
             Err(error) => {
                 if errors == 0 {
@@ -182,7 +180,7 @@ fn hit_until(
     (latencies, errors)
 }
 
-/// A few of the images, the same for every process.
+/// The names of a few images, the same for every process.
 fn names_in(directory: &str) -> Result<Vec<String>> {
     const FEW: usize = 100;
     let mut names: Vec<_> = std::fs::read_dir(directory)?
@@ -191,11 +189,11 @@ fn names_in(directory: &str) -> Result<Vec<String>> {
         .collect();
     names.sort_unstable_by(|one, other| other.cmp(one));
     names.truncate(FEW);
-    anyhow::ensure!(!names.is_empty(), "there is no image in {directory}");
+    anyhow::ensure!(!names.is_empty(), "no image in {directory}");
     Ok(names)
 }
 
-/// A line of the process's memory, in bytes.
+/// A value of /proc/self/status, in bytes.
 fn memory(line: &str) -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':')).context("no such line")?;

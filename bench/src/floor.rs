@@ -1,4 +1,4 @@
-//! The floor: the bare system calls that a cache cannot do without, and no more.
+//! The floor: only the system calls that a cache must make.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,10 +10,10 @@ use anyhow::{Context as _, Result, bail};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fdatasync, fstat, fsync, openat, renameat, statat, syncfs, unlinkat};
 use rustix::io::{pread, write};
 
-/// How many bytes are written before the kernel is told to begin with them.
-const PACE: usize = 8 << 20;
+/// A writeback begins each time after so many bytes.
+const WRITEBACK: usize = 8 << 20;
 
-/// A directory by descriptor.
+/// An open directory.
 pub struct Directory {
     descriptor: OwnedFd,
 }
@@ -26,7 +26,7 @@ impl Directory {
         Ok(Self { descriptor })
     }
 
-    /// Creates it first.
+    /// Creates the directory, and opens it.
     pub fn create(path: &Path) -> Result<Self> {
         std::fs::create_dir_all(path)?;
         Self::open(path)
@@ -37,7 +37,7 @@ impl Directory {
         let file = openat(&self.descriptor, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         fstat(&file)?;
         if pread(&file, &mut *buffer, 0)? != buffer.len() {
-            bail!("{name} is shorter than it was made");
+            bail!("{name} is shorter than it was written");
         }
         Ok(())
     }
@@ -48,8 +48,8 @@ impl Directory {
         Ok(())
     }
 
-    /// Writes back what the file system has put off, so that the next one does not pay for it.
-    pub fn settle(&self) -> Result<()> {
+    /// Writes back what the file system has deferred, so that the next measurement does not include it.
+    pub fn sync_file_system(&self) -> Result<()> {
         Ok(syncfs(&self.descriptor)?)
     }
 
@@ -57,14 +57,14 @@ impl Directory {
         unlinkat(&self.descriptor, name, AtFlags::empty()).with_context(|| format!("removing {name}"))
     }
 
-    /// Creates a file, without looking what is there.
+    /// Creates a file that must not exist.
     pub fn create_file(&self, name: &str) -> Result<File> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
         let file = openat(&self.descriptor, name, flags, Mode::from_raw_mode(0o666));
         Ok(File::from(file.with_context(|| format!("creating {name}"))?))
     }
 
-    /// Create, write, rename; and the syncs of the file and of the directory that it gets into.
+    /// Create, write, rename; with `synced`, an fsync of the file and one of its new directory.
     pub fn commit(&self, name: &str, bytes: &[u8], to: &Self, synced: bool) -> Result<()> {
         let file = self.create_file(name)?;
         write_all(&file, bytes)?;
@@ -83,18 +83,18 @@ impl Directory {
         Ok(())
     }
 
-    /// Writes a large file chunk by chunk, as [`Directory::commit`] does a small one. With syncs the kernel is told after each
-    /// 8 MiB to begin with them. Seconds; the file is gone afterwards.
+    /// Writes a large file chunk by chunk, then syncs and renames it as [`Directory::commit`] does. With `synced`, a
+    /// writeback begins after each 8 MiB. Returns the seconds, and removes the file.
     pub fn stream(&self, name: &str, chunks: impl Iterator<Item = impl AsRef<[u8]>>, synced: bool) -> Result<f64> {
         self.timed_stream(name, |file| {
-            let (mut written, mut told) = (0, 0);
+            let (mut written, mut started) = (0, 0);
             for chunk in chunks {
                 let chunk = chunk.as_ref();
                 write_all(file, chunk)?;
                 written += chunk.len();
-                if synced && written - told >= PACE {
-                    begin_write_back(file, told, written - told)?;
-                    told = written;
+                if synced && written - started >= WRITEBACK {
+                    start_writeback(file, started, written - started)?;
+                    started = written;
                 }
             }
             if synced {
@@ -104,7 +104,7 @@ impl Directory {
         })
     }
 
-    /// Copies a source to a buffer, and writes that, until the source is at its end. Seconds; the file is gone afterwards.
+    /// Copies a source to a file through a buffer. Returns the seconds, and removes the file.
     pub fn stream_from(&self, name: &str, source: &mut impl Read, buffer: &mut [u8]) -> Result<f64> {
         self.timed_stream(name, |file| {
             loop {
@@ -131,7 +131,7 @@ impl Directory {
         Ok(took)
     }
 
-    /// Reads a large file chunk by chunk. Seconds, the open included.
+    /// Reads a large file chunk by chunk. Returns the seconds, with those of the open.
     pub fn read(&self, name: &str, buffer: &mut [u8]) -> Result<f64> {
         let began = Instant::now();
         let file = openat(&self.descriptor, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
@@ -146,7 +146,7 @@ impl Directory {
         Ok(began.elapsed().as_secs_f64())
     }
 
-    /// What a driver without an index must do to find an order: look at every name and file, and sort.
+    /// What a driver without an index must do for the LRU order: read every name, stat every file, and sort.
     pub fn scan_and_sort(&self) -> Result<Vec<(i64, String)>> {
         let mut found = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.descriptor)? {
@@ -173,9 +173,9 @@ fn write_all(file: &File, mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Tells the kernel to begin with writing a part of a file to the disk, without waiting for it.
+/// Starts the writeback of a part of a file, and does not wait for it.
 #[allow(unsafe_code, reason = "rustix has no such call")]
-fn begin_write_back(file: &File, offset: usize, length: usize) -> Result<()> {
+fn start_writeback(file: &File, offset: usize, length: usize) -> Result<()> {
     let (offset, length) = (i64::try_from(offset)?, i64::try_from(length)?);
     // SAFETY: the descriptor is open for as long as the call takes, and the other arguments are numbers.
     let result = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };

@@ -1,4 +1,4 @@
-//! On what is measured: processor, kernel, file system, and whether anything else is going on.
+//! The machine: processor, kernel, file system, and load.
 
 use std::fs::read_to_string;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde::Serialize;
 
-/// The machine, as far as it says.
+/// A description of the machine; unknown values say so.
 #[derive(Debug, Serialize)]
 pub struct Machine {
     pub processor: String,
@@ -14,12 +14,12 @@ pub struct Machine {
     pub memory: String,
     pub kernel: String,
     pub file_system: String,
-    /// Over the last minute, before anything was measured.
+    /// Over the last minute before the first measurement.
     pub load: f64,
 }
 
 impl Machine {
-    pub fn examine(directory: &Path) -> Self {
+    pub fn describe(directory: &Path) -> Self {
         let line_of = |file: &str, name: &str| {
             let text = read_to_string(file).unwrap_or_default();
             let line = text.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(':'));
@@ -36,7 +36,7 @@ impl Machine {
         }
     }
 
-    /// One process may run: this one. More of them take its time away.
+    /// Other processes take time from this one.
     pub fn is_busy(&self) -> bool {
         self.load > 0.3 * self.cores as f64
     }
@@ -48,12 +48,12 @@ impl Machine {
         println!("file system  {}", self.file_system);
         println!("load         {:.2} in the last minute", self.load);
         if self.is_busy() {
-            println!("WARNING: the machine is busy. Ratios suffer, and latencies mean nothing.");
+            println!("WARNING: the machine is busy. Ratios are less exact, and latencies are not comparable.");
         }
     }
 }
 
-/// Its type and options, where util-linux tells.
+/// Its type and options, by util-linux.
 fn file_system(directory: &Path) -> String {
     let arguments = ["--noheadings", "--output", "FSTYPE,OPTIONS", "--target"];
     let output = Command::new("findmnt").args(arguments).arg(directory).output();

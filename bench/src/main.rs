@@ -1,12 +1,13 @@
-//! Measures image-cache against the bare system calls that it must make (the floor), in turns, in one run.
+//! Compares image-cache with the bare system calls that it must make (the floor), in turns, in one run.
 //!
-//! `rows` has what is measured, `measure` how, `floor` the bare calls, and `peers` other caches on the same work.
+//! `rows` has the measurements, `measure` the clock, `floor` the bare calls, `peers` other caches on the same work.
 
 mod arguments;
 mod bench;
 mod caches;
 mod child;
 mod child_work;
+mod content;
 mod floor;
 mod machine;
 mod measure;
@@ -14,6 +15,7 @@ mod output;
 mod peers;
 mod picture;
 mod quantity;
+mod random;
 mod report;
 mod rows;
 
@@ -43,11 +45,11 @@ fn main() -> Result<()> {
 }
 
 fn measure(arguments: &Arguments) -> Result<()> {
-    let machine = Machine::examine(&arguments.directory);
+    let machine = Machine::describe(&arguments.directory);
     machine.print();
     if arguments.quick {
         println!(
-            "Small sizes: what an operation costs by itself weighs more than in a full run, which the targets are for."
+            "Small sizes: the fixed cost of an operation weighs more than in a full run. The targets are for a full run."
         );
     }
     let mut bench = Bench {
@@ -58,7 +60,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     };
     for row in rows::ALL.iter().filter(|row| arguments.wants(row.name)) {
         let began = Instant::now();
-        // What one row could not do is no reason to lose the others.
+        // A row that fails must not end the run.
         if let Err(error) = (row.run)(&mut bench) {
             bench.report.skip(row.name, format!("{error:#}"));
         }

@@ -1,4 +1,4 @@
-//! How time is taken: ours and the floor in turns, in one run, so that whatever slows the machine down slows both.
+//! Timing: ours and the floor in turns, in one run, so that a slow machine slows both.
 
 use std::time::{Duration, Instant};
 
@@ -26,16 +26,16 @@ pub fn median(values: &mut [f64]) -> f64 {
     }
 }
 
-/// What one sample is of.
+/// What one sample measures.
 #[derive(Debug, Clone, Copy)]
 pub enum Sample {
     /// One operation: for percentiles.
     Operation,
-    /// The mean of a batch: for operations so short that reading the clock would be much of them.
+    /// The mean of a batch: for operations as short as a reading of the clock.
     Batch,
 }
 
-/// Two sides' latencies.
+/// The latencies of both sides.
 pub struct Pair {
     pub ours: Latencies,
     pub floor: Latencies,
@@ -48,8 +48,26 @@ impl Pair {
     }
 }
 
-/// Runs both sides in turns of `batch` operations; the side that begins changes each round. Both are told how many times
-/// they were called before.
+/// Runs both sides in turns, `rounds` times each. The side that runs first changes each round. Each side gets the round's
+/// number.
+pub fn in_turns(
+    rounds: usize,
+    mut ours: impl FnMut(usize) -> Result<()>,
+    mut floor: impl FnMut(usize) -> Result<()>,
+) -> Result<()> {
+    for round in 0..rounds {
+        if round % 2 == 0 {
+            ours(round)?;
+            floor(round)?;
+        } else {
+            floor(round)?;
+            ours(round)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs both sides in turns of `batch` operations. Each operation gets the number of earlier ones of its side.
 pub fn alternate(
     rounds: usize,
     batch: usize,
@@ -59,20 +77,15 @@ pub fn alternate(
 ) -> Result<Pair> {
     let clock = cost_of_the_clock();
     let mut pair = Pair { ours: new_latencies(), floor: new_latencies() };
-    for round in 0..rounds {
-        let first = round * batch;
-        if round % 2 == 0 {
-            run_batch(first, batch, sample, clock, &mut pair.ours, &mut ours)?;
-            run_batch(first, batch, sample, clock, &mut pair.floor, &mut floor)?;
-        } else {
-            run_batch(first, batch, sample, clock, &mut pair.floor, &mut floor)?;
-            run_batch(first, batch, sample, clock, &mut pair.ours, &mut ours)?;
-        }
-    }
+    in_turns(
+        rounds,
+        |round| run_batch(round * batch, batch, sample, clock, &mut pair.ours, &mut ours),
+        |round| run_batch(round * batch, batch, sample, clock, &mut pair.floor, &mut floor),
+    )?;
     Ok(pair)
 }
 
-/// Takes `operations` latencies of one side alone.
+/// The latencies of `operations` calls of one side alone.
 pub fn latencies(operations: usize, mut operation: impl FnMut(usize) -> Result<()>) -> Result<Latencies> {
     let mut latencies = new_latencies();
     run_batch(0, operations, Sample::Operation, cost_of_the_clock(), &mut latencies, &mut operation)?;
@@ -89,7 +102,7 @@ fn run_batch(
 ) -> Result<()> {
     let record = |latencies: &mut Latencies, took: Duration, operations: usize| -> Result<()> {
         let took = took.saturating_sub(clock).as_nanos() / operations as u128;
-        // It grows as it must, which a saturating record would not let it.
+        // The histogram grows here; saturating_record() would not let it.
         latencies.record(u64::try_from(took)?).context("a latency")
     };
     match sample {
@@ -111,23 +124,25 @@ fn run_batch(
     Ok(())
 }
 
-/// Runs both sides in turns, `rounds` times each. A side says itself what it took, so that what it prepares and clears away
-/// does not count. The medians, ours first.
+/// Runs both sides in turns, `rounds` times each. A side returns its own time, so that its preparation does not count.
+/// Returns the medians, ours first.
 pub fn alternate_runs(
     rounds: usize,
     mut ours: impl FnMut() -> Result<f64>,
     mut floor: impl FnMut() -> Result<f64>,
 ) -> Result<(f64, f64)> {
     let (mut of_ours, mut of_floor) = (Vec::new(), Vec::new());
-    for round in 0..rounds {
-        if round % 2 == 0 {
+    in_turns(
+        rounds,
+        |_| {
             of_ours.push(ours()?);
+            Ok(())
+        },
+        |_| {
             of_floor.push(floor()?);
-        } else {
-            of_floor.push(floor()?);
-            of_ours.push(ours()?);
-        }
-    }
+            Ok(())
+        },
+    )?;
     Ok((median(&mut of_ours), median(&mut of_floor)))
 }
 
@@ -137,14 +152,14 @@ pub fn median_of(rounds: usize, mut run: impl FnMut() -> Result<f64>) -> Result<
     Ok(median(&mut values))
 }
 
-/// Seconds that a call takes.
+/// The seconds that a call takes, and its result.
 pub fn seconds<T>(call: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
     let began = Instant::now();
     let value = call()?;
     Ok((began.elapsed().as_secs_f64(), value))
 }
 
-/// What two readings of the clock are apart, though nothing is between them.
+/// The median time between two readings of the clock with nothing between them.
 fn cost_of_the_clock() -> Duration {
     let mut readings: Vec<_> = (0..1001)
         .map(|_| {

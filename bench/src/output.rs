@@ -1,4 +1,4 @@
-//! What is printed, and the file of --json.
+//! The printed tables, and the file of --json.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::peers::Figures;
 use crate::quantity::three_digits;
 use crate::report::{Finding, Report, Skipped, Target};
 
-/// A table that can be pasted into a text in Markdown.
+/// A table in Markdown.
 fn new_table(header: &[String], first_numeric: usize, numeric: usize) -> Table {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN).set_header(header);
@@ -43,7 +43,7 @@ fn met(finding: &Finding) -> &'static str {
     }
 }
 
-/// The table, its notes, and what is missing.
+/// Prints the table, its notes, and the rows that were not measured.
 pub fn print(report: &Report) {
     let header = ["work", "ours", "floor", "ratio", "target", "", "note"].map(ToOwned::to_owned);
     let mut table = new_table(&header, 1, 4);
@@ -76,7 +76,7 @@ pub fn print(report: &Report) {
     println!("\n{} met, {} not met, {} not measured", count(true), count(false), report.skipped.len());
 }
 
-/// All peers beside each other.
+/// Prints all peers side by side.
 pub fn print_peers(peers: &[Figures]) {
     let mut works: Vec<&String> = Vec::new();
     for (work, _) in peers.iter().flat_map(|peer| &peer.figures) {
@@ -98,17 +98,17 @@ pub fn print_peers(peers: &[Figures]) {
 }
 
 #[derive(Serialize)]
-struct Everything<'a> {
+struct Output<'a> {
     machine: &'a Machine,
     quick: bool,
-    findings: Vec<Judged<'a>>,
+    findings: Vec<Checked<'a>>,
     skipped: &'a [Skipped],
     curves: Vec<Line<'a>>,
     peers: &'a [Figures],
 }
 
 #[derive(Serialize)]
-struct Judged<'a> {
+struct Checked<'a> {
     #[serde(flatten)]
     finding: &'a Finding,
     ratio: Option<f64>,
@@ -124,20 +124,20 @@ struct Line<'a> {
 }
 
 pub fn write_json(file: &Path, quick: bool, machine: &Machine, report: &Report, peers: &[Figures]) -> Result<()> {
-    let judged = |finding| Judged { finding, ratio: finding.ratio(), met: finding.is_met() };
+    let checked = |finding| Checked { finding, ratio: finding.ratio(), met: finding.is_met() };
     let curves = report.curves.iter().map(|(curve, points)| Line {
         operation: &curve.operation,
         who: &curve.who,
         points: points.iter().map(|(images, seconds)| (*images, *seconds)).collect(),
     });
-    let everything = Everything {
+    let output = Output {
         machine,
         quick,
-        findings: report.findings.iter().map(judged).collect(),
+        findings: report.findings.iter().map(checked).collect(),
         skipped: &report.skipped,
         curves: curves.collect(),
         peers,
     };
-    let text = serde_json::to_string_pretty(&everything)?;
+    let text = serde_json::to_string_pretty(&output)?;
     std::fs::write(file, text + "\n").with_context(|| format!("writing {}", file.display()))
 }

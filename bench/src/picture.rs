@@ -1,4 +1,4 @@
-//! The growth curves as a picture: one panel for each operation, time against the number of images, both logarithmic.
+//! The growth curves as a picture: a panel per operation, with time against the number of images, both logarithmic.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::report::Report;
 const PANEL: (u32, u32) = (480, 340);
 const COLUMNS: usize = 3;
 const MARGIN: u32 = 10;
-/// The width of the labels at the left, and of the legend at the right.
+/// The widths of the labels at the left and of the legend at the right.
 const TIMES: u32 = 62;
 const LEGEND: u32 = 120;
 
@@ -39,7 +39,7 @@ pub fn draw(file: &Path, report: &Report) -> Result<()> {
     picture.present().map_err(|error| anyhow!("writing {}: {error}", file.display()))
 }
 
-/// The same who, the same colour.
+/// One colour per cache, in all panels.
 fn color(who: &str) -> RGBColor {
     match who {
         "sqlite" => RGBColor(0, 90, 181),
@@ -58,7 +58,7 @@ fn draw_panel(area: &Panel, operation: &str, lines: &Lines) -> Result<(), Box<dy
     let (Some(first), Some(last)) = (first, last) else { return Ok(()) };
     let low = all().map(|(_, seconds)| *seconds).fold(f64::INFINITY, f64::min);
     let high = all().map(|(_, seconds)| *seconds).fold(0.0, f64::max);
-    // Whole decades, and at least two of time: a flat curve is to look flat.
+    // Whole decades, and at least two of time, so that a flat curve looks flat.
     let decade_below = |value: f64| 10_f64.powf(value.log10().floor());
     let decade_above = |value: f64| 10_f64.powf(value.log10().ceil());
     let (left, right) = (decade_below(first as f64), decade_above(last as f64));
@@ -83,7 +83,7 @@ fn draw_panel(area: &Panel, operation: &str, lines: &Lines) -> Result<(), Box<dy
         let points = points.iter().map(|(images, seconds)| (*images as f64, *seconds));
         chart.draw_series(LineSeries::new(points.clone(), style))?;
         chart.draw_series(points.map(|point| Circle::new(point, 3, color(who).filled())))?;
-        // The legend is beside the curves, where it hides none.
+        // The legend is beside the curves, so that it hides none.
         let (x, y) = (i32::try_from(PANEL.0 - LEGEND)? + 8, 40 + 18 * i32::try_from(index)?);
         area.draw(&PathElement::new([(x, y), (x + 16, y)], style))?;
         area.draw(&Text::new(*who, (x + 22, y - 6), ("sans-serif", 12)))?;
@@ -91,7 +91,7 @@ fn draw_panel(area: &Panel, operation: &str, lines: &Lines) -> Result<(), Box<dy
     Ok(())
 }
 
-/// The others' labels would lie on each other.
+/// More labels would overlap.
 fn powers_of_ten_only(images: f64) -> String {
     let power = images.log10();
     if (power - power.round()).abs() < 1e-6 { with_commas(images.round() as usize) } else { String::new() }

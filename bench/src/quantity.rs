@@ -1,10 +1,10 @@
-//! A measured number with its unit, and how it is printed.
+//! A measured number with its unit.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What a number counts.
+/// The unit of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
@@ -15,7 +15,7 @@ pub enum Unit {
     Count,
 }
 
-/// A number of something.
+/// A number with its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Quantity {
     pub value: f64,
@@ -66,7 +66,7 @@ impl fmt::Display for Quantity {
     }
 }
 
-/// With three significant digits, and no more behind the point than that takes.
+/// Three significant digits, without trailing zeros.
 pub fn three_digits(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantities_have_three_digits_and_a_unit_of_their_size() {
+    fn quantities_have_three_digits_and_a_unit_of_their_magnitude() {
         assert_eq!(Quantity::seconds(0.000_001_234).to_string(), "1.23 us");
         assert_eq!(Quantity::bytes_per_second(2.5e9).to_string(), "2.5 GB/s");
         assert_eq!(Quantity::bytes(64.0 * 1024.0 * 1024.0).to_string(), "64 MiB");

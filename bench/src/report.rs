@@ -1,4 +1,4 @@
-//! What was found: figures with their targets, rows that could not be measured, and the points of the growth curves.
+//! The results: figures with their targets, rows that were not measured, and the points of the growth curves.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,19 @@ use serde::Serialize;
 
 use crate::quantity::Quantity;
 
-/// What a figure is to be.
+/// The target of a figure.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// At most so many times the floor: of what takes time.
+    /// At most so many times the floor: for a time.
     AtMostTimes(f64),
-    /// At least so many times the floor: of what is a speed.
+    /// At least so many times the floor: for a speed.
     AtLeastTimes(f64),
-    /// Between so many and so many times the floor: of what is to be the same.
+    /// Between so many and so many times the floor: for a value that must not change.
     Within(f64, f64),
     AtMost(Quantity),
     AtLeast(Quantity),
-    /// Nothing: a figure to know.
+    /// No target.
     None,
 }
 
@@ -35,6 +35,17 @@ pub struct Finding {
 impl Finding {
     pub fn new(row: impl Into<String>, ours: Quantity, target: Target) -> Self {
         Self { row: row.into(), ours, floor: None, target, note: String::new() }
+    }
+
+    /// A time beside the floor's.
+    pub fn times(row: impl Into<String>, ours: f64, floor: f64, target: Target) -> Self {
+        Self::new(row, Quantity::seconds(ours), target).floor(Quantity::seconds(floor))
+    }
+
+    /// The speeds of two times for so many bytes.
+    pub fn speeds(row: impl Into<String>, length: usize, ours: f64, floor: f64, target: f64) -> Self {
+        let speed = |seconds: f64| Quantity::bytes_per_second(length as f64 / seconds);
+        Self::new(row, speed(ours), Target::AtLeastTimes(target)).floor(speed(floor))
     }
 
     pub fn floor(mut self, floor: Quantity) -> Self {
@@ -72,14 +83,14 @@ pub struct Skipped {
     pub why: String,
 }
 
-/// A curve's name: the operation, and who performs it.
+/// A curve's name: the operation, and the cache that performs it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Curve {
     pub operation: String,
     pub who: String,
 }
 
-/// Everything that was found.
+/// All results.
 #[derive(Debug, Default)]
 pub struct Report {
     pub findings: Vec<Finding>,
@@ -112,8 +123,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_met_from_its_own_side() {
-        let finding = |target| Finding::new("row", Quantity::seconds(3.0), target).floor(Quantity::seconds(2.0));
+    fn each_target_has_its_side() {
+        let finding = |target| Finding::times("row", 3.0, 2.0, target);
         assert_eq!(finding(Target::AtMostTimes(1.5)).is_met(), Some(true));
         assert_eq!(finding(Target::AtMostTimes(1.4)).is_met(), Some(false));
         assert_eq!(finding(Target::AtLeastTimes(1.6)).is_met(), Some(false));

@@ -1,6 +1,6 @@
-"""Does to Glance's image cache what `compared.rs` does to the others, and prints one JSON object per figure.
+"""Does the work of `compared.rs` with Glance's image cache, and prints one JSON object per figure.
 
-Arguments: sqlite or xattr, a folder, numbers of images with commas between, bytes of a large image, bytes of its chunks.
+Arguments: sqlite or xattr, a directory, comma-separated numbers of images, bytes of a large image, bytes of its chunks.
 """
 import hashlib
 import io
@@ -36,7 +36,7 @@ def new_cache(driver, directory):
     return image_cache.ImageCache()
 
 
-def say(operation, seconds, images=None):
+def report(operation, seconds, images=None):
     print(json.dumps({"operation": operation, "images": images, "seconds": seconds}), flush=True)
 
 
@@ -59,15 +59,15 @@ def many(driver, directory, count, first):
 
     committed = median(lambda number: cache.cache_image_file(name(number), io.BytesIO(BYTES)), count)
     if first:
-        say("commit", committed)
-    say("hit", median(hit, OPERATIONS), count)
-    say("is_cached", median(lambda number: cache.is_cached(name(number % count)), OPERATIONS), count)
-    say("cache size", seconds(cache.get_cache_size), count)
-    say("list, per image", seconds(cache.get_cached_images) / count, count)
-    # Of many images it takes too long to prune half: its cost per victim is the same for fewer.
+        report("commit", committed)
+    report("hit", median(hit, OPERATIONS), count)
+    report("is_cached", median(lambda number: cache.is_cached(name(number % count)), OPERATIONS), count)
+    report("cache size", seconds(cache.get_cache_size), count)
+    report("list, per image", seconds(cache.get_cached_images) / count, count)
+    # To prune half of many images takes too long, and the cost per victim is the same for fewer.
     victims = count // 2 if driver == "sqlite" or count <= 1000 else 200
     CONF.set_override("image_cache_max_size", (count - victims) * len(BYTES))
-    say("prune, per victim", seconds(cache.prune) / victims, count)
+    report("prune, per victim", seconds(cache.prune) / victims, count)
 
 
 def large(driver, directory, length, chunk):
@@ -87,12 +87,12 @@ def large(driver, directory, length, chunk):
             while image.readinto(buffer):
                 pass
 
-    say("write", seconds(write))
+    report("write", seconds(write))
     assert cache.is_cached("large")
-    say("read", seconds(read))
+    report("read", seconds(read))
 
 
-driver, folder, counts, length, chunk = sys.argv[1:]
+driver, directory, counts, length, chunk = sys.argv[1:]
 for index, count in enumerate(counts.split(",")):
-    many(driver, os.path.join(folder, count), int(count), index == 0)
-large(driver, os.path.join(folder, "large"), int(length), int(chunk))
+    many(driver, os.path.join(directory, count), int(count), index == 0)
+large(driver, os.path.join(directory, "large"), int(length), int(chunk))

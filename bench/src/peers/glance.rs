@@ -1,4 +1,4 @@
-//! Glance's image cache, in a Python environment of its own.
+//! Glance's image cache, in its own Python environment.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -6,14 +6,13 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use crate::peers::Figures;
 use crate::peers::compared::{COMMIT, Measured, PIECE, Work, name_of_read, name_of_write};
 use crate::quantity::Quantity;
 
-/// Does to Glance's cache what `compared` does to the others.
+/// Does the work of `compared` with Glance's cache.
 const PROGRAM: &str = include_str!("glance.py");
 
-/// A figure that it prints.
+/// A figure that the program prints.
 #[derive(Deserialize)]
 struct Printed {
     operation: String,
@@ -21,7 +20,7 @@ struct Printed {
     seconds: f64,
 }
 
-/// Makes the environment, unless it is there; the path of its Python.
+/// Creates the environment if it does not exist. Returns the path of its Python.
 pub fn install(environment: &Path) -> Result<PathBuf> {
     let python = environment.join("bin").join("python");
     let has_glance = || {
@@ -45,7 +44,7 @@ pub fn install(environment: &Path) -> Result<PathBuf> {
     run(Path::new("python3"), &["-m", "venv", &environment.display().to_string()])?;
     run(&python, &["-m", "pip", "install", "--quiet", "glance", "xattr"])?;
     if !has_glance() {
-        bail!("Glance was installed, and cannot be imported");
+        bail!("Glance was installed, but cannot be imported");
     }
     Ok(python)
 }
@@ -61,7 +60,7 @@ pub fn measure(python: &Path, who: &str, driver: &str, work: &Work, directory: &
         let text = String::from_utf8_lossy(&output.stderr);
         bail!("its program failed: {}", text.lines().last().unwrap_or_default());
     }
-    let mut measured = Measured { figures: Figures { who: who.to_owned(), figures: Vec::new() }, points: Vec::new() };
+    let mut measured = Measured::new(who);
     for line in String::from_utf8(output.stdout)?.lines() {
         let Printed { operation, images, seconds } =
             serde_json::from_str(line).with_context(|| format!("it printed '{line}'"))?;

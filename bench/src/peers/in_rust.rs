@@ -1,17 +1,17 @@
-//! This library and the cacache crate as caches to compare.
+//! This library and the cacache crate, as peers.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use image_cache::{Algorithm, DriverChoice, Durability, ImageCache, Options};
-use md5::{Digest as _, Md5};
+use md5::Md5;
 
+use crate::content::{digest, pieces};
 use crate::measure::seconds;
 use crate::peers::compared::{PIECE, Peer};
-use crate::rows::streams::pieces;
 
-/// This library, without syncs.
+/// This library with durability none.
 pub struct Ours {
     cache: ImageCache,
     directory: PathBuf,
@@ -57,9 +57,7 @@ impl Peer for Ours {
     }
 
     fn write(&mut self, name: &str, piece: &[u8], length: usize) -> Result<f64> {
-        let mut hasher = Md5::new();
-        pieces(piece, length).for_each(|piece| hasher.update(piece));
-        let expected = hasher.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let expected = digest::<Md5>(piece, length);
         let (took, ()) = seconds(|| {
             let mut writer = self.cache.begin_write(name)?;
             writer.expect_digest(Algorithm::Md5, &expected)?;
@@ -80,7 +78,7 @@ impl Peer for Ours {
     }
 }
 
-/// The cacache crate. It hashes what it writes and what it reads, with SHA-256; it neither counts nor evicts.
+/// The cacache crate. It computes SHA-256 of all that it writes and reads; it neither counts nor evicts.
 pub struct Cacache {
     directory: PathBuf,
 }

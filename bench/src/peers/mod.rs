@@ -1,4 +1,4 @@
-//! Other caches on the same work: Glance's, and the cacache crate. Each does all of it by itself, one after the other.
+//! Other caches on the same work: Glance's and the cacache crate, one after the other.
 
 mod compared;
 mod glance;
@@ -14,14 +14,14 @@ use crate::peers::compared::Work;
 use crate::peers::in_rust::{Cacache, Ours};
 use crate::quantity::Quantity;
 
-/// What one of them took for each work.
+/// The figures of one peer.
 #[derive(Debug, Serialize)]
 pub struct Figures {
     pub who: String,
     pub figures: Vec<(String, Quantity)>,
 }
 
-/// Measures all of them. One that cannot be measured is noted as skipped.
+/// Measures all peers. The report lists those that fail as skipped.
 pub fn measure(bench: &mut Bench, environment: Option<&Path>) -> Vec<Figures> {
     let work = Work::of(&bench.sizes);
     let mut all = Vec::new();
@@ -52,7 +52,7 @@ pub fn measure(bench: &mut Bench, environment: Option<&Path>) -> Vec<Figures> {
 fn keep(bench: &mut Bench, all: &mut Vec<Figures>, who: &str, measured: Result<compared::Measured>) {
     match measured {
         Ok(measured) => {
-            // Ours has curves of its own, of more images.
+            // Our curves come from the rows, with more images.
             if !who.starts_with("ours") {
                 for (operation, images, seconds) in measured.points {
                     bench.report.point(&operation, who, images, seconds);

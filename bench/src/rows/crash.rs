@@ -17,7 +17,7 @@ pub fn crash(bench: &mut Bench) -> Result<()> {
         let took = median_of(bench.sizes.rounds, || {
             child::run_killed(&bench.program, &["crash", &directory, name])?;
             let (took, cache) = seconds(|| Ok(ImageCache::open(&directory, Options::new().driver(driver))?))?;
-            // Away with what the crash left, so that each round finds the same.
+            // Removes what the crash left, so that each round finds the same state.
             cache.delete_cached_image(child::LEFT_BY_A_CRASH)?;
             cache.clean(Some(std::time::Duration::ZERO))?;
             Ok(took)
@@ -25,7 +25,7 @@ pub fn crash(bench: &mut Bench) -> Result<()> {
         let row = format!("open after a crash, {} images, {name}", with_commas(prepared.count));
         bench.report.add(
             Finding::new(row, Quantity::seconds(took), Target::AtMost(Quantity::seconds(1.0)))
-                .note("killed between a file and its entry in the index: all files are looked at"),
+                .note("killed between an image's rename and its index entry: the open stats all files"),
         );
     }
     Ok(())

@@ -1,21 +1,22 @@
-//! Writing large images whose digest is expected.
+//! Writing large images with an expected digest.
 
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use image_cache::{Algorithm, DriverChoice, Durability};
 use md5::Md5;
 use sha2::Sha256;
 
 use crate::bench::{Bench, in_binary};
+use crate::content::{self, pieces, random_bytes};
 use crate::floor::Directory;
 use crate::measure::{alternate_runs, median, seconds};
 use crate::quantity::Quantity;
 use crate::report::{Finding, Target};
-use crate::rows::streams::{pieces, random_bytes, speeds, write_image};
+use crate::rows::streams::write_image;
 
 const CHUNK: usize = 1 << 20;
 
@@ -23,8 +24,8 @@ pub fn digest(bench: &mut Bench) -> Result<()> {
     let length = bench.sizes.stream;
     let piece = random_bytes(CHUNK);
     let expected = [
-        (Algorithm::Md5, "md5", hexadecimal(&hash::<Md5>(&piece, length))),
-        (Algorithm::Sha256, "sha256", hexadecimal(&hash::<Sha256>(&piece, length))),
+        (Algorithm::Md5, "md5", content::digest::<Md5>(&piece, length)),
+        (Algorithm::Sha256, "sha256", content::digest::<Sha256>(&piece, length)),
     ];
     let same_bytes = bench.caches.scratch("to-hash");
     let mut file = File::create_new(&same_bytes)?;
@@ -36,7 +37,7 @@ pub fn digest(bench: &mut Bench) -> Result<()> {
         [("MD5", &expected[..1], 0.95), ("SHA-256", &expected[1..], 0.90), ("MD5 and SHA-256", &expected[..], 0.90)]
     {
         let mut stalls = Vec::new();
-        let mut by_what = "";
+        let mut hashed_by = "";
         let mut disk_is_slower = false;
         let (ours, floor) = alternate_runs(
             bench.sizes.rounds,
@@ -51,22 +52,23 @@ pub fn digest(bench: &mut Bench) -> Result<()> {
                 let mut slowest = 0.0_f64;
                 for (_, command, _) in wanted {
                     let alone = openssl(command, &same_bytes)?;
-                    by_what = if alone.is_some() { "openssl" } else { "this program: openssl is not installed" };
+                    hashed_by = if alone.is_some() { "openssl" } else { "this program: openssl is not installed" };
                     let took = alone.map_or_else(|| in_this_process(command, &piece, length), Ok)?;
                     slowest = slowest.max(took);
                 }
                 if name == "MD5" {
                     return Ok(slowest);
                 }
-                // The hash, or the disk, whichever takes longer.
+                // The floor is the slower of the hash and the disk.
                 let disk = bare.stream("stream", pieces(&piece, length), true)?;
                 disk_is_slower = disk > slowest;
                 Ok(slowest.max(disk))
             },
         )?;
-        let limit = if disk_is_slower { "the disk alone".to_owned() } else { format!("the hash alone, by {by_what}") };
+        let limit =
+            if disk_is_slower { "the disk alone".to_owned() } else { format!("the hash alone, by {hashed_by}") };
         let row = format!("write {} with {name} expected, durability full", in_binary(length));
-        bench.report.add(speeds(row, length, ours, floor, target).note(format!("floor: {limit}")));
+        bench.report.add(Finding::speeds(row, length, ours, floor, target).note(format!("floor: {limit}")));
         let target = if name == "MD5" { Target::AtMost(Quantity::seconds(0.020)) } else { Target::None };
         let stall = Quantity::seconds(median(&mut stalls));
         bench.report.add(Finding::new(format!("... and its commit, after the last chunk ({name})"), stall, target));
@@ -75,7 +77,7 @@ pub fn digest(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Seconds that openssl takes for a file in the page cache, without those for starting; `None` when it is not installed.
+/// The seconds of openssl for a file in the page cache, without its start; `None` if it is not installed.
 fn openssl(command: &str, file: &Path) -> Result<Option<f64>> {
     let run = |file: &Path| -> Result<Option<f64>> {
         let (took, status) = seconds(|| {
@@ -89,22 +91,8 @@ fn openssl(command: &str, file: &Path) -> Result<Option<f64>> {
 }
 
 fn in_this_process(command: &str, piece: &[u8], length: usize) -> Result<f64> {
-    let (took, digest) =
-        seconds(|| Ok(if command == "md5" { hash::<Md5>(piece, length) } else { hash::<Sha256>(piece, length) }))?;
-    digest.first().context("an empty digest")?;
+    let hash = if command == "md5" { content::digest::<Md5> } else { content::digest::<Sha256> };
+    let (took, digest) = seconds(|| Ok(hash(piece, length)))?;
+    anyhow::ensure!(!digest.is_empty(), "an empty digest");
     Ok(took)
-}
-
-fn hash<D: md5::Digest>(piece: &[u8], length: usize) -> Vec<u8> {
-    let mut hasher = D::new();
-    pieces(piece, length).for_each(|piece| hasher.update(piece));
-    hasher.finalize().to_vec()
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -1,7 +1,7 @@
-//! What operations cost as the number of images grows, and what those cost that look at all images.
+//! The cost of operations as the number of images grows, and of those that read all images.
 
 use anyhow::Result;
-use image_cache::{DriverChoice, ImageCache, Options};
+use image_cache::DriverChoice;
 
 use crate::bench::{Bench, DRIVERS, name_of_driver, with_commas};
 use crate::caches::{IMAGE_BYTES, Prepared};
@@ -20,18 +20,12 @@ pub const OPEN: &str = "open";
 pub const LIST: &str = "list, per image";
 pub const PRUNE: &str = "prune, per victim";
 
-/// Whose curve is the floor's.
+/// The name of the floor's curve.
 const BARE: &str = "bare calls";
 
 pub fn growth(bench: &mut Bench) -> Result<()> {
     for count in bench.sizes.counts.clone() {
-        let prepared = match bench.caches.prepared(count) {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                bench.report.skip(format!("growth, {} images", with_commas(count)), format!("{error:#}"));
-                continue;
-            }
-        };
+        let Some(prepared) = bench.prepared_or_skip("growth", count) else { continue };
         for driver in DRIVERS {
             opens(bench, &prepared, driver)?;
             small_operations(bench, &prepared, driver)?;
@@ -44,8 +38,7 @@ pub fn growth(bench: &mut Bench) -> Result<()> {
 
 fn opens(bench: &mut Bench, prepared: &Prepared, driver: DriverChoice) -> Result<()> {
     let took = median_of(9, || {
-        let (took, cache) =
-            seconds(|| Ok(ImageCache::open(&prepared.directory, Options::new().driver(driver).max_size(u64::MAX))?))?;
+        let (took, cache) = seconds(|| prepared.open(driver))?;
         drop(cache);
         Ok(took)
     })?;
@@ -66,17 +59,17 @@ fn small_operations(bench: &mut Bench, prepared: &Prepared, driver: DriverChoice
     let mut buffer = [0; IMAGE_BYTES as usize];
     let hits = latencies(OPERATIONS, |number| hit_once(&cache, &names[number % names.len()], &mut buffer))?;
     bench.report.point(HIT, who, prepared.count, quantile(&hits, 0.5));
-    let asked = latencies(OPERATIONS, |number| {
+    let queries = latencies(OPERATIONS, |number| {
         cache.is_cached(&names[number % names.len()])?;
         Ok(())
     })?;
-    bench.report.point(IS_CACHED, who, prepared.count, quantile(&asked, 0.5));
+    bench.report.point(IS_CACHED, who, prepared.count, quantile(&queries, 0.5));
     if driver == DriverChoice::Sqlite {
         let directory = Directory::open(&prepared.directory)?;
         let hits = latencies(OPERATIONS, |number| directory.hit(&names[number % names.len()], &mut buffer))?;
         bench.report.point(HIT, BARE, prepared.count, quantile(&hits, 0.5));
-        let asked = latencies(OPERATIONS, |number| directory.exists(&names[number % names.len()]))?;
-        bench.report.point(IS_CACHED, BARE, prepared.count, quantile(&asked, 0.5));
+        let queries = latencies(OPERATIONS, |number| directory.exists(&names[number % names.len()]))?;
+        bench.report.point(IS_CACHED, BARE, prepared.count, quantile(&queries, 0.5));
     }
     Ok(())
 }
@@ -97,7 +90,7 @@ fn size(bench: &mut Bench, prepared: &Prepared, driver: DriverChoice) -> Result<
     Ok(())
 }
 
-/// In a process of its own, whose memory is measured.
+/// In a child process, to measure its memory.
 fn list(bench: &mut Bench, prepared: &Prepared, driver: DriverChoice) -> Result<()> {
     let arguments = ["list", &prepared.directory.display().to_string(), name_of_driver(driver)];
     let mut growths = Vec::new();
@@ -123,7 +116,7 @@ fn row(what: &str, prepared: &Prepared, driver: DriverChoice) -> String {
     format!("{what}, {} images, {}", with_commas(prepared.count), name_of_driver(driver))
 }
 
-/// What looks at all images has a target where there is an index.
+/// Operations on all images have a target with an index only.
 fn target_of(driver: DriverChoice, target: Target) -> Target {
     if driver == DriverChoice::Sqlite { target } else { Target::None }
 }

@@ -1,4 +1,4 @@
-//! Reading a small piece of a cached image, and asking whether there is one.
+//! Reading a small piece of a cached image, and `is_cached`.
 
 use anyhow::{Context as _, Result};
 use image_cache::{DriverChoice, ImageCache};
@@ -14,7 +14,7 @@ use crate::report::{Finding, Target};
 /// Open, read 4 KiB, close.
 pub fn hit_once(cache: &ImageCache, name: &str, buffer: &mut [u8]) -> Result<()> {
     let mut reader = cache.open_for_read(name)?;
-    anyhow::ensure!(reader.read(buffer)? == buffer.len(), "{name} is shorter than it was made");
+    anyhow::ensure!(reader.read(buffer)? == buffer.len(), "{name} is shorter than it was written");
     Ok(())
 }
 
@@ -22,7 +22,7 @@ pub fn hit(bench: &mut Bench) -> Result<()> {
     const ROUNDS: usize = 100;
     const BATCH: usize = 100;
     let prepared = bench.caches.prepared(bench.sizes.large)?;
-    // Not all of them: those that are never used stay the first ones that a prune evicts.
+    // A fifth of them: the images that no row reads stay the first that a prune evicts.
     let names = prepared.shuffled_names(prepared.count / 5);
     let images = with_commas(prepared.count);
     prepared.warm(&names)?;
@@ -37,36 +37,29 @@ pub fn hit(bench: &mut Bench) -> Result<()> {
             BATCH,
             Sample::Operation,
             |number| hit_once(&cache, &names[number % names.len()], &mut buffer),
-            // Another image at the same time, so that neither side warms the processor's caches for the other.
+            // Another image, so that neither side warms the processor's caches for the other.
             |number| directory.hit(&names[(number + half) % names.len()], &mut floor_buffer),
         )?;
         let (ours, floor) = pair.medians();
         let driver = name_of_driver(driver);
-        bench.report.add(
-            Finding::new(
-                format!("hit, {images} images, {driver}: p50"),
-                Quantity::seconds(ours),
-                Target::AtMostTimes(3.0),
-            )
-            .floor(Quantity::seconds(floor)),
-        );
+        bench.report.add(Finding::times(
+            format!("hit, {images} images, {driver}: p50"),
+            ours,
+            floor,
+            Target::AtMostTimes(3.0),
+        ));
         let target = if driver == "sqlite" { Target::AtMostTimes(10.0) } else { Target::None };
         let note =
             format!("floor: its own p50; the bare calls' p99 is {}", Quantity::seconds(quantile(&pair.floor, 0.99)));
         bench.report.add(
-            Finding::new(
-                format!("hit, {images} images, {driver}: p99"),
-                Quantity::seconds(quantile(&pair.ours, 0.99)),
-                target,
-            )
-            .floor(Quantity::seconds(ours))
-            .note(note),
+            Finding::times(format!("hit, {images} images, {driver}: p99"), quantile(&pair.ours, 0.99), ours, target)
+                .note(note),
         );
     }
     Ok(())
 }
 
-/// Which system calls hits make that wait for a disk or write to the index.
+/// The system calls of hits that wait for a disk or write to the index.
 pub fn system_calls(bench: &mut Bench) -> Result<()> {
     const HITS: usize = 1000;
     index_writes(bench)?;
@@ -77,7 +70,7 @@ pub fn system_calls(bench: &mut Bench) -> Result<()> {
     let counted =
         child::count_syncs(&bench.program, bench.caches.root(), &arguments).context("counting system calls")?;
     let Some(counted) = counted else {
-        bench.report.skip(row, "strace, which counts system calls, is not installed or may not be used");
+        bench.report.skip(row, "strace, which counts system calls, is not installed or not permitted");
         return Ok(());
     };
     let per_hit = |calls: usize| calls as f64 / HITS as f64;
@@ -89,10 +82,10 @@ pub fn system_calls(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// How often hits write to the index, at full speed.
+/// How often hits at full speed write to the index.
 fn index_writes(bench: &mut Bench) -> Result<()> {
     const HITS: usize = 20_000;
-    /// "No synchronous transaction": hits that were written together are a transaction for many.
+    /// A batch of hits is one transaction, so a hit alone has almost none.
     const FEW: f64 = 0.01;
     let prepared = bench.caches.prepared(bench.sizes.counts[0])?;
     let (directory, hits) = (prepared.directory.display().to_string(), HITS.to_string());
@@ -103,7 +96,7 @@ fn index_writes(bench: &mut Bench) -> Result<()> {
             Quantity::count(writes as f64 / HITS as f64),
             Target::AtMost(Quantity::count(FEW)),
         )
-        .note(format!("{writes} calls in {} hits, as fast as they go", with_commas(HITS))),
+        .note(format!("{writes} calls in {} hits at full speed", with_commas(HITS))),
     );
     Ok(())
 }
@@ -128,9 +121,7 @@ pub fn is_cached(bench: &mut Bench) -> Result<()> {
         )?;
         let (ours, floor) = pair.medians();
         let row = format!("is_cached, {}", name_of_driver(driver));
-        bench
-            .report
-            .add(Finding::new(row, Quantity::seconds(ours), Target::AtMostTimes(1.5)).floor(Quantity::seconds(floor)));
+        bench.report.add(Finding::times(row, ours, floor, Target::AtMostTimes(1.5)));
     }
     Ok(())
 }

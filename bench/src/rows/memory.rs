@@ -1,4 +1,4 @@
-//! Memory: of writers that are open, and of the kernel's for what was written.
+//! Memory: of open writers, and of the page cache for what they wrote.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,10 +8,11 @@ use image_cache::{DriverChoice, Durability, Options};
 
 use crate::bench::{Bench, DRIVERS, in_binary, name_of_driver};
 use crate::child::{self, Writers};
+use crate::content::{pieces, random_bytes};
 use crate::measure::alternate_runs;
 use crate::quantity::Quantity;
 use crate::report::{Finding, Target};
-use crate::rows::streams::{pieces, random_bytes, speeds, write_image};
+use crate::rows::streams::write_image;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -37,17 +38,17 @@ pub fn writers(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// How many pages of a large image stay in the page cache while it is written.
+/// How much of a large image is in the page cache while it is written.
 pub fn page_cache(bench: &mut Bench) -> Result<()> {
-    const LOOKS: usize = 8;
+    const SAMPLES: usize = 8;
     let length = bench.sizes.ingest;
     let row = format!("page cache grown by writing {}", in_binary(length));
     let (cache, directory) = bench.new_cache_with(Options::new().streaming(true))?;
     let piece = random_bytes(1 << 20);
     let mut writer = cache.begin_write("stream")?;
     let mut most = 0.0_f64;
-    for _ in 0..LOOKS {
-        for _ in 0..length / piece.len() / LOOKS {
+    for _ in 0..SAMPLES {
+        for _ in 0..length / piece.len() / SAMPLES {
             writer.write_chunk(&piece)?;
         }
         let Some(pages) = resident(&directory.join("incomplete").join("stream"))? else {
@@ -61,26 +62,28 @@ pub fn page_cache(bench: &mut Bench) -> Result<()> {
     cache.delete_cached_image("stream")?;
     bench.report.add(
         Finding::new(row, Quantity::bytes(most), Target::AtMost(Quantity::bytes(64.0 * MIB)))
-            .note("streamed; looked at while it is written, and after its commit"),
+            .note("streamed; sampled during the write, and after the commit"),
     );
     drop(cache);
     speed_of_streaming(bench)
 }
 
-/// Whether an image that is streamed takes longer than one that is not.
+/// The speed of a streamed image beside that of another one.
 fn speed_of_streaming(bench: &mut Bench) -> Result<()> {
     let length = bench.sizes.stream;
     let piece = random_bytes(1 << 20);
     let (streaming, _) = bench.new_cache_with(Options::new().streaming(true))?;
     let (usual, _) = bench.new_cache(DriverChoice::Sqlite, Durability::Full)?;
     let write = |cache| Ok(write_image(cache, pieces(&piece, length), |_| Ok(()))?.0);
-    let (streamed, not) = alternate_runs(bench.sizes.rounds, || write(&streaming), || write(&usual))?;
+    let (streamed, buffered) = alternate_runs(bench.sizes.rounds, || write(&streaming), || write(&usual))?;
     let row = format!("... and the speed of streaming, {}", in_binary(length));
-    bench.report.add(speeds(row, length, streamed, not, 0.95).note("floor: the same cache without streaming"));
+    bench
+        .report
+        .add(Finding::speeds(row, length, streamed, buffered, 0.95).note("floor: the same cache without streaming"));
     Ok(())
 }
 
-/// Bytes of a file that are in the page cache; `None` where that cannot be told.
+/// Bytes of a file in the page cache; `None` without fincore.
 fn resident(file: &Path) -> Result<Option<f64>> {
     let arguments = ["--bytes", "--noheadings", "--output", "RES"];
     let Ok(output) = Command::new("fincore").args(arguments).arg(file).output() else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! The rows, in the order in which they are measured and printed.
+//! The rows, in the order of measurement and output.
 
 mod commits;
 mod crash;
@@ -15,7 +15,7 @@ use anyhow::Result;
 
 use crate::bench::Bench;
 
-/// One measurement, which may find several figures.
+/// One measurement, of one or more figures.
 pub struct Row {
     pub name: &'static str,
     pub run: fn(&mut Bench) -> Result<()>,
@@ -25,7 +25,7 @@ const fn row(name: &'static str, run: fn(&mut Bench) -> Result<()>) -> Row {
     Row { name, run }
 }
 
-/// Prune comes after what looks at the same caches: it evicts what was never used, and so leaves the order as it was.
+/// Prune comes after the rows that read the same caches. It evicts images that no row has read.
 pub const ALL: &[Row] = &[
     row("hit", hits::hit),
     row("hit-calls", hits::system_calls),

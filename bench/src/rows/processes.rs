@@ -19,12 +19,12 @@ pub fn processes(bench: &mut Bench) -> Result<()> {
         let arguments = ["compete", &directory, who, &threads.to_string(), &seconds.to_string()];
         compete(program, processes, &arguments.map(ToOwned::to_owned))
     };
-    // As many at a time as can run at all.
+    // Not more than can run at a time.
     let cores = available_parallelism()?.get().min(PROCESSES * THREADS) as f64;
     let bare = run(&bench.program, "bare", PROCESSES, THREADS, duration)?;
     for driver in DRIVERS {
         let who = name_of_driver(driver);
-        // One process alone, before and after: the machine need not stay the same.
+        // One process alone, before and after, since the machine's speed may change.
         let before = run(&bench.program, who, 1, 1, duration / 2.0)?;
         let many = run(&bench.program, who, PROCESSES, THREADS, duration)?;
         let after = run(&bench.program, who, 1, 1, duration / 2.0)?;
@@ -35,7 +35,7 @@ pub fn processes(bench: &mut Bench) -> Result<()> {
             Finding::new(row("p99"), Quantity::seconds(many.p99), Target::AtMost(Quantity::seconds(1e-3)))
                 .floor(Quantity::seconds(bare.p99))
                 .note(format!(
-                    "worst {}; floor: the bare calls, as many at a time (worst {})",
+                    "worst {}; floor: the bare calls of as many processes (worst {})",
                     Quantity::seconds(many.worst),
                     Quantity::seconds(bare.worst)
                 )),

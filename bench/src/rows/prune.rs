@@ -1,12 +1,12 @@
-//! Evicting the least recently used images of caches of several sizes.
+//! Evicting the least recently used images, from caches of several sizes.
 
 use anyhow::Result;
-use image_cache::{DriverChoice, ImageCache, Options};
+use image_cache::DriverChoice;
 
-use crate::bench::{Bench, name_of_driver, with_commas};
+use crate::bench::{Bench, name_of_driver, open_with_limit, with_commas};
 use crate::caches::{IMAGE_BYTES, Prepared, name_of};
 use crate::floor::Directory;
-use crate::measure::{median, seconds};
+use crate::measure::{in_turns, median, seconds};
 use crate::quantity::{Quantity, three_digits};
 use crate::report::{Finding, Target};
 use crate::rows::growth::PRUNE;
@@ -15,15 +15,9 @@ use crate::rows::growth::PRUNE;
 const UNLINK: &str = "unlink";
 
 pub fn prune(bench: &mut Bench) -> Result<()> {
-    // The largest last: it takes longest to make, and a run that is given up has found the rest.
+    // The largest cache takes longest to create, so it comes last: an interrupted run has the others' figures.
     for count in bench.sizes.counts.clone() {
-        let prepared = match bench.caches.prepared(count) {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                bench.report.skip(format!("prune, {} images", with_commas(count)), format!("{error:#}"));
-                continue;
-            }
-        };
+        let Some(prepared) = bench.prepared_or_skip("prune", count) else { continue };
         let victims = bench.sizes.victims.min(count / 2);
         with_an_index(bench, &prepared, victims)?;
         bench.caches.replace_oldest(count, victims)?;
@@ -35,57 +29,46 @@ pub fn prune(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-fn opened(prepared: &Prepared, driver: DriverChoice, images: usize) -> Result<ImageCache> {
-    let options = Options::new().driver(driver).max_size(images as u64 * IMAGE_BYTES);
-    Ok(ImageCache::open(&prepared.directory, options)?)
-}
-
 fn prune_once(prepared: &Prepared, driver: DriverChoice, down_to: usize, victims: usize) -> Result<f64> {
-    let cache = opened(prepared, driver, down_to)?;
-    Directory::open(&prepared.directory)?.settle()?;
+    let cache = open_with_limit(&prepared.directory, driver, down_to as u64 * IMAGE_BYTES)?;
+    Directory::open(&prepared.directory)?.sync_file_system()?;
     let (took, pruned) = seconds(|| Ok(cache.prune()?))?;
     anyhow::ensure!(pruned.images == victims as u64, "{} images were pruned instead of {victims}", pruned.images);
     Ok(took)
 }
 
-/// In several prunes, each with as many bare removals after it.
+/// In several prunes, each in turn with as many bare removals.
 fn with_an_index(bench: &mut Bench, prepared: &Prepared, victims: usize) -> Result<()> {
     const ROUNDS: usize = 10;
     let plain = Directory::open(&prepared.plain)?;
     let each = victims / ROUNDS;
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
-        let mut by_us = || -> Result<()> {
+    in_turns(
+        ROUNDS,
+        |round| {
             let left = prepared.count - (round + 1) * each;
             ours.push(prune_once(prepared, DriverChoice::Sqlite, left, each)? / each as f64);
             Ok(())
-        };
-        let mut bare = || -> Result<()> {
+        },
+        |round| {
             let oldest = prepared.first + round * each;
             let names: Vec<_> = (oldest..oldest + each).map(name_of).collect();
-            plain.settle()?;
+            plain.sync_file_system()?;
             let (took, ()) = seconds(|| names.iter().try_for_each(|name| plain.remove(name)))?;
             floor.push(took / each as f64);
             Ok(())
-        };
-        if round % 2 == 0 {
-            by_us()?;
-            bare()?;
-        } else {
-            bare()?;
-            by_us()?;
-        }
-    }
+        },
+    )?;
     let (ours, floor) = (median(&mut ours), median(&mut floor));
     report(bench, prepared, DriverChoice::Sqlite, victims, ours, floor, "");
     Ok(())
 }
 
-/// In one prune, which scans once; the floor is a bare scan, sorted, and the bare removals.
+/// In one prune, which scans once. The floor is a bare scan and sort, and the bare removals.
 fn by_scanning(bench: &mut Bench, prepared: &Prepared, victims: usize) -> Result<()> {
     let plain = Directory::open(&prepared.plain)?;
     let (scan, order) = seconds(|| plain.scan_and_sort())?;
-    plain.settle()?;
+    plain.sync_file_system()?;
     let (removals, ()) = seconds(|| order.iter().take(victims).try_for_each(|(_, name)| plain.remove(name)))?;
     let ours = prune_once(prepared, DriverChoice::Xattr, prepared.count - victims, victims)?;
     let note = format!("floor: a scan and sort ({}), and unlink", Quantity::seconds(scan));
@@ -112,12 +95,10 @@ fn report(
         with_commas(prepared.count),
         name_of_driver(driver)
     );
-    bench.report.add(
-        Finding::new(row, Quantity::seconds(ours), Target::AtMostTimes(2.0)).floor(Quantity::seconds(floor)).note(note),
-    );
+    bench.report.add(Finding::times(row, ours, floor, Target::AtMostTimes(2.0)).note(note));
 }
 
-/// The cost per victim at each size, against that of the middle one.
+/// The cost per victim at each size, divided by that of the large cache.
 fn flatness(bench: &mut Bench) {
     let large = bench.sizes.large;
     let Some(curve) = bench.report.curve(PRUNE, name_of_driver(DriverChoice::Sqlite)).cloned() else { return };
@@ -128,10 +109,6 @@ fn flatness(bench: &mut Bench) {
         let growth_of = |count: &usize| bare.get(count).zip(bare.get(&large)).map(|(one, other)| one / other);
         let note =
             growth_of(&count).map_or_else(String::new, |times| format!("unlink itself: {} x", three_digits(times)));
-        bench.report.add(
-            Finding::new(row, Quantity::seconds(seconds), Target::Within(0.8, 1.2))
-                .floor(Quantity::seconds(reference))
-                .note(note),
-        );
+        bench.report.add(Finding::times(row, seconds, reference, Target::Within(0.8, 1.2)).note(note));
     }
 }

@@ -6,9 +6,11 @@ use anyhow::Result;
 use image_cache::{DriverChoice, Durability};
 
 use crate::bench::{Bench, in_binary};
+use crate::content::{pieces, random_bytes};
 use crate::floor::Directory;
 use crate::measure::alternate_runs;
-use crate::rows::streams::{CHUNKS, pieces, random_bytes, speeds};
+use crate::report::Finding;
+use crate::rows::streams::CHUNKS;
 
 pub fn read(bench: &mut Bench) -> Result<()> {
     let length = bench.sizes.stream;
@@ -23,7 +25,7 @@ pub fn read(bench: &mut Bench) -> Result<()> {
     for chunk in CHUNKS {
         let buffer = std::cell::RefCell::new(vec![0; chunk]);
         let (ours, floor) = alternate_runs(
-            // Short, and the processor's caches make it differ: more of them.
+            // More rounds, since the times are short and vary with the processor's caches.
             4 * bench.sizes.rounds,
             || {
                 let mut buffer = buffer.borrow_mut();
@@ -36,7 +38,7 @@ pub fn read(bench: &mut Bench) -> Result<()> {
             || directory.read("stream", &mut buffer.borrow_mut()),
         )?;
         let row = format!("read {}, {} at a time", in_binary(length), in_binary(chunk));
-        bench.report.add(speeds(row, length, ours, floor, 0.97));
+        bench.report.add(Finding::speeds(row, length, ours, floor, 0.97));
     }
     cache.delete_cached_image("stream")?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Writing large images, and passing them on while they are written.
+//! Writing large images, and reading them through a tee.
 
 use std::io::Read;
 use std::time::Instant;
@@ -7,34 +7,16 @@ use anyhow::Result;
 use image_cache::{DriverChoice, Durability, ImageCache};
 
 use crate::bench::{Bench, in_binary};
+use crate::content::{pieces, random_bytes};
 use crate::floor::Directory;
 use crate::measure::alternate_runs;
 use crate::quantity::Quantity;
-use crate::report::{Finding, Target};
+use crate::report::Finding;
 
 pub const CHUNKS: [usize; 2] = [64 << 10, 1 << 20];
 
-/// Bytes that no file system can make less of, the same at each run.
-pub fn random_bytes(length: usize) -> Vec<u8> {
-    let mut state = 0x2545_F491_4F6C_DD1D_u64;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
-
-/// A stream of `length` bytes in memory: the same piece again and again.
-pub fn pieces(piece: &[u8], length: usize) -> impl Iterator<Item = &[u8]> {
-    std::iter::repeat_n(piece, length / piece.len())
-}
-
-/// Writes an image, with `prepare` called before the first chunk. Seconds for all of it, and for the commit alone; the image
-/// is gone afterwards.
+/// Writes an image, with `prepare` called before the first chunk, and removes it. Returns the seconds of all of it, and of
+/// the commit alone.
 pub fn write_image(
     cache: &ImageCache,
     chunks: impl Iterator<Item = impl AsRef<[u8]>>,
@@ -74,7 +56,9 @@ pub fn write(bench: &mut Bench) -> Result<()> {
             let (word, target) = if synced { ("full", 0.95) } else { ("none", 0.90) };
             let row = format!("write {}, {} chunks, durability {word}", in_binary(length), in_binary(chunk));
             let stall = Quantity::seconds(crate::measure::median(&mut stalls));
-            bench.report.add(speeds(row, length, ours, floor, target).note(format!("the commit took {stall}")));
+            bench
+                .report
+                .add(Finding::speeds(row, length, ours, floor, target).note(format!("the commit took {stall}")));
         }
     }
     Ok(())
@@ -94,7 +78,7 @@ pub fn tee(bench: &mut Bench) -> Result<()> {
                 let began = Instant::now();
                 let mut tee = cache.tee("stream", Memory { piece: &piece, left: length })?;
                 while tee.read(&mut buffer)? > 0 {}
-                anyhow::ensure!(tee.is_caching(), "the tee gave caching up");
+                anyhow::ensure!(tee.is_caching(), "the tee stopped caching");
                 drop(tee);
                 let took = began.elapsed().as_secs_f64();
                 cache.delete_cached_image("stream")?;
@@ -103,15 +87,9 @@ pub fn tee(bench: &mut Bench) -> Result<()> {
             || bare.stream_from("stream", &mut Memory { piece: &piece, left: length }, &mut floor_buffer),
         )?;
         let row = format!("tee of {} from memory, {} reads", in_binary(length), in_binary(chunk));
-        bench.report.add(speeds(row, length, ours, floor, 0.90));
+        bench.report.add(Finding::speeds(row, length, ours, floor, 0.90));
     }
     Ok(())
-}
-
-/// A finding of two times for so many bytes.
-pub fn speeds(row: String, length: usize, ours: f64, floor: f64, target: f64) -> Finding {
-    let speed = |seconds: f64| Quantity::bytes_per_second(length as f64 / seconds);
-    Finding::new(row, speed(ours), Target::AtLeastTimes(target)).floor(speed(floor))
 }
 
 /// A source in memory.
