@@ -5,7 +5,7 @@ help:
 	@echo "make demo          cache a disk image with both drivers, and look at the result (KEEP=1 keeps the files)"
 	@echo "make install       install the library and its header to PREFIX, /usr/local unless you say otherwise (DESTDIR too)"
 	@echo "make test          run every test there is (VERBOSE=1 shows all of it)"
-	@echo "make test-crash    only the sweeps, in full: kills, faults, power cuts (CUTS=1800), races (SECONDS=60), rotten state; as root"
+	@echo "make test-crash    only the sweeps, in full: kills, faults, power cuts (CUTS=1800), races (SECONDS=60), corruption; as root"
 	@echo "make sanitizers    run the C tests with AddressSanitizer and ThreadSanitizer in all of the code"
 	@echo "make fuzz          call the library at random for a minute (SECONDS=60)"
 	@echo "make bench         measure it against bare system calls, on a machine that does nothing else (BENCH=--quick, BENCH=--peers)"

@@ -5,7 +5,7 @@ use nix::libc::{self, c_long};
 
 use crate::registers::Call;
 
-/// What a call does, as far as its faults go.
+/// FaultKind a call does, as far as its faults go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Makes a descriptor of a file, and perhaps the file.
@@ -24,7 +24,7 @@ pub enum Kind {
     /// Changes what is known of a file: its length, times, attributes.
     Change,
     /// Asks what is known of a file, or which names there are.
-    Look,
+    Query,
     Lock,
     Map,
 }
@@ -58,20 +58,20 @@ const CALLS: &[(c_long, &str, Kind)] = &[
     (libc::SYS_removexattr, "removexattr", Kind::Change),
     (libc::SYS_fchmod, "fchmod", Kind::Change),
     (libc::SYS_fchown, "fchown", Kind::Change),
-    (libc::SYS_fgetxattr, "fgetxattr", Kind::Look),
-    (libc::SYS_getxattr, "getxattr", Kind::Look),
-    (libc::SYS_stat, "stat", Kind::Look),
-    (libc::SYS_lstat, "lstat", Kind::Look),
-    (libc::SYS_fstat, "fstat", Kind::Look),
-    (libc::SYS_newfstatat, "newfstatat", Kind::Look),
-    (libc::SYS_statx, "statx", Kind::Look),
-    (libc::SYS_statfs, "statfs", Kind::Look),
-    (libc::SYS_fstatfs, "fstatfs", Kind::Look),
-    (libc::SYS_access, "access", Kind::Look),
-    (libc::SYS_readlink, "readlink", Kind::Look),
-    (libc::SYS_readlinkat, "readlinkat", Kind::Look),
-    (libc::SYS_getdents64, "getdents64", Kind::Look),
-    (libc::SYS_lseek, "lseek", Kind::Look),
+    (libc::SYS_fgetxattr, "fgetxattr", Kind::Query),
+    (libc::SYS_getxattr, "getxattr", Kind::Query),
+    (libc::SYS_stat, "stat", Kind::Query),
+    (libc::SYS_lstat, "lstat", Kind::Query),
+    (libc::SYS_fstat, "fstat", Kind::Query),
+    (libc::SYS_newfstatat, "newfstatat", Kind::Query),
+    (libc::SYS_statx, "statx", Kind::Query),
+    (libc::SYS_statfs, "statfs", Kind::Query),
+    (libc::SYS_fstatfs, "fstatfs", Kind::Query),
+    (libc::SYS_access, "access", Kind::Query),
+    (libc::SYS_readlink, "readlink", Kind::Query),
+    (libc::SYS_readlinkat, "readlinkat", Kind::Query),
+    (libc::SYS_getdents64, "getdents64", Kind::Query),
+    (libc::SYS_lseek, "lseek", Kind::Query),
     (libc::SYS_flock, "flock", Kind::Lock),
     (libc::SYS_mmap, "mmap", Kind::Map),
 ];
@@ -105,14 +105,14 @@ pub fn may_change_files(call: &Call) -> bool {
         number if HARMLESS.contains(&number) => false,
         _ => !matches!(
             listed(call),
-            Some(Kind::Control | Kind::Read | Kind::Sync | Kind::Close | Kind::Look | Kind::Lock | Kind::Map)
+            Some(Kind::Control | Kind::Read | Kind::Sync | Kind::Close | Kind::Query | Kind::Lock | Kind::Map)
         ),
     }
 }
 
-/// What kind of call it is; `None` for one in which nothing can go wrong.
+/// FaultKind kind of call it is; `None` for one in which nothing can go wrong.
 pub fn kind(call: &Call) -> Option<Kind> {
-    // Letting go of a lock that is held does not fail. (Should the kernel say so, SQLite would believe that it has it for good.)
+    // Letting go of a lock that is resources does not fail. (Should the kernel say so, SQLite would believe that it has it for good.)
     if call.is_unlock {
         return None;
     }
@@ -147,7 +147,7 @@ pub fn errors(call: &Call) -> &'static [Errno] {
         Some(Kind::Read) => &[EIO, EINTR],
         Some(Kind::Write | Kind::Close | Kind::Sync) => &[EIO, ENOSPC, EDQUOT, EINTR],
         Some(Kind::Name | Kind::Change) => &[EIO, ENOSPC, EDQUOT, EACCES],
-        Some(Kind::Remove | Kind::Look) => &[EIO, EACCES],
+        Some(Kind::Remove | Kind::Query) => &[EIO, EACCES],
         Some(Kind::Lock) => &[EIO, EINTR, ENOLCK],
         Some(Kind::Map) => &[ENOMEM, EACCES],
     }

@@ -10,17 +10,15 @@ mod calls;
 #[cfg(target_arch = "x86_64")]
 mod child;
 #[cfg(target_arch = "x86_64")]
-mod counts;
+mod counters;
 #[cfg(target_arch = "x86_64")]
 mod fault;
 #[cfg(target_arch = "x86_64")]
-mod held;
+mod fixture;
 #[cfg(target_arch = "x86_64")]
 mod kill;
 #[cfg(target_arch = "x86_64")]
 mod operations;
-#[cfg(target_arch = "x86_64")]
-mod place;
 #[cfg(target_arch = "x86_64")]
 mod promises;
 #[cfg(target_arch = "x86_64")]
@@ -28,9 +26,9 @@ mod recovery;
 #[cfg(target_arch = "x86_64")]
 mod registers;
 #[cfg(target_arch = "x86_64")]
-mod scene;
+mod resources;
 #[cfg(target_arch = "x86_64")]
-mod stage;
+mod setup;
 #[cfg(target_arch = "x86_64")]
 mod state;
 #[cfg(target_arch = "x86_64")]
@@ -39,12 +37,14 @@ mod sweep;
 mod tracer;
 #[cfg(target_arch = "x86_64")]
 mod trials;
+#[cfg(target_arch = "x86_64")]
+mod workspace;
 
 use std::process::ExitCode;
 
 #[cfg(target_arch = "x86_64")]
 fn main() -> ExitCode {
-    child::play().unwrap_or_else(trials::run)
+    child::run_as_child().unwrap_or_else(trials::run)
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -1,4 +1,4 @@
-//! What must hold of a cache whatever happened to the processes that used it.
+//! FaultKind must hold of a cache whatever happened to the processes that used it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use image_cache::{CachedImage, Error, ImageCache};
 
-use crate::operations::{Effect, LIMIT, Operation, Said};
-use crate::scene::{CACHED, DEAD, FAILED, Manner, QUEUED, Scene, bytes_of, cache_image, read_quietly};
+use crate::fixture::{CACHED, Configuration, DEAD, FAILED, Fixture, QUEUED, bytes_of, cache_image, read_quietly};
+use crate::operations::{Effect, LIMIT, Operation, Outcome};
 use crate::state::{INDEX_FILES, State};
 
-/// What is wrong, in a sentence.
-pub type Verdict = Result<(), String>;
+/// FaultKind is wrong, in a sentence.
+pub type CheckResult = Result<(), String>;
 
-/// What may be, and what must be, after an operation that was interrupted, or was not.
+/// FaultKind may be, and what must be, after an operation that was interrupted, or was not.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Expected {
     cached: BTreeSet<&'static str>,
@@ -29,7 +29,7 @@ pub struct Expected {
     written: BTreeSet<&'static str>,
     /// Whose file may stand under its final name and not survive the next open.
     unsynced: BTreeSet<&'static str>,
-    /// What must be in `incomplete/` and `invalid/`, as far as nobody cleaned.
+    /// FaultKind must be in `incomplete/` and `invalid/`, as far as nobody cleaned.
     is_cleaned: bool,
     /// The size that the cache has at the most.
     limit: Option<u64>,
@@ -37,23 +37,23 @@ pub struct Expected {
 
 impl Expected {
     /// Before anything happens.
-    pub fn of_scene(scene: Scene) -> Self {
+    pub fn of_fixture(fixture: Fixture) -> Self {
         let mut expected = Self::default();
-        if scene == Scene::Empty {
+        if fixture == Fixture::Empty {
             return expected;
         }
         for (id, hits) in CACHED {
-            expected.hits.insert(id, (if scene == Scene::Damaged { 0 } else { hits }, hits));
+            expected.hits.insert(id, (if fixture == Fixture::Damaged { 0 } else { hits }, hits));
             expected.cached.insert(id);
         }
         expected.queued.extend(QUEUED);
         expected.written.extend([DEAD, FAILED]);
-        if scene == Scene::Crashed {
+        if fixture == Fixture::Crashed {
             expected.cached.remove("oldest");
             expected.cached.insert("adopted");
             expected.hits.insert("adopted", (0, 0));
         }
-        if scene == Scene::Restarted {
+        if fixture == Fixture::Restarted {
             expected.unsynced.insert("oldest");
         }
         expected.may_be_cached = expected.cached.clone();
@@ -63,7 +63,7 @@ impl Expected {
 
     /// After an operation that was interrupted, or failed, or reported success (`returned`).
     pub fn after(operation: &Operation, returned: bool) -> Self {
-        let mut expected = Self::of_scene(operation.scene);
+        let mut expected = Self::of_fixture(operation.fixture);
         for effect in operation.effects {
             expected.apply(*effect);
             if returned {
@@ -117,30 +117,30 @@ impl Expected {
     }
 
     /// The image was published, and cannot be taken back.
-    pub fn or_stuck(mut self, operation: &Operation) -> Self {
+    pub fn or_not_withdrawn(mut self, operation: &Operation) -> Self {
         self.may_be_cached
             .extend(operation.effects.iter().filter(|effect| effect.is_caching()).map(|effect| effect.id()));
         self
     }
 
     /// After an operation in which something failed, and which said what came of it (`None`: an error).
-    pub fn after_report(operation: &Operation, said: Option<Said>) -> Self {
-        let mut expected = Self::of_scene(operation.scene);
+    pub fn after_report(operation: &Operation, outcome: Option<Outcome>) -> Self {
+        let mut expected = Self::of_fixture(operation.fixture);
         expected.add(operation.effects);
-        if operation.scene == Scene::Restarted {
-            // What cannot be told from a torn image is dropped like one.
+        if operation.fixture == Fixture::Restarted {
+            // FaultKind cannot be told from a torn image is dropped like one.
             expected.cached.clear();
         }
         for effect in operation.effects {
-            match (effect, said) {
+            match (effect, outcome) {
                 // A reader never fails for a hit that cannot be counted.
                 (Effect::Reads(_) | Effect::ReadsOnly(_), _) => {}
-                // Another image is evicted in place of one that cannot be.
-                (Effect::Evicts(_), said) => {
+                // Another image is evicted in workspace of one that cannot be.
+                (Effect::Evicts(_), outcome) => {
                     expected.cached.clear();
-                    expected.limit = (said == Some(Said::Done)).then_some(LIMIT);
+                    expected.limit = (outcome == Some(Outcome::Done)).then_some(LIMIT);
                 }
-                (effect, Some(Said::Done)) => expected.complete(*effect),
+                (effect, Some(Outcome::Done)) => expected.complete(*effect),
                 // A commit that failed has published nothing. (Of two images that are prefetched, one may fail.)
                 (Effect::Caches(id), _) if operation.caches_one() => drop(expected.may_be_cached.remove(id)),
                 _ => {}
@@ -150,7 +150,7 @@ impl Expected {
     }
 }
 
-/// What was checked already: the same directory keeps the same promises.
+/// FaultKind was checked already: the same directory keeps the same promises.
 #[derive(Default)]
 pub struct Checked(Mutex<BTreeSet<(State, Expected)>>);
 
@@ -160,34 +160,40 @@ impl Checked {
     }
 }
 
-fn check(is_so: bool, complaint: impl FnOnce() -> String) -> Verdict {
-    if is_so { Ok(()) } else { Err(complaint()) }
+fn check(is_so: bool, violation: impl FnOnce() -> String) -> CheckResult {
+    if is_so { Ok(()) } else { Err(violation()) }
 }
 
-fn told<T>(what: &str, result: Result<T, Error>) -> Result<T, String> {
+fn context<T>(what: &str, result: Result<T, Error>) -> Result<T, String> {
     result.map_err(|error| format!("{what}: {error}"))
 }
 
-/// Opens the cache in `directory`, and checks every promise. `scene` is the directory before the operation, `scratch` an empty
-/// folder. Nothing is left of what was in the directory.
-pub fn check_all(directory: &Path, scene: &Path, scratch: &Path, manner: Manner, expected: &Expected) -> Verdict {
+/// Opens the cache in `directory`, and checks every promise. `fixture` is the directory before the operation, `scratch` an empty
+/// subdirectory. Nothing is left of what was in the directory.
+pub fn check_all(
+    directory: &Path,
+    fixture: &Path,
+    scratch: &Path,
+    configuration: Configuration,
+    expected: &Expected,
+) -> CheckResult {
     let found = cached_files(directory)?;
-    check_as_it_is(directory, scene, scratch, manner, expected, &found)?;
-    check_in_use(directory, manner, expected)?;
-    check_that_all_can_go(directory, manner)
+    check_as_it_is(directory, fixture, scratch, configuration, expected, &found)?;
+    check_in_use(directory, configuration, expected)?;
+    check_that_all_can_go(directory, configuration)
 }
 
-/// What stands there, before anything is changed, and that opening does not change it from the second time on.
+/// FaultKind stands there, before anything is changed, and that opening does not change it from the second time on.
 fn check_as_it_is(
     directory: &Path,
-    scene: &Path,
+    fixture: &Path,
     scratch: &Path,
-    manner: Manner,
+    configuration: Configuration,
     expected: &Expected,
     found: &BTreeMap<String, u64>,
-) -> Verdict {
+) -> CheckResult {
     {
-        let cache = told("opening", ImageCache::open(directory, manner.options()))?;
+        let cache = context("opening", ImageCache::open(directory, configuration.options()))?;
         let listed = check_listing(directory, &cache)?;
         for id in found.keys().map(String::as_str).chain(expected.cached.iter().copied()) {
             let may_go = expected.unsynced.contains(id);
@@ -205,10 +211,13 @@ fn check_as_it_is(
         check_queue(&cache, &listed, expected)?;
     }
     check_names(directory, expected)?;
-    let state =
-        |what| State::of(directory, scene, scratch).map(State::settled).map_err(|error| format!("{what}: {error}"));
+    let state = |what| {
+        State::of(directory, fixture, scratch)
+            .map(State::without_index_internals)
+            .map_err(|error| format!("{what}: {error}"))
+    };
     let after_first = state("the state after the first open")?;
-    drop(told("opening again", ImageCache::open(directory, manner.options()))?);
+    drop(context("opening again", ImageCache::open(directory, configuration.options()))?);
     let after_second = state("the state after the second open")?;
     check(after_first == after_second, || {
         format!("the second open changed something:\n{after_first:#?}\n{after_second:#?}")
@@ -217,24 +226,26 @@ fn check_as_it_is(
 
 /// That what is listed is what the directory has, whole, and that the sizes are right.
 fn check_listing(directory: &Path, cache: &ImageCache) -> Result<BTreeMap<String, CachedImage>, String> {
-    let listed = told("listing", cache.list_cached())?;
+    let listed = context("listing", cache.list_cached())?;
     let listed: BTreeMap<_, _> = listed.into_iter().map(|image| (image.image_id.clone(), image)).collect();
     let sizes: BTreeMap<_, _> = listed.iter().map(|(id, image)| (id.clone(), image.size)).collect();
     let files = cached_files(directory)?;
     check(sizes == files, || format!("listed are {sizes:?}, in the directory are {files:?}"))?;
-    let size = told("the size", cache.cache_size())?;
+    let size = context("the size", cache.cache_size())?;
     let sum = files.values().sum::<u64>();
     check(size == sum, || format!("the size is {size}, the files have {sum}"))?;
     Ok(listed)
 }
 
-fn check_queue(cache: &ImageCache, listed: &BTreeMap<String, CachedImage>, expected: &Expected) -> Verdict {
-    let queue = told("the queue", cache.list_queued())?;
+fn check_queue(cache: &ImageCache, listed: &BTreeMap<String, CachedImage>, expected: &Expected) -> CheckResult {
+    let queue = context("the queue", cache.list_queued())?;
     let queued: Vec<_> = queue.iter().map(|image| image.image_id.as_str()).collect();
     for id in &queued {
         check(expected.may_be_queued.contains(id), || format!("'{id}' is queued"))?;
         check(!listed.contains_key(*id), || format!("'{id}' is cached and queued"))?;
-        check(told("is queued", cache.is_queued(id))?, || format!("'{id}' is in the queue's list, and is not queued"))?;
+        check(context("is queued", cache.is_queued(id))?, || {
+            format!("'{id}' is in the queue's list, and is not queued")
+        })?;
     }
     for id in &expected.queued {
         check(queued.contains(id), || format!("'{id}' is not queued any more"))?;
@@ -248,11 +259,11 @@ fn check_queue(cache: &ImageCache, listed: &BTreeMap<String, CachedImage>, expec
 }
 
 /// Nothing stands anywhere that nobody put there.
-fn check_names(directory: &Path, expected: &Expected) -> Verdict {
-    for folder in ["incomplete", "invalid"] {
-        for name in names(&directory.join(folder))? {
+fn check_names(directory: &Path, expected: &Expected) -> CheckResult {
+    for subdirectory in ["incomplete", "invalid"] {
+        for name in names(&directory.join(subdirectory))? {
             let is_known = expected.written.contains(&name[..]);
-            check(is_known && !expected.is_cleaned, || format!("there is a file '{name}' in {folder}/"))?;
+            check(is_known && !expected.is_cleaned, || format!("there is a file '{name}' in {subdirectory}/"))?;
         }
     }
     for name in names(directory)? {
@@ -263,40 +274,40 @@ fn check_names(directory: &Path, expected: &Expected) -> Verdict {
 }
 
 /// Nothing is stuck: what was interrupted can be cached at once, and everything can be read.
-fn check_in_use(directory: &Path, manner: Manner, expected: &Expected) -> Verdict {
-    let cache = told("opening a third time", ImageCache::open(directory, manner.options()))?;
+fn check_in_use(directory: &Path, configuration: Configuration, expected: &Expected) -> CheckResult {
+    let cache = context("opening a third time", ImageCache::open(directory, configuration.options()))?;
     for id in expected.written.iter().copied().chain(["another"]) {
-        let is_there = told("is cached", cache.is_cached(id))?;
+        let is_there = context("is cached", cache.is_cached(id))?;
         match cache_image(&cache, id) {
             Ok(()) if !is_there => {}
             Err(Error::AlreadyCached(_)) if is_there => {}
             other => return Err(format!("caching '{id}' (cached: {is_there}): {other:?}")),
         }
-        check(!told("is queued", cache.is_queued(id))?, || format!("'{id}' is cached and still queued"))?;
+        check(!context("is queued", cache.is_queued(id))?, || format!("'{id}' is cached and still queued"))?;
     }
     for id in check_listing(directory, &cache)?.into_keys() {
         let mut bytes = Vec::new();
-        let mut reader = told("reading", cache.open_for_read(&id))?;
+        let mut reader = context("reading", cache.open_for_read(&id))?;
         reader.read_to_end(&mut bytes).map_err(|error| format!("reading '{id}': {error}"))?;
         check(bytes == bytes_of(&id), || format!("wrong bytes are served as '{id}'"))?;
         drop(reader);
         let least = expected.hits.get(&id[..]).map_or(0, |(least, _)| *least);
-        check(told("hits", cache.hit_count(&id))? > least, || format!("the hit of '{id}' was not counted"))?;
+        check(context("hits", cache.hit_count(&id))? > least, || format!("the hit of '{id}' was not counted"))?;
     }
     Ok(())
 }
 
 /// No file takes space for ever.
-fn check_that_all_can_go(directory: &Path, manner: Manner) -> Verdict {
-    let cache = told("opening at last", ImageCache::open(directory, manner.options().max_size(0)))?;
-    told("cleaning", cache.clean(Some(Duration::ZERO)))?;
-    told("pruning", cache.prune())?;
-    check(told("the size", cache.cache_size())? == 0, || "the cache cannot be pruned to nothing".to_owned())?;
-    told("emptying the queue", cache.delete_all_queued_images())?;
+fn check_that_all_can_go(directory: &Path, configuration: Configuration) -> CheckResult {
+    let cache = context("opening at last", ImageCache::open(directory, configuration.options().max_size(0)))?;
+    context("cleaning", cache.clean(Some(Duration::ZERO)))?;
+    context("pruning", cache.prune())?;
+    check(context("the size", cache.cache_size())? == 0, || "the cache cannot be pruned to nothing".to_owned())?;
+    context("emptying the queue", cache.delete_all_queued_images())?;
     drop(cache);
-    for folder in ["incomplete", "invalid", "queue"] {
-        let left = names(&directory.join(folder))?;
-        check(left.is_empty(), || format!("{left:?} stay in {folder}/"))?;
+    for subdirectory in ["incomplete", "invalid", "queue"] {
+        let left = names(&directory.join(subdirectory))?;
+        check(left.is_empty(), || format!("{left:?} stay in {subdirectory}/"))?;
     }
     let left: Vec<_> = names(directory)?.into_iter().filter(|name| name != INDEX_FILES[0]).collect();
     check(left.is_empty(), || format!("{left:?} stay"))
@@ -316,14 +327,14 @@ fn cached_files(directory: &Path) -> Result<BTreeMap<String, u64>, String> {
     Ok(files)
 }
 
-/// The names of the regular files in a folder; none, if it is not there.
-fn names(folder: &Path) -> Result<Vec<String>, String> {
-    if !folder.exists() {
+/// The names of the regular files in a subdirectory; none, if it is not there.
+fn names(subdirectory: &Path) -> Result<Vec<String>, String> {
+    if !subdirectory.exists() {
         return Ok(Vec::new());
     }
-    let failed = |error| format!("{}: {error}", folder.display());
+    let failed = |error| format!("{}: {error}", subdirectory.display());
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
+    for entry in fs::read_dir(subdirectory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         if entry.path().is_file() {
             names.push(entry.file_name().to_string_lossy().into_owned());

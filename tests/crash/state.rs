@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::scene::read_quietly;
+use crate::fixture::read_quietly;
 
 /// The files that are the index's.
 pub const INDEX_FILES: [&str; 4] = ["cache.db", "cache.db-wal", "cache.db-shm", "cache.db-journal"];
@@ -35,9 +35,9 @@ struct FileState {
 struct IndexState {
     /// The lengths of its files.
     lengths: Vec<Option<u64>>,
-    /// Which pages of the database are others than in the scene: a checkpoint may have got half way.
+    /// Which pages of the database are others than in the fixture: a checkpoint may have got half way.
     changed_pages: Vec<bool>,
-    /// What SQLite finds in it.
+    /// FaultKind SQLite finds in it.
     contents: Result<Rows, String>,
 }
 
@@ -46,30 +46,30 @@ struct Rows {
     /// Id, size, hits, checksum, and whether the file has the time that the row has; in the order of use.
     images: Vec<(String, i64, i64, Option<String>, bool)>,
     totals: (i64, i64),
-    has_seal: bool,
+    has_stamp: bool,
     /// The directory has the seal's time.
-    is_sealed: bool,
+    stamp_matches: bool,
 }
 
 impl State {
-    /// The state of `directory`, whose database `scene` is the one before; `scratch` is an empty folder to look at a copy of the
+    /// The state of `directory`, whose database `fixture` is the one before; `scratch` is an empty folder to visit at a copy of the
     /// index in: looking changes it.
-    pub fn of(directory: &Path, scene: &Path, scratch: &Path) -> io::Result<Self> {
+    pub fn of(directory: &Path, fixture: &Path, scratch: &Path) -> io::Result<Self> {
         let mut state = Self { files: BTreeMap::new(), queue: Vec::new(), uses: Vec::new(), index: None };
         if !directory.exists() {
             return Ok(state);
         }
         state.add(directory, "")?;
-        state.queue = by_time(&directory.join("queue"), |facts| (facts.mtime(), facts.mtime_nsec()))?;
-        state.uses = by_time(directory, |facts| (facts.atime(), facts.atime_nsec()))?;
+        state.queue = by_time(&directory.join("queue"), |metadata| (metadata.mtime(), metadata.mtime_nsec()))?;
+        state.uses = by_time(directory, |metadata| (metadata.atime(), metadata.atime_nsec()))?;
         if directory.join(INDEX_FILES[0]).exists() {
-            state.index = Some(IndexState::of(directory, scene, scratch)?);
+            state.index = Some(IndexState::of(directory, fixture, scratch)?);
         }
         Ok(state)
     }
 
     /// Without what SQLite's own housekeeping may change from open to open.
-    pub fn settled(mut self) -> Self {
+    pub fn without_index_internals(mut self) -> Self {
         self.files.retain(|name, _| !INDEX_FILES.contains(&name.as_str()));
         if let Some(index) = &mut self.index {
             index.lengths.clear();
@@ -112,9 +112,9 @@ fn by_time(folder: &Path, time: fn(&fs::Metadata) -> (i64, i64)) -> io::Result<V
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let facts = entry.metadata()?;
-            if facts.is_file() && !INDEX_FILES.contains(&name.as_str()) {
-                names.push((time(&facts), name));
+            let metadata = entry.metadata()?;
+            if metadata.is_file() && !INDEX_FILES.contains(&name.as_str()) {
+                names.push((time(&metadata), name));
             }
         }
     }
@@ -123,11 +123,12 @@ fn by_time(folder: &Path, time: fn(&fs::Metadata) -> (i64, i64)) -> io::Result<V
 }
 
 impl IndexState {
-    fn of(directory: &Path, scene: &Path, scratch: &Path) -> io::Result<Self> {
+    fn of(directory: &Path, fixture: &Path, scratch: &Path) -> io::Result<Self> {
         const PAGE: usize = 4096;
-        let lengths = INDEX_FILES.iter().map(|name| fs::metadata(directory.join(name)).ok().map(|facts| facts.len()));
+        let lengths =
+            INDEX_FILES.iter().map(|name| fs::metadata(directory.join(name)).ok().map(|metadata| metadata.len()));
         let database = fs::read(directory.join(INDEX_FILES[0]))?;
-        let before = fs::read(scene.join(INDEX_FILES[0])).unwrap_or_default();
+        let before = fs::read(fixture.join(INDEX_FILES[0])).unwrap_or_default();
         let changed_pages = database
             .chunks(PAGE)
             .enumerate()
@@ -155,10 +156,10 @@ fn rows(directory: &Path, database: &Path) -> rusqlite::Result<Rows> {
     let images = select.query_map([], |row| {
         let id: String = row.get(0)?;
         let modified: f64 = row.get(4)?;
-        let facts = fs::metadata(directory.join(&id)).ok();
-        let has_files_time = facts.is_some_and(|facts| {
+        let metadata = fs::metadata(directory.join(&id)).ok();
+        let has_files_time = metadata.is_some_and(|metadata| {
             #[allow(clippy::cast_precision_loss, reason = "to the microsecond")]
-            let time = facts.mtime() as f64 + facts.mtime_nsec() as f64 / 1e9;
+            let time = metadata.mtime() as f64 + metadata.mtime_nsec() as f64 / 1e9;
             (time - modified).abs() < 1e-6
         });
         Ok((id, row.get(1)?, row.get(2)?, row.get(3)?, has_files_time))
@@ -167,6 +168,6 @@ fn rows(directory: &Path, database: &Path) -> rusqlite::Result<Rows> {
     let (totals, seal) = connection.query_row("SELECT images, bytes, seal FROM image_cache_state", [], |row| {
         Ok(((row.get(0)?, row.get(1)?), row.get::<_, Option<i64>>(2)?))
     })?;
-    let time = fs::metadata(directory).ok().map(|facts| facts.mtime() * 1_000_000_000 + facts.mtime_nsec());
-    Ok(Rows { images, totals, has_seal: seal.is_some(), is_sealed: seal.is_some() && seal == time })
+    let time = fs::metadata(directory).ok().map(|metadata| metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec());
+    Ok(Rows { images, totals, has_stamp: seal.is_some(), stamp_matches: seal.is_some() && seal == time })
 }

@@ -1,4 +1,4 @@
-//! What the sweeps have in common: how one ends, and how its parts share the processors.
+//! FaultKind the sweeps have in common: how one ends, and how its parts share the processors.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -70,7 +70,7 @@ pub struct Cached {
 pub struct Model {
     pub cached: BTreeMap<Id, Cached>,
     /// Least recently accessed first.
-    pub order_of_use: Vec<Id>,
+    pub access_order: Vec<Id>,
     /// Writers by image, with what they wrote; `None` once their file was cleaned away.
     pub writers: BTreeMap<Id, Option<u64>>,
     pub invalid: BTreeSet<Id>,
@@ -93,18 +93,18 @@ impl Model {
 
     fn publish(&mut self, id: Id, size: u64) {
         self.cached.insert(id, Cached { size, hits: 0 });
-        self.use_image(id);
+        self.access(id);
         self.queue.retain(|queued| *queued != id);
     }
 
-    fn use_image(&mut self, id: Id) {
-        self.order_of_use.retain(|used| *used != id);
-        self.order_of_use.push(id);
+    fn access(&mut self, id: Id) {
+        self.access_order.retain(|used| *used != id);
+        self.access_order.push(id);
     }
 
     fn remove(&mut self, id: Id) {
         self.cached.remove(&id);
-        self.order_of_use.retain(|used| *used != id);
+        self.access_order.retain(|used| *used != id);
     }
 
     fn apply(&mut self, step: &Step) {
@@ -132,7 +132,7 @@ impl Model {
             Step::Read(id) => {
                 if let Some(image) = self.cached.get_mut(&id) {
                     image.hits += 1;
-                    self.use_image(id);
+                    self.access(id);
                 }
             }
             Step::Tee { id, length, ends } => {
@@ -150,7 +150,7 @@ impl Model {
             Step::Delete(id) => self.remove(id),
             Step::DeleteAll => {
                 self.cached.clear();
-                self.order_of_use.clear();
+                self.access_order.clear();
             }
             Step::Queue(id) => {
                 if self.is_free(id) && !self.queue.contains(&id) {
@@ -172,7 +172,7 @@ impl Model {
             }
             Step::Prune => {
                 while self.size() > LIMIT {
-                    self.remove(self.order_of_use[0]);
+                    self.remove(self.access_order[0]);
                 }
             }
             Step::CleanAll => {

@@ -155,7 +155,7 @@ impl<D: Driver> StateMachineTest for CacheUnderTest<D> {
         let mut by_use: Vec<_> = listed.iter().map(|image| (image.last_accessed, image.image_id.clone())).collect();
         by_use.sort();
         let by_use: Vec<_> = by_use.into_iter().map(|(_, id)| id).collect();
-        assert_eq!(by_use, model.order_of_use.iter().copied().map(name).collect::<Vec<_>>(), "the order of use");
+        assert_eq!(by_use, model.access_order.iter().copied().map(name).collect::<Vec<_>>(), "the order of use");
 
         assert_eq!(system.cache.cache_size().unwrap(), model.size(), "the size");
         let queue: Vec<_> = system.cache.list_queued().unwrap().into_iter().map(|image| image.image_id).collect();

@@ -8,8 +8,8 @@ use image_cache::{CachedImage, DriverChoice, Error, ImageCache, Log, Options};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::content;
+use crate::events::{Action, Event};
 use crate::promises::Promises;
-use crate::story::{Deed, Event};
 use crate::workload::{cache_directory, read};
 
 /// The version of each image that is there.
@@ -23,8 +23,8 @@ const PASSING: &str = "passing";
 pub struct Found {
     /// Images that had to be there, and were.
     pub kept: usize,
-    /// Other images that were there and whole.
-    pub whole: usize,
+    /// Other images that were there and check_image.
+    pub check_image: usize,
     /// Images that were dropped for their marks.
     pub dropped: usize,
 }
@@ -38,14 +38,14 @@ pub fn check(volume: &Path, driver: DriverChoice, promises: &mut Promises) -> Re
         move |_, message| logged.lock().unwrap().push(message.to_owned())
     });
     let options = Options::new().driver(driver).log(log);
-    let outcome = look(&directory, &options, promises).and_then(|(found, listed)| {
+    let outcome = check_first_open(&directory, &options, promises).and_then(|(found, listed)| {
         let dropped = logged.lock().unwrap().iter().find_map(|message| {
             message.split(": ").nth(1)?.strip_suffix(" images that were not synced before were dropped")?.parse().ok()
         });
         logged.lock().unwrap().clear();
-        look_again(&directory, &options, &listed)?;
+        check_second_open(&directory, &options, &listed)?;
         if driver == DriverChoice::Sqlite {
-            has_sound_index(&directory, &listed)?;
+            check_index(&directory, &listed)?;
         }
         match &logged.lock().unwrap()[..] {
             [] => Ok(Found { dropped: dropped.unwrap_or(0), ..found }),
@@ -56,10 +56,10 @@ pub fn check(volume: &Path, driver: DriverChoice, promises: &mut Promises) -> Re
 }
 
 /// The first opening, which recovers what the cut left.
-fn look(directory: &Path, options: &Options, promises: &mut Promises) -> Result<(Found, Versions), String> {
+fn check_first_open(directory: &Path, options: &Options, promises: &mut Promises) -> Result<(Found, Versions), String> {
     let cache = ImageCache::open(directory, options.clone()).map_err(|error| format!("opening: {error}"))?;
-    let certain = promises.certain();
-    let mut listed = listed_and_whole(directory, &cache)?;
+    let required = promises.required();
+    let mut listed = check_listing(directory, &cache)?;
     let ids: Vec<_> = promises.ids().map(str::to_owned).collect();
     for id in &ids {
         promises.found(id, listed.get(id).copied())?;
@@ -68,23 +68,23 @@ fn look(directory: &Path, options: &Options, promises: &mut Promises) -> Result<
         return Err(format!("image '{id}' is from nowhere"));
     }
     for id in &ids {
-        can_be_written(&cache, id, listed.contains_key(id)).map_err(|error| format!("writing '{id}': {error}"))?;
+        check_writable(&cache, id, listed.contains_key(id)).map_err(|error| format!("writing '{id}': {error}"))?;
     }
-    is_usable(&cache, promises)?.map_err(|error| format!("using the cache: {error}"))?;
-    let found = Found { kept: certain, whole: listed.len() - certain, dropped: 0 };
+    check_usable(&cache, promises)?.map_err(|error| format!("using the cache: {error}"))?;
+    let found = Found { kept: required, check_image: listed.len() - required, dropped: 0 };
     listed.remove(PASSING);
     Ok((found, listed))
 }
 
 /// The second opening, which has nothing to mend.
-fn look_again(directory: &Path, options: &Options, before: &Versions) -> Result<(), String> {
+fn check_second_open(directory: &Path, options: &Options, before: &Versions) -> Result<(), String> {
     let cache = ImageCache::open(directory, options.clone()).map_err(|error| format!("opening again: {error}"))?;
-    let listed = listed_and_whole(directory, &cache)?;
+    let listed = check_listing(directory, &cache)?;
     if listed == *before { Ok(()) } else { Err(format!("at the second opening {listed:?}, before it {before:?}")) }
 }
 
 /// SQLite finds no defect in the index of a cache that is closed, and its rows are the images.
-fn has_sound_index(directory: &Path, listed: &Versions) -> Result<(), String> {
+fn check_index(directory: &Path, listed: &Versions) -> Result<(), String> {
     let failed = |error: rusqlite::Error| format!("the index: {error}");
     // Immutable: looking must not make files beside it, which would change the directory's time.
     let address = format!("file:{}?immutable=1", directory.join("cache.db").display());
@@ -102,7 +102,7 @@ fn has_sound_index(directory: &Path, listed: &Versions) -> Result<(), String> {
 }
 
 /// The version of each image. List, files and size agree, and all bytes and digests are right.
-fn listed_and_whole(directory: &Path, cache: &ImageCache) -> Result<Versions, String> {
+fn check_listing(directory: &Path, cache: &ImageCache) -> Result<Versions, String> {
     let failed = |error: Error| error.to_string();
     let list: Vec<_> = cache.list_cached().map_err(failed)?.collect();
     let names: Vec<_> = list.iter().map(|image| image.image_id.clone()).collect();
@@ -115,10 +115,10 @@ fn listed_and_whole(directory: &Path, cache: &ImageCache) -> Result<Versions, St
     if size != sum {
         return Err(format!("the images have {sum} bytes, and the cache {size}"));
     }
-    list.iter().map(|image| Ok((image.image_id.clone(), whole(cache, image)?))).collect()
+    list.iter().map(|image| Ok((image.image_id.clone(), check_image(cache, image)?))).collect()
 }
 
-fn whole(cache: &ImageCache, image: &CachedImage) -> Result<u64, String> {
+fn check_image(cache: &ImageCache, image: &CachedImage) -> Result<u64, String> {
     let id = &image.image_id;
     let bytes = read(cache, id).map_err(|error| error.to_string())?;
     let bytes = bytes.ok_or_else(|| format!("image '{id}' is listed, and cannot be opened"))?;
@@ -146,7 +146,7 @@ fn image_files(directory: &Path) -> std::io::Result<Vec<String>> {
 }
 
 /// No writer that the cut ended blocks its image.
-fn can_be_written(cache: &ImageCache, id: &str, is_cached: bool) -> Result<(), Error> {
+fn check_writable(cache: &ImageCache, id: &str, is_cached: bool) -> Result<(), Error> {
     match cache.begin_write(id) {
         Ok(writer) if !is_cached => {
             writer.abort("it was only tried");
@@ -160,19 +160,19 @@ fn can_be_written(cache: &ImageCache, id: &str, is_cached: bool) -> Result<(), E
 
 /// The cache goes on: an image comes and goes (and may come back with the next cut, as deletions are not synced), and what
 /// was left lying about can be cleaned away.
-fn is_usable(cache: &ImageCache, promises: &mut Promises) -> Result<Result<(), Error>, String> {
+fn check_usable(cache: &ImageCache, promises: &mut Promises) -> Result<Result<(), Error>, String> {
     let (id, version) = (PASSING, 1);
     let events = [
-        Event::Begins(0, Deed::Commit { id: id.to_owned(), version, durable: true }),
-        Event::Ended(0),
-        Event::Begins(0, Deed::Remove { id: id.to_owned() }),
-        Event::Ended(0),
+        Event::Begin(0, Action::Commit { id: id.to_owned(), version, durable: true }),
+        Event::End(0),
+        Event::Begin(0, Action::Remove { id: id.to_owned() }),
+        Event::End(0),
     ];
-    events.iter().try_for_each(|event| promises.note(event))?;
-    Ok(come_and_go(cache, id, version))
+    events.iter().try_for_each(|event| promises.record(event))?;
+    Ok(cache_and_delete(cache, id, version))
 }
 
-fn come_and_go(cache: &ImageCache, id: &str, version: u64) -> Result<(), Error> {
+fn cache_and_delete(cache: &ImageCache, id: &str, version: u64) -> Result<(), Error> {
     cache.delete_cached_image(id)?;
     let before = cache.cache_size()?;
     let bytes = content::of(id, version);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use md5::{Digest as _, Md5};
 
-/// The whole content of a version of an image: a line that names them, and bytes that no other version has.
+/// The check_image content of a version of an image: a line that names them, and bytes that no other version has.
 pub fn of(id: &str, version: u64) -> Vec<u8> {
     let mut content = format!("image {id} version {version}\n").into_bytes();
     let mut random = fastrand::Rng::with_seed(version);
@@ -29,15 +29,15 @@ pub fn identify(id: &str, bytes: &[u8]) -> Result<u64, String> {
         .strip_prefix(&format!("image {id} version "))
         .and_then(|version| version.parse().ok())
         .ok_or_else(|| format!("{} bytes that begin with no image's line: {:?}", bytes.len(), shortened(bytes)))?;
-    let whole = of(id, version);
-    if bytes == whole {
+    let check_image = of(id, version);
+    if bytes == check_image {
         return Ok(version);
     }
-    let same = bytes.iter().zip(&whole).take_while(|(byte, right)| byte == right).count();
+    let same = bytes.iter().zip(&check_image).take_while(|(byte, right)| byte == right).count();
     Err(format!(
         "version {version} is torn: {} bytes of {}, of which {same} at the start are right, and then {:?}",
         bytes.len(),
-        whole.len(),
+        check_image.len(),
         shortened(&bytes[same..]),
     ))
 }

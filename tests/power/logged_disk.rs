@@ -19,7 +19,7 @@ use crate::disk::Disk;
 use crate::volume::unmount_when_free;
 
 /// Why there can be no such disk here.
-pub fn objection() -> Option<String> {
+pub fn missing_requirement() -> Option<String> {
     let opened = File::options().read(true).write(true).open("/dev/fuse");
     opened.err().map(|error| format!("there is no FUSE: {error}"))
 }

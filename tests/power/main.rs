@@ -1,22 +1,22 @@
-//! Power cuts: what was committed durably is there and whole after the power went, and nothing wrong is ever served.
+//! Power cuts: what was committed durably is there and check_image after the power went, and nothing wrong is ever served.
 //!
 //! There are two kinds of cuts, on ext4 and XFS, with either driver and with either durability. A shutdown call stops a file
 //! system in its tracks (`shutdown`). A disk that logs writes and flushes loses, tears and reorders what was not
 //! flushed when it was cut off (`reordered`). Before each cut a random workload tells what it was promised (`workload`,
-//! `story`, `promises`); after it, everything is looked at (`check`).
+//! `events`, `promises`); after it, everything is looked at (`check`).
 //!
 //! `IMAGE_CACHE_POWER_CUTS` says how many cuts there are in all; `IMAGE_CACHE_POWER_SEED` repeats the random choices.
 
 mod check;
 mod content;
+mod counters;
 mod disk;
+mod events;
 mod logged_disk;
 mod promises;
 mod reordered;
 mod session;
 mod shutdown;
-mod story;
-mod tally;
 mod volume;
 mod workload;
 
@@ -27,20 +27,20 @@ use std::sync::Mutex;
 use image_cache::DriverChoice;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+use counters::Counters;
 use session::{DRIVERS, Durabilities, driver_name};
-use tally::Tally;
 use volume::FileSystem;
 
 /// How many cuts there are if nobody asks for more.
-const FEW_CUTS: usize = 72;
+const DEFAULT_CUTS: usize = 72;
 
-type Sweep = fn(FileSystem, DriverChoice, Durabilities, usize, &mut fastrand::Rng) -> Result<Tally, String>;
+type Sweep = fn(FileSystem, DriverChoice, Durabilities, usize, &mut fastrand::Rng) -> Result<Counters, String>;
 
-type Objection = fn() -> Option<String>;
+type Requirement = fn() -> Option<String>;
 
 /// The kinds of cuts, with what they need beyond a file system.
-const METHODS: [(&str, Sweep, Objection); 2] =
-    [("shutdown", shutdown::sweep, || None), ("reordered", reordered::sweep, logged_disk::objection)];
+const METHODS: [(&str, Sweep, Requirement); 2] =
+    [("shutdown", shutdown::sweep, || None), ("reordered", reordered::sweep, logged_disk::missing_requirement)];
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().collect();
@@ -48,24 +48,26 @@ fn main() -> ExitCode {
         workload::run(&arguments[2..]);
     }
     let arguments = Arguments::from_args();
-    let objection = volume::objection();
-    let counts: &'static Mutex<Vec<(String, Tally)>> = Box::leak(Box::default());
+    let missing_requirement = volume::missing_requirement();
+    let counts: &'static Mutex<Vec<(String, Counters)>> = Box::leak(Box::default());
     let kinds = METHODS.len() * FileSystem::ALL.len() * DRIVERS.len() * Durabilities::ALL.len();
-    let cuts = number("IMAGE_CACHE_POWER_CUTS").map_or(FEW_CUTS, |cuts| usize::try_from(cuts).unwrap_or(usize::MAX));
+    let cuts =
+        number("IMAGE_CACHE_POWER_CUTS").map_or(DEFAULT_CUTS, |cuts| usize::try_from(cuts).unwrap_or(usize::MAX));
     let cuts = cuts.div_ceil(kinds);
 
     let mut trials = Vec::new();
     for (method, sweep, needs) in METHODS {
         for kind in FileSystem::ALL {
-            let objection = objection.clone().or_else(needs).or_else(|| volume::objection_to(kind));
+            let missing_requirement =
+                missing_requirement.clone().or_else(needs).or_else(|| volume::missing_requirement_for(kind));
             for driver in DRIVERS {
                 for durabilities in Durabilities::ALL {
                     let name = name_of(method, kind, driver, durabilities);
-                    let skipped = arguments.list && objection.is_some();
-                    let objection = objection.clone();
-                    let trial = Trial::ignorable_test(name.clone(), move || match objection {
+                    let skipped = arguments.list && missing_requirement.is_some();
+                    let missing_requirement = missing_requirement.clone();
+                    let trial = Trial::ignorable_test(name.clone(), move || match missing_requirement {
                         Some(reason) => Ok(Completion::ignored_with(reason)),
-                        None => play(name, sweep, (kind, driver, durabilities), cuts, counts),
+                        None => run_sweep(name, sweep, (kind, driver, durabilities), cuts, counts),
                     });
                     trials.push(trial.with_ignored_flag(skipped));
                 }
@@ -74,10 +76,10 @@ fn main() -> ExitCode {
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     let counts = counts.lock().unwrap();
-    let mut sum = Tally::default();
-    for (name, tally) in counts.iter() {
-        println!("{name:100} {tally}");
-        sum += *tally;
+    let mut sum = Counters::default();
+    for (name, counters) in counts.iter() {
+        println!("{name:100} {counters}");
+        sum += *counters;
     }
     if counts.len() > 1 {
         println!("swept: power: {sum}");
@@ -94,22 +96,22 @@ fn name_of(method: &str, kind: FileSystem, driver: DriverChoice, durabilities: D
     format!("{method}::{}::{}::{promise}", kind.name(), driver_name(driver))
 }
 
-fn play(
+fn run_sweep(
     name: String,
     sweep: Sweep,
     (kind, driver, durabilities): (FileSystem, DriverChoice, Durabilities),
     cuts: usize,
-    counts: &Mutex<Vec<(String, Tally)>>,
+    counts: &Mutex<Vec<(String, Counters)>>,
 ) -> Result<Completion, Failed> {
     let seed = number("IMAGE_CACHE_POWER_SEED").unwrap_or_else(|| fastrand::u64(..));
     let mut random = fastrand::Rng::with_seed(seed);
-    let tally = sweep(kind, driver, durabilities, cuts, &mut random)
+    let counters = sweep(kind, driver, durabilities, cuts, &mut random)
         .map_err(|what| format!("IMAGE_CACHE_POWER_SEED={seed}: {what}"))?;
-    counts.lock().unwrap().push((name, tally));
-    if tally.has_seen_enough(durabilities) {
+    counts.lock().unwrap().push((name, counters));
+    if counters.is_meaningful(durabilities) {
         Ok(Completion::Completed)
     } else {
-        Err(format!("IMAGE_CACHE_POWER_SEED={seed}: there was nothing to find: {tally}").into())
+        Err(format!("IMAGE_CACHE_POWER_SEED={seed}: there was nothing to find: {counters}").into())
     }
 }
 

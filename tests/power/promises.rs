@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::story::{Deed, Event};
+use crate::events::{Action, Event};
 
 /// A version of an image, or nothing.
 type Possibility = Option<u64>;
@@ -15,7 +15,7 @@ type Possibility = Option<u64>;
 pub struct Promises {
     possible: BTreeMap<String, BTreeSet<Possibility>>,
     /// What each worker does now.
-    under_way: BTreeMap<usize, Begun>,
+    in_progress: BTreeMap<usize, Begun>,
     /// Not synced yet, by the worker whose closing will do so.
     unsynced: BTreeMap<usize, BTreeMap<String, Begun>>,
     /// How many removals of any image began, and how many of them ended.
@@ -27,22 +27,22 @@ pub struct Promises {
 
 #[derive(Debug, Clone)]
 struct Begun {
-    deed: Deed,
+    action: Action,
     /// How many removals of any image had ended by then.
     removals_ended: u64,
 }
 
 impl Promises {
-    /// Takes note of an event. What a live cache must not do is an error.
-    pub fn note(&mut self, event: &Event) -> Result<(), String> {
+    /// Takes record of an event. What a live cache must not do is an error.
+    pub fn record(&mut self, event: &Event) -> Result<(), String> {
         let what = match event {
-            Event::Ended(worker) => self.under_way.get(worker).map(|begun| format!(" {}", begun.deed)),
+            Event::End(worker) => self.in_progress.get(worker).map(|begun| format!(" {}", begun.action)),
             _ => None,
         };
         self.history.push(format!("{event}{}", what.unwrap_or_default()));
         match event {
-            Event::Begins(worker, deed) => self.begins(*worker, deed),
-            Event::Ended(worker) => self.ended(*worker),
+            Event::Begin(worker, action) => self.begins(*worker, action),
+            Event::End(worker) => self.ended(*worker),
             Event::Found(id, found) => return self.found(id, *found),
             Event::Failed(_, why) => return Err(format!("without a cut: {why}")),
             Event::Wrong(what) => return Err(what.clone()),
@@ -52,18 +52,18 @@ impl Promises {
 
     /// Whether an event, before it is noted, makes something durable that was not before.
     pub fn makes_durable(&self, event: &Event) -> bool {
-        let Event::Ended(worker) = event else { return false };
-        match self.under_way.get(worker).map(|begun| &begun.deed) {
-            Some(Deed::Commit { durable, .. }) => *durable,
-            Some(Deed::Close) => self.unsynced.get(worker).is_some_and(|commits| !commits.is_empty()),
+        let Event::End(worker) = event else { return false };
+        match self.in_progress.get(worker).map(|begun| &begun.action) {
+            Some(Action::Commit { durable, .. }) => *durable,
+            Some(Action::Close) => self.unsynced.get(worker).is_some_and(|commits| !commits.is_empty()),
             _ => false,
         }
     }
 
     /// The workload's process has ended, and with it all that was under way.
-    pub fn forget_workers(&mut self) {
+    pub fn end_workers(&mut self) {
         self.history.push("-- the end of the process".to_owned());
-        self.under_way.clear();
+        self.in_progress.clear();
         self.unsynced.clear();
         self.removals = (0, 0);
     }
@@ -85,7 +85,7 @@ impl Promises {
     }
 
     /// How many images must be there.
-    pub fn certain(&self) -> usize {
+    pub fn required(&self) -> usize {
         self.possible.values().filter(|possible| !possible.contains(&None)).count()
     }
 
@@ -105,48 +105,48 @@ impl Promises {
         self.possible.entry(id.to_owned()).or_insert_with(|| BTreeSet::from([None]))
     }
 
-    fn begins(&mut self, worker: usize, deed: &Deed) {
-        match deed {
-            Deed::Commit { id, version, .. } => drop(self.of(id).insert(Some(*version))),
-            Deed::Remove { id } => {
+    fn begins(&mut self, worker: usize, action: &Action) {
+        match action {
+            Action::Commit { id, version, .. } => drop(self.of(id).insert(Some(*version))),
+            Action::Remove { id } => {
                 self.of(id).insert(None);
                 self.unsynced.entry(worker).or_default().remove(id);
             }
-            Deed::RemoveAny => {
+            Action::RemoveAny => {
                 self.removals.0 += 1;
                 for possible in self.possible.values_mut() {
                     possible.insert(None);
                 }
             }
-            Deed::Close | Deed::Other(_) => {}
+            Action::Close | Action::Other(_) => {}
         }
-        self.under_way.insert(worker, Begun { deed: deed.clone(), removals_ended: self.removals.1 });
+        self.in_progress.insert(worker, Begun { action: action.clone(), removals_ended: self.removals.1 });
     }
 
     fn ended(&mut self, worker: usize) {
-        let Some(begun) = self.under_way.remove(&worker) else { return };
-        match &begun.deed {
-            Deed::Commit { durable: true, .. } => {
+        let Some(begun) = self.in_progress.remove(&worker) else { return };
+        match &begun.action {
+            Action::Commit { durable: true, .. } => {
                 self.acknowledged += 1;
                 self.is_durable(&begun);
             }
-            Deed::Commit { id, durable: false, .. } => {
+            Action::Commit { id, durable: false, .. } => {
                 self.acknowledged += 1;
                 self.unsynced.entry(worker).or_default().insert(id.clone(), begun);
             }
-            Deed::RemoveAny => self.removals.1 += 1,
-            Deed::Close => {
+            Action::RemoveAny => self.removals.1 += 1,
+            Action::Close => {
                 for begun in self.unsynced.remove(&worker).unwrap_or_default().into_values() {
                     self.is_durable(&begun);
                 }
             }
-            Deed::Remove { .. } | Deed::Other(_) => {}
+            Action::Remove { .. } | Action::Other(_) => {}
         }
     }
 
     /// A commit is on the disk. A removal of any image that went on since the commit began may have taken it away.
     fn is_durable(&mut self, commit: &Begun) {
-        let Deed::Commit { id, version, .. } = &commit.deed else { return };
+        let Action::Commit { id, version, .. } = &commit.action else { return };
         let undisturbed = self.removals.0 == commit.removals_ended;
         let possible = self.of(id);
         if undisturbed {

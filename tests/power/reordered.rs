@@ -11,16 +11,16 @@ use std::path::Path;
 use image_cache::DriverChoice;
 
 use crate::check::check;
+use crate::counters::Counters;
 use crate::disk::Disk;
+use crate::events::Event;
 use crate::logged_disk::{Command, LoggedDisk};
 use crate::promises::Promises;
 use crate::session::{Durabilities, Session};
-use crate::story::Event;
-use crate::tally::Tally;
 use crate::volume::{FileSystem, Volume, scratch};
 use crate::workload;
 
-/// What a disk writes as a whole.
+/// What a disk writes as a check_image.
 const SECTOR: usize = 512;
 /// The same, at the disk's start: ext4 does not bear that the superblock there, which has two sectors and one checksum, is torn.
 const FIRST_SECTOR: usize = 4096;
@@ -46,22 +46,22 @@ pub fn sweep(
     durabilities: Durabilities,
     cuts: usize,
     random: &mut fastrand::Rng,
-) -> Result<Tally, String> {
+) -> Result<Counters, String> {
     let scratch = scratch().map_err(|error| error.to_string())?;
     let failed = |error: std::io::Error| error.to_string();
     let image = scratch.path().join("image");
     kind.format(&image).map_err(failed)?;
     let mut state = (Disk::load(&image).map_err(failed)?, Promises::default());
-    let mut tally = Tally::default();
+    let mut counters = Counters::default();
     let mut generation = 0;
-    while tally.cuts < cuts {
+    while counters.cuts < cuts {
         generation += 1;
         let length = random.usize(LENGTHS);
         let seed = random.u64(..);
         let start = |volume: &Path| Session::start(volume, driver, durabilities, generation, seed);
         let recorded = record(state, length, scratch.path(), start, random)?;
         state = recorded.before.clone();
-        for _ in 0..CUTS.min(cuts - tally.cuts) {
+        for _ in 0..CUTS.min(cuts - counters.cuts) {
             let position = recorded.choose(random);
             let disk = recorded.disk_cut_off_at(position, random);
             let mut promises = recorded.promises_at(position)?;
@@ -74,14 +74,14 @@ pub fn sweep(
                 format!("recording {generation}, cut at {position} of {}: {what}", recorded.log.len())
             })?;
             volume.unmount().map_err(failed)?;
-            tally.cuts += 1;
-            tally.add(&found);
+            counters.cuts += 1;
+            counters.add(&found);
             // As the cut left it: the next recording has the recovery in it.
             state = (disk, next);
         }
-        tally.acknowledged += recorded.acknowledged();
+        counters.acknowledged += recorded.acknowledged();
     }
-    Ok(tally)
+    Ok(counters)
 }
 
 /// Lets a workload run on a disk that records, for so many events.
@@ -105,9 +105,9 @@ fn record(
         if promises.makes_durable(&event) {
             durable.push(position);
         }
-        promises.note(&event)?;
+        promises.record(&event)?;
         events.push((position, event));
-        workload::be_written_back(&volume, random).map_err(failed)?;
+        workload::write_back_sometimes(&volume, random).map_err(failed)?;
         session.go_on().map_err(failed)?;
     }
     session.kill().map_err(failed)?;
@@ -130,9 +130,9 @@ impl Recorded {
     fn promises_at(&self, position: usize) -> Result<Promises, String> {
         let mut promises = self.before.1.clone();
         for (_, event) in self.events.iter().take_while(|(told, _)| *told <= position) {
-            promises.note(event)?;
+            promises.record(event)?;
         }
-        promises.forget_workers();
+        promises.end_workers();
         Ok(promises)
     }
 
@@ -142,13 +142,13 @@ impl Recorded {
         let is_flush = |command: &Command| matches!(command, Command::Flush);
         let flushed = done.iter().rposition(is_flush).map_or(0, |last| last + 1);
         let mut disk = self.before.0.clone();
-        let fate = Fate::choose(position - flushed, random);
+        let pattern = LossPattern::choose(position - flushed, random);
         for (number, command) in done.iter().enumerate() {
             let Command::Write { offset, bytes } = command else { continue };
             if number < flushed {
                 disk.write(*offset, bytes);
             } else {
-                fate.write(&mut disk, number - flushed, *offset, bytes, random);
+                pattern.write(&mut disk, number - flushed, *offset, bytes, random);
             }
         }
         disk
@@ -161,7 +161,7 @@ impl Recorded {
 
 /// What becomes of the writes that were not flushed.
 #[derive(Debug)]
-enum Fate {
+enum LossPattern {
     AllLost,
     AllThere,
     OneLost(usize),
@@ -170,7 +170,7 @@ enum Fate {
     SomeSectorsLost,
 }
 
-impl Fate {
+impl LossPattern {
     fn choose(writes: usize, random: &mut fastrand::Rng) -> Self {
         match random.u8(0..8) {
             0..2 => Self::AllLost,

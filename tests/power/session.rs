@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use image_cache::DriverChoice;
 
-use crate::story::Event;
+use crate::events::Event;
 
 /// As whom the test's program is started to be a workload.
 pub const WORKLOAD: &str = "--be-a-workload";
@@ -42,8 +42,8 @@ pub fn driver_name(driver: DriverChoice) -> &'static str {
 #[derive(Debug)]
 pub struct Session {
     process: Child,
-    story: BufReader<ChildStdout>,
-    answers: ChildStdin,
+    events: BufReader<ChildStdout>,
+    replies: ChildStdin,
 }
 
 impl Session {
@@ -62,21 +62,21 @@ impl Session {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let story = BufReader::new(process.stdout.take().expect("it is piped"));
-        let answers = process.stdin.take().expect("it is piped");
-        Ok(Self { process, story, answers })
+        let events = BufReader::new(process.stdout.take().expect("it is piped"));
+        let replies = process.stdin.take().expect("it is piped");
+        Ok(Self { process, events, replies })
     }
 
     /// The next event, which the workload waits at.
     pub fn next_event(&mut self) -> Result<Event> {
         let mut line = String::new();
-        self.story.read_line(&mut line)?;
+        self.events.read_line(&mut line)?;
         line.trim_end().parse().map_err(std::io::Error::other)
     }
 
     /// Lets it go on.
     pub fn go_on(&mut self) -> Result<()> {
-        self.answers.write_all(b"\n")
+        self.replies.write_all(b"\n")
     }
 
     /// Ends it, wherever it is.

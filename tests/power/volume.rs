@@ -21,7 +21,7 @@ use tempfile::TempDir;
 pub enum FileSystem {
     Ext4,
     /// As it was made long ago, with small inodes: the directory's time, by which an index is known to be right, has no
-    /// nanoseconds there to tell one change from another.
+    /// nanoseconds there to report one change from another.
     Ext4OfWholeSeconds,
     Xfs,
 }
@@ -57,7 +57,7 @@ impl FileSystem {
 }
 
 /// Why none of this can be done here.
-pub fn objection() -> Option<String> {
+pub fn missing_requirement() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("only root may mount a file system".to_owned());
     }
@@ -68,7 +68,7 @@ pub fn objection() -> Option<String> {
 }
 
 /// Why this kind of file system cannot be had here.
-pub fn objection_to(file_system: FileSystem) -> Option<String> {
+pub fn missing_requirement_for(file_system: FileSystem) -> Option<String> {
     let kind = file_system.kind();
     let tool = format!("mkfs.{kind}");
     if Command::new(&tool).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
@@ -143,11 +143,11 @@ impl Volume {
 /// Unmounts what nobody uses any more, or will not in a moment: another test's child holds our descriptors from its fork to its
 /// exec, and a loop device its file until the kernel has come round to ending it.
 pub fn unmount_when_free(point: &Path) -> Result<()> {
-    const LONGEST: Duration = Duration::from_secs(20);
+    const MAX_EVENTS: Duration = Duration::from_secs(20);
     let start = Instant::now();
     loop {
         match unmount(point, UnmountFlags::empty()) {
-            Err(Errno::BUSY) if start.elapsed() < LONGEST => thread::yield_now(),
+            Err(Errno::BUSY) if start.elapsed() < MAX_EVENTS => thread::yield_now(),
             Err(errno) => return Err(Error::other(format!("unmounting {}: {errno}", point.display()))),
             Ok(()) => return Ok(()),
         }

@@ -26,7 +26,7 @@ enum Phase {
 pub struct Operation {
     /// The number of the process that performed it.
     pub process: u64,
-    /// What it was: `commit`, `read`, `delete`, `prune`, `delete_all`, `ask_for_hits`, or one that only counts.
+    /// What it was: `commit`, `read`, `delete`, `prune`, `delete_all`, `query_hits`, or one that only counts.
     pub action: String,
     /// Which cache and image.
     pub image: String,

@@ -1,22 +1,22 @@
 //! Races: many threads in many processes on few images, and schedules that bring two operations to the same moment. A child
 //! process is this program again, with another first argument.
 
+mod accesses;
+mod caches;
+mod child;
 #[path = "../common/mod.rs"]
 mod common;
 mod content;
+mod end_state;
 mod history;
-mod judge;
+mod history_checker;
 mod pairs;
 mod points;
 mod processes;
-mod puppet;
-mod remains;
 mod rounds;
 mod schedules;
-mod site;
 mod stress;
-mod uses;
-mod watched;
+mod timed_child;
 mod worker;
 
 use std::path::Path;
@@ -34,9 +34,9 @@ const TESTS: &[(&str, Test)] = &[
     ("a_writer_that_races_with_a_clean_publishes_or_is_told_that_it_lost", schedules::a_writer_against_clean),
     ("a_tee_whose_file_is_cleaned_away_hands_on_all_bytes", schedules::a_tee_whose_file_is_cleaned_away),
     ("a_writer_against_deletes_of_its_image", schedules::a_writer_against_delete_of_the_same_image),
-    ("readers_keep_their_bytes_while_everything_is_pruned", uses::prune_against_readers),
-    ("prunes_at_once_evict_no_more_than_is_too_much", uses::two_prunes_evict_what_is_too_much),
-    ("prune_tells_what_it_evicted_and_not_what_it_meant_to", uses::prune_against_an_image_that_is_cached_anew),
+    ("readers_keep_their_bytes_while_everything_is_pruned", accesses::prune_against_readers),
+    ("prunes_at_once_evict_no_more_than_is_too_much", accesses::two_prunes_evict_what_is_too_much),
+    ("prune_tells_what_it_evicted_and_not_what_it_meant_to", accesses::prune_against_an_image_that_is_cached_anew),
     ("prefetchers_that_share_a_queue_fetch_each_image_once", schedules::prefetchers_that_share_a_queue),
     ("a_prefetcher_passes_over_what_another_one_fetches", schedules::a_prefetcher_in_the_midst_of_a_fetch),
     (
@@ -46,9 +46,9 @@ const TESTS: &[(&str, Test)] = &[
     ("of_many_that_open_a_new_directory_each_is_served", schedules::opens_that_race_for_a_new_directory),
     (
         "a_hit_of_a_deleted_image_is_none_of_the_one_cached_anew",
-        uses::a_hit_of_a_deleted_image_is_none_of_the_one_cached_anew,
+        accesses::a_hit_of_a_deleted_image_is_none_of_the_one_cached_anew,
     ),
-    ("the_last_use_of_an_image_never_goes_back", uses::the_last_use_never_goes_back),
+    ("the_last_use_of_an_image_never_goes_back", accesses::the_last_use_never_goes_back),
     ("of_many_processes_one_is_an_images_writer", processes::one_writer_among_all_processes),
     ("a_stopped_writer_has_its_own_image_and_no_other", processes::a_stopped_writer_has_its_own_image_and_no_other),
     ("a_killed_writer_blocks_nobody", processes::a_killed_writer_blocks_nobody),
@@ -75,10 +75,10 @@ const TESTS: &[(&str, Test)] = &[
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().skip(1).collect();
     let words: Vec<_> = words.iter().map(String::as_str).collect();
-    if let [watched::CHILD, role, folder, driver, rest @ ..] = &words[..] {
+    if let [timed_child::CHILD, role, folder, driver, rest @ ..] = &words[..] {
         let driver = if *driver == "xattr" { DriverChoice::Xattr } else { DriverChoice::Sqlite };
         match (*role, rest) {
-            ("puppet", []) => puppet::run(Path::new(folder), driver),
+            ("child", []) => child::run(Path::new(folder), driver),
             ("stress", [number]) => worker::run(Path::new(folder), driver, number.parse().unwrap()),
             _ => return ExitCode::FAILURE,
         }

@@ -11,10 +11,10 @@ use std::thread;
 
 use image_cache::{DriverChoice, ImageCache, Result};
 
+use crate::caches::{AT_ONCE, name_of};
 use crate::common::{Scratch, cache_image, files};
 use crate::history::wall_clock;
-use crate::points::{Told, telling, with_intrusion};
-use crate::site::{AT_ONCE, name_of};
+use crate::points::{Progress, with_interleaved, with_progress};
 
 /// The image that all operations are about. Another one is always there.
 const IMAGE: &str = "disputed";
@@ -104,7 +104,7 @@ const OPERATIONS: &[Named] = &[
 
 /// What other processes do in several steps, of which any may come in between: they are only brought in the midst of the
 /// others, and judged only where they did all of it there.
-const INTRUDERS: &[Named] = &[
+const MULTI_STEP: &[Named] = &[
     ("replace", |_, bytes| {
         simple(|cache| {
             cache.delete_cached_image(IMAGE).unwrap();
@@ -124,7 +124,7 @@ const INTRUDERS: &[Named] = &[
 ];
 
 /// Operations that are several steps by nature, so that another one may find the midst of them: what is there then.
-fn is_midst(first: &str, second: &str, outcome: &Outcome) -> bool {
+fn is_intermediate(first: &str, second: &str, outcome: &Outcome) -> bool {
     match (first, second) {
         // Another writer has the image, or loses it.
         ("prefetch", "begin_write" | "replace") => outcome.second == "BeingCached",
@@ -163,13 +163,13 @@ struct Outcome {
     left: String,
 }
 
-struct World {
+struct PairSetup {
     scratch: Scratch,
-    /// The judge's, and one for each operation.
+    /// The observer's, and one for each operation.
     handles: [ImageCache; 3],
 }
 
-impl World {
+impl PairSetup {
     fn new(driver: DriverChoice) -> Self {
         let mut scratch = Scratch::new(driver);
         scratch.options = scratch.options.clone().max_size(0);
@@ -178,27 +178,27 @@ impl World {
     }
 
     fn reset(&self, state: State) {
-        let judge = &self.handles[0];
-        judge.delete_all_cached_images().unwrap();
-        judge.clean(AT_ONCE).unwrap();
-        judge.delete_all_queued_images().unwrap();
-        cache_image(judge, BYSTANDER, b"other");
-        state(&self.scratch, judge);
+        let observer = &self.handles[0];
+        observer.delete_all_cached_images().unwrap();
+        observer.clean(AT_ONCE).unwrap();
+        observer.delete_all_queued_images().unwrap();
+        cache_image(observer, BYSTANDER, b"other");
+        state(&self.scratch, observer);
     }
 
     /// A reader that the second operation opened, after it began, is the image's last use, if nothing used it later.
     fn left(&self, second: &Returned, second_name: &str, began: u64) -> String {
         let since = if second_name == "open_for_read" && second.1.is_some() { began } else { 0 };
-        let [judge, others @ ..] = &self.handles;
+        let [observer, others @ ..] = &self.handles;
         // Each writes what it noted of uses and hits.
         for other in others {
             other.list_cached().unwrap();
         }
-        let listed = judge.list_cached().unwrap();
-        let mut text = format!("{} bytes;", judge.cache_size().unwrap());
+        let listed = observer.list_cached().unwrap();
+        let mut text = format!("{} bytes;", observer.cache_size().unwrap());
         let mut bytes = 0;
         for image in listed {
-            // The judge's own look at the file is no use.
+            // The observer's own look at the file is no use.
             let content = fs::read(self.scratch.file(&image.image_id)).unwrap();
             assert_eq!(content.len() as u64, image.size, "{image:?}");
             bytes += image.size;
@@ -209,7 +209,7 @@ impl World {
             let content = String::from_utf8_lossy(&content);
             write!(text, " {} {content:?} {} hits;", image.image_id, image.hits).unwrap();
         }
-        assert_eq!(bytes, judge.cache_size().unwrap());
+        assert_eq!(bytes, observer.cache_size().unwrap());
         for folder in ["incomplete", "invalid", "queue"] {
             write!(text, " {folder} {:?}", files(&self.scratch.file(folder))).unwrap();
         }
@@ -217,7 +217,7 @@ impl World {
     }
 
     /// One after the other; `None` where one of them cannot be prepared.
-    fn in_turn(&self, state: State, pair: [Named; 2], second_first: bool) -> Option<Outcome> {
+    fn sequential(&self, state: State, pair: [Named; 2], second_first: bool) -> Option<Outcome> {
         self.reset(state);
         let [first, second] = self.prepare(pair)?;
         let run = |operation: Prepared, handle| {
@@ -240,25 +240,25 @@ impl World {
     }
 
     /// The second in the midst of the first, at a point; and how many points the first has.
-    fn intruded(&self, state: State, pair: [Named; 2], at: usize) -> (Option<(Outcome, Told)>, usize) {
+    fn interleaved(&self, state: State, pair: [Named; 2], at: usize) -> (Option<(Outcome, Progress)>, usize) {
         self.reset(state);
         let [first, second] = self.prepare(pair).expect("what could be prepared before");
         let (go, gone) = mpsc::channel::<()>();
         let (tell, told) = mpsc::channel();
         thread::scope(|scope| {
-            let intruder = scope.spawn(move || {
+            let interleaver = scope.spawn(move || {
                 // Without a go the first had no such point.
                 gone.recv().ok()?;
                 let began = wall_clock();
-                Some((telling(&tell, || second(&self.handles[2])), began))
+                Some((with_progress(&tell, || second(&self.handles[2])), began))
             });
             let (note, noted) = mpsc::channel();
-            let intrusion = move || {
+            let interleaved = move || {
                 go.send(()).unwrap();
                 note.send(told.recv().unwrap()).unwrap();
             };
-            let (first, points) = with_intrusion(at, intrusion, || first(&self.handles[1]));
-            let second = intruder.join().unwrap();
+            let (first, points) = with_interleaved(at, interleaved, || first(&self.handles[1]));
+            let second = interleaver.join().unwrap();
             let outcome = second.map(|(second, began)| {
                 let left = self.left(&second, pair[1].0, began);
                 (Outcome { first: first.0, second: second.0, left }, noted.recv().unwrap())
@@ -269,25 +269,25 @@ impl World {
 }
 
 pub fn every_pair(driver: DriverChoice) {
-    let world = World::new(driver);
+    let setup = PairSetup::new(driver);
     let mut complaints = Vec::new();
     let (mut pairs, mut runs) = (0, 0);
     for (state_name, state) in STATES {
         for first in OPERATIONS {
-            for second in OPERATIONS.iter().chain(INTRUDERS) {
+            for second in OPERATIONS.iter().chain(MULTI_STEP) {
                 let pair = [*first, *second];
                 if pair.iter().all(is_question) {
                     continue;
                 }
-                let in_turn = [false, true].map(|second_first| world.in_turn(*state, pair, second_first));
-                let [Some(one), Some(other)] = in_turn else { continue };
+                let sequential = [false, true].map(|second_first| setup.sequential(*state, pair, second_first));
+                let [Some(one), Some(other)] = sequential else { continue };
                 pairs += 1;
                 let allowed = BTreeSet::from([one, other]);
                 let mut at = 0;
-                while let (Some((outcome, told)), points) = world.intruded(*state, pair, at) {
+                while let (Some((outcome, told)), points) = setup.interleaved(*state, pair, at) {
                     runs += 1;
-                    let is_judged = told == Told::Ended || OPERATIONS.iter().any(|(name, _)| *name == second.0);
-                    if is_judged && !allowed.contains(&outcome) && !is_midst(first.0, second.0, &outcome) {
+                    let is_comparable = told == Progress::Ended || OPERATIONS.iter().any(|(name, _)| *name == second.0);
+                    if is_comparable && !allowed.contains(&outcome) && !is_intermediate(first.0, second.0, &outcome) {
                         complaints.push(format!(
                             "{state_name}: {} at point {at} of {points} of {}:\n  {outcome:?}, not one of\n  {allowed:#?}",
                             second.0, first.0
@@ -298,7 +298,7 @@ pub fn every_pair(driver: DriverChoice) {
             }
         }
     }
-    let messages = world.scratch.messages.lock().unwrap();
+    let messages = setup.scratch.messages.lock().unwrap();
     let trouble = messages.iter().find(|message| message.contains("later") || message.contains("put right"));
     complaints.extend(trouble.map(|message| format!("the log says: {message}")));
     println!("swept: {driver:?}: {pairs} pairs of operations, {runs} intrusions, {} complaints", complaints.len());

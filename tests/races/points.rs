@@ -17,64 +17,68 @@ thread_local! {
 #[derive(Default)]
 struct Plan {
     passed: usize,
-    intrusion: Option<(usize, Box<dyn FnOnce()>)>,
-    /// Told when the thread has to wait for a lock.
-    blocked: Option<Sender<Told>>,
+    interleaved: Option<(usize, Box<dyn FnOnce()>)>,
+    /// Progress when the thread has to wait for a lock.
+    blocked: Option<Sender<Progress>>,
     /// At one point in so many, by chance, its process is killed.
-    doom: Option<(Rng, u32)>,
+    kill_at_random_point: Option<(Rng, u32)>,
 }
 
 /// What a thread tells of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub enum Progress {
     Blocked,
     Ended,
 }
 
-/// Runs `operation`, and `intrusion` when it comes to a point for which it has passed that many; how many there were.
-pub fn with_intrusion<T>(at: usize, intrusion: impl FnOnce() + 'static, operation: impl FnOnce() -> T) -> (T, usize) {
-    PLAN.set(Plan { passed: 0, intrusion: Some((at, Box::new(intrusion))), ..Plan::default() });
+/// Runs `operation`, and `interleaved` when it comes to a point for which it has passed that many; how many there were.
+pub fn with_interleaved<T>(
+    at: usize,
+    interleaved: impl FnOnce() + 'static,
+    operation: impl FnOnce() -> T,
+) -> (T, usize) {
+    PLAN.set(Plan { passed: 0, interleaved: Some((at, Box::new(interleaved))), ..Plan::default() });
     let result = operation();
     (result, PLAN.take().passed)
 }
 
 /// Runs `operation`, which tells when it has to wait for a lock, and when it has ended.
-pub fn telling<T>(sender: &Sender<Told>, operation: impl FnOnce() -> T) -> T {
+pub fn with_progress<T>(sender: &Sender<Progress>, operation: impl FnOnce() -> T) -> T {
     PLAN.set(Plan { blocked: Some(sender.clone()), ..Plan::default() });
     let result = operation();
     PLAN.take();
     // Who listens goes on after the first word.
-    let _ = sender.send(Told::Ended);
+    let _ = sender.send(Progress::Ended);
     result
 }
 
 /// Kills this process at one of this thread's points, of which it passes about so many before.
-pub fn doom(random: Rng, points: u32) {
-    PLAN.with_borrow_mut(|plan| plan.doom = Some((random, points)));
+pub fn kill_at_random_point(random: Rng, points: u32) {
+    PLAN.with_borrow_mut(|plan| plan.kill_at_random_point = Some((random, points)));
 }
 
 fn pass_point() {
-    let intrusion = PLAN.try_with(|plan| {
+    let interleaved = PLAN.try_with(|plan| {
         let mut plan = plan.borrow_mut();
-        let is_now = plan.intrusion.as_ref().is_some_and(|(at, _)| *at == plan.passed);
+        let is_now = plan.interleaved.as_ref().is_some_and(|(at, _)| *at == plan.passed);
         plan.passed += 1;
-        if let Some((random, points)) = &mut plan.doom
+        if let Some((random, points)) = &mut plan.kill_at_random_point
             && random.u32(..*points) == 0
         {
             kill_process(getpid(), Signal::KILL).unwrap();
         }
-        if is_now { plan.intrusion.take() } else { None }
+        if is_now { plan.interleaved.take() } else { None }
     });
     // A thread that ends has no plan any more.
-    if let Ok(Some((_, intrusion))) = intrusion {
-        intrusion();
+    if let Ok(Some((_, interleaved))) = interleaved {
+        interleaved();
     }
 }
 
 fn tell_blocked() {
     let sender = PLAN.try_with(|plan| plan.borrow_mut().blocked.take());
     if let Ok(Some(sender)) = sender {
-        let _ = sender.send(Told::Blocked);
+        let _ = sender.send(Progress::Blocked);
     }
 }
 
@@ -104,17 +108,17 @@ unsafe extern "C" fn futimens(descriptor: c_int, times: *const timespec) -> c_in
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn fstat64(descriptor: c_int, facts: *mut stat64) -> c_int {
+unsafe extern "C" fn fstat64(descriptor: c_int, metadata: *mut stat64) -> c_int {
     pass_point();
     // SAFETY: the caller's buffer is handed on as it is; the kernel's structure is the C library's.
-    answer(unsafe { libc::syscall(libc::SYS_fstat, descriptor, facts) })
+    answer(unsafe { libc::syscall(libc::SYS_fstat, descriptor, metadata) })
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn fstatat64(directory: c_int, path: *const c_char, facts: *mut stat64, flags: c_int) -> c_int {
+unsafe extern "C" fn fstatat64(directory: c_int, path: *const c_char, metadata: *mut stat64, flags: c_int) -> c_int {
     pass_point();
     // SAFETY: the caller's path and buffer are handed on as they are; the kernel's structure is the C library's.
-    answer(unsafe { libc::syscall(libc::SYS_newfstatat, directory, path, facts, flags) })
+    answer(unsafe { libc::syscall(libc::SYS_newfstatat, directory, path, metadata, flags) })
 }
 
 #[unsafe(no_mangle)]

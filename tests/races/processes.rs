@@ -8,18 +8,18 @@ use image_cache::DriverChoice;
 use rustix::process::{Signal, WaitOptions, waitpid};
 use tempfile::TempDir;
 
-use crate::puppet::Puppet;
+use crate::child::ChildProcess;
 
 const PROCESSES: usize = 4;
 const UNLIMITED: u64 = 1 << 40;
 
 /// A folder with a cache in it, and processes that have it open.
-struct Stage {
+struct Setup {
     folder: TempDir,
     driver: DriverChoice,
 }
 
-impl Stage {
+impl Setup {
     fn new(driver: DriverChoice) -> Self {
         Self { folder: tempfile::tempdir().unwrap(), driver }
     }
@@ -28,11 +28,11 @@ impl Stage {
         self.folder.path().join("cache")
     }
 
-    fn puppets<const N: usize>(&self, max_size: u64) -> [Puppet; N] {
+    fn children<const N: usize>(&self, max_size: u64) -> [ChildProcess; N] {
         std::array::from_fn(|_| {
-            let mut puppet = Puppet::new(self.folder.path(), self.driver);
-            assert_eq!(puppet.ask(&open(&self.cache(), max_size)), "ok");
-            puppet
+            let mut child = ChildProcess::new(self.folder.path(), self.driver);
+            assert_eq!(child.ask(&open(&self.cache(), max_size)), "ok");
+            child
         })
     }
 
@@ -51,11 +51,11 @@ fn open(directory: &Path, max_size: u64) -> String {
 }
 
 /// Tells all to do the same at the same time. What they answered.
-fn together(puppets: &mut [Puppet], command: &str) -> Vec<String> {
-    for puppet in &mut *puppets {
-        puppet.tell(command);
+fn together(children: &mut [ChildProcess], command: &str) -> Vec<String> {
+    for child in &mut *children {
+        child.tell(command);
     }
-    puppets.iter().map(Puppet::answer).collect()
+    children.iter().map(ChildProcess::answer).collect()
 }
 
 fn sum(answers: &[String]) -> u64 {
@@ -64,44 +64,44 @@ fn sum(answers: &[String]) -> u64 {
 
 pub fn one_writer_among_all_processes(driver: DriverChoice) {
     const ROUNDS: usize = 30;
-    let stage = Stage::new(driver);
-    let mut puppets = stage.puppets::<PROCESSES>(UNLIMITED);
+    let setup = Setup::new(driver);
+    let mut children = setup.children::<PROCESSES>(UNLIMITED);
     for round in 0..ROUNDS {
-        let answers = together(&mut puppets, &format!("begin {round}"));
+        let answers = together(&mut children, &format!("begin {round}"));
         let writers: Vec<_> = (0..PROCESSES).filter(|number| answers[*number] == "ok").collect();
         assert_eq!(writers.len(), 1, "{answers:?}");
         assert_eq!(answers.iter().filter(|answer| *answer == "BeingCached").count(), PROCESSES - 1, "{answers:?}");
-        let writer = &mut puppets[writers[0]];
+        let writer = &mut children[writers[0]];
         assert_eq!(writer.ask(&format!("write {round} text")), "ok");
         assert_eq!(writer.ask(&format!("commit {round}")), "ok");
-        assert!(together(&mut puppets, &format!("begin {round}")).iter().all(|answer| answer == "AlreadyCached"));
+        assert!(together(&mut children, &format!("begin {round}")).iter().all(|answer| answer == "AlreadyCached"));
     }
-    assert_eq!(puppets[0].ask("size"), (4 * ROUNDS).to_string());
-    stage.assert_quiet();
+    assert_eq!(children[0].ask("size"), (4 * ROUNDS).to_string());
+    setup.assert_quiet();
 }
 
 pub fn a_stopped_writer_has_its_own_image_and_no_other(driver: DriverChoice) {
-    let stage = Stage::new(driver);
-    let [mut stopped, mut other] = stage.puppets(UNLIMITED);
-    assert_eq!(stopped.ask("begin held"), "ok");
-    assert_eq!(stopped.ask("write held by-the-stopped"), "ok");
+    let setup = Setup::new(driver);
+    let [mut stopped, mut other] = setup.children(UNLIMITED);
+    assert_eq!(stopped.ask("begin readers"), "ok");
+    assert_eq!(stopped.ask("write readers by-the-stopped"), "ok");
     stopped.process().signal(Signal::STOP);
-    assert_eq!(other.ask("begin held"), "BeingCached");
+    assert_eq!(other.ask("begin readers"), "BeingCached");
     assert_eq!(other.ask("cache free text"), "ok");
     assert_eq!(other.ask("read free"), "text");
     assert_eq!(other.ask("size"), "4");
     stopped.process().signal(Signal::CONT);
-    assert_eq!(stopped.ask("commit held"), "ok");
-    assert_eq!(other.ask("read held"), "by-the-stopped");
-    stage.assert_quiet();
+    assert_eq!(stopped.ask("commit readers"), "ok");
+    assert_eq!(other.ask("read readers"), "by-the-stopped");
+    setup.assert_quiet();
 }
 
 pub fn a_killed_writer_blocks_nobody(driver: DriverChoice) {
     const ROUNDS: usize = 10;
-    let stage = Stage::new(driver);
-    let [mut heir] = stage.puppets(UNLIMITED);
+    let setup = Setup::new(driver);
+    let [mut heir] = setup.children(UNLIMITED);
     for round in 0..ROUNDS {
-        let [mut victim] = stage.puppets(UNLIMITED);
+        let [mut victim] = setup.children(UNLIMITED);
         assert_eq!(victim.ask(&format!("begin {round}")), "ok");
         assert_eq!(victim.ask(&format!("write {round} half")), "ok");
         assert_eq!(heir.ask(&format!("begin {round}")), "BeingCached");
@@ -112,12 +112,12 @@ pub fn a_killed_writer_blocks_nobody(driver: DriverChoice) {
     }
     assert_eq!(heir.ask("clean"), "0");
     assert_eq!(heir.ask("size"), (5 * ROUNDS).to_string());
-    stage.assert_quiet();
+    setup.assert_quiet();
 }
 
 pub fn a_reader_goes_on_with_its_own_bytes(driver: DriverChoice) {
-    let stage = Stage::new(driver);
-    let [mut reader, mut replacer, mut third] = stage.puppets(UNLIMITED);
+    let setup = Setup::new(driver);
+    let [mut reader, mut replacer, mut third] = setup.children(UNLIMITED);
     assert_eq!(replacer.ask("cache 1 old"), "ok");
     assert_eq!(reader.ask("open_for_read 1"), "ok");
     assert_eq!(replacer.ask("delete 1"), "ok");
@@ -126,84 +126,84 @@ pub fn a_reader_goes_on_with_its_own_bytes(driver: DriverChoice) {
     assert_eq!(third.ask("read 1"), "anew");
     assert_eq!(reader.ask("rest 1"), "old");
     assert_eq!(third.ask("hits 1"), "1");
-    stage.assert_quiet();
+    setup.assert_quiet();
 }
 
 pub fn the_order_of_use_is_that_of_all_processes(driver: DriverChoice) {
     const IMAGES: usize = 10;
     const LEFT: usize = 4;
     const USES: usize = 60;
-    let stage = Stage::new(driver);
-    let mut puppets = stage.puppets::<PROCESSES>(LEFT as u64);
+    let setup = Setup::new(driver);
+    let mut children = setup.children::<PROCESSES>(LEFT as u64);
     let mut order: VecDeque<_> = (0..IMAGES).collect();
     for image in 0..IMAGES {
-        assert_eq!(puppets[image % PROCESSES].ask(&format!("cache {image} x")), "ok");
+        assert_eq!(children[image % PROCESSES].ask(&format!("cache {image} x")), "ok");
     }
     for _ in 0..USES {
         let image = fastrand::usize(..IMAGES);
-        assert_eq!(puppets[fastrand::usize(..PROCESSES)].ask(&format!("read {image}")), "x");
+        assert_eq!(children[fastrand::usize(..PROCESSES)].ask(&format!("read {image}")), "x");
         order.retain(|other| *other != image);
         order.push_back(image);
     }
-    assert_eq!(puppets[0].ask("prune"), (IMAGES - LEFT).to_string());
+    assert_eq!(children[0].ask("prune"), (IMAGES - LEFT).to_string());
     let mut left: Vec<_> = order.into_iter().skip(IMAGES - LEFT).map(|image| image.to_string()).collect();
     left.sort();
-    assert_eq!(puppets[1].ask("list"), left.join(" "));
-    stage.assert_quiet();
+    assert_eq!(children[1].ask("list"), left.join(" "));
+    setup.assert_quiet();
 }
 
 pub fn all_may_be_the_first_to_open(driver: DriverChoice) {
     const ROUNDS: usize = 20;
-    let stage = Stage::new(driver);
-    let mut puppets: [_; PROCESSES] = std::array::from_fn(|_| Puppet::new(stage.folder.path(), driver));
+    let setup = Setup::new(driver);
+    let mut children: [_; PROCESSES] = std::array::from_fn(|_| ChildProcess::new(setup.folder.path(), driver));
     for round in 0..ROUNDS {
-        let cache = stage.folder.path().join(format!("cache-{round}"));
-        assert!(together(&mut puppets, &open(&cache, UNLIMITED)).iter().all(|answer| answer == "ok"));
-        puppets.iter_mut().enumerate().for_each(|(number, puppet)| puppet.tell(&format!("cache {number} text")));
-        assert!(puppets.iter().all(|puppet| puppet.answer() == "ok"));
-        assert!(together(&mut puppets, "size").iter().all(|answer| *answer == (4 * PROCESSES).to_string()));
+        let cache = setup.folder.path().join(format!("cache-{round}"));
+        assert!(together(&mut children, &open(&cache, UNLIMITED)).iter().all(|answer| answer == "ok"));
+        children.iter_mut().enumerate().for_each(|(number, child)| child.tell(&format!("cache {number} text")));
+        assert!(children.iter().all(|child| child.answer() == "ok"));
+        assert!(together(&mut children, "size").iter().all(|answer| *answer == (4 * PROCESSES).to_string()));
         // All may be the last to close, as well.
-        assert!(together(&mut puppets, "close").iter().all(|answer| answer == "ok"));
+        assert!(together(&mut children, "close").iter().all(|answer| answer == "ok"));
     }
-    stage.assert_quiet();
+    setup.assert_quiet();
 }
 
 pub fn prefetchers_share_the_queue(driver: DriverChoice) {
     const ROUNDS: usize = 10;
     const IMAGES: usize = 12;
-    let stage = Stage::new(driver);
-    let mut puppets = stage.puppets::<PROCESSES>(UNLIMITED);
+    let setup = Setup::new(driver);
+    let mut children = setup.children::<PROCESSES>(UNLIMITED);
     for round in 0..ROUNDS {
         for image in 0..IMAGES {
-            assert_eq!(puppets[image % PROCESSES].ask(&format!("queue {round}-{image}")), "true");
+            assert_eq!(children[image % PROCESSES].ask(&format!("queue {round}-{image}")), "true");
         }
-        assert_eq!(sum(&together(&mut puppets, "prefetch")), IMAGES as u64);
-        assert_eq!(puppets[0].ask(&format!("read {round}-0")), format!("{round}-0"));
+        assert_eq!(sum(&together(&mut children, "prefetch")), IMAGES as u64);
+        assert_eq!(children[0].ask(&format!("read {round}-0")), format!("{round}-0"));
     }
-    stage.assert_quiet();
+    setup.assert_quiet();
 }
 
 pub fn prunes_of_several_processes_evict_what_is_too_much(driver: DriverChoice) {
     const ROUNDS: usize = 3;
     const IMAGES: u64 = 300;
-    let stage = Stage::new(driver);
-    let mut puppets = stage.puppets::<PROCESSES>(IMAGES / 2);
+    let setup = Setup::new(driver);
+    let mut children = setup.children::<PROCESSES>(IMAGES / 2);
     for round in 0..ROUNDS {
         let mut number = 0;
-        while puppets[0].ask("size") != IMAGES.to_string() {
-            assert_eq!(puppets[0].ask(&format!("cache {round}-{number} x")), "ok");
+        while children[0].ask("size") != IMAGES.to_string() {
+            assert_eq!(children[0].ask(&format!("cache {round}-{number} x")), "ok");
             number += 1;
         }
-        assert_eq!(sum(&together(&mut puppets, "prune")), IMAGES / 2);
-        assert_eq!(puppets[1].ask("size"), (IMAGES / 2).to_string());
+        assert_eq!(sum(&together(&mut children, "prune")), IMAGES / 2);
+        assert_eq!(children[1].ask("size"), (IMAGES / 2).to_string());
     }
-    stage.assert_quiet();
+    setup.assert_quiet();
 }
 
 /// At each point of an operation its process is stopped: others may have to wait, but none fails, and both come to the end.
 pub fn a_process_that_is_stopped_anywhere_makes_no_other_fail(driver: DriverChoice) {
-    let stage = Stage::new(driver);
-    let [mut stopped, mut other] = stage.puppets(8);
+    let setup = Setup::new(driver);
+    let [mut stopped, mut other] = setup.children(8);
     let (mut stops, mut waits) = (0, 0);
     for operation in ["cache new text", "read old", "delete old", "prune", "size", "list", "clean", "prefetch"] {
         for point in 0.. {
@@ -248,14 +248,14 @@ pub fn a_process_that_is_stopped_anywhere_makes_no_other_fail(driver: DriverChoi
         }
     }
     println!("swept: {driver:?}: {stops} stops, for {waits} of which another process had to wait");
-    stage.assert_quiet();
+    setup.assert_quiet();
 }
 
 /// At each point of an operation its process is killed: for those that live, files, list and size are the same, and every image
 /// can be written at once.
 pub fn a_process_that_is_killed_anywhere_leaves_exact_totals(driver: DriverChoice) {
-    let stage = Stage::new(driver);
-    let [mut heir] = stage.puppets(8);
+    let setup = Setup::new(driver);
+    let [mut heir] = setup.children(8);
     let mut kills = 0;
     for operation in ["cache new text", "commit begun", "read old", "delete old", "prune", "clean", "prefetch", "close"]
     {
@@ -266,7 +266,7 @@ pub fn a_process_that_is_killed_anywhere_leaves_exact_totals(driver: DriverChoic
             for command in ["cache older some", "cache old text", "queue queued"] {
                 heir.ask(command);
             }
-            let [mut victim] = stage.puppets(8);
+            let [mut victim] = setup.children(8);
             if operation == "commit begun" {
                 assert_eq!(victim.ask("begin begun"), "ok");
                 assert_eq!(victim.ask("write begun text"), "ok");
@@ -278,9 +278,9 @@ pub fn a_process_that_is_killed_anywhere_leaves_exact_totals(driver: DriverChoic
                 break;
             }
             kills += 1;
-            let files = crate::common::files(&stage.cache());
+            let files = crate::common::files(&setup.cache());
             let files: Vec<_> = files.into_iter().filter(|name| !name.starts_with("cache.db")).collect();
-            let size: u64 = files.iter().map(|name| fs::metadata(stage.cache().join(name)).unwrap().len()).sum();
+            let size: u64 = files.iter().map(|name| fs::metadata(setup.cache().join(name)).unwrap().len()).sum();
             let place = format!("after a kill at point {point} of {operation}");
             assert_eq!(heir.ask("list"), files.join(" "), "{place}");
             assert_eq!(heir.ask("size"), size.to_string(), "{place}");
@@ -292,16 +292,16 @@ pub fn a_process_that_is_killed_anywhere_leaves_exact_totals(driver: DriverChoic
         }
     }
     println!("swept: {driver:?}: {kills} kills, each at another point");
-    stage.assert_quiet();
+    setup.assert_quiet();
 }
 
 /// Waits until it stops, or answers that it did not come to the point. An answer comes without a stop.
-fn is_stopped(puppet: &Puppet) -> bool {
+fn is_stopped(child: &ChildProcess) -> bool {
     loop {
-        if puppet.has_answered() {
+        if child.has_answered() {
             return false;
         }
-        let status = waitpid(Some(puppet.process().id()), WaitOptions::UNTRACED | WaitOptions::NOHANG).unwrap();
+        let status = waitpid(Some(child.process().id()), WaitOptions::UNTRACED | WaitOptions::NOHANG).unwrap();
         if status.is_some_and(|(_, status)| status.stopped()) {
             return true;
         }

@@ -8,10 +8,10 @@ use std::sync::{Barrier, Mutex};
 
 use image_cache::{DriverChoice, Error, ImageCache};
 
+use crate::caches::AT_ONCE;
 use crate::common::{Scratch, files, read_image};
 use crate::content::{self, Version};
 use crate::rounds::{assert_exact, assert_quiet, is_lost, is_taken, long_version, publish, race, tolerate, version};
-use crate::site::AT_ONCE;
 
 const THREADS: usize = 4;
 

@@ -1,5 +1,5 @@
 //! Four processes of four threads each do random operations on few images; some are stopped for a while, some are killed and
-//! replaced. In the end the judge looks at all that was served and at what is left.
+//! replaced. In the end the observer looks at all that was served and at what is left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,12 +12,12 @@ use fastrand::Rng;
 use image_cache::DriverChoice;
 use rustix::process::Signal;
 
+use crate::caches::{Complaints, stress_caches};
 use crate::common::Scratch;
+use crate::end_state::check_end_state;
 use crate::history::{self, Operation};
-use crate::judge::judge_history;
-use crate::remains::judge_remains;
-use crate::site::{Complaints, sites};
-use crate::watched::Watched;
+use crate::history_checker::check_history;
+use crate::timed_child::TimedChild;
 use crate::{driver_name, worker};
 
 const PROCESSES: usize = 4;
@@ -27,37 +27,37 @@ const SIGKILL: i32 = Signal::KILL.as_raw();
 /// How many complaints are shown.
 const SHOWN: usize = 20;
 
-struct Herd<'a> {
+struct ProcessGroup<'a> {
     folder: &'a Path,
     driver: DriverChoice,
-    children: Vec<(u64, Watched)>,
+    children: Vec<(u64, TimedChild)>,
     next: u64,
 }
 
-impl Herd<'_> {
+impl ProcessGroup<'_> {
     /// Each has a number of its own, that of the one it replaces among them.
     fn start(&mut self) {
         let (folder, number) = (self.folder.to_str().unwrap(), self.next.to_string());
-        let child = Watched::start(&["stress", folder, driver_name(self.driver), &number]).unwrap();
+        let child = TimedChild::start(&["stress", folder, driver_name(self.driver), &number]).unwrap();
         self.children.push((self.next, child));
         self.next += 1;
     }
 
     /// Those that were killed at a point of their own; how many there were.
-    fn replace_the_doomed(&mut self, killed: &mut BTreeSet<u64>) -> u64 {
-        let mut doomed = 0;
+    fn replace_ended(&mut self, killed: &mut BTreeSet<u64>) -> u64 {
+        let mut self_killed = 0;
         for (number, mut child) in std::mem::take(&mut self.children) {
             match child.has_ended() {
                 None => self.children.push((number, child)),
                 Some(status) => {
                     assert_eq!(status.signal(), Some(SIGKILL), "child {number} ended by itself: {status}");
                     killed.insert(number);
-                    doomed += 1;
+                    self_killed += 1;
                     self.start();
                 }
             }
         }
-        doomed
+        self_killed
     }
 }
 
@@ -72,38 +72,38 @@ pub fn run(driver: DriverChoice) {
     for name in ["history", "complaints", "kept", "pruned"] {
         fs::create_dir(folder.path().join(name)).unwrap();
     }
-    let mut herd = Herd { folder: folder.path(), driver, children: Vec::new(), next: (seed << 4) & 0xff_ffff };
-    (0..PROCESSES).for_each(|_| herd.start());
+    let mut group = ProcessGroup { folder: folder.path(), driver, children: Vec::new(), next: (seed << 4) & 0xff_ffff };
+    (0..PROCESSES).for_each(|_| group.start());
 
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut killed = BTreeSet::new();
-    let (mut stops, mut doomed) = (0, 0);
+    let (mut stops, mut self_killed) = (0, 0);
     while Instant::now() < end {
-        pass_time(random.u64(20..300));
-        doomed += herd.replace_the_doomed(&mut killed);
+        sleep(random.u64(20..300));
+        self_killed += group.replace_ended(&mut killed);
         let chosen = random.usize(..PROCESSES);
-        herd.children[chosen].1.signal(Signal::STOP);
+        group.children[chosen].1.signal(Signal::STOP);
         stops += 1;
-        pass_time(random.u64(0..30));
+        sleep(random.u64(0..30));
         if random.bool() {
-            let (number, child) = herd.children.swap_remove(chosen);
+            let (number, child) = group.children.swap_remove(chosen);
             child.kill();
             killed.insert(number);
-            herd.start();
+            group.start();
         } else {
-            herd.children[chosen].1.signal(Signal::CONT);
+            group.children[chosen].1.signal(Signal::CONT);
         }
     }
     // The last one is killed when nobody is left to clean up after it.
-    let (last, last_child) = herd.children.swap_remove(random.usize(..PROCESSES));
-    herd.children.iter_mut().for_each(|(_, child)| child.ask_to_end());
+    let (last, last_child) = group.children.swap_remove(random.usize(..PROCESSES));
+    group.children.iter_mut().for_each(|(_, child)| child.request_end());
     let mut complaints = Vec::new();
-    for (number, child) in herd.children {
+    for (number, child) in group.children {
         match child.finish() {
             Ok(status) if status.success() => {}
             Ok(status) if status.signal() == Some(SIGKILL) => {
                 killed.insert(number);
-                doomed += 1;
+                self_killed += 1;
             }
             Ok(status) => complaints.push(format!("child {number}: {status}")),
             Err(hangs) => complaints.push(format!("child {number}: {hangs}")),
@@ -116,20 +116,20 @@ pub fn run(driver: DriverChoice) {
     }
 
     let history = history::read_all(&folder.path().join("history"));
-    complaints.extend(judge_history(&history));
+    complaints.extend(check_history(&history));
     println!(
-        "swept: {} stress, seed {seed}: {seconds} s, {} processes of {} threads, {} kills, {doomed} of them in the midst of a thread's operation, {stops} stops",
+        "swept: {} stress, seed {seed}: {seconds} s, {} processes of {} threads, {} kills, {self_killed} of them in the midst of a thread's operation, {stops} stops",
         driver_name(driver),
         PROCESSES + killed.len(),
         worker::THREADS,
         killed.len(),
     );
     println!("  {}", summary(&history));
-    for site in sites(folder.path(), driver, 1, &Complaints::new(&folder.path().join("complaints/parent"))) {
-        let scratch = Scratch::at(site.path, driver);
-        let (more, remains) = judge_remains(site.name, &scratch, &site.ids, &history, &killed);
+    for target in stress_caches(folder.path(), driver, 1, &Complaints::new(&folder.path().join("complaints/parent"))) {
+        let scratch = Scratch::at(target.path, driver);
+        let (more, end_state) = check_end_state(target.name, &scratch, &target.ids, &history, &killed);
         complaints.extend(more);
-        println!("  {}: {remains:?}", site.name);
+        println!("  {}: {end_state:?}", target.name);
     }
     let count = complaints.len();
     complaints.truncate(SHOWN);
@@ -137,7 +137,7 @@ pub fn run(driver: DriverChoice) {
 }
 
 /// How long the children are left alone is left to chance; any moment is right.
-fn pass_time(milliseconds: u64) {
+fn sleep(milliseconds: u64) {
     let (_sender, receiver) = mpsc::channel::<()>();
     let _ = receiver.recv_timeout(Duration::from_millis(milliseconds));
 }

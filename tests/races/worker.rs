@@ -1,6 +1,6 @@
 //! A child of the stress: four threads of random operations on both caches, until its standard input ends, or one of them
-//! comes to the point where it is doomed to be killed: most moments at which that matters are short. Each operation
-//! is checked where it happens (its error, and every byte that it serves), and noted for the judge.
+//! comes to the point where it is self_killed to be killed: most moments at which that matters are short. Each operation
+//! is checked where it happens (its error, and every byte that it serves), and noted for the observer.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fastrand::Rng;
 use image_cache::{Algorithm, DriverChoice, Error, ImageCache, Reader};
 
+use crate::caches::{AT_ONCE, Complaints, StressCache, stress_caches};
 use crate::content::{self, Version};
+use crate::end_state::{md5, sha256};
 use crate::history::{Begun, Recorder};
-use crate::points::doom;
-use crate::remains::{md5, sha256};
-use crate::site::{AT_ONCE, Complaints, Site, sites};
+use crate::points::kill_at_random_point;
 
 pub const THREADS: u64 = 4;
 
@@ -21,13 +21,13 @@ pub const THREADS: u64 = 4;
 const POINTS: u32 = 8000;
 
 /// How many readers a thread keeps open while it does other things.
-const HELD: usize = 3;
+const MAX_READERS: usize = 3;
 
 /// Runs the child: its folder, driver and number.
 pub fn run(folder: &Path, driver: DriverChoice, process: u64) {
     let complaints = Complaints::new(&folder.join(format!("complaints/{process}")));
-    let sites = sites(folder, driver, process, &complaints);
-    let caches = sites.each_ref().map(|site| ImageCache::open(&site.path, site.options.clone()));
+    let stress_caches = stress_caches(folder, driver, process, &complaints);
+    let caches = stress_caches.each_ref().map(|target| ImageCache::open(&target.path, target.options.clone()));
     let [Some(kept), Some(pruned)] = caches.map(|cache| complaints.expect("open", cache, &[])) else { return };
     let caches = [kept, pruned];
     let is_over = AtomicBool::new(false);
@@ -35,16 +35,25 @@ pub fn run(folder: &Path, driver: DriverChoice, process: u64) {
         for thread in 0..THREADS {
             let recorder = Recorder::new(&folder.join(format!("history/{process}-{thread}")));
             let random = Rng::with_seed(process * THREADS + thread);
-            let (sites, caches, is_over, complaints) = (&sites, &caches, &is_over, &complaints);
+            let (stress_caches, caches, is_over, complaints) = (&stress_caches, &caches, &is_over, &complaints);
             scope.spawn(move || {
-                doom(Rng::with_seed(!(process * THREADS + thread)), POINTS);
-                let mut actor =
-                    Actor { sites, caches, complaints, recorder, random, process, thread, turn: 0, held: Vec::new() };
+                kill_at_random_point(Rng::with_seed(!(process * THREADS + thread)), POINTS);
+                let mut worker = Worker {
+                    stress_caches,
+                    caches,
+                    complaints,
+                    recorder,
+                    random,
+                    process,
+                    thread,
+                    turn: 0,
+                    readers: Vec::new(),
+                };
                 while !is_over.load(Ordering::Relaxed) {
-                    actor.act();
+                    worker.step();
                 }
-                while !actor.held.is_empty() {
-                    actor.close_a_reader();
+                while !worker.readers.is_empty() {
+                    worker.close_a_reader();
                 }
             });
         }
@@ -54,8 +63,8 @@ pub fn run(folder: &Path, driver: DriverChoice, process: u64) {
     });
 }
 
-struct Actor<'a> {
-    sites: &'a [Site; 2],
+struct Worker<'a> {
+    stress_caches: &'a [StressCache; 2],
     caches: &'a [ImageCache; 2],
     complaints: &'a Complaints,
     recorder: Recorder,
@@ -63,34 +72,34 @@ struct Actor<'a> {
     process: u64,
     thread: u64,
     turn: u64,
-    held: Vec<Held>,
+    readers: Vec<OpenReader>,
 }
 
 /// A reader that is open.
-struct Held {
+struct OpenReader {
     begun: Begun,
     reader: Reader,
     image_id: String,
 }
 
-impl<'a> Actor<'a> {
-    fn act(&mut self) {
+impl<'a> Worker<'a> {
+    fn step(&mut self) {
         let which = self.random.usize(..2);
-        let (site, cache) = (&self.sites[which], &self.caches[which]);
-        let number = self.random.usize(..site.ids.len());
-        let image_id = site.ids[number].as_str();
+        let (target, cache) = (&self.stress_caches[which], &self.caches[which]);
+        let number = self.random.usize(..target.ids.len());
+        let image_id = target.ids[number].as_str();
         match self.random.u32(..100) {
-            0..25 => self.open_a_reader(site, cache, image_id),
+            0..25 => self.open_a_reader(target, cache, image_id),
             25..40 => self.close_a_reader(),
-            40..56 => self.write(site, cache, image_id),
-            56..62 => self.tee(site, cache, image_id),
-            62..72 if number >= site.steady => self.delete(site, cache, image_id),
-            72..77 if site.is_pruned => self.empty(site, cache),
-            77..83 => self.queue(site, cache, image_id),
-            83..86 => self.prefetch(site, cache),
-            86..89 => self.clean(site, cache),
-            89..91 => self.open_another_handle(site, image_id),
-            _ => self.ask(site, cache, image_id),
+            40..56 => self.write(target, cache, image_id),
+            56..62 => self.tee(target, cache, image_id),
+            62..72 if number >= target.steady => self.delete(target, cache, image_id),
+            72..77 if target.is_pruned => self.empty(target, cache),
+            77..83 => self.queue(target, cache, image_id),
+            83..86 => self.prefetch(target, cache),
+            86..89 => self.clean(target, cache),
+            89..91 => self.open_another_handle(target, image_id),
+            _ => self.ask(target, cache, image_id),
         }
     }
 
@@ -114,10 +123,10 @@ impl<'a> Actor<'a> {
         result
     }
 
-    fn write(&mut self, site: &Site, cache: &ImageCache, image_id: &str) {
+    fn write(&mut self, target: &StressCache, cache: &ImageCache, image_id: &str) {
         let Some(mut writer) = self.simply(
             "begin_write",
-            site.name,
+            target.name,
             &["AlreadyCached", "BeingCached"],
             || cache.begin_write(image_id),
             |_| 0,
@@ -139,9 +148,9 @@ impl<'a> Actor<'a> {
             let (chunk, more) = rest.split_at(self.random.usize(1..=rest.len()));
             rest = more;
             // Lost to a clean: then the commit fails as well.
-            self.complaints.expect("write_chunk", writer.write_chunk(chunk), site.losses);
+            self.complaints.expect("write_chunk", writer.write_chunk(chunk), target.losses);
         }
-        let begun = self.recorder.begin("commit", &name(site, image_id), Some(version));
+        let begun = self.recorder.begin("commit", &name(target, image_id), Some(version));
         let succeeded = match ending {
             0 | 3 => {
                 writer.abort("the stress gives up");
@@ -153,18 +162,18 @@ impl<'a> Actor<'a> {
             }
             2 => match writer.commit() {
                 Err(Error::DigestMismatch { .. }) => false,
-                result => self.complaints.expect("commit of other bytes", result, site.losses).is_some(),
+                result => self.complaints.expect("commit of other bytes", result, target.losses).is_some(),
             },
-            _ => self.complaints.expect("commit", writer.commit(), site.losses).is_some(),
+            _ => self.complaints.expect("commit", writer.commit(), target.losses).is_some(),
         };
         self.recorder.end(&begun, Some(version), succeeded, bytes.len() as u64);
     }
 
     /// Whatever becomes of the caching, the bytes go on.
-    fn tee(&mut self, site: &Site, cache: &ImageCache, image_id: &str) {
+    fn tee(&mut self, target: &StressCache, cache: &ImageCache, image_id: &str) {
         let version = self.next_version(true);
         let bytes = version.bytes(image_id);
-        let begun = self.recorder.begin("commit", &name(site, image_id), Some(version));
+        let begun = self.recorder.begin("commit", &name(target, image_id), Some(version));
         let Some(mut tee) = self.complaints.expect("tee", cache.tee(image_id, bytes.as_slice()), &[]) else { return };
         let mut handed_on = Vec::new();
         if let Err(error) = tee.read_to_end(&mut handed_on) {
@@ -176,15 +185,15 @@ impl<'a> Actor<'a> {
         self.recorder.end(&begun, Some(version), tee.is_caching(), bytes.len() as u64);
     }
 
-    fn open_a_reader(&mut self, site: &Site, cache: &ImageCache, image_id: &str) {
-        if self.held.len() == HELD {
+    fn open_a_reader(&mut self, target: &StressCache, cache: &ImageCache, image_id: &str) {
+        if self.readers.len() == MAX_READERS {
             return self.close_a_reader();
         }
-        let begun = self.recorder.begin("read", &name(site, image_id), None);
+        let begun = self.recorder.begin("read", &name(target, image_id), None);
         match self.complaints.expect("open_for_read", cache.open_for_read(image_id), &["NotFound"]) {
             Some(reader) => {
                 self.recorder.opened(&begun);
-                self.held.push(Held { begun, reader, image_id: image_id.to_owned() });
+                self.readers.push(OpenReader { begun, reader, image_id: image_id.to_owned() });
             }
             None => self.recorder.end(&begun, None, false, 0),
         }
@@ -192,10 +201,11 @@ impl<'a> Actor<'a> {
 
     /// Reads all of an image that was opened at some time, whatever became of it since, and closes it.
     fn close_a_reader(&mut self) {
-        if self.held.is_empty() {
+        if self.readers.is_empty() {
             return;
         }
-        let Held { begun, mut reader, image_id } = self.held.swap_remove(self.random.usize(..self.held.len()));
+        let OpenReader { begun, mut reader, image_id } =
+            self.readers.swap_remove(self.random.usize(..self.readers.len()));
         // In pieces, either way of reading all of it.
         let in_order = self.random.bool();
         let mut bytes = vec![0; usize::try_from(reader.size()).unwrap() + 1];
@@ -219,38 +229,38 @@ impl<'a> Actor<'a> {
         }
     }
 
-    fn delete(&mut self, site: &Site, cache: &ImageCache, image_id: &str) {
-        self.simply("delete", &name(site, image_id), &[], || cache.delete_cached_image(image_id), |()| 0);
+    fn delete(&mut self, target: &StressCache, cache: &ImageCache, image_id: &str) {
+        self.simply("delete", &name(target, image_id), &[], || cache.delete_cached_image(image_id), |()| 0);
     }
 
-    fn empty(&mut self, site: &Site, cache: &ImageCache) {
+    fn empty(&mut self, target: &StressCache, cache: &ImageCache) {
         if self.random.u32(..8) == 0 {
-            self.simply("delete_all", site.name, &[], || cache.delete_all_cached_images(), |images| *images);
+            self.simply("delete_all", target.name, &[], || cache.delete_all_cached_images(), |images| *images);
         } else {
-            self.simply("prune", site.name, &[], || cache.prune(), |pruned| pruned.images);
+            self.simply("prune", target.name, &[], || cache.prune(), |pruned| pruned.images);
         }
     }
 
-    fn queue(&mut self, site: &Site, cache: &ImageCache, image_id: &str) {
+    fn queue(&mut self, target: &StressCache, cache: &ImageCache, image_id: &str) {
         match self.random.u32(..10) {
             0 => {
-                self.simply("dequeue_all", site.name, &[], || cache.delete_all_queued_images(), |images| *images);
+                self.simply("dequeue_all", target.name, &[], || cache.delete_all_queued_images(), |images| *images);
             }
             1 => {
-                self.simply("dequeue", site.name, &[], || cache.delete_queued_image(image_id), |()| 0);
+                self.simply("dequeue", target.name, &[], || cache.delete_queued_image(image_id), |()| 0);
             }
             _ => {
-                self.simply("queue", site.name, &[], || cache.queue_image(image_id), |queued| u64::from(*queued));
+                self.simply("queue", target.name, &[], || cache.queue_image(image_id), |queued| u64::from(*queued));
             }
         }
     }
 
-    fn prefetch(&mut self, site: &Site, cache: &ImageCache) {
+    fn prefetch(&mut self, target: &StressCache, cache: &ImageCache) {
         let mut commits = Vec::new();
-        let fetch = self.recorder.begin("prefetch", site.name, None);
+        let fetch = self.recorder.begin("prefetch", target.name, None);
         let prefetched = cache.prefetch(|image_id, writer| {
             let version = self.next_version(true);
-            let begun = self.recorder.begin("commit", &name(site, image_id), Some(version));
+            let begun = self.recorder.begin("commit", &name(target, image_id), Some(version));
             commits.push((begun, version));
             writer.write_chunk(&version.bytes(image_id))
         });
@@ -258,7 +268,7 @@ impl<'a> Actor<'a> {
         self.recorder.end(&fetch, None, prefetched.is_some(), commits.len() as u64);
         let Some(prefetched) = prefetched else { return };
         if prefetched.fetched + prefetched.failed != commits.len() as u64
-            || prefetched.failed > 0 && site.losses.is_empty()
+            || prefetched.failed > 0 && target.losses.is_empty()
         {
             self.complaints.add(&format!("{} fetches are counted as {prefetched:?}", commits.len()));
         }
@@ -270,21 +280,21 @@ impl<'a> Actor<'a> {
         }
     }
 
-    fn clean(&mut self, site: &Site, cache: &ImageCache) {
-        let stall_time = if site.is_pruned && self.random.bool() { AT_ONCE } else { None };
-        self.simply("clean", site.name, &[], || cache.clean(stall_time), |files| *files);
+    fn clean(&mut self, target: &StressCache, cache: &ImageCache) {
+        let stall_time = if target.is_pruned && self.random.bool() { AT_ONCE } else { None };
+        self.simply("clean", target.name, &[], || cache.clean(stall_time), |files| *files);
     }
 
     /// Opening and closing, of which this is not the first or the last, meets everything else.
-    fn open_another_handle(&mut self, site: &'a Site, image_id: &str) {
-        let options = site.options.clone();
-        let opened = self.simply("open", site.name, &[], || ImageCache::open(&site.path, options), |_| 0);
+    fn open_another_handle(&mut self, target: &'a StressCache, image_id: &str) {
+        let options = target.options.clone();
+        let opened = self.simply("open", target.name, &[], || ImageCache::open(&target.path, options), |_| 0);
         let Some(another) = opened else { return };
-        self.open_a_reader(site, &another, image_id);
-        self.ask(site, &another, image_id);
+        self.open_a_reader(target, &another, image_id);
+        self.ask(target, &another, image_id);
         self.simply(
             "close",
-            site.name,
+            target.name,
             &[],
             || {
                 drop(another);
@@ -294,12 +304,12 @@ impl<'a> Actor<'a> {
         );
     }
 
-    fn ask(&mut self, site: &Site, cache: &ImageCache, image_id: &str) {
-        let most = site.ids.len() as u64;
+    fn ask(&mut self, target: &StressCache, cache: &ImageCache, image_id: &str) {
+        let most = target.ids.len() as u64;
         let question = self.random.u32(..9);
         let is_main = self.caches.iter().any(|main| std::ptr::eq(main, cache));
-        let action = if is_main && question == 7 { "ask_for_hits" } else { "ask" };
-        let begun = self.recorder.begin(action, site.name, None);
+        let action = if is_main && question == 7 { "query_hits" } else { "ask" };
+        let begun = self.recorder.begin(action, target.name, None);
         let answered = match question {
             0 => cache.is_cached(image_id).map(|_| true),
             1 => cache.is_being_cached(image_id).map(|_| true),
@@ -309,7 +319,7 @@ impl<'a> Actor<'a> {
             5 => cache.hit_count(image_id).map(|_| true),
             6 => cache.list_queued().map(|queued| queued.len() as u64 <= most),
             7 => cache.list_cached().map(|mut listed| {
-                listed.len() as u64 <= most && listed.all(|image| site.ids.contains(&image.image_id))
+                listed.len() as u64 <= most && listed.all(|image| target.ids.contains(&image.image_id))
             }),
             _ => match cache.image_size(image_id) {
                 Err(Error::NotFound { .. }) => Ok(true),
@@ -325,6 +335,6 @@ impl<'a> Actor<'a> {
 }
 
 /// An image's name in the history.
-fn name(site: &Site, image_id: &str) -> String {
-    format!("{}/{image_id}", site.name)
+fn name(target: &StressCache, image_id: &str) -> String {
+    format!("{}/{image_id}", target.name)
 }

@@ -12,33 +12,33 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount_bind, mount_change,
 use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid, unshare_unsafe};
 
-const ROLE: &str = "IMAGE_CACHE_ROTTEN_ROLE";
+const TASK: &str = "IMAGE_CACHE_CORRUPTION_TASK";
 
 /// Another process of this program. It does its work, says so, and ends when this is dropped.
-pub struct Other {
+pub struct ChildProcess {
     child: Child,
     input: Option<ChildStdin>,
 }
 
-impl Other {
-    /// Runs `role` with arguments, and returns when it has done its work.
-    pub fn start(role: &str, arguments: &[&str]) -> Self {
+impl ChildProcess {
+    /// Runs `task` with arguments, and returns when it has done its work.
+    pub fn start(task: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(arguments)
-            .env(ROLE, role)
+            .env(TASK, task)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "done\n", "{role}");
+        assert_eq!(line, "done\n", "{task}");
         let input = child.stdin.take();
         Self { child, input }
     }
 }
 
-impl Drop for Other {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         drop(self.input.take());
         let _ = self.child.wait();
@@ -46,11 +46,11 @@ impl Drop for Other {
 }
 
 /// Plays the part of another process, if that is what this one was started for.
-pub fn play_role() -> bool {
-    let Ok(role) = std::env::var(ROLE) else { return false };
+pub fn run_as_child() -> bool {
+    let Ok(task) = std::env::var(TASK) else { return false };
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let _kept = match (role.as_str(), &arguments[..]) {
+    let _kept = match (task.as_str(), &arguments[..]) {
         // Holds a database's lock.
         ("lock", [database, begin]) => {
             let connection = rusqlite::Connection::open(database).unwrap();
@@ -73,7 +73,7 @@ pub fn play_role() -> bool {
             fs::copy(from, to).unwrap();
             None
         }
-        other => panic!("{other:?} is no role"),
+        other => panic!("{other:?} is no task"),
     };
     println!("done");
     std::io::stdout().flush().unwrap();
@@ -86,7 +86,7 @@ pub fn is_root() -> bool {
 }
 
 /// Runs `work` on a thread of its own, whose rights and mounts nobody else has.
-pub fn apart(work: impl FnOnce() -> Result<(), Failed> + Send) -> Result<(), Failed> {
+pub fn on_own_thread(work: impl FnOnce() -> Result<(), Failed> + Send) -> Result<(), Failed> {
     std::thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|_| Err("it panicked; see above".into()))
 }
 
@@ -99,17 +99,17 @@ pub fn become_nobody() {
 }
 
 /// Lets everybody read a folder and what is in it.
-pub fn let_all_read(folder: &Path) {
+pub fn make_readable(folder: &Path) {
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         if entry.file_type().unwrap().is_dir() {
-            let_all_read(&entry.path());
+            make_readable(&entry.path());
         }
     }
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Gives this thread a mount namespace of its own, once.
-pub fn own_mounts() {
+pub fn unshare_mounts() {
     // SAFETY: of what can be unshared, only the table of descriptors can do harm, and that is not asked for.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();

@@ -31,7 +31,7 @@ fn with_attributes(name: &str, test: fn() -> Result<(), Failed>) -> Trial {
 }
 
 /// A log and what it was told.
-pub fn listening_log() -> (Log, Arc<Mutex<Vec<String>>>) {
+pub fn recording_log() -> (Log, Arc<Mutex<Vec<String>>>) {
     let messages = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&messages);
     (Log::new(move |_, message| sink.lock().unwrap().push(message.to_owned())), messages)
@@ -212,9 +212,9 @@ fn unreadable() -> Result<(), Failed> {
         std::fs::set_permissions(scratch.file("1"), std::fs::Permissions::from_mode(0o000)).unwrap();
         drop(cache);
         let work = || {
-            if crate::ground::is_root() {
-                crate::ground::let_all_read(scratch.path().parent().unwrap());
-                crate::ground::become_nobody();
+            if crate::workspace::is_root() {
+                crate::workspace::make_readable(scratch.path().parent().unwrap());
+                crate::workspace::become_nobody();
             }
             let cache = scratch.open();
             assert_eq!((ids(&cache).len(), cache.cache_size()?), (2, 10));
@@ -223,7 +223,7 @@ fn unreadable() -> Result<(), Failed> {
             assert_eq!(read_image(&cache, "2"), b"12345");
             Ok(())
         };
-        crate::ground::apart(work)?;
+        crate::workspace::on_own_thread(work)?;
     }
     Ok(())
 }

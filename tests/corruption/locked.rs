@@ -5,7 +5,7 @@ use image_cache::{DriverChoice, Error, ImageCache};
 use libtest_mimic::{Failed, Trial};
 
 use crate::common::{Scratch, cache_image, ids, read_image};
-use crate::ground::Other;
+use crate::workspace::ChildProcess;
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -23,7 +23,7 @@ fn live() -> Result<(), Failed> {
     cache_image(&cache, "1", b"12345");
     cache_image(&cache, "2", b"12345");
     let database = scratch.file("cache.db");
-    let other = Other::start("lock", &[database.to_str().unwrap(), "BEGIN EXCLUSIVE"]);
+    let other = ChildProcess::start("lock", &[database.to_str().unwrap(), "BEGIN EXCLUSIVE"]);
     for _ in 0..3 {
         assert_eq!(read_image(&cache, "1"), b"12345");
     }
@@ -47,7 +47,8 @@ fn open() {
     let scratch = Scratch::new(DriverChoice::Sqlite);
     cache_image(&scratch.open(), "1", b"12345");
     let database = scratch.file("cache.db");
-    let other = Other::start("lock", &[database.to_str().unwrap(), "PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE"]);
+    let other =
+        ChildProcess::start("lock", &[database.to_str().unwrap(), "PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE"]);
     let refused = ImageCache::open(scratch.path(), scratch.options.clone());
     assert!(matches!(&refused, Err(Error::Index { cause, .. }) if cause.contains("locked")), "{refused:?}");
     drop(other);

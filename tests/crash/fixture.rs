@@ -1,4 +1,4 @@
-//! What stands in a cache's directory before an operation, and the images' bytes, which everybody knows by their ids.
+//! FaultKind stands in a cache's directory before an operation, and the images' bytes, which everybody knows by their ids.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -10,9 +10,9 @@ use image_cache::{Algorithm, DriverChoice, Durability, ImageCache, Options};
 use md5::{Digest as _, Md5};
 use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, utimensat};
 
-/// The images that are cached in every scene but the empty one, least recently used first, with their hits.
+/// The images that are cached in every fixture but the empty one, least recently used first, with their hits.
 pub const CACHED: [(&str, u64); 3] = [("oldest", 0), ("older", 1), ("kept", 2)];
-/// The images that are queued in every scene but the empty one, oldest first.
+/// The images that are queued in every fixture but the empty one, oldest first.
 pub const QUEUED: [&str; 2] = ["queued", "queued-next"];
 /// An image with an incomplete file whose writer died.
 pub const DEAD: &str = "dead";
@@ -22,9 +22,9 @@ pub const FAILED: &str = "failed";
 /// The mark of a file that was published in another start of the host.
 const ANOTHER_START: &[u8] = b"00000000-0000-0000-0000-000000000000 1";
 
-/// What a cache's directory holds.
+/// FaultKind a cache's directory holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scene {
+pub enum Fixture {
     /// There is no directory.
     Empty,
     /// Images cached, queued, failed, and left by a dead writer.
@@ -39,12 +39,12 @@ pub enum Scene {
 
 /// How a cache is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Manner {
+pub struct Configuration {
     pub driver: DriverChoice,
     pub durability: Durability,
 }
 
-impl Manner {
+impl Configuration {
     pub const ALL: [Self; 4] = [
         Self { driver: DriverChoice::Sqlite, durability: Durability::Full },
         Self { driver: DriverChoice::Sqlite, durability: Durability::None },
@@ -92,13 +92,13 @@ pub fn cache_image(cache: &ImageCache, id: &str) -> image_cache::Result<()> {
     writer.commit()
 }
 
-impl Scene {
+impl Fixture {
     /// Makes the directory.
-    pub fn build(self, directory: &Path, manner: Manner) {
+    pub fn build(self, directory: &Path, configuration: Configuration) {
         if self == Self::Empty {
             return;
         }
-        let cache = ImageCache::open(directory, manner.options()).unwrap();
+        let cache = ImageCache::open(directory, configuration.options()).unwrap();
         for (id, _) in CACHED {
             cache_image(&cache, id).unwrap();
         }
@@ -142,14 +142,14 @@ pub fn read_quietly(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Copies a directory with all that counts: contents, attributes, and times to the nanosecond. One that is not there has an
+/// Copies a directory with all that counters: contents, attributes, and times to the nanosecond. One that is not there has an
 /// empty copy: none.
 pub fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     if !from.exists() {
         return Ok(());
     }
-    let facts = fs::symlink_metadata(from)?;
-    if facts.is_dir() {
+    let metadata = fs::symlink_metadata(from)?;
+    if metadata.is_dir() {
         fs::create_dir(to)?;
         for entry in fs::read_dir(from)? {
             let name = entry?.file_name();
@@ -165,8 +165,8 @@ pub fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     }
     let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
     let times = Timestamps {
-        last_access: time(facts.atime(), facts.atime_nsec()),
-        last_modification: time(facts.mtime(), facts.mtime_nsec()),
+        last_access: time(metadata.atime(), metadata.atime_nsec()),
+        last_modification: time(metadata.mtime(), metadata.mtime_nsec()),
     };
     Ok(utimensat(CWD, to, &times, AtFlags::empty())?)
 }

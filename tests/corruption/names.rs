@@ -17,7 +17,7 @@ use crate::common::{DRIVERS, Scratch, cache_image, ids, read_image};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("names::what_is_no_image_is_never_followed_served_counted_or_deleted", everything_odd),
+        Trial::test("names::what_is_no_image_is_never_followed_served_counted_or_deleted", odd_entries),
         Trial::test("names::a_hard_link_is_never_written_into", hard_links),
         Trial::test("names::the_directory_may_be_a_symbolic_link_its_folders_may_not", symbolic_links),
         Trial::test("names::an_index_that_is_no_file_is_refused_and_left_alone", odd_index),
@@ -25,7 +25,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-const FOLDERS: [&str; 4] = ["", "incomplete", "invalid", "queue"];
+const SUBDIRECTORIES: [&str; 4] = ["", "incomplete", "invalid", "queue"];
 
 /// Names and whether an image can have them.
 fn names() -> Vec<(OsString, bool)> {
@@ -73,7 +73,7 @@ fn inventory(folder: &Path) -> BTreeMap<OsString, (u64, fs::FileType)> {
     entries.map(|entry| (entry.file_name(), (entry.metadata().unwrap().ino(), entry.file_type().unwrap()))).collect()
 }
 
-fn everything_odd() -> Result<(), Failed> {
+fn odd_entries() -> Result<(), Failed> {
     let mut count = 0;
     for driver in DRIVERS {
         for kind in KINDS {
@@ -83,7 +83,7 @@ fn everything_odd() -> Result<(), Failed> {
             fs::write(&outside, b"precious").unwrap();
             drop(scratch.open());
             let mut images = BTreeSet::new();
-            for folder in FOLDERS {
+            for folder in SUBDIRECTORIES {
                 for (name, can_be_image) in names() {
                     // Another name in each folder: one image is in one state.
                     let suffix = folder.get(..3).unwrap_or("").as_bytes();
@@ -99,10 +99,10 @@ fn everything_odd() -> Result<(), Failed> {
                     }
                 }
             }
-            let before: Vec<_> = FOLDERS.iter().map(|folder| inventory(&scratch.path().join(folder))).collect();
+            let before: Vec<_> = SUBDIRECTORIES.iter().map(|folder| inventory(&scratch.path().join(folder))).collect();
             use_all(&scratch, &images, kind)?;
             // What was no image is there as it was, and what was one is not.
-            for (folder, before) in FOLDERS.iter().zip(before) {
+            for (folder, before) in SUBDIRECTORIES.iter().zip(before) {
                 let after = inventory(&scratch.path().join(folder));
                 for (name, what) in before {
                     let was_image = images.contains(&(*folder, name.clone()));
@@ -203,7 +203,7 @@ fn symbolic_links() -> Result<(), Failed> {
         cache_image(&cache, "2", b"x");
         drop(cache);
         assert_eq!(ids(&scratch.open()).len(), 2);
-        for folder in &FOLDERS[1..] {
+        for folder in &SUBDIRECTORIES[1..] {
             let moved = scratch.path().parent().unwrap().join(folder);
             fs::rename(scratch.file(folder), &moved).unwrap();
             symlink(&moved, scratch.file(folder)).unwrap();
@@ -216,7 +216,7 @@ fn symbolic_links() -> Result<(), Failed> {
     Ok(())
 }
 
-/// In the place of the index or of one of its files is something else.
+/// In the restore_with of the index or of one of its files is something else.
 fn odd_index() -> Result<(), Failed> {
     let mut count = 0;
     for kind in &KINDS[1..] {
@@ -245,7 +245,7 @@ fn odd_index() -> Result<(), Failed> {
                 assert_eq!(fs::read(&outside).unwrap(), b"precious", "{kind} as {name}");
                 assert_eq!(fs::read(scratch.file("1")).unwrap(), b"12345");
             }
-            let what = fs::symlink_metadata(scratch.file(name)).map(|facts| facts.file_type());
+            let what = fs::symlink_metadata(scratch.file(name)).map(|metadata| metadata.file_type());
             if let Ok(what) = what {
                 let is_same = match *kind {
                     "folder" => what.is_dir(),
@@ -259,7 +259,7 @@ fn odd_index() -> Result<(), Failed> {
             }
         }
     }
-    println!("swept: names: {count} things in the place of the index's files");
+    println!("swept: names: {count} things in the restore_with of the index's files");
     Ok(())
 }
 

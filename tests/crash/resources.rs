@@ -1,4 +1,4 @@
-//! What a process holds: descriptors and memory, Rust's and SQLite's.
+//! FaultKind a process holds: descriptors and memory, Rust's and SQLite's.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
@@ -27,15 +27,15 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// How much is held.
+/// How much is resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
+pub struct Resources {
     pub descriptors: usize,
     pub bytes: usize,
     pub bytes_of_sqlite: i64,
 }
 
-impl Held {
+impl Resources {
     pub fn now() -> Self {
         let descriptors = fs::read_dir("/proc/self/fd").expect("this process has descriptors").count();
         // SAFETY: it only reads a counter of SQLite's.
@@ -43,7 +43,7 @@ impl Held {
         Self { descriptors, bytes: ALLOCATED.load(Ordering::Relaxed), bytes_of_sqlite }
     }
 
-    /// What is held now that was not held then: descriptors, and bytes.
+    /// FaultKind is resources now that was not resources then: descriptors, and bytes.
     pub fn since(self, then: Self) -> (i64, i64) {
         let more = |now: usize, then: usize| now.cast_signed() as i64 - then.cast_signed() as i64;
         let bytes = more(self.bytes, then.bytes) + self.bytes_of_sqlite - then.bytes_of_sqlite;

@@ -10,7 +10,7 @@ pub type Complaints = Vec<String>;
 const FOR_EVER: u64 = u64::MAX;
 
 /// Judges what was served, image by image.
-pub fn judge_history(history: &[Operation]) -> Complaints {
+pub fn check_history(history: &[Operation]) -> Complaints {
     let mut complaints = Vec::new();
     let mut images: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
     for operation in history {
@@ -27,14 +27,14 @@ pub fn judge_history(history: &[Operation]) -> Complaints {
             .collect();
         let of_action = |action| operations.iter().copied().filter(move |operation| operation.action == action);
         let commits: Vec<_> = of_action("commit").collect();
-        judge_reads(image, &commits, &removals, of_action("read"), &mut complaints);
-        judge_commits(image, &commits, &removals, &mut complaints);
+        check_reads(image, &commits, &removals, of_action("read"), &mut complaints);
+        check_commits(image, &commits, &removals, &mut complaints);
     }
     complaints
 }
 
 /// What was served had been published, and had not been deleted before it was asked for.
-fn judge_reads<'a>(
+fn check_reads<'a>(
     image: &str,
     commits: &[&Operation],
     removals: &[&Operation],
@@ -75,7 +75,7 @@ fn judge_reads<'a>(
 }
 
 /// Between two commits of an image something removed it.
-fn judge_commits(image: &str, commits: &[&Operation], removals: &[&Operation], complaints: &mut Complaints) {
+fn check_commits(image: &str, commits: &[&Operation], removals: &[&Operation], complaints: &mut Complaints) {
     let mut succeeded: Vec<_> = commits.iter().filter(|commit| commit.ended.is_some() && commit.succeeded).collect();
     succeeded.sort_unstable_by_key(|commit| commit.begun);
     for pair in succeeded.windows(2) {

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::common::{DRIVERS, Scratch, cache_image, ids, read_image};
-use crate::ground::{apart, become_nobody, is_root, let_all_read, mount_read_only, own_mounts};
+use crate::workspace::{become_nobody, is_root, make_readable, mount_read_only, on_own_thread, unshare_mounts};
 
 /// How writing is forbidden, and what is tried then.
 type Forbid = fn(&Path);
@@ -22,22 +22,23 @@ pub fn trials() -> Vec<Trial> {
         for (means, forbid) in [("mount", forbid_all as Forbid), ("user", forbid_nobody)] {
             let mut add = |name: &str, test: Test| {
                 let name = format!("read_only::{means}::{driver:?}::{name}");
-                trials.push(Trial::ignorable_test(name, move || as_root(move || apart(|| test(driver, forbid)))));
+                trials
+                    .push(Trial::ignorable_test(name, move || as_root(move || on_own_thread(|| test(driver, forbid)))));
             };
             add("what_reads_works_and_what_writes_says_why_not", reads_and_writes);
-            add("hits_and_uses_are_given_up_with_few_words", few_words);
+            add("hits_and_uses_are_given_up_with_few_words", quiet_log);
             add("a_tee_goes_on_delivering", tee);
             add("prune_fails_above_the_limit_only", prune);
-            add("a_directory_without_folders_is_refused", without_folders);
+            add("a_directory_without_folders_is_refused", without_subdirectories);
             add("an_image_that_was_not_synced_before_a_restart_is_not_served", unsynced);
         }
         let name = format!("read_only::mount::{driver:?}::once_it_may_be_written_again_the_next_open_has_all_back");
-        trials.push(Trial::ignorable_test(name, move || as_root(move || apart(|| writable_again(driver)))));
+        trials.push(Trial::ignorable_test(name, move || as_root(move || on_own_thread(|| writable_again(driver)))));
         let name = format!("read_only::user::{driver:?}::a_reader_sees_what_a_live_writer_does");
-        trials.push(Trial::ignorable_test(name, move || as_root(move || apart(|| beside_a_writer(driver)))));
+        trials.push(Trial::ignorable_test(name, move || as_root(move || on_own_thread(|| beside_a_writer(driver)))));
     }
     let mut add = |name: &str, test: fn() -> Result<(), Failed>| {
-        trials.push(Trial::ignorable_test(format!("read_only::{name}"), move || as_root(move || apart(test))));
+        trials.push(Trial::ignorable_test(format!("read_only::{name}"), move || as_root(move || on_own_thread(test))));
     };
     add("mount::an_index_that_was_not_closed_is_read_with_its_log_or_not_at_all", not_closed);
     add("mount::an_index_on_a_path_with_odd_signs_is_read", odd_path);
@@ -59,13 +60,13 @@ fn as_root(test: impl FnOnce() -> Result<(), Failed>) -> Result<Completion, Fail
 
 /// From here on nobody may write into the folder.
 fn forbid_all(folder: &Path) {
-    own_mounts();
+    unshare_mounts();
     mount_read_only(folder);
 }
 
 /// From here on this thread may not write anywhere.
 fn forbid_nobody(folder: &Path) {
-    let_all_read(folder.parent().unwrap());
+    make_readable(folder.parent().unwrap());
     become_nobody();
 }
 
@@ -128,12 +129,12 @@ fn reads_and_writes(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> 
     Ok(())
 }
 
-fn few_words(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
+fn quiet_log(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     let scratch = filled(driver);
     forbid(&scratch.path());
     let cache = scratch.open();
-    let said = || scratch.messages.lock().unwrap().len();
-    let at_open = said();
+    let message_count = || scratch.messages.lock().unwrap().len();
+    let at_open = message_count();
     assert!((1..=2).contains(&at_open), "{:?}", scratch.messages);
     for _ in 0..50 {
         read_image(&cache, "1");
@@ -142,9 +143,9 @@ fn few_words(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
         cache.cache_size()?;
     }
     // One for the time of access, one for the hit.
-    assert!(said() <= at_open + 2, "{:?}", scratch.messages);
+    assert!(message_count() <= at_open + 2, "{:?}", scratch.messages);
     drop(cache);
-    assert!(said() <= at_open + 2, "{:?}", scratch.messages);
+    assert!(message_count() <= at_open + 2, "{:?}", scratch.messages);
     Ok(())
 }
 
@@ -169,11 +170,11 @@ fn prune(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     Ok(())
 }
 
-fn without_folders(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
+fn without_subdirectories(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     for missing in ["incomplete", "invalid", "queue"] {
         let scratch = filled(driver);
         std::fs::remove_dir_all(scratch.file(missing)).unwrap();
-        let outcome = apart(|| {
+        let outcome = on_own_thread(|| {
             forbid(&scratch.path());
             let refused = ImageCache::open(scratch.path(), scratch.options.clone());
             let message = refused.as_ref().map_or_else(ToString::to_string, |_| String::new());
@@ -223,7 +224,7 @@ fn beside_a_writer(driver: DriverChoice) -> Result<(), Failed> {
     let writer = scratch.open();
     read_image(&writer, "1");
     assert_eq!(writer.hit_count("1")?, 3); // and written, now that somebody asked
-    let_all_read(scratch.path().parent().unwrap());
+    make_readable(scratch.path().parent().unwrap());
     let step = std::sync::Barrier::new(2);
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -264,7 +265,7 @@ fn not_closed() -> Result<(), Failed> {
         if !left_out.is_empty() {
             std::fs::remove_file(copy.file(left_out)).unwrap();
         }
-        apart(|| {
+        on_own_thread(|| {
             forbid_all(&copy.path());
             let cache = copy.open();
             assert_eq!(
@@ -316,7 +317,7 @@ fn index_alone() -> Result<(), Failed> {
     }
     std::fs::set_permissions(scratch.path().parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let before = std::fs::read(scratch.file("cache.db")).unwrap();
-    apart(|| {
+    on_own_thread(|| {
         become_nobody();
         let cache = scratch.open();
         cache_image(&cache, "3", b"x");

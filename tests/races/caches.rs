@@ -10,7 +10,7 @@ use std::time::Duration;
 use image_cache::{DriverChoice, Durability, Error, Log, LogLevel, Options};
 
 /// A cache in the stress.
-pub struct Site {
+pub struct StressCache {
     pub name: &'static str,
     pub path: PathBuf,
     pub ids: Vec<String>,
@@ -70,13 +70,13 @@ pub fn name_of(error: &Error) -> String {
 }
 
 /// Both caches, in a folder. One process in four waits for the disk.
-pub fn sites(folder: &Path, driver: DriverChoice, process: u64, complaints: &Complaints) -> [Site; 2] {
+pub fn stress_caches(folder: &Path, driver: DriverChoice, process: u64, complaints: &Complaints) -> [StressCache; 2] {
     let durability = if process.is_multiple_of(4) { Durability::Full } else { Durability::None };
     let options =
         |name, may_lose| Options::new().driver(driver).durability(durability).log(complaints.log(name, may_lose));
     let ids = |names: [&str; 3]| names.iter().flat_map(|name| (0..2).map(move |n| format!("{name}-{n}"))).collect();
     [
-        Site {
+        StressCache {
             name: "kept",
             path: folder.join("kept/cache"),
             ids: ids(["steady", "deleted", "rare"]),
@@ -85,7 +85,7 @@ pub fn sites(folder: &Path, driver: DriverChoice, process: u64, complaints: &Com
             losses: &[],
             options: options("kept", false),
         },
-        Site {
+        StressCache {
             name: "pruned",
             path: folder.join("pruned/cache"),
             ids: ids(["one", "two", "three"]),

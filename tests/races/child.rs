@@ -1,4 +1,4 @@
-//! A child process on strings: it does what it is told, line by line, and answers with one line, before which it may say that
+//! A child process on input: it does what it is told, line by line, and answers with one line, before which it may say that
 //! it has to wait for a lock. So two processes come to the same moment without anybody's sleeping.
 
 use std::cell::RefCell;
@@ -13,27 +13,27 @@ use std::thread;
 use image_cache::{DriverChoice, Durability, Error, ImageCache, Options, Reader, Writer};
 use rustix::process::{Signal, getpid, kill_process};
 
+use crate::caches::{Complaints, name_of};
 use crate::driver_name;
-use crate::points::{Told, telling, with_intrusion};
-use crate::site::{Complaints, name_of};
-use crate::watched::{PATIENCE, Watched};
+use crate::points::{Progress, with_interleaved, with_progress};
+use crate::timed_child::{TIMEOUT, TimedChild};
 
 const BLOCKED: &str = "blocked";
 
 /// The parent's end.
-pub struct Puppet {
-    process: Watched,
-    strings: ChildStdin,
+pub struct ChildProcess {
+    process: TimedChild,
+    input: ChildStdin,
     answers: Receiver<String>,
     /// One that came while nobody asked for it.
     early: RefCell<Option<String>>,
 }
 
-impl Puppet {
+impl ChildProcess {
     /// One that has nothing open yet. What its log should not say goes to a file in the folder.
     pub fn new(folder: &Path, driver: DriverChoice) -> Self {
-        let mut process = Watched::start(&["puppet", folder.to_str().unwrap(), driver_name(driver)]).unwrap();
-        let (strings, output) = process.take_pipes().unwrap();
+        let mut process = TimedChild::start(&["child", folder.to_str().unwrap(), driver_name(driver)]).unwrap();
+        let (input, output) = process.take_pipes().unwrap();
         let (sender, answers) = channel();
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -42,12 +42,12 @@ impl Puppet {
                 }
             }
         });
-        Self { process, strings, answers, early: RefCell::default() }
+        Self { process, input, answers, early: RefCell::default() }
     }
 
     /// Tells it to do something; it may take its time.
     pub fn tell(&mut self, command: &str) {
-        writeln!(self.strings, "{command}").unwrap();
+        writeln!(self.input, "{command}").unwrap();
     }
 
     /// What it came to.
@@ -70,7 +70,7 @@ impl Puppet {
         self.answer()
     }
 
-    pub fn process(&self) -> &Watched {
+    pub fn process(&self) -> &TimedChild {
         &self.process
     }
 
@@ -89,8 +89,8 @@ impl Puppet {
         if let Some(line) = self.early.take() {
             return line;
         }
-        let line = self.answers.recv_timeout(PATIENCE);
-        line.unwrap_or_else(|error| panic!("it does not answer ({error}):\n{}", self.process.whereabouts()))
+        let line = self.answers.recv_timeout(TIMEOUT);
+        line.unwrap_or_else(|error| panic!("it does not answer ({error}):\n{}", self.process.thread_states()))
     }
 }
 
@@ -98,8 +98,8 @@ impl Puppet {
 pub fn run(folder: &Path, driver: DriverChoice) {
     let complaints = Complaints::new(&folder.join(format!("complaints-{}", std::process::id())));
     let options =
-        Options::new().driver(driver).durability(Durability::None).log(complaints.log("a puppet's cache", false));
-    let mut hands = Hands { options, cache: None, writers: HashMap::new(), readers: HashMap::new() };
+        Options::new().driver(driver).durability(Durability::None).log(complaints.log("a child's cache", false));
+    let mut handles = Handles { options, cache: None, writers: HashMap::new(), readers: HashMap::new() };
     for line in io::stdin().lines().map_while(Result::ok) {
         let words: Vec<_> = line.split(' ').collect();
         let (stop_at, words) = match &words[..] {
@@ -108,16 +108,16 @@ pub fn run(folder: &Path, driver: DriverChoice) {
         };
         let answer = if let Some(point) = stop_at {
             let stop = || kill_process(getpid(), Signal::STOP).unwrap();
-            let (answer, points) = with_intrusion(point, stop, || hands.act(words));
+            let (answer, points) = with_interleaved(point, stop, || handles.run(words));
             if points > point { answer } else { format!("after {points} points: {answer}") }
         } else {
             let (sender, told) = channel();
             let listener = thread::spawn(move || {
-                if told.recv() == Ok(Told::Blocked) {
+                if told.recv() == Ok(Progress::Blocked) {
                     println!("{BLOCKED}");
                 }
             });
-            let answer = telling(&sender, || hands.act(words));
+            let answer = with_progress(&sender, || handles.run(words));
             // When it is blocked and when it has ended are two words; the first one is enough.
             listener.join().unwrap();
             answer
@@ -126,20 +126,20 @@ pub fn run(folder: &Path, driver: DriverChoice) {
     }
 }
 
-/// What a puppet holds.
-struct Hands {
+/// What a child holds.
+struct Handles {
     options: Options,
     cache: Option<ImageCache>,
     writers: HashMap<String, Writer>,
     readers: HashMap<String, Reader>,
 }
 
-impl Hands {
-    fn act(&mut self, words: &[&str]) -> String {
-        self.try_to_act(words).unwrap_or_else(|error| name_of(&error))
+impl Handles {
+    fn run(&mut self, words: &[&str]) -> String {
+        self.try_run(words).unwrap_or_else(|error| name_of(&error))
     }
 
-    fn try_to_act(&mut self, words: &[&str]) -> Result<String, Error> {
+    fn try_run(&mut self, words: &[&str]) -> Result<String, Error> {
         if let ["open", directory, max_size] = words {
             let options = self.options.clone().max_size(max_size.parse().unwrap());
             self.cache = Some(ImageCache::open(directory, options)?);
@@ -168,7 +168,7 @@ impl Hands {
             }
             ["delete", id] => cache.delete_cached_image(id)?,
             ["prune"] => return Ok(cache.prune()?.images.to_string()),
-            ["clean"] => return Ok(cache.clean(crate::site::AT_ONCE)?.to_string()),
+            ["clean"] => return Ok(cache.clean(crate::caches::AT_ONCE)?.to_string()),
             ["queue", id] => return Ok(cache.queue_image(id)?.to_string()),
             ["prefetch"] => {
                 let prefetched = cache.prefetch(|id, writer| writer.write_chunk(id.as_bytes()))?;
@@ -183,7 +183,7 @@ impl Hands {
                 return Ok(text.trim_end().to_owned());
             }
             ["close"] => self.cache = None,
-            _ => panic!("no puppet knows how to {words:?}"),
+            _ => panic!("no child knows how to {words:?}"),
         }
         Ok("ok".to_owned())
     }

@@ -9,9 +9,9 @@ use image_cache::{Algorithm, DriverChoice, Error, ImageCache, Options};
 use libtest_mimic::{Completion, Failed, Trial};
 use tempfile::TempDir;
 
-use crate::attributes::listening_log;
+use crate::attributes::recording_log;
 use crate::common::{DRIVERS, cache_image, ids, read_image};
-use crate::ground::{apart, own_mounts};
+use crate::workspace::{on_own_thread, unshare_mounts};
 
 type Test = fn(&Disk, DriverChoice) -> Result<(), Failed>;
 
@@ -26,7 +26,7 @@ pub fn trials() -> Vec<Trial> {
         for driver in DRIVERS {
             trials.push(Trial::ignorable_test(format!("disk::{driver:?}::{name}"), move || {
                 let mut outcome = Ok(Completion::ignored_with("no loop devices, or no mkfs.ext4 and debugfs, here"));
-                apart(|| {
+                on_own_thread(|| {
                     if let Some(disk) = Disk::make(inode_size) {
                         outcome = test(&disk, driver).map(|()| Completion::Completed);
                     }
@@ -47,10 +47,10 @@ struct Disk {
 impl Disk {
     /// `None` where that is not possible.
     fn make(inode_size: &str) -> Option<Self> {
-        if !crate::ground::is_root() {
+        if !crate::workspace::is_root() {
             return None;
         }
-        own_mounts();
+        unshare_mounts();
         let disk = Self { folder: tempfile::tempdir().unwrap() };
         fs::write(disk.image(), b"").unwrap();
         fs::File::options().write(true).open(disk.image()).unwrap().set_len(16 << 20).unwrap();
@@ -127,7 +127,7 @@ fn whole_seconds(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
 
 /// The kernel finds that the inode of one image is broken.
 fn broken_inode(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
-    let (log, messages) = listening_log();
+    let (log, messages) = recording_log();
     let options = Options::new().driver(driver).log(log);
     {
         let cache = ImageCache::open(disk.cache(), options.clone())?;
@@ -182,7 +182,7 @@ fn broken_inode(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
 }
 
 fn becomes_read_only(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
-    let (log, messages) = listening_log();
+    let (log, messages) = recording_log();
     let cache = ImageCache::open(disk.cache(), Options::new().driver(driver).max_size(3).log(log))?;
     cache_image(&cache, "1", b"hello");
     read_image(&cache, "1");
@@ -191,8 +191,8 @@ fn becomes_read_only(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
     for _ in 0..20 {
         assert_eq!(read_image(&cache, "1"), b"hello");
     }
-    let said = messages.lock().unwrap().clone();
-    assert!(said.len() <= 3, "{said:?}");
+    let message_count = messages.lock().unwrap().clone();
+    assert!(message_count.len() <= 3, "{message_count:?}");
     assert_eq!((cache.cache_size()?, ids(&cache).len()), (5, 1));
     assert!(cache.hit_count("1")? >= 1);
     assert!(matches!(cache.begin_write("2"), Err(Error::System { .. })));

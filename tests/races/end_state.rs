@@ -14,11 +14,11 @@ use sha2::Sha256;
 use crate::common::{Scratch, cache_image, files};
 use crate::content::{self, Version};
 use crate::history::Operation;
-use crate::judge::Complaints;
+use crate::history_checker::Complaints;
 
 /// What a cache was left with, in numbers.
 #[derive(Debug, Default)]
-pub struct Remains {
+pub struct EndState {
     pub images: usize,
     pub bytes: u64,
     pub hits: u64,
@@ -26,19 +26,19 @@ pub struct Remains {
 }
 
 /// Judges one cache, whose history names its images `<name>/<id>`. Only killed processes may have left incomplete files.
-pub fn judge_remains(
+pub fn check_end_state(
     name: &str,
     scratch: &Scratch,
     ids: &[String],
     history: &[Operation],
     killed: &BTreeSet<u64>,
-) -> (Complaints, Remains) {
+) -> (Complaints, EndState) {
     let mut complaints = Vec::new();
-    let mut remains = Remains::default();
+    let mut end_state = EndState::default();
     let directory = scratch.path();
 
     let left_by_writers = files(&directory.join("incomplete"));
-    remains.incomplete = left_by_writers.len();
+    end_state.incomplete = left_by_writers.len();
     for id in &left_by_writers {
         let bytes = fs::read(directory.join("incomplete").join(id)).unwrap();
         if let Some(version) = content::claimed_version(&bytes)
@@ -53,14 +53,14 @@ pub fn judge_remains(
 
     let cache = scratch.open();
     let listed: Vec<_> = cache.list_cached().unwrap().collect();
-    judge_totals(name, &cache, &directory, &listed, &mut complaints);
-    remains.images = listed.len();
-    remains.bytes = listed.iter().map(|image| image.size).sum();
+    check_totals(name, &cache, &directory, &listed, &mut complaints);
+    end_state.images = listed.len();
+    end_state.bytes = listed.iter().map(|image| image.size).sum();
     let hits = hits_by_version(history, killed);
     for image in &listed {
         let key = format!("{name}/{}", image.image_id);
-        match judge_image(&key, &directory, image, &hits) {
-            Ok(counted) => remains.hits += counted,
+        match check_image(&key, &directory, image, &hits) {
+            Ok(counted) => end_state.hits += counted,
             Err(complaint) => complaints.push(format!("{key}: {complaint}")),
         }
     }
@@ -74,12 +74,12 @@ pub fn judge_remains(
     if let Some(message) = scratch.messages.lock().unwrap().get(messages) {
         complaints.push(format!("{name}: the second open found something to do: {message}"));
     }
-    judge_writing(name, &cache, &directory, ids, &mut complaints);
-    (complaints, remains)
+    check_writing(name, &cache, &directory, ids, &mut complaints);
+    (complaints, end_state)
 }
 
 /// Files, list and totals are the same.
-fn judge_totals(name: &str, cache: &ImageCache, directory: &Path, listed: &[CachedImage], complaints: &mut Complaints) {
+fn check_totals(name: &str, cache: &ImageCache, directory: &Path, listed: &[CachedImage], complaints: &mut Complaints) {
     let size_of = |id: &String| fs::metadata(directory.join(id)).unwrap().len();
     let is_image = |file: &String| !file.starts_with("cache.db");
     let of_files: Vec<_> = files(directory).into_iter().filter(is_image).map(|id| (size_of(&id), id)).collect();
@@ -97,7 +97,7 @@ fn judge_totals(name: &str, cache: &ImageCache, directory: &Path, listed: &[Cach
 /// taken with it what closed since it was asked for hits last.
 fn hits_by_version<'a>(history: &'a [Operation], killed: &BTreeSet<u64>) -> BTreeMap<(&'a str, Version), (u64, u64)> {
     let mut asked: BTreeMap<(u64, &str), u64> = BTreeMap::new();
-    for ask in history.iter().filter(|operation| operation.succeeded && operation.action == "ask_for_hits") {
+    for ask in history.iter().filter(|operation| operation.succeeded && operation.action == "query_hits") {
         let last = asked.entry((ask.process, &ask.image)).or_default();
         *last = ask.begun.max(*last);
     }
@@ -117,7 +117,7 @@ fn hits_by_version<'a>(history: &'a [Operation], killed: &BTreeSet<u64>) -> BTre
 }
 
 /// The file is whole, its digest is its bytes', and its hits are those of its readers. Returns how many.
-fn judge_image(
+fn check_image(
     key: &str,
     directory: &Path,
     image: &CachedImage,
@@ -140,7 +140,7 @@ fn judge_image(
 }
 
 /// Nothing that anybody left is in the way of a new writer, and `clean` takes all of it away.
-fn judge_writing(name: &str, cache: &ImageCache, directory: &Path, ids: &[String], complaints: &mut Complaints) {
+fn check_writing(name: &str, cache: &ImageCache, directory: &Path, ids: &[String], complaints: &mut Complaints) {
     for id in ids {
         match cache.begin_write(id) {
             Ok(writer) => drop(writer),

@@ -9,9 +9,9 @@ use tempfile::TempDir;
 const MEMORY: &str = "/dev/shm";
 
 /// A folder that removes itself.
-pub struct Place(TempDir);
+pub struct Workspace(TempDir);
 
-impl Place {
+impl Workspace {
     pub fn new() -> io::Result<Self> {
         let in_memory = TempDir::new_in(MEMORY).ok().filter(|folder| has_attributes(folder.path()));
         in_memory.map_or_else(TempDir::new, Ok).map(Self)
@@ -29,13 +29,13 @@ impl Place {
     }
 
     /// An empty folder, or the one that is there.
-    pub fn folder(&self, name: &str) -> io::Result<PathBuf> {
+    pub fn directory(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.path(name);
         fs::create_dir_all(&path)?;
         Ok(path)
     }
 
-    #[allow(clippy::unused_self, reason = "what is removed is in this place")]
+    #[allow(clippy::unused_self, reason = "what is removed is in this workspace")]
     pub fn remove(&self, path: &Path) -> io::Result<()> {
         match fs::remove_dir_all(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// What a worker does that bears on what may stand under an image's name after a cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Deed {
+pub enum Action {
     /// Commits a version of an image.
     Commit { id: String, version: u64, durable: bool },
     /// Deletes an image.
@@ -21,9 +21,9 @@ pub enum Deed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A worker is about to do it.
-    Begins(usize, Deed),
+    Begin(usize, Action),
     /// What the worker began has returned, with success.
-    Ended(usize),
+    End(usize),
     /// What an image was at the workload's start; `None` when there was none.
     Found(String, Option<u64>),
     /// What the worker began has failed: what a cut does, and nothing else may.
@@ -35,8 +35,8 @@ pub enum Event {
 impl fmt::Display for Event {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Begins(worker, deed) => write!(formatter, "begins {worker} {deed}"),
-            Self::Ended(worker) => write!(formatter, "ended {worker}"),
+            Self::Begin(worker, action) => write!(formatter, "begins {worker} {action}"),
+            Self::End(worker) => write!(formatter, "ended {worker}"),
             Self::Found(id, Some(version)) => write!(formatter, "found {id} {version}"),
             Self::Found(id, None) => write!(formatter, "found {id} nothing"),
             Self::Failed(worker, why) => write!(formatter, "failed {worker} {}", why.replace('\n', " ")),
@@ -45,7 +45,7 @@ impl fmt::Display for Event {
     }
 }
 
-impl fmt::Display for Deed {
+impl fmt::Display for Action {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Commit { id, version, durable: true } => write!(formatter, "commit {id} {version} durable"),
@@ -62,7 +62,7 @@ impl FromStr for Event {
     type Err = String;
 
     fn from_str(line: &str) -> Result<Self, String> {
-        parse(line).ok_or_else(|| format!("not a line of a story: {line:?}"))
+        parse(line).ok_or_else(|| format!("not a line of a events: {line:?}"))
     }
 }
 
@@ -73,8 +73,8 @@ fn parse(line: &str) -> Option<Event> {
     }
     let (first, rest) = rest.split_once(' ').unwrap_or((rest, ""));
     Some(match kind {
-        "begins" => Event::Begins(first.parse().ok()?, parse_deed(rest)?),
-        "ended" => Event::Ended(first.parse().ok()?),
+        "begins" => Event::Begin(first.parse().ok()?, parse_action(rest)?),
+        "ended" => Event::End(first.parse().ok()?),
         "found" if rest == "nothing" => Event::Found(first.to_owned(), None),
         "found" => Event::Found(first.to_owned(), Some(rest.parse().ok()?)),
         "failed" => Event::Failed(first.parse().ok()?, rest.to_owned()),
@@ -82,16 +82,16 @@ fn parse(line: &str) -> Option<Event> {
     })
 }
 
-fn parse_deed(text: &str) -> Option<Deed> {
+fn parse_action(text: &str) -> Option<Action> {
     let words: Vec<_> = text.split(' ').collect();
     Some(match words[..] {
         ["commit", id, version, durability] => {
-            Deed::Commit { id: id.to_owned(), version: version.parse().ok()?, durable: durability == "durable" }
+            Action::Commit { id: id.to_owned(), version: version.parse().ok()?, durable: durability == "durable" }
         }
-        ["remove", id] => Deed::Remove { id: id.to_owned() },
-        ["remove_any"] => Deed::RemoveAny,
-        ["close"] => Deed::Close,
-        ["other", what] => Deed::Other(what.to_owned()),
+        ["remove", id] => Action::Remove { id: id.to_owned() },
+        ["remove_any"] => Action::RemoveAny,
+        ["close"] => Action::Close,
+        ["other", what] => Action::Other(what.to_owned()),
         _ => return None,
     })
 }

@@ -1,5 +1,5 @@
 //! A cache's directory, or a part of it, that is removed or replaced under a live handle: each call works on what is there or
-//! says what is wrong, the handle closes, and what is in its place now is not touched.
+//! says what is wrong, the handle closes, and what is in its restore_with now is not touched.
 
 use std::fs;
 use std::io::Read as _;

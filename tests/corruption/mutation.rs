@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::seed::{Seed, Verdict};
+use crate::fixture::{Fixture, Outcome};
 
 /// One way to spoil a file.
 pub struct Mutation {
@@ -12,12 +12,12 @@ pub struct Mutation {
 
 /// Every offset and every pair of pages, where the environment asks for all; else as many as a minute allows.
 pub fn is_full_run() -> bool {
-    std::env::var_os("IMAGE_CACHE_ROTTEN").is_some_and(|value| value == "all")
+    std::env::var_os("IMAGE_CACHE_CORRUPTION").is_some_and(|value| value == "all")
 }
 
 /// Bytes that look random, and are the same each time.
-pub fn noise(seed: usize) -> impl Iterator<Item = u8> {
-    let mut state = (seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+pub fn noise(fixture: usize) -> impl Iterator<Item = u8> {
+    let mut state = (fixture as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     std::iter::repeat_with(move || {
         state ^= state << 13;
         state ^= state >> 7;
@@ -28,7 +28,7 @@ pub fn noise(seed: usize) -> impl Iterator<Item = u8> {
 
 type Change = fn(u8) -> u8;
 
-/// Each byte from `from` to `to`, `stride` apart, made another one: in all ways, or in one way after the other.
+/// Each byte from `from` to `to`, `stride` on_own_thread, made another one: in all ways, or in one way after the other.
 pub fn bytes(original: &[u8], from: usize, to: usize, stride: usize, in_all_ways: bool) -> Vec<Mutation> {
     let ways: [(&str, Change); 5] = [
         ("inverted", |byte| !byte),
@@ -87,7 +87,7 @@ pub fn pages(original: &[u8], page: usize, header: usize) -> Vec<Mutation> {
 }
 
 /// Files that never were what they should be.
-pub fn strangers(magic: &[u8]) -> Vec<Mutation> {
+pub fn foreign_files(magic: &[u8]) -> Vec<Mutation> {
     let lengths = [0, 1, 15, 16, 17, 31, 32, 99, 100, 101, 511, 512, 513, 1023, 4095, 4096, 4097, 8192, 20_000, 65_536];
     let mut mutations = Vec::new();
     for length in lengths {
@@ -100,48 +100,46 @@ pub fn strangers(magic: &[u8]) -> Vec<Mutation> {
     mutations
 }
 
-/// Puts each mutation in the place of one of the index's files, and tells how many ended how. Fails with those that broke
+/// Puts each mutation in the restore_with of one of the index's files, and tells how many ended how. Fails with those that broke
 /// what must hold.
 pub fn sweep(
     subject: &str,
-    seed: &Seed,
+    fixture: &Fixture,
     file: &str,
     mutations: &[Mutation],
     may_refuse: impl Fn(&Mutation) -> bool,
 ) -> Result<(), libtest_mimic::Failed> {
-    let mut counts = BTreeMap::<Verdict, usize>::new();
+    let mut counts = BTreeMap::<Outcome, usize>::new();
     let mut violations = Vec::new();
     for mutation in mutations {
-        seed.place(file, &mutation.bytes);
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| seed.examine(may_refuse(mutation))));
-        match outcome
-            .unwrap_or_else(|_| Err("a panic".to_owned()))
-            .and_then(|verdict| seed_is_refused_whole(seed, verdict))
+        fixture.restore_with(file, &mutation.bytes);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| fixture.check(may_refuse(mutation))));
+        match outcome.unwrap_or_else(|_| Err("a panic".to_owned())).and_then(|outcome| check_refused(fixture, outcome))
         {
-            Ok(verdict) => *counts.entry(verdict).or_default() += 1,
+            Ok(outcome) => *counts.entry(outcome).or_default() += 1,
             Err(violation) => violations.push(format!("{}: {violation}", mutation.name)),
         }
     }
-    let count = |verdict| counts.get(&verdict).copied().unwrap_or(0);
+    let count = |outcome| counts.get(&outcome).copied().unwrap_or(0);
     println!(
         "swept: {subject}: {} cases of {file}: {} whole, {} repaired, {} refused, {} violations",
         mutations.len(),
-        count(Verdict::Whole),
-        count(Verdict::Repaired),
-        count(Verdict::Refused),
+        count(Outcome::Unharmed),
+        count(Outcome::Repaired),
+        count(Outcome::Refused),
         violations.len(),
     );
     if violations.is_empty() {
         return Ok(());
     }
-    violations.truncate(std::env::var("IMAGE_CACHE_ROTTEN_SHOWN").map_or(12, |shown| shown.parse().unwrap()));
+    violations.truncate(std::env::var("IMAGE_CACHE_CORRUPTION_SHOWN").map_or(12, |shown| shown.parse().unwrap()));
     Err(violations.join("\n").into())
 }
 
 /// What is refused is left as it is: the images are all there.
-fn seed_is_refused_whole(seed: &Seed, verdict: Verdict) -> Result<Verdict, String> {
-    if verdict == Verdict::Refused {
-        seed.has_all_files()?;
+fn check_refused(fixture: &Fixture, outcome: Outcome) -> Result<Outcome, String> {
+    if outcome == Outcome::Refused {
+        fixture.has_all_files()?;
     }
-    Ok(verdict)
+    Ok(outcome)
 }

@@ -10,18 +10,18 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than anything here takes on the slowest machine, shorter than a test run's patience.
-pub const PATIENCE: Duration = Duration::from_mins(3);
+pub const TIMEOUT: Duration = Duration::from_mins(3);
 
 /// The first argument of this program when it is a child.
 pub const CHILD: &str = "--race-child";
 
 /// A child that runs this program. Killed when it is dropped.
-pub struct Watched {
+pub struct TimedChild {
     child: Option<Child>,
     id: Pid,
 }
 
-impl Watched {
+impl TimedChild {
     /// Starts it; what it does is in `arguments`.
     pub fn start(arguments: &[&str]) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
@@ -37,7 +37,7 @@ impl Watched {
     }
 
     /// Asks it to end, by closing its standard input.
-    pub fn ask_to_end(&mut self) {
+    pub fn request_end(&mut self) {
         drop(self.child.as_mut().and_then(|child| child.stdin.take()));
     }
 
@@ -62,14 +62,14 @@ impl Watched {
 
     /// Waits for its end.
     pub fn finish(mut self) -> Result<ExitStatus, String> {
-        self.ask_to_end();
+        self.request_end();
         let mut child = self.child.take().unwrap();
         let (sender, receiver) = mpsc::channel();
         let waiter = thread::spawn(move || {
             // The receiver is gone when it took too long.
             let _ = sender.send(child.wait());
         });
-        let ended = receiver.recv_timeout(PATIENCE).map_err(|_| format!("it hangs:\n{}", self.whereabouts()));
+        let ended = receiver.recv_timeout(TIMEOUT).map_err(|_| format!("it hangs:\n{}", self.thread_states()));
         if ended.is_err() {
             self.signal(Signal::KILL);
         }
@@ -78,7 +78,7 @@ impl Watched {
     }
 
     /// What each of its threads waits for, as far as the kernel tells.
-    pub fn whereabouts(&self) -> String {
+    pub fn thread_states(&self) -> String {
         let tasks = format!("/proc/{}/task", self.id.as_raw_nonzero());
         let mut text = String::new();
         for task in std::fs::read_dir(tasks).into_iter().flatten().flatten() {
@@ -99,7 +99,7 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for TimedChild {
     fn drop(&mut self) {
         self.end();
     }

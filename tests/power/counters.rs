@@ -7,18 +7,18 @@ use crate::check::Found;
 use crate::session::Durabilities;
 
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Tally {
+pub struct Counters {
     pub cuts: usize,
     /// Commits that returned before a cut.
     pub acknowledged: u64,
     pub kept: usize,
-    pub whole: usize,
+    pub check_image: usize,
     pub dropped: usize,
 }
 
-impl Tally {
+impl Counters {
     /// Whether a failure would have shown: of many cuts, some came after something that they could undo.
-    pub fn has_seen_enough(&self, durabilities: Durabilities) -> bool {
+    pub fn is_meaningful(&self, durabilities: Durabilities) -> bool {
         const MANY: usize = 40;
         let seen = match durabilities {
             Durabilities::Full => self.kept > 0,
@@ -30,27 +30,27 @@ impl Tally {
 
     pub fn add(&mut self, found: &Found) {
         self.kept += found.kept;
-        self.whole += found.whole;
+        self.check_image += found.check_image;
         self.dropped += found.dropped;
     }
 }
 
-impl AddAssign for Tally {
+impl AddAssign for Counters {
     fn add_assign(&mut self, other: Self) {
         self.cuts += other.cuts;
         self.acknowledged += other.acknowledged;
         self.kept += other.kept;
-        self.whole += other.whole;
+        self.check_image += other.check_image;
         self.dropped += other.dropped;
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for Counters {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "{:4} cuts, {:6} commits before them; after them {:5} images there that had to be, {:5} others whole, {:4} dropped by mark",
-            self.cuts, self.acknowledged, self.kept, self.whole, self.dropped
+            "{:4} cuts, {:6} commits before them; after them {:5} images there that had to be, {:5} others check_image, {:4} dropped by mark",
+            self.cuts, self.acknowledged, self.kept, self.check_image, self.dropped
         )
     }
 }

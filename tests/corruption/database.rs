@@ -2,8 +2,8 @@
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::mutation::{Mutation, bytes, is_full_run, pages, strangers, sweep, truncations};
-use crate::seed::Seed;
+use crate::fixture::Fixture;
+use crate::mutation::{Mutation, bytes, foreign_files, is_full_run, pages, sweep, truncations};
 
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const HEADER: usize = 100;
@@ -17,8 +17,8 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn damage(images: usize, page: usize) -> Result<(), Failed> {
-    let seed = Seed::new(images, &format!("PRAGMA page_size = {page}; VACUUM;"));
-    let original = &seed.index["cache.db"];
+    let fixture = Fixture::new(images, &format!("PRAGMA page_size = {page}; VACUUM;"));
+    let original = &fixture.index["cache.db"];
     assert_eq!(original.len() % page, 0);
     let mut mutations = vec![Mutation { name: "nothing".to_owned(), bytes: original.clone() }];
     mutations.extend(bytes(original, 0, HEADER, 1, is_full_run() || page == 512));
@@ -26,8 +26,8 @@ fn damage(images: usize, page: usize) -> Result<(), Failed> {
     mutations.extend(bytes(original, HEADER, original.len(), stride, false));
     mutations.extend(truncations(original, page, 0));
     mutations.extend(pages(original, page, 0));
-    mutations.extend(strangers(MAGIC));
-    sweep(&format!("pages of {page}"), &seed, "cache.db", &mutations, is_newer)
+    mutations.extend(foreign_files(MAGIC));
+    sweep(&format!("pages of {page}"), &fixture, "cache.db", &mutations, is_newer)
 }
 
 /// Whether the bytes say that the schema is of a newer version.

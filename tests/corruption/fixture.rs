@@ -16,7 +16,7 @@ pub const INDEX_FILES: [&str; 4] = ["cache.db", "cache.db-wal", "cache.db-journa
 const FRESH: &str = "fresh";
 
 /// A cache's directory, and everything that is in it when a case begins.
-pub struct Seed {
+pub struct Fixture {
     root: TempDir,
     /// Bytes and modification time of each image.
     images: BTreeMap<String, (Vec<u8>, SystemTime)>,
@@ -33,22 +33,22 @@ pub struct Seed {
 
 /// How a case ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
+pub enum Outcome {
     /// Nothing was lost.
-    Whole,
+    Unharmed,
     /// The index was made right again; it may have lost hits and digests.
     Repaired,
     /// The database was refused, as one of a newer version is.
     Refused,
 }
 
-impl Seed {
+impl Fixture {
     /// A cache with that many images; `prepare` runs on the database before the cache ever opens it.
     pub fn new(images: usize, prepare: &str) -> Self {
         // In memory, where there is such a folder: thousands of cases sync.
         let memory = Path::new("/dev/shm");
         let root = tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()).unwrap();
-        let mut seed = Self {
+        let mut fixture = Self {
             root,
             images: BTreeMap::new(),
             listed: Vec::new(),
@@ -57,10 +57,10 @@ impl Seed {
             is_edited: false,
             messages: Arc::default(),
         };
-        fs::create_dir(seed.path()).unwrap();
-        rusqlite::Connection::open(seed.file("cache.db")).unwrap().execute_batch(prepare).unwrap();
+        fs::create_dir(fixture.path()).unwrap();
+        rusqlite::Connection::open(fixture.file("cache.db")).unwrap().execute_batch(prepare).unwrap();
         {
-            let cache = seed.open(u64::MAX).unwrap();
+            let cache = fixture.open(u64::MAX).unwrap();
             for number in 0..images {
                 let id = format!("{number:04}-d94f-49cd-a114-e12490b328d9");
                 let bytes = id.repeat(1 + number % 5).into_bytes();
@@ -73,13 +73,13 @@ impl Seed {
                 for _ in 0..=number % 3 {
                     drop(cache.open_for_read(&id).unwrap());
                 }
-                let modified = fs::metadata(seed.file(&id)).unwrap().modified().unwrap();
-                seed.images.insert(id, (bytes, modified));
+                let modified = fs::metadata(fixture.file(&id)).unwrap().modified().unwrap();
+                fixture.images.insert(id, (bytes, modified));
             }
-            seed.listed = cache.list_cached().unwrap().collect();
+            fixture.listed = cache.list_cached().unwrap().collect();
         }
-        seed.keep();
-        seed
+        fixture.keep();
+        fixture
     }
 
     /// Takes the index and the times as they are now for those that a case begins with.
@@ -98,7 +98,7 @@ impl Seed {
     }
 
     /// Puts everything back as it was, but for one of the index's files, which becomes `bytes`.
-    pub fn place(&self, name: &str, bytes: &[u8]) {
+    pub fn restore_with(&self, name: &str, bytes: &[u8]) {
         for index_file in INDEX_FILES {
             let placed = if index_file == name { Some(bytes) } else { self.index.get(index_file).map(Vec::as_slice) };
             match placed {
@@ -133,26 +133,26 @@ impl Seed {
     }
 
     /// Everything that must hold of an opened cache whose index's files may hold anything. What does not is the error.
-    pub fn examine(&self, may_refuse: bool) -> Result<Verdict, String> {
+    pub fn check(&self, may_refuse: bool) -> Result<Outcome, String> {
         let cache = match self.open(u64::MAX) {
             Ok(cache) => cache,
             Err(Error::Unsupported(message)) if may_refuse && message.contains("newer") => {
                 self.has_all_files()?;
-                return Ok(Verdict::Refused);
+                return Ok(Outcome::Refused);
             }
             Err(error) => return Err(format!("refused: {error}")),
         };
         let mut opened = self.messages();
-        let said = opened.len();
+        let message_count = opened.len();
         // That the index is looked at closely is no repair.
-        opened.retain(|(_, message)| lost_or_repaired(message));
+        opened.retain(|(_, message)| is_repair(message));
         let mut expected: BTreeMap<_, _> = self.bytes().collect();
         let listed = agree(&cache, &expected)?;
         let lost = listed
             .iter()
             .zip(&self.listed)
             .any(|(now, before)| (now.hits, &now.digest) != (before.hits, &before.digest));
-        if lost && !self.is_edited && said == 0 && self.messages().is_empty() {
+        if lost && !self.is_edited && message_count == 0 && self.messages().is_empty() {
             return Err("hits or digests were lost, and the log says nothing".to_owned());
         }
         for (id, bytes) in &expected {
@@ -185,7 +185,7 @@ impl Seed {
         if let Some(error) = self.messages().iter().find(|(level, _)| *level <= LogLevel::Warning) {
             return Err(format!("a cache that was repaired complains: {error:?}"));
         }
-        Ok(if lost || !opened.is_empty() { Verdict::Repaired } else { Verdict::Whole })
+        Ok(if lost || !opened.is_empty() { Outcome::Repaired } else { Outcome::Unharmed })
     }
 
     /// The images' ids and bytes.
@@ -201,7 +201,7 @@ impl Seed {
     }
 }
 
-fn lost_or_repaired(message: &str) -> bool {
+fn is_repair(message: &str) -> bool {
     !message.contains("compared with the directory")
 }
 
