@@ -1,10 +1,9 @@
 //! Extended attributes and times of images that say what cannot be.
 
 use std::fs::{File, FileTimes};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use image_cache::{DriverChoice, Log};
+use image_cache::DriverChoice;
 use libtest_mimic::{Completion, Failed, Trial};
 
 use crate::common::{DRIVERS, Scratch, cache_image, ids, read_image};
@@ -28,13 +27,6 @@ fn with_attributes(name: &str, test: fn() -> Result<(), Failed>) -> Trial {
         }
         test().map(|()| Completion::Completed)
     })
-}
-
-/// A log and what it was told.
-pub fn recording_log() -> (Log, Arc<Mutex<Vec<String>>>) {
-    let messages = Arc::new(Mutex::new(Vec::new()));
-    let sink = Arc::clone(&messages);
-    (Log::new(move |_, message| sink.lock().unwrap().push(message.to_owned())), messages)
 }
 
 /// What an attribute can hold on this file system.

@@ -9,7 +9,7 @@ use image_cache::{Algorithm, DriverChoice, Error, ImageCache, Options};
 use libtest_mimic::{Completion, Failed, Trial};
 use tempfile::TempDir;
 
-use crate::attributes::recording_log;
+use crate::checks::recording_log;
 use crate::common::{DRIVERS, cache_image, ids, read_image};
 use crate::workspace::{on_own_thread, unshare_mounts};
 

@@ -4,6 +4,8 @@
 //! Sweeps print how many cases they had. `IMAGE_CACHE_CORRUPTION=all` runs every one of them.
 
 mod attributes;
+#[path = "../common/checks.rs"]
+mod checks;
 #[path = "../common/mod.rs"]
 mod common;
 mod database;

@@ -259,7 +259,7 @@ fn odd_index() -> Result<(), Failed> {
             }
         }
     }
-    println!("swept: names: {count} things in the restore_with of the index's files");
+    println!("swept: names: {count} things in place of the index's files");
     Ok(())
 }
 

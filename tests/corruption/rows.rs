@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use libtest_mimic::{Failed, Trial};
 
 use crate::common::{Scratch, cache_image, ids, read_image};
-use crate::fixture::{Fixture, agree};
+use crate::fixture::Fixture;
 use crate::mutation::is_full_run;
 use image_cache::DriverChoice::Sqlite;
 
@@ -147,7 +147,7 @@ fn live() -> Result<(), Failed> {
     for statement in statements {
         fixture.restore_with("", &[]);
         let cache = fixture.open(u64::MAX)?;
-        agree(&cache, &expected)?;
+        fixture.check_images(&cache, &expected)?;
         let database = rusqlite::Connection::open(fixture.file("cache.db")).unwrap();
         // The last of them that another program would do: it takes the seal away, so that the cache looks again.
         let rest = "INSERT OR IGNORE INTO cached_images (image_id, size) VALUES ('ghost', 5)";
@@ -165,7 +165,8 @@ fn live() -> Result<(), Failed> {
         }
         // What cannot be put right beside live handles is, at the latest, when the cache is opened next.
         let _ = cache.list_cached();
-        violations.extend(agree(&cache, &expected).err().map(|violation| format!("{statement}: {violation}")));
+        violations
+            .extend(fixture.check_images(&cache, &expected).err().map(|violation| format!("{statement}: {violation}")));
         drop(cache);
         violations.extend(fixture.check(false).err().map(|violation| format!("{statement}, reopened: {violation}")));
     }

@@ -6,8 +6,9 @@ use std::fs;
 
 use libtest_mimic::{Failed, Trial};
 
+use crate::checks::INDEX_FILES;
 use crate::common::cache_image;
-use crate::fixture::{Fixture, INDEX_FILES, agree, read};
+use crate::fixture::{Fixture, read};
 use crate::mutation::{Mutation, bytes, foreign_files, is_full_run, pages, sweep, truncations};
 use crate::workspace::ChildProcess;
 
@@ -134,7 +135,7 @@ fn live() -> Result<(), Failed> {
             drop(cache);
             fixture.messages();
             let reopened = fixture.open(u64::MAX).map_err(|error| error.to_string());
-            violations.extend(reopened.and_then(|cache| agree(&cache, &expected)).err().map(context));
+            violations.extend(reopened.and_then(|cache| fixture.check_images(&cache, &expected)).err().map(context));
         }
     }
     println!("swept: live: {count} bytes changed, {failed} listings failed, {} violations", violations.len());

@@ -1,4 +1,4 @@
-//! The process that is traced: it plays one operation, and says what came of it.
+//! The traced child process: it runs one operation and prints the outcome.
 
 use std::ffi::OsStr;
 use std::io::Read as _;
@@ -7,21 +7,22 @@ use std::process::{Command, ExitCode};
 
 use image_cache::{DriverChoice, Durability, Error, ImageCache};
 
-use crate::fixture::{Configuration, bytes_of, cache_image};
+use crate::configuration::Configuration;
+use crate::fixture::{bytes_of, cache_image};
 use crate::operations::{self, Operation, OperationResult, Outcome};
 use crate::resources::Resources;
 use crate::setup::Setup;
 use crate::tracer;
 
-/// The first argument of a test program that is to be such a process.
+/// The first argument of such a child process.
 const ARGUMENT: &str = "--operation";
-/// The last one, of a process that goes on when the operation has returned.
+/// The last argument of a child process that goes on after the operation.
 const VERIFY: &str = "--verify";
 
-/// An image that comes and goes when all is well again.
+/// An image that is cached and deleted after the fault.
 const AFTERWARDS: &str = "afterwards";
 
-/// This program, as the process that plays an operation in `directory`.
+/// The command of a child process that runs an operation in `directory`.
 pub fn command(operation: &Operation, directory: &Path, configuration: Configuration) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
     command
@@ -31,22 +32,22 @@ pub fn command(operation: &Operation, directory: &Path, configuration: Configura
     command
 }
 
-/// The same, and then it uses the cache, closes it, says what it still holds, and plays the operation again.
+/// The same. Then the child uses the cache, closes it, prints what leaks, and runs the operation again.
 pub fn command_and_verify(operation: &Operation, directory: &Path, configuration: Configuration) -> Command {
     let mut command = command(operation, directory, configuration);
     command.arg(VERIFY);
     command
 }
 
-/// FaultKind the process said of itself.
+/// What the child process printed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
-    /// FaultKind came of the operation.
+    /// The outcome of the operation; `None` for an error.
     pub outcome: Option<Outcome>,
-    /// Else its error.
+    /// The error's message.
     pub error: String,
     pub os_error: Option<i32>,
-    /// Descriptors and bytes that are resources when the cache is closed, and were not before it was opened.
+    /// Descriptors and bytes that are in use after the close, and were not before the open.
     pub descriptors: i64,
     pub bytes: i64,
 }
@@ -70,7 +71,7 @@ impl Report {
     }
 }
 
-/// The whole life of the process, if its arguments say that it is one.
+/// Runs the child process, if the arguments ask for it.
 pub fn run_as_child() -> Option<ExitCode> {
     let arguments: Vec<_> = std::env::args_os().collect();
     let [_, first, name, directory, driver, durability, rest @ ..] = &arguments[..] else { return None };
@@ -118,7 +119,7 @@ fn print_result(result: OperationResult) {
     }
 }
 
-/// Everything that an agent does with a cache; nothing is left of it.
+/// Every call of an agent; leaves no image behind.
 fn exercise(cache: &ImageCache) -> Result<(), Error> {
     cache_image(cache, AFTERWARDS)?;
     let mut bytes = Vec::new();
@@ -133,7 +134,7 @@ fn exercise(cache: &ImageCache) -> Result<(), Error> {
     cache.delete_queued_image(AFTERWARDS)
 }
 
-/// The operation works now, if it did not before.
+/// The operation works after the fault.
 fn repeat(operation: &Operation, directory: PathBuf, configuration: Configuration) {
     let mut setup = Setup::new(directory, configuration);
     setup.is_repeat = true;

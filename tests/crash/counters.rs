@@ -23,15 +23,15 @@ impl Counter {
 }
 
 pub struct Counters {
-    /// Points at which an operation was killed.
+    /// Kills of operations.
     pub kills: Counter,
-    /// Different directories that were left.
+    /// Distinct states that these kills left.
     pub states: Counter,
-    /// Calls of the recovery from one of them before which a kill makes a difference.
+    /// Calls of the recovery before which a kill makes a difference.
     pub recovery_kills: Counter,
-    /// Different directories that such kills left.
+    /// Distinct states that kills of the recovery left.
     pub recovery_states: Counter,
-    /// Faults in one call, and in it and all after it.
+    /// Faults of one call, and of one and all later calls.
     pub faults: Counter,
 }
 

@@ -1,5 +1,6 @@
-//! The fault sweep: each call of an operation fails in each way that it can, once and from then on. The operation says truly
-//! what came of it, holds nothing when it is closed, and works when the fault is over.
+//! The fault sweep: each call of an operation fails in each way that it can, once and from then on.
+//!
+//! The operation reports the outcome truly, holds no resource after the close, and works after the fault.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,41 +12,44 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use crate::calls::{self, Kind};
+use crate::checks::{CheckResult, INDEX_FILES};
 use crate::child::{self, Report};
+use crate::configuration::Configuration;
 use crate::counters::COUNTERS;
-use crate::fixture::{Configuration, copy_tree};
+use crate::expected::Expected;
+use crate::fixture::copy_tree;
 use crate::kill::MAX_CALLS;
 use crate::operations::{Operation, Outcome};
-use crate::promises::{CheckResult, Checked, Expected, check_all};
+use crate::promises::{Checked, check_all};
 use crate::registers::Call;
-use crate::state::{INDEX_FILES, State};
+use crate::state::State;
 use crate::sweep::{Stop, completed};
 use crate::tracer::{Decision, End, Event, trace};
 use crate::workspace::Workspace;
 
-/// FaultKind memory may stay in use more than without a fault: what the standard library makes once.
+/// Bytes that may stay in use beyond the baseline: the standard library allocates some things once.
 const ONE_TIME_BYTES: i64 = 1024;
 
-/// FaultKind goes wrong with a call.
+/// How a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FaultKind {
     Error(Errno),
     Short,
 }
 
-/// For how long.
+/// How often it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Repetition {
     Once,
-    /// Signals come in a row, but not for ever: three interrupt the same call.
+    /// Three signals in a row interrupt the same call.
     Thrice,
-    /// Every later call that can fail in this way does, until the operation returns.
+    /// Every later call that can fail in this way fails, until the operation returns.
     Always,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Fault {
-    /// Which input or output call of the operation.
+    /// The number of the call in the operation.
     at: usize,
     what: FaultKind,
     when: Repetition,
@@ -59,15 +63,15 @@ pub fn sweep(operation: &Operation, configuration: Configuration) -> Result<Comp
 fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), Stop> {
     let sweep = Sweep::new(operation, configuration)?;
     let (calls, baseline) = sweep.run(None)?;
-    // Else there would be no fault of a close to be heeded.
+    // Otherwise the sweep has no failing close to check.
     if operation.name == "commit" && !baseline.closes_before_publishing {
-        return Err("the file is not closed before it is published, so that nobody is told what was lost".into());
+        return Err("the file is not closed before it is published, so that its errors are not reported".into());
     }
     if configuration.durability == Durability::None {
         let full = Configuration { durability: Durability::Full, ..configuration };
         let (others, _) = Sweep::new(operation, full)?.run(None)?;
         let numbers = |calls: &[Call]| calls.iter().map(|call| call.number).collect::<Vec<_>>();
-        // Whoever makes the same calls goes the same ways: they were swept with the other durability.
+        // Operations with the same calls take the same paths; the other durability has swept those.
         if numbers(&calls) == numbers(&others) {
             return Ok(());
         }
@@ -78,9 +82,9 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
             let (_, observed) = sweep.run(Some(Fault { at, what, when }))?;
             COUNTERS.faults.add(1);
             if let Err(violation) = sweep.check(&observed, &baseline) {
-                let said = format!("{} {}", observed.stdout, observed.stderr).replace('\n', " ");
+                let child = format!("{} {}", observed.stdout, observed.stderr).replace('\n', " ");
                 let fault = format!("{what:?} {when:?} at call {at}, {}", call.name());
-                violations.push(format!("{fault}: {violation}; it said: {said}"));
+                violations.push(format!("{fault}: {violation}; the child printed: {child}"));
             }
         }
     }
@@ -106,7 +110,7 @@ fn faults_of(call: &Call) -> Vec<(FaultKind, Repetition)> {
     faults
 }
 
-/// One operation, and where it is played.
+/// One operation with its workspace.
 struct Sweep<'a> {
     operation: &'a Operation,
     configuration: Configuration,
@@ -114,9 +118,9 @@ struct Sweep<'a> {
     checked: Checked,
 }
 
-/// FaultKind one run showed.
+/// What one run showed.
 #[derive(Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is told by the child, independent of the others")]
+#[allow(clippy::struct_excessive_bools, reason = "each is observed on its own")]
 struct Observation {
     end: End,
     stdout: String,
@@ -125,15 +129,15 @@ struct Observation {
     failed: Vec<ImageFile>,
     wrong: Option<String>,
     closes_before_publishing: bool,
-    /// A sync of the index failed, or another one.
+    /// Whether a sync of the index failed, and of any other file.
     has_failed_index: bool,
     has_failed_sync: bool,
     errno: Option<Errno>,
-    /// The file system lets nothing be changed any more.
+    /// Whether the file system refuses every change.
     refuses_changes: bool,
 }
 
-/// A file that must not become, or stay, a cached image.
+/// A file that must not be a cached image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ImageFile {
     path: PathBuf,
@@ -147,8 +151,8 @@ impl<'a> Sweep<'a> {
         Ok(Self { operation, configuration, workspace, checked: Checked::default() })
     }
 
-    /// Runs the operation with a fault, or without: its calls, and what came of it. Repetition it has returned, the directory is
-    /// copied to `returned`.
+    /// Runs the operation, with a fault or without: its calls, and what they showed. Copies the directory to `returned`
+    /// when the operation has returned.
     fn run(&self, fault: Option<Fault>) -> Result<(Vec<Call>, Observation), Stop> {
         let directory = self.workspace.empty("cache")?;
         let returned = self.workspace.empty("returned")?;
@@ -170,7 +174,7 @@ impl<'a> Sweep<'a> {
             if seen > MAX_CALLS {
                 return Decision::Kill;
             }
-            // Nobody is there to wait for.
+            // No other process is there to wait for.
             if calls::is_sleep(call) {
                 return Decision::Skip;
             }
@@ -195,7 +199,7 @@ impl<'a> Sweep<'a> {
                         let failed = if is_index(process, call) { &mut has_failed_index } else { &mut has_failed_sync };
                         *failed = true;
                     }
-                    // A close that is interrupted has not failed: what it would have said, the next one says.
+                    // An interrupted close has not failed: the next one reports the error.
                     let is_failure = kind == Kind::Sync || errno != Errno::EINTR;
                     failed.extend(ended.filter(|_| is_failure).map(|file| (kind, file)));
                     Decision::Fail(errno)
@@ -207,10 +211,10 @@ impl<'a> Sweep<'a> {
             return Err(Stop::NotPermitted);
         }
         let errno = fault.and_then(|fault| if let FaultKind::Error(errno) = fault.what { Some(errno) } else { None });
-        // Names cannot be removed either, then.
+        // With these errors no name can be removed.
         let refuses_changes = fault.is_some_and(|fault| fault.when == Repetition::Always)
             && errno.is_some_and(|errno| [Errno::EIO, Errno::EACCES].contains(&errno));
-        // A file that was published, and is closed after that, has nothing more to lose.
+        // A file that is closed after its publish can lose nothing more.
         failed
             .retain(|(kind, file): &(Kind, ImageFile)| *kind == Kind::Sync || file.path.parent() == Some(&incomplete));
         let failed = failed.into_iter().map(|(_, file)| file).collect();
@@ -260,10 +264,10 @@ impl<'a> Sweep<'a> {
         self.check_promises("cache", &after_fault).map_err(|what| format!("when all was well again: {what}"))
     }
 
-    /// An error says what was tried on what, and why; nothing is resources.
+    /// An error names the operation, the path and the reason; no resource leaks.
     fn check_report(&self, report: &Report, baseline: &Report, errno: Option<Errno>) -> CheckResult {
         if report.outcome.is_none() {
-            // Or what it is in: that is synced when it is new.
+            // Or the directory's parent, which is synced when the directory is new.
             let directory = self.workspace.path("");
             let names_something = report.error.contains(directory.to_string_lossy().trim_end_matches('/'))
                 || self.operation.effects.iter().any(|effect| report.error.contains(&format!("'{}'", effect.id())));
@@ -285,9 +289,9 @@ impl<'a> Sweep<'a> {
         Ok(())
     }
 
-    /// No success is reported where something is not on the disk that should be; and a signal is no failure.
+    /// No success is reported for bytes that are not on the disk; and a signal is no failure.
     fn check_success(&self, report: &Report, observed: &Observation) -> CheckResult {
-        // Closing a cache says nothing: what it cannot sync it withdraws. (And SQLite takes no notice of a directory's sync.)
+        // A close returns nothing: it withdraws what it cannot sync. (And SQLite ignores a failed sync of a directory.)
         let tells = self.operation.caches_one() && self.operation.name != "close_with_pending_hits";
         if observed.has_failed_sync && tells && report.outcome == Some(Outcome::Done) {
             return Err("it reports success though a sync failed".to_owned());
@@ -299,7 +303,7 @@ impl<'a> Sweep<'a> {
         Ok(())
     }
 
-    /// An image whose sync failed, and which could not be withdrawn, has the mark with which the next start of the host drops it.
+    /// An image whose sync failed, and which could not be withdrawn, has the mark: the next start of the host drops it.
     fn check_is_marked(&self, file: &ImageFile) -> CheckResult {
         let path = self.workspace.path("returned").join(file.path.file_name().unwrap_or_default());
         if path.exists() && !matches!(xattr::get(&path, "user.image_cache.unsynced"), Ok(Some(_))) {
@@ -331,7 +335,7 @@ impl<'a> Sweep<'a> {
 }
 
 impl Fault {
-    /// Whether the call, the last of those seen, fails; `hits` did before it.
+    /// Whether the fault applies to the last of `calls`; `hits` is how often it did before.
     fn applies_to(&self, at: usize, call: &Call, calls: &[Call], hits: usize) -> bool {
         let is_possible = match self.what {
             FaultKind::Error(errno) => calls::errors(call).contains(&errno),
@@ -351,7 +355,7 @@ fn is_index(process: Pid, call: &Call) -> bool {
     path.file_name().is_some_and(|name| INDEX_FILES.iter().any(|index| name == *index))
 }
 
-/// The image's file that a call is made on, if it is one.
+/// The image's file that the call acts on.
 fn image_file(process: Pid, call: &Call, directory: &Path) -> Option<ImageFile> {
     let link = PathBuf::from(format!("/proc/{process}/fd/{}", call.descriptor()));
     let path = fs::read_link(&link).ok()?;

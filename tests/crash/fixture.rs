@@ -1,99 +1,65 @@
-//! FaultKind stands in a cache's directory before an operation, and the images' bytes, which everybody knows by their ids.
+//! The directory before an operation, and the images' bytes, which follow from their ids.
 
-use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use image_cache::{Algorithm, DriverChoice, Durability, ImageCache, Options};
-use md5::{Digest as _, Md5};
-use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, utimensat};
+use image_cache::{Algorithm, ImageCache, Writer};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
-/// The images that are cached in every fixture but the empty one, least recently used first, with their hits.
+use crate::checks::{md5_hex, read_without_atime};
+use crate::configuration::Configuration;
+
+/// The cached images of every fixture but `Empty`, least recently used first, with their hits.
 pub const CACHED: [(&str, u64); 3] = [("oldest", 0), ("older", 1), ("kept", 2)];
-/// The images that are queued in every fixture but the empty one, oldest first.
+/// The queued images of every fixture but `Empty`, oldest first.
 pub const QUEUED: [&str; 2] = ["queued", "queued-next"];
 /// An image with an incomplete file whose writer died.
 pub const DEAD: &str = "dead";
 /// An image whose fetch failed.
 pub const FAILED: &str = "failed";
 
-/// The mark of a file that was published in another start of the host.
+/// The mark of a file that an earlier start of the host published.
 const ANOTHER_START: &[u8] = b"00000000-0000-0000-0000-000000000000 1";
 
-/// FaultKind a cache's directory holds.
+/// What the cache's directory holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fixture {
-    /// There is no directory.
+    /// The directory does not exist.
     Empty,
-    /// Images cached, queued, failed, and left by a dead writer.
+    /// Images that are cached, queued, failed, and left by a dead writer.
     Usual,
-    /// The same after a crash: a file that the index does not know, one less than it knows, and one in the queue that is cached.
+    /// The same after a crash: the index misses one file, has a row without a file, and a cached image is queued.
     Crashed,
     /// The same after a power cut: `oldest` was not synced before.
     Restarted,
-    /// The same with an index full of rubbish.
+    /// The same with an index that is no database.
     Damaged,
 }
 
-/// How a cache is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Configuration {
-    pub driver: DriverChoice,
-    pub durability: Durability,
-}
-
-impl Configuration {
-    pub const ALL: [Self; 4] = [
-        Self { driver: DriverChoice::Sqlite, durability: Durability::Full },
-        Self { driver: DriverChoice::Sqlite, durability: Durability::None },
-        Self { driver: DriverChoice::Xattr, durability: Durability::Full },
-        Self { driver: DriverChoice::Xattr, durability: Durability::None },
-    ];
-
-    pub fn options(self) -> Options {
-        Options::new().driver(self.driver).durability(self.durability)
-    }
-
-    pub fn driver_name(self) -> &'static str {
-        if self.driver == DriverChoice::Sqlite { "sqlite" } else { "xattr" }
-    }
-
-    pub fn durability_name(self) -> &'static str {
-        if self.durability == Durability::Full { "full" } else { "none" }
-    }
-
-    pub fn is_sqlite(self) -> bool {
-        self.driver == DriverChoice::Sqlite
-    }
-}
-
-/// The bytes of an image: others for each id, in length as well.
+/// The bytes of an image. Content and length differ from id to id.
 pub fn bytes_of(id: &str) -> Vec<u8> {
     let seed = id.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(131).wrapping_add(u64::from(byte)));
     let length = 3000 + seed % 3000;
     (0..length).map(|at| (seed.wrapping_add(at).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
 }
 
-pub fn md5_of(bytes: &[u8]) -> String {
-    Md5::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// Caches an image, with its digest.
 pub fn cache_image(cache: &ImageCache, id: &str) -> image_cache::Result<()> {
+    write_image(cache.begin_write(id)?, id)
+}
+
+/// Writes all bytes of an image, with its digest, and commits.
+pub fn write_image(mut writer: Writer, id: &str) -> image_cache::Result<()> {
     let bytes = bytes_of(id);
-    let mut writer = cache.begin_write(id)?;
-    writer.expect_digest(Algorithm::Md5, &md5_of(&bytes))?;
+    writer.expect_digest(Algorithm::Md5, &md5_hex(&bytes))?;
     writer.write_chunk(&bytes)?;
     writer.commit()
 }
 
 impl Fixture {
-    /// Makes the directory.
+    /// Creates the directory.
     pub fn build(self, directory: &Path, configuration: Configuration) {
         if self == Self::Empty {
             return;
@@ -133,17 +99,8 @@ impl Fixture {
     }
 }
 
-/// Reads a file without the kernel noting it as an access: the order of use is part of what is compared.
-pub fn read_quietly(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut quietly = File::options();
-    quietly.read(true).custom_flags(i32::try_from(OFlags::NOATIME.bits()).expect("a flag of open"));
-    quietly.open(path)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Copies a directory with all that counters: contents, attributes, and times to the nanosecond. One that is not there has an
-/// empty copy: none.
+/// Copies a directory with its contents, attributes and times, to the nanosecond. A directory that does not exist stays
+/// so.
 pub fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     if !from.exists() {
         return Ok(());
@@ -156,7 +113,7 @@ pub fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
             copy_tree(&from.join(&name), &to.join(&name))?;
         }
     } else {
-        fs::write(to, read_quietly(from)?)?;
+        fs::write(to, read_without_atime(from)?)?;
     }
     for name in xattr::list(from)? {
         if let Some(value) = xattr::get(from, &name)? {

@@ -1,14 +1,16 @@
-//! The kill sweep: an operation is killed before each of its system calls in turn, and every promise is checked after it.
+//! The kill sweep: an operation is killed before each of its system calls in turn, then every promise is checked.
 
 use std::path::Path;
 
 use libtest_mimic::{Completion, Failed};
 
 use crate::child;
+use crate::configuration::Configuration;
 use crate::counters::COUNTERS;
-use crate::fixture::{Configuration, copy_tree};
+use crate::expected::Expected;
+use crate::fixture::copy_tree;
 use crate::operations::Operation;
-use crate::promises::{Checked, Expected, check_all};
+use crate::promises::{Checked, check_all};
 use crate::state::State;
 use crate::sweep::{Stop, completed};
 use crate::tracer::{Decision, End, Event, trace};
@@ -43,13 +45,13 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
     Err(format!("'{}' does not end", operation.name).into())
 }
 
-/// How far a killed process got.
+/// Where the process was killed.
 struct Killed {
-    /// The call that it was about to make; `None` for the end of the operation.
+    /// The call that it was about to make; `None` at the end of the operation.
     before: Option<String>,
 }
 
-/// Kills the operation before its call of that number; `None` when it makes fewer.
+/// Kills the operation before the call of that number; `None` where it makes fewer calls.
 fn kill_at(
     operation: &Operation,
     directory: &Path,

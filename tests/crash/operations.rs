@@ -1,64 +1,66 @@
-//! The operations that are swept: what each does to get ready, what is visited at, and what it may change.
+//! The operations: how each is prepared, what the sweep traces, and what it may change.
 
 use std::time::Duration;
 
 use image_cache::{Algorithm, Error, Options};
 
-use crate::fixture::{Configuration, DEAD, Fixture, bytes_of, md5_of};
+use crate::checks::md5_hex;
+use crate::configuration::Configuration;
+use crate::fixture::{DEAD, Fixture, bytes_of};
 use crate::setup::Setup;
 
 /// One operation.
 pub struct Operation {
     pub name: &'static str,
     pub fixture: Fixture,
-    /// FaultKind comes before the part that is visited at.
+    /// Comes before the traced part.
     pub prepare: fn(&mut Setup) -> Result<(), Error>,
-    /// The part that is visited at.
+    /// The traced part.
     pub run: fn(&mut Setup) -> OperationResult,
-    /// FaultKind it may change, and must have changed once it returned success.
+    /// What it may change, and has changed once it returned success.
     pub effects: &'static [Effect],
 }
 
 impl Operation {
-    /// Whether its result is that of one image.
+    /// Whether it caches exactly one image.
     pub fn caches_one(&self) -> bool {
         self.effects.iter().filter(|effect| effect.is_caching()).count() == 1
     }
 }
 
-/// FaultKind an operation that returned says of itself.
+/// What an operation returns.
 pub type OperationResult = Result<Outcome, Error>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Everything that was asked for is done.
+    /// Everything that was called for is done.
     Done,
-    /// It succeeded at what it promises, and said that it did not do the rest (a tee that gave caching up, say).
+    /// It kept its promise and reported that it skipped the rest (a tee that stopped caching, for example).
     Partial,
 }
 
-/// FaultKind an operation does to an image.
+/// What an operation does to an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It is cached afterwards, and not queued.
+    /// The image is cached afterwards, and not queued.
     Caches(&'static str),
-    /// It is being written, and is not cached in the end.
+    /// The image is being written, and is not cached in the end.
     Writes(&'static str),
     Deletes(&'static str),
-    /// It is deleted to keep the cache within its limit; should that fail, another one is.
+    /// The image is deleted for the limit; where that fails, another one is.
     Evicts(&'static str),
     Enqueues(&'static str),
     Dequeues(&'static str),
-    /// It has one hit more.
+    /// The image has one more hit.
     Reads(&'static str),
-    /// It has one hit more, unless the process is killed before the hit is written.
+    /// The image has one more hit, unless the process is killed before the hit is written.
     ReadsOnly(&'static str),
-    /// FaultKind is invalid or stalled is gone.
+    /// Invalid and stalled files are gone.
     Cleans,
 }
 
 impl Effect {
-    /// The image; none where all are meant.
+    /// The image's id; empty where all images are meant.
     pub fn id(self) -> &'static str {
         match self {
             Self::Caches(id)
@@ -87,15 +89,15 @@ fn done<T>(_: T) -> Outcome {
     Outcome::Done
 }
 
-/// Two of the three images are too much, whichever they are.
+/// Any two of the three images are over the limit.
 pub const LIMIT: u64 = 5999;
 
-/// So that pruning removes the two that were used least recently.
+/// A prune removes the two least recently used images.
 fn limited(setup: &Setup) -> Options {
     setup.configuration.options().max_size(LIMIT)
 }
 
-/// FaultKind every program does first. It is what the second kill interrupts, too.
+/// What every program does first. The second kill interrupts it as well.
 fn open_and_list(setup: &mut Setup) -> OperationResult {
     setup.open()?;
     setup.cache().list_cached()?;
@@ -104,7 +106,7 @@ fn open_and_list(setup: &mut Setup) -> OperationResult {
     Ok(Outcome::Done)
 }
 
-/// Commits, and reads: what is read before is written at once, this hit is not.
+/// Commits and reads. The earlier hits are written at once, the last one is pending.
 fn leave_hits_pending(setup: &mut Setup) -> Result<(), Error> {
     setup.open()?;
     setup.write_whole("new")?;
@@ -115,10 +117,10 @@ fn leave_hits_pending(setup: &mut Setup) -> Result<(), Error> {
     setup.read_whole("kept").map(drop)
 }
 
-/// As many as are written at once.
+/// How many hits are written at once.
 const READS_AT_ONCE: usize = 2;
 
-/// The operation that recovery consists of: opening, looking, writing, closing.
+/// The recovery: open, list, write, close.
 pub const RECOVERY: Operation = Operation {
     name: "recovery",
     fixture: Fixture::Crashed,
@@ -184,7 +186,7 @@ pub const OPERATIONS: &[Operation] = &[
             setup.open()?;
             setup.begin("new")?;
             let writer = setup.writer.as_mut().expect("there is a writer");
-            writer.expect_digest(Algorithm::Md5, &md5_of(b"others"))?;
+            writer.expect_digest(Algorithm::Md5, &md5_hex(b"others"))?;
             writer.write_chunk(b"wrong")
         },
         run: |setup| match setup.commit() {
@@ -297,7 +299,7 @@ pub const OPERATIONS: &[Operation] = &[
             setup.cache = None;
             Ok(Outcome::Done)
         },
-        // The last hit was not written yet, so that a kill may lose it.
+        // The last hit is pending, so a kill may lose it.
         effects: &[Effect::Caches("new"), Effect::ReadsOnly("new"), Effect::ReadsOnly("new"), Effect::Reads("kept")],
     },
     Operation {
@@ -331,7 +333,7 @@ pub const OPERATIONS: &[Operation] = &[
     },
 ];
 
-/// Those that a driver has.
+/// The operations that apply to a driver.
 pub fn operations(configuration: Configuration) -> impl Iterator<Item = &'static Operation> {
     OPERATIONS.iter().filter(move |operation| operation.fixture != Fixture::Damaged || configuration.is_sqlite())
 }

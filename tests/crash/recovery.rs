@@ -1,9 +1,9 @@
-//! A kill during the recovery from a kill: from every state in which a kill of any operation can leave the directory, the
-//! recovery is interrupted wherever that makes a difference, and every promise is checked.
+//! Kills during the recovery from a kill: every state that a killed operation can leave is recovered, and the recovery
+//! is interrupted at each call that makes a difference.
 //!
-//! Here nothing is killed: what a kill before a system call leaves behind is the directory as it is at that moment, without
-//! the locks and the memory of the process. So one run, which stops before each call, shows what all of its kills leave, and
-//! each different state is copied and checked once.
+//! No process is killed here. A kill before a system call leaves the directory as it is at that moment, without the
+//! process's locks and memory. So one run, stopped before each call, shows what all of its kills leave; each distinct
+//! state is copied and checked once.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -14,11 +14,13 @@ use libtest_mimic::{Completion, Failed};
 
 use crate::calls::may_change_files;
 use crate::child;
+use crate::configuration::Configuration;
 use crate::counters::COUNTERS;
-use crate::fixture::{Configuration, copy_tree};
+use crate::expected::Expected;
+use crate::fixture::copy_tree;
 use crate::kill::MAX_CALLS;
 use crate::operations::{Operation, RECOVERY, operations};
-use crate::promises::{Checked, Expected, check_all};
+use crate::promises::{Checked, check_all};
 use crate::state::State;
 use crate::sweep::{Stop, completed, in_parallel};
 use crate::tracer::{Decision, End, Event, trace};
@@ -34,7 +36,7 @@ struct KilledState {
     returned: bool,
 }
 
-/// Sweeps the recovery from whatever the operations can leave.
+/// Sweeps the recovery from all states that the operations can leave.
 pub fn sweep(configurations: &[Configuration]) -> Result<Completion, Failed> {
     completed(try_sweep(configurations))
 }
@@ -53,7 +55,7 @@ fn try_sweep(configurations: &[Configuration]) -> Result<(), Stop> {
     in_parallel(states.into_values().collect(), |left| sweep_from(&left, &checked))
 }
 
-/// Keeps what a kill of the operation leaves, wherever nothing like it was left before.
+/// Copies each state that a kill of the operation leaves, unless an equal one is there.
 fn collect(
     workspace: &Workspace,
     operation: &'static Operation,
@@ -109,8 +111,8 @@ fn sweep_from(left: &KilledState, checked: &Checked) -> Result<(), Stop> {
     })
 }
 
-/// Runs an operation, and calls `visit` with the number of each call before which the directory may be another one than before
-/// the call in front of it, and whether the operation has returned.
+/// Runs an operation. Calls `visit` with the number of each call before which the directory may have changed, and
+/// whether the operation has returned.
 fn visit_each_state(
     operation: &Operation,
     directory: &Path,

@@ -1,4 +1,4 @@
-//! Where an operation is played: the handles that it uses, and the steps that operations have in common.
+//! The handles of an operation, and the steps that operations share.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -6,22 +6,24 @@ use std::sync::{Arc, Mutex};
 
 use image_cache::{Algorithm, Error, ImageCache, Log, Options, Writer};
 
-use crate::fixture::{Configuration, bytes_of, md5_of};
+use crate::checks::md5_hex;
+use crate::configuration::Configuration;
+use crate::fixture::bytes_of;
 use crate::operations::{OperationResult, Outcome};
 
-/// Where an operation is played.
+/// The handles that one run of an operation uses.
 pub struct Setup {
     pub directory: PathBuf,
     pub configuration: Configuration,
     pub cache: Option<ImageCache>,
     pub writer: Option<Writer>,
-    /// It was played here before, and may find less to do.
+    /// Whether the operation ran here before, and may find less to do.
     pub is_repeat: bool,
-    /// FaultKind the cache logged: kept until the end, since printing is a system call.
+    /// The cache's log. It is printed at the end, since printing is a system call.
     messages: Arc<Mutex<Vec<String>>>,
 }
 
-/// A source that gives its bytes in pieces.
+/// A source that returns its bytes in pieces.
 struct Source {
     bytes: Vec<u8>,
     at: usize,
@@ -41,7 +43,7 @@ impl Setup {
         Self { directory, configuration, cache: None, writer: None, is_repeat: false, messages: Arc::default() }
     }
 
-    /// FaultKind an operation counters is true.
+    /// The count that an operation returns is right.
     pub fn counted(&self, count: u64, actual: u64) -> Outcome {
         assert!(self.is_repeat || count == actual, "{count} were counted, and are {actual}");
         Outcome::Done
@@ -79,7 +81,7 @@ impl Setup {
         self.begin(id)?;
         let bytes = bytes_of(id);
         let writer = self.writer.as_mut().expect("there is a writer");
-        writer.expect_digest(Algorithm::Md5, &md5_of(&bytes))?;
+        writer.expect_digest(Algorithm::Md5, &md5_hex(&bytes))?;
         writer.write_chunk(&bytes)
     }
 
@@ -102,10 +104,10 @@ impl Setup {
         Ok(Outcome::Done)
     }
 
-    /// Whatever becomes of the caching, every byte arrives.
+    /// The tee delivers every byte, whether the image is cached or not.
     pub fn read_tee(&mut self, id: &str) -> OperationResult {
         let mut tee = self.cache().tee(id, Source { bytes: bytes_of(id), at: 0 })?;
-        let _ = tee.expect_digest(Algorithm::Md5, &md5_of(&bytes_of(id)));
+        let _ = tee.expect_digest(Algorithm::Md5, &md5_hex(&bytes_of(id)));
         let mut received = Vec::new();
         tee.read_to_end(&mut received).expect("a tee goes on delivering");
         assert!(received == bytes_of(id), "the tee delivers all bytes");

@@ -1,8 +1,8 @@
-//! Runs a process and looks at each of its system calls before the kernel does: it may be let through, answered with an
-//! error, made shorter, or be the last thing that the process wanted to do.
+//! Stops a process before each of its system calls, and decides what becomes of the call: it runs, fails, transfers
+//! less, or the process is killed.
 //!
-//! The traced process says itself when the part to be visited at begins and ends ([`begin`], [`end`]): what it does to
-//! get ready runs at full speed. It must have one thread.
+//! The traced process marks the traced part itself ([`begin`], [`end`]); its preparation runs at full speed. It must
+//! have one thread.
 
 use std::io::{self, Read};
 use std::process::{Command, Stdio};
@@ -15,28 +15,28 @@ use nix::unistd::Pid;
 
 use crate::registers::{Call, Registers};
 
-/// Descriptors that nobody has: closing them tells the tracer something, and does nothing.
+/// Descriptors that no process has: closing one tells the tracer something, and has no effect.
 const BEGIN: i32 = -4242;
 const END: i32 = -4243;
 
 /// The exit code of a process that may not be traced.
 const NOT_PERMITTED: i32 = 77;
 
-/// FaultKind the traced process is about to do.
+/// What the traced process is about to do.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
     Call(&'a Call),
-    /// Everything that is visited at was done, and its result is known to the process.
+    /// The traced part has ended, and the process knows its result.
     Returned,
 }
 
-/// FaultKind becomes of a system call.
+/// What becomes of a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     Continue,
     /// The process is killed; the call is not executed.
     Kill,
-    /// The call returns that error, without being executed (but for `close`, which frees the descriptor all the same).
+    /// The call returns the error without being executed. A `close` frees the descriptor all the same.
     Fail(Errno),
     /// The call transfers half of the bytes.
     Shorten,
@@ -49,13 +49,13 @@ pub enum Decision {
 pub enum End {
     Killed,
     Exited(i32),
-    /// By a signal that was not ours.
+    /// By a signal that the tracer did not send.
     Signal(Signal),
     /// It may not be traced here.
     NotPermitted,
 }
 
-/// FaultKind was seen of a process.
+/// What one run showed.
 #[derive(Debug)]
 pub struct Traced {
     pub end: End,
@@ -63,7 +63,7 @@ pub struct Traced {
     pub stderr: String,
 }
 
-/// In the traced process: waits for the tracer. FaultKind follows is visited at.
+/// In the traced process: waits for the tracer. The traced part begins.
 pub fn begin() {
     if let Err(errno) = ptrace::traceme() {
         eprintln!("ptrace: {errno}");
@@ -73,7 +73,7 @@ pub fn begin() {
     mark(BEGIN);
 }
 
-/// In the traced process: what follows is not visited at.
+/// In the traced process: the traced part ends.
 pub fn end() {
     mark(END);
 }
@@ -82,7 +82,7 @@ fn mark(descriptor: i32) {
     assert_eq!(nix::unistd::close(descriptor), Err(Errno::EBADF));
 }
 
-/// Runs a process that calls [`begin`] and [`end`], and asks about each call in between.
+/// Runs a process that calls [`begin`] and [`end`], and calls `decide` for each call in between.
 pub fn trace(command: &mut Command, mut decide: impl FnMut(Pid, Event<'_>) -> Decision) -> io::Result<Traced> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let process = Pid::from_raw(i32::try_from(child.id()).unwrap());
@@ -94,18 +94,18 @@ pub fn trace(command: &mut Command, mut decide: impl FnMut(Pid, Event<'_>) -> De
     Ok(Traced { end, stdout: text(stdout), stderr: text(stderr) })
 }
 
-/// FaultKind is to be done when the call that is being executed returns.
+/// What happens when the call that is being executed returns.
 #[derive(Clone, Copy)]
 enum AtReturn {
     Nothing,
     SetResult(i64),
-    /// The program expects its registers as they were, but for the result.
+    /// The program expects its registers unchanged, except the result.
     RestoreLength(u64),
 }
 
 fn follow(process: Pid, decide: &mut impl FnMut(Pid, Event<'_>) -> Decision) -> io::Result<End> {
     let mut is_traced = false;
-    // The call that is being executed: stops come in pairs, before it and after it.
+    // The call that is being executed: the process stops before it and after it.
     let mut executing: Option<AtReturn> = None;
     let mut was_killed = false;
     loop {
@@ -151,7 +151,7 @@ fn follow(process: Pid, decide: &mut impl FnMut(Pid, Event<'_>) -> Decision) -> 
     }
 }
 
-/// Lets the kernel see the call that was decided on.
+/// Applies the decision before the kernel executes the call.
 fn enter(process: Pid, registers: &mut Registers, call: &Call, decision: Decision) -> io::Result<AtReturn> {
     match decision {
         Decision::Continue | Decision::Kill => Ok(AtReturn::Nothing),
@@ -172,7 +172,7 @@ fn enter(process: Pid, registers: &mut Registers, call: &Call, decision: Decisio
     }
 }
 
-/// Shows the program what was decided on.
+/// Applies the decision after the kernel executed the call.
 fn leave(process: Pid, at_return: AtReturn) -> io::Result<()> {
     match at_return {
         AtReturn::Nothing => Ok(()),

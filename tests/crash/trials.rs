@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+use crate::configuration::Configuration;
 use crate::counters::COUNTERS;
-use crate::fixture::Configuration;
 use crate::operations::operations;
 use crate::workspace::Workspace;
 use crate::{fault, kill, recovery};
 
-/// Runs those that the command line asks for.
+/// Runs the trials that the command line selects.
 pub fn run() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
@@ -27,7 +27,7 @@ pub fn run() -> ExitCode {
                 (operation.name, configuration.driver_name(), configuration.durability_name());
             let name = format!("a_kill_before_each_call_of_{what}_harms_nothing::{driver}::{durability}");
             trials.push(trial(name, move || kill::sweep(operation, configuration)));
-            let name = format!("a_fault_in_each_call_of_{what}_is_told_and_passes::{driver}::{durability}");
+            let name = format!("a_fault_in_each_call_of_{what}_is_reported_and_passes::{driver}::{durability}");
             trials.push(trial(name, move || fault::sweep(operation, configuration)));
         }
     }

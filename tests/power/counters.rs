@@ -12,7 +12,7 @@ pub struct Counters {
     /// Commits that returned before a cut.
     pub acknowledged: u64,
     pub kept: usize,
-    pub check_image: usize,
+    pub whole: usize,
     pub dropped: usize,
 }
 
@@ -30,7 +30,7 @@ impl Counters {
 
     pub fn add(&mut self, found: &Found) {
         self.kept += found.kept;
-        self.check_image += found.check_image;
+        self.whole += found.whole;
         self.dropped += found.dropped;
     }
 }
@@ -40,7 +40,7 @@ impl AddAssign for Counters {
         self.cuts += other.cuts;
         self.acknowledged += other.acknowledged;
         self.kept += other.kept;
-        self.check_image += other.check_image;
+        self.whole += other.whole;
         self.dropped += other.dropped;
     }
 }
@@ -49,8 +49,8 @@ impl fmt::Display for Counters {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "{:4} cuts, {:6} commits before them; after them {:5} images there that had to be, {:5} others check_image, {:4} dropped by mark",
-            self.cuts, self.acknowledged, self.kept, self.check_image, self.dropped
+            "{:4} cuts, {:6} commits before them; after them {:5} images there that had to be, {:5} others whole, {:4} dropped by mark",
+            self.cuts, self.acknowledged, self.kept, self.whole, self.dropped
         )
     }
 }

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::content::Version;
+
 /// What a worker does that bears on what may stand under an image's name after a cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Commits a version of an image.
-    Commit { id: String, version: u64, durable: bool },
+    Commit { id: String, version: Version, durable: bool },
     /// Deletes an image.
     Remove { id: String },
     /// Deletes or prunes any of them.
@@ -25,7 +27,7 @@ pub enum Event {
     /// What the worker began has returned, with success.
     End(usize),
     /// What an image was at the workload's start; `None` when there was none.
-    Found(String, Option<u64>),
+    Found(String, Option<Version>),
     /// What the worker began has failed: what a cut does, and nothing else may.
     Failed(usize, String),
     /// Something was served that must not be.

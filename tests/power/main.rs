@@ -8,6 +8,9 @@
 //! `IMAGE_CACHE_POWER_CUTS` says how many cuts there are in all; `IMAGE_CACHE_POWER_SEED` repeats the random choices.
 
 mod check;
+#[path = "../common/checks.rs"]
+mod checks;
+#[path = "../common/content.rs"]
 mod content;
 mod counters;
 mod disk;

@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::content::Version;
 use crate::events::{Action, Event};
 
 /// A version of an image, or nothing.
-type Possibility = Option<u64>;
+type Possibility = Option<Version>;
 
 #[derive(Debug, Clone, Default)]
 pub struct Promises {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use image_cache::DriverChoice;
 
-use crate::check::check;
+use crate::check::check_volume;
 use crate::counters::Counters;
 use crate::disk::Disk;
 use crate::events::Event;
@@ -70,7 +70,7 @@ pub fn sweep(
             let volume = Volume::mount(&image, &scratch.path().join("volume")).map_err(|error| {
                 format!("recording {generation}, cut at {position} of {}: {error}", recorded.log.len())
             })?;
-            let found = check(&scratch.path().join("volume"), driver, &mut promises).map_err(|what| {
+            let found = check_volume(&scratch.path().join("volume"), driver, &mut promises).map_err(|what| {
                 format!("recording {generation}, cut at {position} of {}: {what}", recorded.log.len())
             })?;
             volume.unmount().map_err(failed)?;

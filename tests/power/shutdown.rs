@@ -2,7 +2,7 @@
 
 use image_cache::DriverChoice;
 
-use crate::check::check;
+use crate::check::check_volume;
 use crate::counters::Counters;
 use crate::promises::Promises;
 use crate::session::{Durabilities, Session};
@@ -40,7 +40,8 @@ pub fn sweep(
         // Else the next workload's opening recovers, and is cut off perhaps while it does.
         is_recovered = random.u8(0..4) != 0 || cut == cuts;
         if is_recovered {
-            let found = check(&point, driver, &mut promises).map_err(|what| format!("after cut {cut}: {what}"))?;
+            let found =
+                check_volume(&point, driver, &mut promises).map_err(|what| format!("after cut {cut}: {what}"))?;
             counters.add(&found);
         }
     }

@@ -10,7 +10,8 @@ use std::thread;
 
 use image_cache::{Algorithm, DriverChoice, Durability, Error, ImageCache, Options, Result};
 
-use crate::content;
+use crate::checks::md5_hex;
+use crate::content::{self, Version};
 use crate::events::{Action, Event};
 use crate::session::{DRIVERS, Durabilities, driver_name};
 use crate::volume::Volume;
@@ -18,7 +19,7 @@ use crate::volume::Volume;
 const WORKERS: usize = 2;
 const IMAGES: usize = 4;
 /// Small enough that pruning has something to do.
-const MAX_SIZE: u64 = 400_000;
+const MAX_SIZE: u64 = 300_000;
 
 /// The ids that a worker uses, and no other does.
 fn ids(worker: usize) -> impl Iterator<Item = String> {
@@ -66,8 +67,7 @@ pub fn run(arguments: &[String]) -> ! {
             let workload = &workload;
             scope.spawn(move || {
                 let cache = workload.open(number, &mut random);
-                let versions = workload.generation * 1_000_000 + number as u64 * 100_000;
-                Worker { workload, number, random, cache, committed: BTreeMap::new(), version: versions }.run()
+                Worker { workload, number, random, cache, committed: BTreeMap::new(), writers: 0 }.run()
             });
         }
     });
@@ -130,7 +130,7 @@ impl Workload {
             ids.iter().map(|id| read(&cache, id)).collect::<Result<Vec<_>>>()
         });
         for (id, found) in ids.into_iter().zip(images) {
-            match found.map(|bytes| content::identify(&id, &bytes)).transpose() {
+            match found.map(|bytes| content::verify(&id, &bytes)).transpose() {
                 Ok(version) => self.report(&Event::Found(id, version)),
                 Err(what) => self.report(&Event::Wrong(format!("{id}: {what}"))),
             }
@@ -148,8 +148,9 @@ struct Worker<'a> {
     random: fastrand::Rng,
     cache: (ImageCache, Durability),
     /// The versions that it committed and did not delete; a prune may have taken them.
-    committed: BTreeMap<String, u64>,
-    version: u64,
+    committed: BTreeMap<String, Version>,
+    /// How many writers it had.
+    writers: u64,
 }
 
 impl Worker<'_> {
@@ -185,21 +186,22 @@ impl Worker<'_> {
             begun => begun.map(Some),
         });
         let Some(mut writer) = writer else { return };
-        self.version += 1;
-        let (version, bytes) = (self.version, content::of(id, self.version));
+        self.writers += 1;
+        let is_committed = self.random.u8(0..8) != 0;
+        let version = Version::new(self.workload.generation, self.number as u64, self.writers, is_committed);
+        let bytes = version.bytes(id);
         if self.random.u8(0..4) == 0 {
-            let digest = content::digest(&bytes).replace("md5:", "");
-            writer.expect_digest(Algorithm::Md5, &digest).expect("nothing was written yet");
+            writer.expect_digest(Algorithm::Md5, &md5_hex(&bytes)).expect("nothing was written yet");
         }
-        let given_up_at = if self.random.u8(0..8) == 0 { self.random.usize(0..=bytes.len()) } else { bytes.len() + 1 };
-        let mut rest = &bytes[..bytes.len().min(given_up_at)];
+        let length = if is_committed { bytes.len() } else { self.random.usize(0..=bytes.len()) };
+        let mut rest = &bytes[..length];
         while !rest.is_empty() {
             let length = if self.random.bool() { rest.len() } else { self.random.usize(1..=rest.len()) };
             let (chunk, others) = rest.split_at(length);
             self.perform(other("write"), |_| writer.write_chunk(chunk));
             rest = others;
         }
-        if given_up_at <= bytes.len() {
+        if !is_committed {
             self.perform(other("abort"), |_| {
                 writer.abort("given up");
                 Ok(())
@@ -216,7 +218,7 @@ impl Worker<'_> {
             self.committed.remove(id);
             return;
         };
-        let right = match (content::identify(id, &bytes), self.committed.get(id)) {
+        let right = match (content::verify(id, &bytes), self.committed.get(id)) {
             (Ok(version), Some(committed)) if version == *committed => Ok(()),
             (Ok(version), Some(committed)) => {
                 Err(format!("{id} is version {version}, and version {committed} was committed"))
@@ -230,7 +232,7 @@ impl Worker<'_> {
     }
 
     fn reopen(self) -> Self {
-        let Self { workload, number, mut random, cache, committed, version } = self;
+        let Self { workload, number, mut random, cache, committed, writers } = self;
         workload.perform(number, Action::Close, || {
             drop(cache);
             Ok(())
@@ -243,7 +245,7 @@ impl Worker<'_> {
             }
         }
         let cache = workload.open(number, &mut random);
-        Self { workload, number, random, cache, committed, version }
+        Self { workload, number, random, cache, committed, writers }
     }
 }
 

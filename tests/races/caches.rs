@@ -24,18 +24,18 @@ pub struct StressCache {
 
 /// What no process may see, written down at once, so that it outlives the process.
 #[derive(Clone)]
-pub struct Complaints(Arc<Mutex<File>>);
+pub struct ViolationLog(Arc<Mutex<File>>);
 
 /// The message of a warning that a fetch or a tee lost its file to a clean.
 const LOSS: &str = "lost its file";
 
-impl Complaints {
+impl ViolationLog {
     pub fn new(path: &Path) -> Self {
         Self(Arc::new(Mutex::new(File::create(path).unwrap())))
     }
 
-    pub fn add(&self, complaint: &str) {
-        self.0.lock().unwrap().write_all(format!("{complaint}\n").as_bytes()).unwrap();
+    pub fn add(&self, violation: &str) {
+        self.0.lock().unwrap().write_all(format!("{violation}\n").as_bytes()).unwrap();
     }
 
     /// Takes the value, or what the failure is called; a failure that is not among the expected ones is complained of.
@@ -53,11 +53,11 @@ impl Complaints {
 
     /// A log that complains of messages that nothing here may cause.
     pub fn log(&self, name: &'static str, may_lose: bool) -> Log {
-        let complaints = self.clone();
+        let violations = self.clone();
         Log::new(move |level, message| {
             let matters = matches!(level, LogLevel::Error | LogLevel::Warning);
             if matters && !(may_lose && message.contains(LOSS)) {
-                complaints.add(&format!("{name} logged as {level:?}: {message}"));
+                violations.add(&format!("{name} logged as {level:?}: {message}"));
             }
         })
     }
@@ -70,10 +70,10 @@ pub fn name_of(error: &Error) -> String {
 }
 
 /// Both caches, in a folder. One process in four waits for the disk.
-pub fn stress_caches(folder: &Path, driver: DriverChoice, process: u64, complaints: &Complaints) -> [StressCache; 2] {
+pub fn stress_caches(folder: &Path, driver: DriverChoice, process: u64, violations: &ViolationLog) -> [StressCache; 2] {
     let durability = if process.is_multiple_of(4) { Durability::Full } else { Durability::None };
     let options =
-        |name, may_lose| Options::new().driver(driver).durability(durability).log(complaints.log(name, may_lose));
+        |name, may_lose| Options::new().driver(driver).durability(durability).log(violations.log(name, may_lose));
     let ids = |names: [&str; 3]| names.iter().flat_map(|name| (0..2).map(move |n| format!("{name}-{n}"))).collect();
     [
         StressCache {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ChildStdin;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -13,7 +13,8 @@ use std::thread;
 use image_cache::{DriverChoice, Durability, Error, ImageCache, Options, Reader, Writer};
 use rustix::process::{Signal, getpid, kill_process};
 
-use crate::caches::{Complaints, name_of};
+use crate::caches::{ViolationLog, name_of};
+use crate::checks::check_listing;
 use crate::driver_name;
 use crate::points::{Progress, with_interleaved, with_progress};
 use crate::timed_child::{TIMEOUT, TimedChild};
@@ -96,10 +97,11 @@ impl ChildProcess {
 
 /// The child's end.
 pub fn run(folder: &Path, driver: DriverChoice) {
-    let complaints = Complaints::new(&folder.join(format!("complaints-{}", std::process::id())));
+    let violations = ViolationLog::new(&folder.join(format!("violations-{}", std::process::id())));
     let options =
-        Options::new().driver(driver).durability(Durability::None).log(complaints.log("a child's cache", false));
-    let mut handles = Handles { options, cache: None, writers: HashMap::new(), readers: HashMap::new() };
+        Options::new().driver(driver).durability(Durability::None).log(violations.log("a child's cache", false));
+    let mut handles =
+        Handles { options, directory: PathBuf::new(), cache: None, writers: HashMap::new(), readers: HashMap::new() };
     for line in io::stdin().lines().map_while(Result::ok) {
         let words: Vec<_> = line.split(' ').collect();
         let (stop_at, words) = match &words[..] {
@@ -129,6 +131,7 @@ pub fn run(folder: &Path, driver: DriverChoice) {
 /// What a child holds.
 struct Handles {
     options: Options,
+    directory: PathBuf,
     cache: Option<ImageCache>,
     writers: HashMap<String, Writer>,
     readers: HashMap<String, Reader>,
@@ -142,6 +145,7 @@ impl Handles {
     fn try_run(&mut self, words: &[&str]) -> Result<String, Error> {
         if let ["open", directory, max_size] = words {
             let options = self.options.clone().max_size(max_size.parse().unwrap());
+            self.directory = directory.into();
             self.cache = Some(ImageCache::open(directory, options)?);
             return Ok("ok".to_owned());
         }
@@ -181,6 +185,9 @@ impl Handles {
                 let mut text = String::new();
                 cache.list_cached()?.for_each(|image| write!(text, "{} ", image.image_id).unwrap());
                 return Ok(text.trim_end().to_owned());
+            }
+            ["check"] => {
+                check_listing(&self.directory, cache).unwrap();
             }
             ["close"] => self.cache = None,
             _ => panic!("no child knows how to {words:?}"),

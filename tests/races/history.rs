@@ -112,7 +112,10 @@ pub fn read_all(folder: &Path) -> Vec<Operation> {
 
 fn operations(process: u64, text: &str) -> Vec<Operation> {
     let mut operations: BTreeMap<u64, Operation> = BTreeMap::new();
-    for line in text.split_inclusive('\n') {
+    // A kill can cut the last line short: a write that crosses a page stops there. Then its process did not go on, so nothing
+    // depends on what the line would have said.
+    let whole_lines = text.rfind('\n').map_or("", |end| &text[..=end]);
+    for line in whole_lines.split_inclusive('\n') {
         let words: Vec<_> = line.split(' ').collect();
         let [number, phase, action, image, version, succeeded, count, time] = words[..] else {
             panic!("a line that is none of ours: {line:?}");

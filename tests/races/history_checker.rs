@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use crate::history::Operation;
 
 /// What was wrong.
-pub type Complaints = Vec<String>;
+pub type Violations = Vec<String>;
 
 const FOR_EVER: u64 = u64::MAX;
 
 /// Judges what was served, image by image.
-pub fn check_history(history: &[Operation]) -> Complaints {
-    let mut complaints = Vec::new();
+pub fn check_history(history: &[Operation]) -> Violations {
+    let mut violations = Vec::new();
     let mut images: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
     for operation in history {
         images.entry(&operation.image).or_default().push(operation);
@@ -27,10 +27,10 @@ pub fn check_history(history: &[Operation]) -> Complaints {
             .collect();
         let of_action = |action| operations.iter().copied().filter(move |operation| operation.action == action);
         let commits: Vec<_> = of_action("commit").collect();
-        check_reads(image, &commits, &removals, of_action("read"), &mut complaints);
-        check_commits(image, &commits, &removals, &mut complaints);
+        check_reads(image, &commits, &removals, of_action("read"), &mut violations);
+        check_commits(image, &commits, &removals, &mut violations);
     }
-    complaints
+    violations
 }
 
 /// What was served had been published, and had not been deleted before it was asked for.
@@ -39,7 +39,7 @@ fn check_reads<'a>(
     commits: &[&Operation],
     removals: &[&Operation],
     reads: impl Iterator<Item = &'a Operation>,
-    complaints: &mut Complaints,
+    violations: &mut Violations,
 ) {
     let commits: BTreeMap<_, _> = commits.iter().filter_map(|commit| Some((commit.version?, *commit))).collect();
     let mut deletions: Vec<_> = removals
@@ -57,25 +57,25 @@ fn check_reads<'a>(
     for read in reads {
         let (Some(version), Some(opened)) = (read.version, read.opened) else { continue };
         let Some(commit) = commits.get(&version) else {
-            complaints.push(format!("{image}: version {version} was served, which nobody wrote"));
+            violations.push(format!("{image}: version {version} was served, which nobody wrote"));
             continue;
         };
         if commit.ended.is_some() && !commit.succeeded {
-            complaints.push(format!("{image}: version {version} was served, whose commit failed"));
+            violations.push(format!("{image}: version {version} was served, whose commit failed"));
         }
         if commit.begun > opened {
-            complaints.push(format!("{image}: version {version} was served before its commit began"));
+            violations.push(format!("{image}: version {version} was served before its commit began"));
         }
         let ended_before = deletions.partition_point(|(ended, _)| *ended < read.begun);
         let latest_deletion = ended_before.checked_sub(1).map_or(0, |last| deletions[last].1);
         if commit.ended.is_some_and(|committed| committed < latest_deletion) {
-            complaints.push(format!("{image}: version {version} was served after it had been deleted"));
+            violations.push(format!("{image}: version {version} was served after it had been deleted"));
         }
     }
 }
 
 /// Between two commits of an image something removed it.
-fn check_commits(image: &str, commits: &[&Operation], removals: &[&Operation], complaints: &mut Complaints) {
+fn check_commits(image: &str, commits: &[&Operation], removals: &[&Operation], violations: &mut Violations) {
     let mut succeeded: Vec<_> = commits.iter().filter(|commit| commit.ended.is_some() && commit.succeeded).collect();
     succeeded.sort_unstable_by_key(|commit| commit.begun);
     for pair in succeeded.windows(2) {
@@ -83,7 +83,7 @@ fn check_commits(image: &str, commits: &[&Operation], removals: &[&Operation], c
         let (start, end) = (pair[0].begun, pair[0].ended.max(pair[1].ended).unwrap_or(FOR_EVER));
         if !removals.iter().any(|removal| removal.begun < end && removal.ended.unwrap_or(FOR_EVER) > start) {
             let (one, other) = (pair[0].version, pair[1].version);
-            complaints.push(format!("{image}: {one:?} and {other:?} were published, and nothing removed it between"));
+            violations.push(format!("{image}: {one:?} and {other:?} were published, and nothing removed it between"));
         }
     }
 }

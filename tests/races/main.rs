@@ -3,9 +3,12 @@
 
 mod accesses;
 mod caches;
+#[path = "../common/checks.rs"]
+mod checks;
 mod child;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/content.rs"]
 mod content;
 mod end_state;
 mod history;

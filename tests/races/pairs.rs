@@ -12,6 +12,7 @@ use std::thread;
 use image_cache::{DriverChoice, ImageCache, Result};
 
 use crate::caches::{AT_ONCE, name_of};
+use crate::checks::{check_image, check_listing, read_without_atime};
 use crate::common::{Scratch, cache_image, files};
 use crate::history::wall_clock;
 use crate::points::{Progress, with_interleaved, with_progress};
@@ -194,14 +195,11 @@ impl PairSetup {
         for other in others {
             other.list_cached().unwrap();
         }
-        let listed = observer.list_cached().unwrap();
+        let listed = check_listing(&self.scratch.path(), observer).unwrap();
         let mut text = format!("{} bytes;", observer.cache_size().unwrap());
-        let mut bytes = 0;
         for image in listed {
-            // The observer's own look at the file is no use.
-            let content = fs::read(self.scratch.file(&image.image_id)).unwrap();
-            assert_eq!(content.len() as u64, image.size, "{image:?}");
-            bytes += image.size;
+            let content = read_without_atime(&self.scratch.file(&image.image_id)).unwrap();
+            check_image(&image, &content).unwrap();
             // The index keeps times to a quarter of a microsecond.
             if image.image_id == IMAGE && image.last_accessed.cast_unsigned() + 1000 < since {
                 text += " its last use was forgotten;";
@@ -209,7 +207,6 @@ impl PairSetup {
             let content = String::from_utf8_lossy(&content);
             write!(text, " {} {content:?} {} hits;", image.image_id, image.hits).unwrap();
         }
-        assert_eq!(bytes, observer.cache_size().unwrap());
         for folder in ["incomplete", "invalid", "queue"] {
             write!(text, " {folder} {:?}", files(&self.scratch.file(folder))).unwrap();
         }
@@ -270,7 +267,7 @@ impl PairSetup {
 
 pub fn every_pair(driver: DriverChoice) {
     let setup = PairSetup::new(driver);
-    let mut complaints = Vec::new();
+    let mut violations = Vec::new();
     let (mut pairs, mut runs) = (0, 0);
     for (state_name, state) in STATES {
         for first in OPERATIONS {
@@ -288,7 +285,7 @@ pub fn every_pair(driver: DriverChoice) {
                     runs += 1;
                     let is_comparable = told == Progress::Ended || OPERATIONS.iter().any(|(name, _)| *name == second.0);
                     if is_comparable && !allowed.contains(&outcome) && !is_intermediate(first.0, second.0, &outcome) {
-                        complaints.push(format!(
+                        violations.push(format!(
                             "{state_name}: {} at point {at} of {points} of {}:\n  {outcome:?}, not one of\n  {allowed:#?}",
                             second.0, first.0
                         ));
@@ -300,7 +297,7 @@ pub fn every_pair(driver: DriverChoice) {
     }
     let messages = setup.scratch.messages.lock().unwrap();
     let trouble = messages.iter().find(|message| message.contains("later") || message.contains("put right"));
-    complaints.extend(trouble.map(|message| format!("the log says: {message}")));
-    println!("swept: {driver:?}: {pairs} pairs of operations, {runs} intrusions, {} complaints", complaints.len());
-    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    violations.extend(trouble.map(|message| format!("the log says: {message}")));
+    println!("swept: {driver:?}: {pairs} pairs of operations, {runs} intrusions, {} violations", violations.len());
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
 }

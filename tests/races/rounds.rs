@@ -7,6 +7,7 @@ use std::sync::{Barrier, Mutex};
 
 use image_cache::{Error, ImageCache};
 
+use crate::checks::{check_image, check_listing};
 use crate::common::{Scratch, files, read_image};
 use crate::content::{self, Version};
 
@@ -91,20 +92,13 @@ pub fn is_lost(error: &Error) -> bool {
     matches!(error, Error::Lost { .. })
 }
 
-/// The files and the index agree, and every file is one writer's.
+/// Listing, files and cache size agree, every file is one writer's, and no incomplete file is left.
 pub fn assert_exact(scratch: &Scratch, cache: &ImageCache) {
-    let listed: Vec<_> = cache.list_cached().unwrap().collect();
-    let names = files(&scratch.path());
-    let names: Vec<_> = names.iter().filter(|name| !name.starts_with("cache.db")).collect();
-    assert_eq!(names, listed.iter().map(|image| &image.image_id).collect::<Vec<_>>());
-    let mut bytes = 0;
-    for image in &listed {
-        let served = read_image(cache, &image.image_id);
-        content::verify(&image.image_id, &served).unwrap();
-        assert_eq!(served.len() as u64, image.size);
-        bytes += image.size;
+    for image in check_listing(&scratch.path(), cache).unwrap() {
+        let bytes = read_image(cache, &image.image_id);
+        check_image(&image, &bytes).unwrap();
+        content::verify(&image.image_id, &bytes).unwrap();
     }
-    assert_eq!(cache.cache_size().unwrap(), bytes);
     assert_eq!(files(&scratch.file("incomplete")), Vec::<String>::new());
 }
 

@@ -12,7 +12,7 @@ use fastrand::Rng;
 use image_cache::DriverChoice;
 use rustix::process::Signal;
 
-use crate::caches::{Complaints, stress_caches};
+use crate::caches::{ViolationLog, stress_caches};
 use crate::common::Scratch;
 use crate::end_state::check_end_state;
 use crate::history::{self, Operation};
@@ -24,7 +24,7 @@ const PROCESSES: usize = 4;
 
 const SIGKILL: i32 = Signal::KILL.as_raw();
 
-/// How many complaints are shown.
+/// How many violations are shown.
 const SHOWN: usize = 20;
 
 struct ProcessGroup<'a> {
@@ -69,7 +69,7 @@ pub fn run(driver: DriverChoice) {
     let seed = from_environment("IMAGE_CACHE_RACE_SEED").unwrap_or_else(|| fastrand::u64(..1 << 20));
     let mut random = Rng::with_seed(seed);
     let folder = tempfile::tempdir().unwrap();
-    for name in ["history", "complaints", "kept", "pruned"] {
+    for name in ["history", "violations", "kept", "pruned"] {
         fs::create_dir(folder.path().join(name)).unwrap();
     }
     let mut group = ProcessGroup { folder: folder.path(), driver, children: Vec::new(), next: (seed << 4) & 0xff_ffff };
@@ -97,7 +97,7 @@ pub fn run(driver: DriverChoice) {
     // The last one is killed when nobody is left to clean up after it.
     let (last, last_child) = group.children.swap_remove(random.usize(..PROCESSES));
     group.children.iter_mut().for_each(|(_, child)| child.request_end());
-    let mut complaints = Vec::new();
+    let mut violations = Vec::new();
     for (number, child) in group.children {
         match child.finish() {
             Ok(status) if status.success() => {}
@@ -105,18 +105,18 @@ pub fn run(driver: DriverChoice) {
                 killed.insert(number);
                 self_killed += 1;
             }
-            Ok(status) => complaints.push(format!("child {number}: {status}")),
-            Err(hangs) => complaints.push(format!("child {number}: {hangs}")),
+            Ok(status) => violations.push(format!("child {number}: {status}")),
+            Err(hangs) => violations.push(format!("child {number}: {hangs}")),
         }
     }
     last_child.kill();
     killed.insert(last);
-    for file in fs::read_dir(folder.path().join("complaints")).unwrap() {
-        complaints.extend(fs::read_to_string(file.unwrap().path()).unwrap().lines().map(str::to_owned));
+    for file in fs::read_dir(folder.path().join("violations")).unwrap() {
+        violations.extend(fs::read_to_string(file.unwrap().path()).unwrap().lines().map(str::to_owned));
     }
 
     let history = history::read_all(&folder.path().join("history"));
-    complaints.extend(check_history(&history));
+    violations.extend(check_history(&history));
     println!(
         "swept: {} stress, seed {seed}: {seconds} s, {} processes of {} threads, {} kills, {self_killed} of them in the midst of a thread's operation, {stops} stops",
         driver_name(driver),
@@ -125,15 +125,16 @@ pub fn run(driver: DriverChoice) {
         killed.len(),
     );
     println!("  {}", summary(&history));
-    for target in stress_caches(folder.path(), driver, 1, &Complaints::new(&folder.path().join("complaints/parent"))) {
+    for target in stress_caches(folder.path(), driver, 1, &ViolationLog::new(&folder.path().join("violations/parent")))
+    {
         let scratch = Scratch::at(target.path, driver);
         let (more, end_state) = check_end_state(target.name, &scratch, &target.ids, &history, &killed);
-        complaints.extend(more);
+        violations.extend(more);
         println!("  {}: {end_state:?}", target.name);
     }
-    let count = complaints.len();
-    complaints.truncate(SHOWN);
-    assert_eq!(count, 0, "seed {seed}: {count} complaints, among them:\n{}", complaints.join("\n"));
+    let count = violations.len();
+    violations.truncate(SHOWN);
+    assert_eq!(count, 0, "seed {seed}: {count} violations, among them:\n{}", violations.join("\n"));
 }
 
 /// How long the children are left alone is left to chance; any moment is right.

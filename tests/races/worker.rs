@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fastrand::Rng;
 use image_cache::{Algorithm, DriverChoice, Error, ImageCache, Reader};
 
-use crate::caches::{AT_ONCE, Complaints, StressCache, stress_caches};
+use crate::caches::{AT_ONCE, StressCache, ViolationLog, stress_caches};
+use crate::checks::{md5_hex, sha256_hex};
 use crate::content::{self, Version};
-use crate::end_state::{md5, sha256};
 use crate::history::{Begun, Recorder};
 use crate::points::kill_at_random_point;
 
@@ -25,23 +25,23 @@ const MAX_READERS: usize = 3;
 
 /// Runs the child: its folder, driver and number.
 pub fn run(folder: &Path, driver: DriverChoice, process: u64) {
-    let complaints = Complaints::new(&folder.join(format!("complaints/{process}")));
-    let stress_caches = stress_caches(folder, driver, process, &complaints);
+    let violations = ViolationLog::new(&folder.join(format!("violations/{process}")));
+    let stress_caches = stress_caches(folder, driver, process, &violations);
     let caches = stress_caches.each_ref().map(|target| ImageCache::open(&target.path, target.options.clone()));
-    let [Some(kept), Some(pruned)] = caches.map(|cache| complaints.expect("open", cache, &[])) else { return };
+    let [Some(kept), Some(pruned)] = caches.map(|cache| violations.expect("open", cache, &[])) else { return };
     let caches = [kept, pruned];
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let recorder = Recorder::new(&folder.join(format!("history/{process}-{thread}")));
             let random = Rng::with_seed(process * THREADS + thread);
-            let (stress_caches, caches, is_over, complaints) = (&stress_caches, &caches, &is_over, &complaints);
+            let (stress_caches, caches, is_over, violations) = (&stress_caches, &caches, &is_over, &violations);
             scope.spawn(move || {
                 kill_at_random_point(Rng::with_seed(!(process * THREADS + thread)), POINTS);
                 let mut worker = Worker {
                     stress_caches,
                     caches,
-                    complaints,
+                    violations,
                     recorder,
                     random,
                     process,
@@ -66,7 +66,7 @@ pub fn run(folder: &Path, driver: DriverChoice, process: u64) {
 struct Worker<'a> {
     stress_caches: &'a [StressCache; 2],
     caches: &'a [ImageCache; 2],
-    complaints: &'a Complaints,
+    violations: &'a ViolationLog,
     recorder: Recorder,
     random: Rng,
     process: u64,
@@ -103,9 +103,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn next_version(&mut self, to_be_published: bool) -> Version {
+    fn next_version(&mut self, is_committed: bool) -> Version {
         self.turn += 1;
-        Version::new(self.process, self.thread, self.turn, to_be_published)
+        Version::new(self.process, self.thread, self.turn, is_committed)
     }
 
     /// Notes an operation of which only how often it succeeds matters.
@@ -118,7 +118,7 @@ impl<'a> Worker<'a> {
         count: impl FnOnce(&T) -> u64,
     ) -> Option<T> {
         let begun = self.recorder.begin(action, image, None);
-        let result = self.complaints.expect(action, operation(), expected);
+        let result = self.violations.expect(action, operation(), expected);
         self.recorder.end(&begun, None, result.is_some(), result.as_ref().map_or(0, count));
         result
     }
@@ -138,9 +138,9 @@ impl<'a> Worker<'a> {
         let version = self.next_version(ending > 3);
         let bytes = version.bytes(image_id);
         match (ending, self.random.u32(..3)) {
-            (2, _) => writer.expect_digest(Algorithm::Md5, &md5(b"something else")).unwrap(),
-            (3.., 0) => writer.expect_digest(Algorithm::Md5, &md5(&bytes)).unwrap(),
-            (3.., 1) => writer.expect_digest(Algorithm::Sha256, &sha256(&bytes)).unwrap(),
+            (2, _) => writer.expect_digest(Algorithm::Md5, &md5_hex(b"something else")).unwrap(),
+            (3.., 0) => writer.expect_digest(Algorithm::Md5, &md5_hex(&bytes)).unwrap(),
+            (3.., 1) => writer.expect_digest(Algorithm::Sha256, &sha256_hex(&bytes)).unwrap(),
             _ => writer.expect_size(bytes.len() as u64).unwrap(),
         }
         let mut rest = bytes.as_slice();
@@ -148,7 +148,7 @@ impl<'a> Worker<'a> {
             let (chunk, more) = rest.split_at(self.random.usize(1..=rest.len()));
             rest = more;
             // Lost to a clean: then the commit fails as well.
-            self.complaints.expect("write_chunk", writer.write_chunk(chunk), target.losses);
+            self.violations.expect("write_chunk", writer.write_chunk(chunk), target.losses);
         }
         let begun = self.recorder.begin("commit", &name(target, image_id), Some(version));
         let succeeded = match ending {
@@ -162,9 +162,9 @@ impl<'a> Worker<'a> {
             }
             2 => match writer.commit() {
                 Err(Error::DigestMismatch { .. }) => false,
-                result => self.complaints.expect("commit of other bytes", result, target.losses).is_some(),
+                result => self.violations.expect("commit of other bytes", result, target.losses).is_some(),
             },
-            _ => self.complaints.expect("commit", writer.commit(), target.losses).is_some(),
+            _ => self.violations.expect("commit", writer.commit(), target.losses).is_some(),
         };
         self.recorder.end(&begun, Some(version), succeeded, bytes.len() as u64);
     }
@@ -174,13 +174,13 @@ impl<'a> Worker<'a> {
         let version = self.next_version(true);
         let bytes = version.bytes(image_id);
         let begun = self.recorder.begin("commit", &name(target, image_id), Some(version));
-        let Some(mut tee) = self.complaints.expect("tee", cache.tee(image_id, bytes.as_slice()), &[]) else { return };
+        let Some(mut tee) = self.violations.expect("tee", cache.tee(image_id, bytes.as_slice()), &[]) else { return };
         let mut handed_on = Vec::new();
         if let Err(error) = tee.read_to_end(&mut handed_on) {
-            self.complaints.add(&format!("a tee failed its reader: {error}"));
+            self.violations.add(&format!("a tee failed its reader: {error}"));
         }
         if handed_on != bytes {
-            self.complaints.add(&format!("a tee of {image_id} handed on other bytes than its source's"));
+            self.violations.add(&format!("a tee of {image_id} handed on other bytes than its source's"));
         }
         self.recorder.end(&begun, Some(version), tee.is_caching(), bytes.len() as u64);
     }
@@ -190,7 +190,7 @@ impl<'a> Worker<'a> {
             return self.close_a_reader();
         }
         let begun = self.recorder.begin("read", &name(target, image_id), None);
-        match self.complaints.expect("open_for_read", cache.open_for_read(image_id), &["NotFound"]) {
+        match self.violations.expect("open_for_read", cache.open_for_read(image_id), &["NotFound"]) {
             Some(reader) => {
                 self.recorder.opened(&begun);
                 self.readers.push(OpenReader { begun, reader, image_id: image_id.to_owned() });
@@ -214,7 +214,7 @@ impl<'a> Worker<'a> {
             let end = bytes.len().min(length + self.random.usize(1..=100_000));
             let part = &mut bytes[length..end];
             let read = if in_order { reader.read(part) } else { reader.read_at(length as u64, part) };
-            match self.complaints.expect("read", read, &[]) {
+            match self.violations.expect("read", read, &[]) {
                 Some(0) | None => break,
                 Some(read) => length += read,
             }
@@ -225,7 +225,7 @@ impl<'a> Worker<'a> {
                 drop(reader);
                 self.recorder.end(&begun, Some(version), true, length as u64);
             }
-            Err(complaint) => self.complaints.add(&format!("{image_id}: {complaint}")),
+            Err(violation) => self.violations.add(&format!("{image_id}: {violation}")),
         }
     }
 
@@ -264,13 +264,13 @@ impl<'a> Worker<'a> {
             commits.push((begun, version));
             writer.write_chunk(&version.bytes(image_id))
         });
-        let prefetched = self.complaints.expect("prefetch", prefetched, &[]);
+        let prefetched = self.violations.expect("prefetch", prefetched, &[]);
         self.recorder.end(&fetch, None, prefetched.is_some(), commits.len() as u64);
         let Some(prefetched) = prefetched else { return };
         if prefetched.fetched + prefetched.failed != commits.len() as u64
             || prefetched.failed > 0 && target.losses.is_empty()
         {
-            self.complaints.add(&format!("{} fetches are counted as {prefetched:?}", commits.len()));
+            self.violations.add(&format!("{} fetches are counted as {prefetched:?}", commits.len()));
         }
         // Should one have lost its file, it is not known which: then all of them may have been published.
         if prefetched.failed == 0 {
@@ -326,9 +326,9 @@ impl<'a> Worker<'a> {
                 length => length.map(|length| length <= 301_000),
             },
         };
-        let is_right = self.complaints.expect("a question", answered, &[]);
+        let is_right = self.violations.expect("a question", answered, &[]);
         if is_right == Some(false) {
-            self.complaints.add(&format!("the answer to question {question} cannot be true"));
+            self.violations.add(&format!("the answer to question {question} cannot be true"));
         }
         self.recorder.end(&begun, None, is_right.is_some(), 0);
     }
