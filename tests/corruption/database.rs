@@ -1,4 +1,4 @@
-//! Every kind of damage to a closed cache's database: it is repaired, or refused as one of a newer version.
+//! Damage of every kind to a closed cache's database: the open repairs it, or refuses it as one of a newer version.
 
 use libtest_mimic::{Failed, Trial};
 
@@ -11,7 +11,7 @@ const HEADER: usize = 100;
 pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("database::damage_to_a_database_of_large_pages_is_repaired", || damage(8, 4096)),
-        // So small that tables, indexes and the schema itself have pages below pages.
+        // So small that tables, indexes and the schema have inner pages.
         Trial::test("database::damage_to_a_database_of_small_pages_is_repaired", || damage(16, 512)),
     ]
 }
@@ -30,7 +30,7 @@ fn damage(images: usize, page: usize) -> Result<(), Failed> {
     sweep(&format!("pages of {page}"), &fixture, "cache.db", &mutations, is_newer)
 }
 
-/// Whether the bytes say that the schema is of a newer version.
+/// Whether the bytes declare a newer schema version.
 fn is_newer(mutation: &Mutation) -> bool {
     let version = mutation.bytes.get(60..64).and_then(|bytes| bytes.try_into().ok());
     mutation.bytes.starts_with(MAGIC) && version.is_some_and(|bytes| i32::from_be_bytes(bytes) > 1)

@@ -15,21 +15,21 @@ use tempfile::TempDir;
 
 use crate::checks::{CheckResult, INDEX_FILES, check, check_listing, check_second_open, context, md5_hex};
 
-/// The name of the image that each case caches.
+/// The image that each case caches.
 const FRESH: &str = "fresh";
 
-/// A cache's directory, and everything that is in it when a case begins.
+/// A cache's directory, and everything in it when a case begins.
 pub struct Fixture {
     root: TempDir,
-    /// Bytes and modification time of each image.
+    /// Bytes and mtime of each image.
     images: BTreeMap<String, (Vec<u8>, SystemTime)>,
-    /// What a listing says of them.
+    /// The listing of these images.
     pub listed: Vec<CachedImage>,
     /// The index's files.
     pub index: BTreeMap<&'static str, Vec<u8>>,
-    /// The modification times of the directory and of the database.
+    /// The mtimes of the directory and of the database.
     times: [SystemTime; 2],
-    /// Whether cases write other hits and digests, which nobody has to say.
+    /// Whether the cases write hits and digests, whose loss the log need not mention.
     pub is_edited: bool,
     messages: Arc<Mutex<Vec<(LogLevel, String)>>>,
 }
@@ -39,16 +39,16 @@ pub struct Fixture {
 pub enum Outcome {
     /// Nothing was lost.
     Unharmed,
-    /// The index was made right again; it may have lost hits and digests.
+    /// The index was repaired; hits and digests may be lost.
     Repaired,
-    /// The database was refused, as one of a newer version is.
+    /// The database was refused, as one of a newer version.
     Refused,
 }
 
 impl Fixture {
-    /// A cache with that many images; `prepare` runs on the database before the cache ever opens it.
+    /// Creates a cache of so many images. `prepare` runs on the database before the cache opens it.
     pub fn new(images: usize, prepare: &str) -> Self {
-        // In memory, where there is such a folder: thousands of cases sync.
+        // In memory where possible: thousands of cases sync.
         let memory = Path::new("/dev/shm");
         let root = tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()).unwrap();
         let mut fixture = Self {
@@ -85,7 +85,7 @@ impl Fixture {
         fixture
     }
 
-    /// Takes the index and the times as they are now for those that a case begins with.
+    /// Makes the present index and times the ones that each case begins with.
     pub fn keep(&mut self) {
         self.times = [".", "cache.db"].map(|name| fs::metadata(self.file(name)).unwrap().modified().unwrap());
         let read = |name: &&'static str| Some((*name, fs::read(self.file(name)).ok()?));
@@ -100,7 +100,7 @@ impl Fixture {
         self.path().join(name)
     }
 
-    /// Puts everything back as it was, but for one of the index's files, which becomes `bytes`.
+    /// Restores everything, with `bytes` in one of the index's files.
     pub fn restore_with(&self, name: &str, bytes: &[u8]) {
         for index_file in INDEX_FILES {
             let placed = if index_file == name { Some(bytes) } else { self.index.get(index_file).map(Vec::as_slice) };
@@ -117,7 +117,7 @@ impl Fixture {
         }
         let _ = fs::remove_file(self.file(FRESH));
         set_modified(&self.path(), self.times[0]);
-        // A program that writes into the index leaves the present as its time, and so did `fs::write`.
+        // A program that writes into the index sets its mtime to now, as `fs::write` did.
         if self.index.get(name).is_some_and(|original| original == bytes) {
             set_modified(&self.file("cache.db"), self.times[1]);
         }
@@ -134,7 +134,7 @@ impl Fixture {
         std::mem::take(&mut *self.messages.lock().unwrap())
     }
 
-    /// Everything that must hold of an opened cache whose index's files may hold anything. What does not is the error.
+    /// Opens the cache and checks everything that must hold, whatever the index's files hold.
     pub fn check(&self, may_refuse: bool) -> Result<Outcome, String> {
         let cache = match self.open(u64::MAX) {
             Ok(cache) => cache,
@@ -146,7 +146,7 @@ impl Fixture {
         };
         let mut opened = self.messages();
         let message_count = opened.len();
-        // That the index is looked at closely is no repair.
+        // The comparison with the directory is no repair.
         opened.retain(|(_, message)| is_repair(message));
         let mut expected: BTreeMap<_, _> = self.bytes().collect();
         let listed = self.check_images(&cache, &expected)?;

@@ -1,11 +1,12 @@
-//! Rotten state: whatever bytes, names, times and rights a cache finds, an open repairs what can be repaired, says so in the
-//! log, refuses the rest with a message, and never deletes what it does not own.
+//! Corruption: whatever bytes, names, times and permissions a cache has, an open repairs what can be repaired, logs it,
+//! refuses the rest with a message, and deletes nothing that is not the cache's.
 //!
-//! Sweeps print how many cases they had. `IMAGE_CACHE_CORRUPTION=all` runs every one of them.
+//! Sweeps print how many cases they ran. `IMAGE_CACHE_CORRUPTION=all` runs every case.
 
 mod attributes;
 #[path = "../common/checks.rs"]
 mod checks;
+mod child_process;
 #[path = "../common/mod.rs"]
 mod common;
 mod database;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
-    if workspace::run_as_child() {
+    if child_process::run_as_child() {
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::from_args();

@@ -1,21 +1,21 @@
-//! What can happen to a file's bytes: every case has a name, and the same bytes in every run.
+//! Mutations of a file's bytes. Each has a name, and the same bytes in every run.
 
 use std::collections::BTreeMap;
 
 use crate::fixture::{Fixture, Outcome};
 
-/// One way to spoil a file.
+/// One mutated file.
 pub struct Mutation {
     pub name: String,
     pub bytes: Vec<u8>,
 }
 
-/// Every offset and every pair of pages, where the environment asks for all; else as many as a minute allows.
+/// Whether every offset and every pair of pages is tried; otherwise as many as a minute allows.
 pub fn is_full_run() -> bool {
     std::env::var_os("IMAGE_CACHE_CORRUPTION").is_some_and(|value| value == "all")
 }
 
-/// Bytes that look random, and are the same each time.
+/// Pseudo-random bytes, the same in every run.
 pub fn noise(fixture: usize) -> impl Iterator<Item = u8> {
     let mut state = (fixture as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     std::iter::repeat_with(move || {
@@ -28,7 +28,7 @@ pub fn noise(fixture: usize) -> impl Iterator<Item = u8> {
 
 type Change = fn(u8) -> u8;
 
-/// Each byte from `from` to `to`, `stride` on_own_thread, made another one: in all ways, or in one way after the other.
+/// Changes each byte from `from` to `to`, at distances of `stride`: in all ways, or in one way each.
 pub fn bytes(original: &[u8], from: usize, to: usize, stride: usize, in_all_ways: bool) -> Vec<Mutation> {
     let ways: [(&str, Change); 5] = [
         ("inverted", |byte| !byte),
@@ -51,7 +51,7 @@ pub fn bytes(original: &[u8], from: usize, to: usize, stride: usize, in_all_ways
     mutations
 }
 
-/// The file cut off at each page's end, just before and after it, and within it.
+/// The file truncated at each page's end, just before and after it, and within it.
 pub fn truncations(original: &[u8], page: usize, header: usize) -> Vec<Mutation> {
     let ends = (0..=original.len() / page).map(|number| header + number * page);
     let lengths = ends.flat_map(|end| [end.saturating_sub(1), end, end + 1, end + 100, end + page / 2]);
@@ -62,7 +62,7 @@ pub fn truncations(original: &[u8], page: usize, header: usize) -> Vec<Mutation>
         .collect()
 }
 
-/// Whole pages that are another page's, zero, noise, or missing.
+/// Pages replaced by another page, zeros, noise, or nothing.
 pub fn pages(original: &[u8], page: usize, header: usize) -> Vec<Mutation> {
     let count = (original.len() - header.min(original.len())) / page;
     let mut mutations = Vec::new();
@@ -86,7 +86,7 @@ pub fn pages(original: &[u8], page: usize, header: usize) -> Vec<Mutation> {
     mutations
 }
 
-/// Files that never were what they should be.
+/// Files that were never a file of the index.
 pub fn foreign_files(magic: &[u8]) -> Vec<Mutation> {
     let lengths = [0, 1, 15, 16, 17, 31, 32, 99, 100, 101, 511, 512, 513, 1023, 4095, 4096, 4097, 8192, 20_000, 65_536];
     let mut mutations = Vec::new();
@@ -100,8 +100,7 @@ pub fn foreign_files(magic: &[u8]) -> Vec<Mutation> {
     mutations
 }
 
-/// Puts each mutation in the restore_with of one of the index's files, and tells how many ended how. Fails with those that broke
-/// what must hold.
+/// Puts each mutation in place of one of the index's files, checks the cache, and prints how many cases ended how.
 pub fn sweep(
     subject: &str,
     fixture: &Fixture,
@@ -136,7 +135,7 @@ pub fn sweep(
     Err(violations.join("\n").into())
 }
 
-/// What is refused is left as it is: the images are all there.
+/// A refused cache keeps all its images.
 fn check_refused(fixture: &Fixture, outcome: Outcome) -> Result<Outcome, String> {
     if outcome == Outcome::Refused {
         fixture.has_all_files()?;

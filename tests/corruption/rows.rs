@@ -1,4 +1,4 @@
-//! Rows, tables, triggers and totals that another program wrote: whatever they say, the directory is what is listed.
+//! Rows, tables, triggers and totals that another program wrote: the listing is the directory's, whatever they hold.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use image_cache::DriverChoice::Sqlite;
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("rows::whatever_a_column_holds_the_next_open_lists_what_is_in_the_directory", values),
-        Trial::test("rows::a_schema_that_another_program_changed_is_put_right_at_the_next_open", schemas),
-        Trial::test("rows::what_another_program_writes_under_a_live_handle_is_put_right_or_an_index_error", live),
+        Trial::test("rows::the_next_open_lists_the_directory_whatever_a_column_holds", values),
+        Trial::test("rows::a_schema_that_another_program_changed_is_repaired_at_the_next_open", schemas),
+        Trial::test("rows::what_another_program_writes_under_a_live_handle_is_repaired_or_an_index_error", live),
         Trial::test("rows::sizes_that_no_integer_can_add_up_do_not_keep_prune_from_its_limit", huge),
         Trial::test("rows::hits_do_not_overflow", hits),
-        Trial::test("rows::totals_and_rows_that_were_written_by_hand_under_a_live_handle_are_looked_at_again", totals),
+        Trial::test("rows::totals_and_rows_that_were_written_by_hand_under_a_live_handle_are_compared_again", totals),
         Trial::test("rows::a_database_of_a_newer_version_is_left_as_it_is", newer),
     ]
 }
@@ -52,7 +52,7 @@ const VALUES: [&str; 26] = [
     "'md5:d41d8cd98f00b204e9800998ecf8427e'",
 ];
 
-/// Statements of one row, of all rows, and of new rows.
+/// Statements on one row, on all rows, and new rows.
 fn updates() -> impl Iterator<Item = String> {
     COLUMNS.iter().flat_map(|column| VALUES.iter().map(move |value| (column, value))).flat_map(|(column, value)| {
         [
@@ -68,7 +68,7 @@ fn values() -> Result<(), Failed> {
     sweep("values", 6, updates().step_by(step))
 }
 
-/// Does each of the statements to a closed cache, which must be right once it is opened again.
+/// Runs each statement on a closed cache; the next open must repair it.
 fn sweep(subject: &str, images: usize, statements: impl Iterator<Item = String>) -> Result<(), Failed> {
     let mut fixture = Fixture::new(images, "");
     fixture.is_edited = true;
@@ -149,7 +149,7 @@ fn live() -> Result<(), Failed> {
         let cache = fixture.open(u64::MAX)?;
         fixture.check_images(&cache, &expected)?;
         let database = rusqlite::Connection::open(fixture.file("cache.db")).unwrap();
-        // The last of them that another program would do: it takes the seal away, so that the cache looks again.
+        // The last change of the other program removes the stamp, so that the library compares the directory.
         let rest = "INSERT OR IGNORE INTO cached_images (image_id, size) VALUES ('ghost', 5)";
         let _ = database.execute_batch(&format!(
             "PRAGMA writable_schema = ON; PRAGMA ignore_check_constraints = ON; {statement}; {rest}"
@@ -163,7 +163,7 @@ fn live() -> Result<(), Failed> {
                 violations.push(format!("{statement}: {id} has other bytes"));
             }
         }
-        // What cannot be put right beside live handles is, at the latest, when the cache is opened next.
+        // What cannot be repaired beside live handles is repaired at the next open.
         let _ = cache.list_cached();
         violations
             .extend(fixture.check_images(&cache, &expected).err().map(|violation| format!("{statement}: {violation}")));
@@ -174,13 +174,13 @@ fn live() -> Result<(), Failed> {
     if violations.is_empty() { Ok(()) } else { Err(violations.join("\n").into()) }
 }
 
-/// Sparse files, where the file system has so large ones.
+/// Sparse files, as large as the file system allows.
 fn huge() -> Result<(), Failed> {
     let fixture = Fixture::new(2, "");
     let cache = fixture.open(100)?;
     for id in ["a", "b", "c"] {
         let file = std::fs::File::create(fixture.file(id)).unwrap();
-        // The largest length that a file system here takes.
+        // The largest length that the file system takes.
         let length =
             (32..63).rev().map(|bits| (1_u64 << bits) - 1 + (1 << bits)).find(|length| file.set_len(*length).is_ok());
         println!("huge: {id} has {length:?} bytes");

@@ -1,5 +1,5 @@
-//! Damage to what a killed process leaves beside the database (a write-ahead log, a journal), and to all of these under a live
-//! handle.
+//! Damage to the files that a killed process leaves beside the database (a write-ahead log, a journal), and to all of
+//! them under a live handle.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,10 +7,10 @@ use std::fs;
 use libtest_mimic::{Failed, Trial};
 
 use crate::checks::INDEX_FILES;
+use crate::child_process::ChildProcess;
 use crate::common::cache_image;
 use crate::fixture::{Fixture, read};
 use crate::mutation::{Mutation, bytes, foreign_files, is_full_run, pages, sweep, truncations};
-use crate::workspace::ChildProcess;
 
 const PAGE: usize = 512;
 
@@ -22,12 +22,12 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The files of an index as they are while a handle has it open, or a transaction is under way.
+/// Copies the index's files while a handle has them open, or within a transaction.
 fn copy_index(fixture: &mut Fixture) {
     let copies = tempfile::tempdir().unwrap();
     for name in INDEX_FILES {
         let (from, to) = (fixture.file(name), copies.path().join(name));
-        // By another process: this one would lose SQLite's locks.
+        // Another process copies them: a close in this one would drop SQLite's locks.
         if from.exists() {
             ChildProcess::start("copy", &[from.to_str().unwrap(), to.to_str().unwrap()]);
         }
@@ -65,7 +65,7 @@ fn log() -> Result<(), Failed> {
     mutations.extend(thin(pages(&original, frame, header), 7));
     mutations.extend(foreign_files(&[0x37, 0x7f, 0x06, 0x82]));
     sweep("hot log", &fixture, "cache.db-wal", &mutations, |_| false)?;
-    // The same log beside a database that it is not of.
+    // The same log, beside a damaged database.
     let database = fixture.index["cache.db"].clone();
     let mut mutations: Vec<_> = thin(truncations(&database, PAGE, 0), 4).collect();
     mutations.extend(thin(pages(&database, PAGE, 0), 5));
@@ -80,7 +80,7 @@ fn log() -> Result<(), Failed> {
 fn journal() -> Result<(), Failed> {
     let mut fixture = Fixture::new(8, &format!("PRAGMA page_size = {PAGE}; VACUUM;"));
     let database = rusqlite::Connection::open(fixture.file("cache.db")).unwrap();
-    // So small a cache that changed pages are in the file before the transaction ends.
+    // So small a cache that changed pages reach the file before the transaction ends.
     let change = "PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; BEGIN IMMEDIATE;
         UPDATE cached_images SET hits = 77; UPDATE cached_images SET size = 1, last_accessed = 5;
         INSERT INTO cached_images (image_id, size) VALUES ('ghost', 5);";
@@ -122,7 +122,7 @@ fn live() -> Result<(), Failed> {
                     other => violations.push(context(format!("{id}: {other:?}"))),
                 }
             }
-            // An error of the index is one; it does not keep images from coming and going.
+            // An index error is returned, and does not keep images from being cached and deleted.
             for _ in 0..3 {
                 match cache.list_cached() {
                     Ok(_) => {}

@@ -292,8 +292,8 @@ impl<'a> Sweep<'a> {
     /// No success is reported for bytes that are not on the disk; and a signal is no failure.
     fn check_success(&self, report: &Report, observed: &Observation) -> CheckResult {
         // A close returns nothing: it withdraws what it cannot sync. (And SQLite ignores a failed sync of a directory.)
-        let tells = self.operation.caches_one() && self.operation.name != "close_with_pending_hits";
-        if observed.has_failed_sync && tells && report.outcome == Some(Outcome::Done) {
+        let reports = self.operation.caches_one() && self.operation.name != "close_with_pending_hits";
+        if observed.has_failed_sync && reports && report.outcome == Some(Outcome::Done) {
             return Err("it reports success though a sync failed".to_owned());
         }
         let has_failed_sync = observed.has_failed_sync || observed.has_failed_index;

@@ -27,7 +27,7 @@ const PROBE: (&str, Version) = ("probe", Version(1));
 /// What one check counted.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Found {
-    /// Images that had to be there, and were.
+    /// Images that the promises require, and that were there.
     pub kept: usize,
     /// Other images that were there, whole.
     pub whole: usize,

@@ -1,4 +1,4 @@
-//! What a sweep counted, so that one that has nothing to find does not pass for a good one.
+//! The counters of a sweep. They show whether the sweep had anything to find.
 
 use std::fmt;
 use std::ops::AddAssign;

@@ -1,36 +1,36 @@
-//! What a workload tells while it runs, one line for each event: a promise counts from the moment it was told.
+//! What a workload reports while it runs, one line for each event. A promise counts from the moment of its line.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::content::Version;
 
-/// What a worker does that bears on what may stand under an image's name after a cut.
+/// A worker's action, as far as it changes which image may be there after a cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Commits a version of an image.
     Commit { id: String, version: Version, durable: bool },
     /// Deletes an image.
     Remove { id: String },
-    /// Deletes or prunes any of them.
+    /// Deletes or prunes any images.
     RemoveAny,
     /// Closes the worker's cache.
     Close,
-    /// What promises nothing about images.
+    /// Changes no image.
     Other(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A worker is about to do it.
+    /// A worker is about to perform the action.
     Begin(usize, Action),
-    /// What the worker began has returned, with success.
+    /// The worker's action has returned success.
     End(usize),
-    /// What an image was at the workload's start; `None` when there was none.
+    /// The version of an image at the workload's start; `None` where it was not cached.
     Found(String, Option<Version>),
-    /// What the worker began has failed: what a cut does, and nothing else may.
+    /// The worker's action has failed, which only a cut may cause.
     Failed(usize, String),
-    /// Something was served that must not be.
+    /// The cache served something wrong.
     Wrong(String),
 }
 

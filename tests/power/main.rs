@@ -1,11 +1,12 @@
-//! Power cuts: what was committed durably is there and check_image after the power went, and nothing wrong is ever served.
+//! Power cuts: an image that was committed with durability full is there, whole, after a cut. With either durability
+//! nothing wrong is served.
 //!
-//! There are two kinds of cuts, on ext4 and XFS, with either driver and with either durability. A shutdown call stops a file
-//! system in its tracks (`shutdown`). A disk that logs writes and flushes loses, tears and reorders what was not
-//! flushed when it was cut off (`reordered`). Before each cut a random workload tells what it was promised (`workload`,
-//! `events`, `promises`); after it, everything is looked at (`check`).
+//! There are two kinds of cuts, on ext4 and XFS, with either driver and each durability. A shutdown call stops a file
+//! system (`shutdown`). A disk that logs writes and flushes loses, tears and reorders what was not flushed
+//! (`reordered`). Before each cut a random workload reports its actions (`workload`, `events`), from which follows what
+//! may be there afterwards (`promises`). After the cut everything is checked (`check`).
 //!
-//! `IMAGE_CACHE_POWER_CUTS` says how many cuts there are in all; `IMAGE_CACHE_POWER_SEED` repeats the random choices.
+//! `IMAGE_CACHE_POWER_CUTS` sets the number of cuts. `IMAGE_CACHE_POWER_SEED` repeats the random choices.
 
 mod check;
 #[path = "../common/checks.rs"]
@@ -34,7 +35,7 @@ use counters::Counters;
 use session::{DRIVERS, Durabilities, driver_name};
 use volume::FileSystem;
 
-/// How many cuts there are if nobody asks for more.
+/// The number of cuts without the environment variable.
 const DEFAULT_CUTS: usize = 72;
 
 type Sweep = fn(FileSystem, DriverChoice, Durabilities, usize, &mut fastrand::Rng) -> Result<Counters, String>;
@@ -94,7 +95,7 @@ fn name_of(method: &str, kind: FileSystem, driver: DriverChoice, durabilities: D
     let promise = match durabilities {
         Durabilities::Full => "a_committed_image_survives",
         Durabilities::None => "nothing_wrong_is_served",
-        Durabilities::Both => "what_did_not_wait_for_the_disk_harms_nothing_that_did",
+        Durabilities::Both => "unsynced_commits_harm_no_synced_one",
     };
     format!("{method}::{}::{}::{promise}", kind.name(), driver_name(driver))
 }

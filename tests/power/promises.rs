@@ -1,25 +1,28 @@
-//! What may stand under each image's name after a cut, by what the workload told until then.
+//! The versions that each image may have after a cut, by what the workload reported before it.
 //!
-//! A durable commit that returned leaves one possibility. A commit that began, or was not synced, adds one; a deletion that
-//! began adds that nothing is there, and takes nothing away, since deletions are not synced. What was found after a cut
-//! is on the disk, and is the only possibility from there on.
+//! A durable commit that returned leaves one possibility. A commit that began, or was not synced, adds one. A deletion
+//! that began adds absence and removes nothing, since deletions are not synced. What was found after a cut is on the
+//! disk, and is the only possibility from then on.
+//!
+//! This oracle knows reports from before the cut, and no outcome of what was in progress. The crash sweep knows the
+//! exact outcome of one operation (`tests/crash/expected.rs`), the races know times (`tests/races/history_checker.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::content::Version;
 use crate::events::{Action, Event};
 
-/// A version of an image, or nothing.
+/// A version of an image, or its absence.
 type Possibility = Option<Version>;
 
 #[derive(Debug, Clone, Default)]
 pub struct Promises {
     possible: BTreeMap<String, BTreeSet<Possibility>>,
-    /// What each worker does now.
+    /// The action that each worker performs now.
     in_progress: BTreeMap<usize, Begun>,
-    /// Not synced yet, by the worker whose closing will do so.
+    /// Commits that are not synced, by the worker whose close syncs them.
     unsynced: BTreeMap<usize, BTreeMap<String, Begun>>,
-    /// How many removals of any image began, and how many of them ended.
+    /// How many removals of any image began, and how many ended.
     removals: (u64, u64),
     history: Vec<String>,
     /// How many commits were acknowledged.
@@ -29,12 +32,12 @@ pub struct Promises {
 #[derive(Debug, Clone)]
 struct Begun {
     action: Action,
-    /// How many removals of any image had ended by then.
+    /// How many removals of any image had ended when the action began.
     removals_ended: u64,
 }
 
 impl Promises {
-    /// Takes record of an event. What a live cache must not do is an error.
+    /// Records an event. A live cache's misbehaviour is an error.
     pub fn record(&mut self, event: &Event) -> Result<(), String> {
         let what = match event {
             Event::End(worker) => self.in_progress.get(worker).map(|begun| format!(" {}", begun.action)),
@@ -51,7 +54,7 @@ impl Promises {
         Ok(())
     }
 
-    /// Whether an event, before it is noted, makes something durable that was not before.
+    /// Whether the event, before it is recorded, makes something durable.
     pub fn makes_durable(&self, event: &Event) -> bool {
         let Event::End(worker) = event else { return false };
         match self.in_progress.get(worker).map(|begun| &begun.action) {
@@ -61,7 +64,7 @@ impl Promises {
         }
     }
 
-    /// The workload's process has ended, and with it all that was under way.
+    /// The workload's process has ended, and with it every action in progress.
     pub fn end_workers(&mut self) {
         self.history.push("-- the end of the process".to_owned());
         self.in_progress.clear();
@@ -69,7 +72,7 @@ impl Promises {
         self.removals = (0, 0);
     }
 
-    /// An image, or that there is none, was found where only the disk can have it from.
+    /// An image was found, or found absent, when only the disk can have it.
     pub fn found(&mut self, id: &str, found: Possibility) -> Result<(), String> {
         let possible = self.of(id);
         if !possible.contains(&found) {
@@ -80,7 +83,7 @@ impl Promises {
         Ok(())
     }
 
-    /// The ids of which anything was told.
+    /// The ids of all images in the reports.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.possible.keys().map(String::as_str)
     }
@@ -90,7 +93,7 @@ impl Promises {
         self.possible.values().filter(|possible| !possible.contains(&None)).count()
     }
 
-    /// What was told of an image, newest last, for people.
+    /// The newest reports on an image, for an error message.
     pub fn history_of(&self, id: &str) -> String {
         const LINES: usize = 40;
         let word = format!(" {id}");
@@ -145,7 +148,7 @@ impl Promises {
         }
     }
 
-    /// A commit is on the disk. A removal of any image that went on since the commit began may have taken it away.
+    /// A commit is durable. A removal of any image since the commit began may have removed it.
     fn is_durable(&mut self, commit: &Begun) {
         let Action::Commit { id, version, .. } = &commit.action else { return };
         let undisturbed = self.removals.0 == commit.removals_ended;

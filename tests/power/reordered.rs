@@ -1,9 +1,9 @@
-//! Cuts of a disk with a cache of its own: of what was not flushed, any part may have reached the disk, and any other not.
+//! Cuts of a disk with a volatile write cache: any part of what was not flushed may be on the disk.
 //!
-//! A workload is recorded once (`logged_disk`), and then cut off at many moments: all writes before the last flush are on the
-//! disk, and of each later one all, some of its sectors, or nothing. Later writes may be there without earlier ones, which is
-//! all that reordering can do. One of the states then is the beginning of the next recording, in which the file
-//! system and the cache recover, perhaps to be cut off again.
+//! A workload is recorded once (`logged_disk`) and cut at many points. All writes before the last flush are on the
+//! disk; of each later write all, some sectors, or nothing. Later writes may be there without earlier ones: that is all
+//! that reordering can do. One of the resulting states starts the next recording, which contains the recovery and may
+//! be cut again.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -20,21 +20,21 @@ use crate::session::{Durabilities, Session};
 use crate::volume::{FileSystem, Volume, scratch};
 use crate::workload;
 
-/// What a disk writes as a check_image.
+/// What a disk writes atomically.
 const SECTOR: usize = 512;
-/// The same, at the disk's start: ext4 does not bear that the superblock there, which has two sectors and one checksum, is torn.
+/// The same, at the disk's start: ext4 does not survive a torn superblock, which has two sectors and one checksum.
 const FIRST_SECTOR: usize = 4096;
-/// How many events a workload goes on for.
+/// How many events a workload has.
 const LENGTHS: RangeInclusive<usize> = 50..=600;
-/// How many moments of a recording are looked at.
+/// How many points of a recording are cut.
 const CUTS: usize = 6;
 
-/// A workload's commands to the disk, and what it told between them.
+/// A workload's commands to the disk, and its events.
 struct Recorded {
-    /// The disk, and what was promised, before it.
+    /// The disk and the promises before it.
     before: (Disk, Promises),
     log: Vec<Command>,
-    /// Each event, with the number of commands that the disk had had by then.
+    /// Each event, with the number of commands that the disk had received.
     events: Vec<(usize, Event)>,
     /// The same number for each event that made something durable.
     durable: Vec<usize>,
@@ -76,7 +76,7 @@ pub fn sweep(
             volume.unmount().map_err(failed)?;
             counters.cuts += 1;
             counters.add(&found);
-            // As the cut left it: the next recording has the recovery in it.
+            // The next recording starts with the disk as the cut left it.
             state = (disk, next);
         }
         counters.acknowledged += recorded.acknowledged();
@@ -84,7 +84,7 @@ pub fn sweep(
     Ok(counters)
 }
 
-/// Lets a workload run on a disk that records, for so many events.
+/// Runs a workload on a recording disk for a number of events.
 fn record(
     before: (Disk, Promises),
     length: usize,
@@ -99,7 +99,7 @@ fn record(
     let mut session = start(&point).map_err(failed)?;
     let (mut events, mut durable, mut promises) = (Vec::with_capacity(length), Vec::new(), before.1.clone());
     for _ in 0..length {
-        // The workload waits: whatever it began, begins after this position, and what ended, ended before.
+        // The workload waits: what it began comes after this position, what ended came before.
         let event = session.next_event().map_err(failed)?;
         let position = disk.position();
         if promises.makes_durable(&event) {
@@ -116,27 +116,27 @@ fn record(
 }
 
 impl Recorded {
-    /// A moment: by a hair after something became durable, when something was told, soon after that, or any.
+    /// The point of a cut: right after something became durable, at an event, soon after one, or anywhere.
     fn choose(&self, random: &mut fastrand::Rng) -> usize {
-        let told = random.choice(&self.events).map_or(0, |(position, _)| *position);
+        let reported = random.choice(&self.events).map_or(0, |(position, _)| *position);
         match random.u8(0..4) {
-            0 => random.choice(&self.durable).copied().unwrap_or(told),
-            1 => told,
-            2 => self.log.len().min(told + random.usize(0..10)),
+            0 => random.choice(&self.durable).copied().unwrap_or(reported),
+            1 => reported,
+            2 => self.log.len().min(reported + random.usize(0..10)),
             _ => random.usize(0..=self.log.len()),
         }
     }
 
     fn promises_at(&self, position: usize) -> Result<Promises, String> {
         let mut promises = self.before.1.clone();
-        for (_, event) in self.events.iter().take_while(|(told, _)| *told <= position) {
+        for (_, event) in self.events.iter().take_while(|(reported, _)| *reported <= position) {
             promises.record(event)?;
         }
         promises.end_workers();
         Ok(promises)
     }
 
-    /// A state that the disk may be in when the power goes after so many commands.
+    /// A state that the disk may have after a cut behind that many commands.
     fn disk_cut_off_at(&self, position: usize, random: &mut fastrand::Rng) -> Disk {
         let done = &self.log[..position];
         let is_flush = |command: &Command| matches!(command, Command::Flush);
@@ -159,7 +159,7 @@ impl Recorded {
     }
 }
 
-/// What becomes of the writes that were not flushed.
+/// Which of the unflushed writes the cut loses.
 #[derive(Debug)]
 enum LossPattern {
     AllLost,

@@ -1,4 +1,4 @@
-//! Cuts by the file system's own shutdown call: what it had not written to its log or disk is gone, all at once.
+//! Cuts by the file system's shutdown call: everything that is not on the log or the disk is lost at once.
 
 use image_cache::DriverChoice;
 
@@ -9,10 +9,10 @@ use crate::session::{Durabilities, Session};
 use crate::volume::{FileSystem, Volume, scratch};
 use crate::workload;
 
-/// How many events a workload goes on for, at the most.
+/// How many events a workload has at most.
 const MAX_EVENTS: usize = 300;
 
-/// Cuts one volume off again and again, and looks at it after each cut, or after the next.
+/// Cuts one volume again and again, and checks it after each cut, or after the next one.
 pub fn sweep(
     kind: FileSystem,
     driver: DriverChoice,
@@ -37,7 +37,7 @@ pub fn sweep(
         volume = Volume::mount(&image, &point).map_err(failed)?;
         promises.end_workers();
         counters.cuts += 1;
-        // Else the next workload's opening recovers, and is cut off perhaps while it does.
+        // Otherwise the next workload recovers, and the next cut may come while it does.
         is_recovered = random.u8(0..4) != 0 || cut == cuts;
         if is_recovered {
             let found =
@@ -50,7 +50,7 @@ pub fn sweep(
     Ok(counters)
 }
 
-/// Lets the workload run, and cuts it off: by a hair after something became durable, between two deeds, or within one.
+/// Runs the workload, and cuts the power: right after something became durable, between two actions, or within one.
 fn run_until(
     volume: &Volume,
     session: &mut Session,
@@ -59,7 +59,7 @@ fn run_until(
     random: &mut fastrand::Rng,
 ) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
-    // The first action is to open the cache.
+    // The first action opens the cache.
     let while_it_opens = !is_recovered && random.bool();
     let least = if while_it_opens { 1 } else { random.usize(1..=MAX_EVENTS) };
     let right_after_durable = !while_it_opens && random.u8(0..3) == 0;
@@ -75,7 +75,7 @@ fn run_until(
     }
     if while_it_opens || (!right_after_durable && random.bool()) {
         session.go_on().map_err(failed)?;
-        // How far the action gets is anybody's guess: the workload may have a processor of its own, or wait for one.
+        // The cut hits the action at any point of it.
         let scale = random.u32(0..18);
         for _ in 0..random.u32(0..1 << scale) {
             std::hint::spin_loop();

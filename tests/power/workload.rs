@@ -1,5 +1,5 @@
-//! The workload: a process in which two workers use one cache at random, each with a handle and images of its own, while
-//! both prune and delete all. Before and after whatever they do, they report it, and wait to be allowed to go on.
+//! The workload: two workers in one process use one cache at random, each with its own handle and images; both prune
+//! and delete all. A worker reports each action before and after it, and waits for a reply.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,20 +18,20 @@ use crate::volume::Volume;
 
 const WORKERS: usize = 2;
 const IMAGES: usize = 4;
-/// Small enough that pruning has something to do.
+/// So small that prune has something to evict.
 const MAX_SIZE: u64 = 300_000;
 
-/// The ids that a worker uses, and no other does.
+/// The ids that only this worker uses.
 fn ids(worker: usize) -> impl Iterator<Item = String> {
     (0..IMAGES).map(move |number| format!("{worker}-{number}"))
 }
 
-/// Where the cache is on a volume.
+/// The cache's directory on a volume.
 pub fn cache_directory(volume: &Path) -> PathBuf {
     volume.join("cache")
 }
 
-/// Once in a while, as its process waits: some of the cache's files are written back.
+/// At times, while the workload waits: writes some of the cache's files back.
 pub fn write_back_sometimes(volume: &Volume, random: &mut fastrand::Rng) -> io::Result<()> {
     if random.u8(0..12) != 0 {
         return Ok(());
@@ -39,17 +39,17 @@ pub fn write_back_sometimes(volume: &Volume, random: &mut fastrand::Rng) -> io::
     volume.write_back(if random.u8(0..4) == 0 { "cache/incomplete" } else { "cache" }, random)
 }
 
-/// What both workers have in common.
+/// What both workers share.
 struct Workload {
     volume: PathBuf,
     driver: DriverChoice,
     durabilities: Durabilities,
     generation: u64,
-    /// Held from reporting an event to the reply.
+    /// Held from the report of an event to the reply.
     reporting: Mutex<()>,
 }
 
-/// Runs until it is killed; with the arguments that `Session::start` gives.
+/// Runs until it is killed, with the arguments of `Session::start`.
 pub fn run(arguments: &[String]) -> ! {
     let [volume, driver, durabilities, generation, seed] = arguments else { panic!("{arguments:?}") };
     let seed: u64 = seed.parse().expect("a seed");
@@ -76,14 +76,14 @@ pub fn run(arguments: &[String]) -> ! {
 
 impl Workload {
     fn report(&self, event: &Event) {
-        let _telling = self.reporting.lock().expect("no worker panics while it tells");
+        let _reporting = self.reporting.lock().expect("no worker panics while it reports");
         let mut output = io::stdout().lock();
-        writeln!(output, "{event}").and_then(|()| output.flush()).expect("somebody listens");
+        writeln!(output, "{event}").and_then(|()| output.flush()).expect("the parent reads");
         let mut reply = [0];
-        io::stdin().read_exact(&mut reply).expect("somebody replies");
+        io::stdin().read_exact(&mut reply).expect("the parent replies");
     }
 
-    /// Does it between the two events. On a failure, which a cut is the only reason for, the worker has nothing left to do.
+    /// Performs the operation between its two events. Only a cut makes it fail; then the worker ends.
     fn perform<T>(&self, worker: usize, action: Action, operation: impl FnOnce() -> Result<T>) -> T {
         let name = format!("{action}");
         self.report(&Event::Begin(worker, action));
@@ -111,18 +111,18 @@ impl Workload {
         (cache, durability)
     }
 
-    /// What other programs on the volume do all the time: a sync, with which the file system writes all names, the cache's
-    /// among them, and no contents but the synced file's own.
+    /// Another program's sync. The file system then writes all names, the cache's included, and only the synced file's
+    /// contents.
     fn sync_elsewhere(&self, worker: usize) {
         let path = self.volume.join(format!("synced-{worker}"));
         self.perform(worker, other("sync_elsewhere"), || {
             let written = fs::write(&path, b"another program's").and_then(|()| File::open(&path)?.sync_all());
-            // As any failed action it ends the worker.
+            // Like every failed action it ends the worker.
             written.map_err(|error| Error::InvalidArgument(format!("stirring: {error}")))
         });
     }
 
-    /// Tells what is there at the start: it came from the disk, and must be what an earlier workload was promised.
+    /// Reports the images at the start. They come from the disk, so an earlier workload's promises apply.
     fn report_found(&self) {
         let (cache, _) = self.open(0, &mut fastrand::Rng::with_seed(0));
         let ids: Vec<_> = (0..WORKERS).flat_map(ids).collect();
@@ -147,9 +147,9 @@ struct Worker<'a> {
     number: usize,
     random: fastrand::Rng,
     cache: (ImageCache, Durability),
-    /// The versions that it committed and did not delete; a prune may have taken them.
+    /// The versions that it committed and did not delete; a prune may have evicted them.
     committed: BTreeMap<String, Version>,
-    /// How many writers it had.
+    /// How many writers it began.
     writers: u64,
 }
 
@@ -203,7 +203,7 @@ impl Worker<'_> {
         }
         if !is_committed {
             self.perform(other("abort"), |_| {
-                writer.abort("given up");
+                writer.abort("the workload aborts");
                 Ok(())
             });
             return;
@@ -237,7 +237,7 @@ impl Worker<'_> {
             drop(cache);
             Ok(())
         });
-        // Long enough, now and then, for the other one to close its handle too: the last one ends the index's log.
+        // At times so long that the other worker closes its handle too: the last close ends the index's log.
         for _ in 0..random.u8(0..30) {
             match random.u8(0..8) {
                 0 => workload.sync_elsewhere(number),
@@ -253,7 +253,7 @@ fn other(what: &str) -> Action {
     Action::Other(what.to_owned())
 }
 
-/// The bytes of an image; `None` when it is not cached.
+/// The bytes of an image; `None` where it is not cached.
 pub fn read(cache: &ImageCache, id: &str) -> Result<Option<Vec<u8>>> {
     let mut reader = match cache.open_for_read(id) {
         Err(Error::NotFound { .. }) => return Ok(None),

@@ -1,5 +1,5 @@
-//! A child process on input: it does what it is told, line by line, and answers with one line, before which it may say that
-//! it has to wait for a lock. So two processes come to the same moment without anybody's sleeping.
+//! A child process that runs one command per line and replies with one line. A line before the reply says that the
+//! command waits for a lock. So two processes reach the same moment without a sleep.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -25,17 +25,17 @@ const BLOCKED: &str = "blocked";
 pub struct ChildProcess {
     process: TimedChild,
     input: ChildStdin,
-    answers: Receiver<String>,
-    /// One that came while nobody asked for it.
+    replies: Receiver<String>,
+    /// A reply that came before it was read.
     early: RefCell<Option<String>>,
 }
 
 impl ChildProcess {
-    /// One that has nothing open yet. What its log should not say goes to a file in the folder.
-    pub fn new(folder: &Path, driver: DriverChoice) -> Self {
-        let mut process = TimedChild::start(&["child", folder.to_str().unwrap(), driver_name(driver)]).unwrap();
+    /// A child process that has no cache open. Its log's violations go to a file in the directory.
+    pub fn new(directory: &Path, driver: DriverChoice) -> Self {
+        let mut process = TimedChild::start(&["child", directory.to_str().unwrap(), driver_name(driver)]).unwrap();
         let (input, output) = process.take_pipes().unwrap();
-        let (sender, answers) = channel();
+        let (sender, replies) = channel();
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 if sender.send(line).is_err() {
@@ -43,16 +43,16 @@ impl ChildProcess {
                 }
             }
         });
-        Self { process, input, answers, early: RefCell::default() }
+        Self { process, input, replies, early: RefCell::default() }
     }
 
-    /// Tells it to do something; it may take its time.
-    pub fn tell(&mut self, command: &str) {
+    /// Sends a command and does not wait for the reply.
+    pub fn send(&mut self, command: &str) {
         writeln!(self.input, "{command}").unwrap();
     }
 
-    /// What it came to.
-    pub fn answer(&self) -> String {
+    /// Waits for the reply.
+    pub fn reply(&self) -> String {
         loop {
             let line = self.next_line();
             if line != BLOCKED {
@@ -61,14 +61,14 @@ impl ChildProcess {
         }
     }
 
-    /// What it came to, or `None` when it has to wait for a lock first.
-    pub fn answer_unless_blocked(&self) -> Option<String> {
+    /// Waits for the reply; returns `None` where the command waits for a lock first.
+    pub fn reply_unless_blocked(&self) -> Option<String> {
         Some(self.next_line()).filter(|line| line != BLOCKED)
     }
 
-    pub fn ask(&mut self, command: &str) -> String {
-        self.tell(command);
-        self.answer()
+    pub fn call(&mut self, command: &str) -> String {
+        self.send(command);
+        self.reply()
     }
 
     pub fn process(&self) -> &TimedChild {
@@ -79,10 +79,10 @@ impl ChildProcess {
         self.process.kill();
     }
 
-    /// Whether it has said something.
-    pub fn has_answered(&self) -> bool {
+    /// Whether a line has arrived.
+    pub fn has_replied(&self) -> bool {
         let mut early = self.early.borrow_mut();
-        *early = early.take().or_else(|| self.answers.try_recv().ok());
+        *early = early.take().or_else(|| self.replies.try_recv().ok());
         early.is_some()
     }
 
@@ -90,14 +90,14 @@ impl ChildProcess {
         if let Some(line) = self.early.take() {
             return line;
         }
-        let line = self.answers.recv_timeout(TIMEOUT);
-        line.unwrap_or_else(|error| panic!("it does not answer ({error}):\n{}", self.process.thread_states()))
+        let line = self.replies.recv_timeout(TIMEOUT);
+        line.unwrap_or_else(|error| panic!("it does not reply ({error}):\n{}", self.process.thread_states()))
     }
 }
 
 /// The child's end.
-pub fn run(folder: &Path, driver: DriverChoice) {
-    let violations = ViolationLog::new(&folder.join(format!("violations-{}", std::process::id())));
+pub fn run(directory: &Path, driver: DriverChoice) {
+    let violations = ViolationLog::new(&directory.join(format!("violations-{}", std::process::id())));
     let options =
         Options::new().driver(driver).durability(Durability::None).log(violations.log("a child's cache", false));
     let mut handles =
@@ -108,27 +108,27 @@ pub fn run(folder: &Path, driver: DriverChoice) {
             ["stop-at", point, words @ ..] => (Some(point.parse().unwrap()), words),
             words => (None, words),
         };
-        let answer = if let Some(point) = stop_at {
+        let reply = if let Some(point) = stop_at {
             let stop = || kill_process(getpid(), Signal::STOP).unwrap();
-            let (answer, points) = with_interleaved(point, stop, || handles.run(words));
-            if points > point { answer } else { format!("after {points} points: {answer}") }
+            let (reply, points) = with_interleaved(point, stop, || handles.run(words));
+            if points > point { reply } else { format!("after {points} points: {reply}") }
         } else {
-            let (sender, told) = channel();
+            let (sender, progress) = channel();
             let listener = thread::spawn(move || {
-                if told.recv() == Ok(Progress::Blocked) {
+                if progress.recv() == Ok(Progress::Blocked) {
                     println!("{BLOCKED}");
                 }
             });
-            let answer = with_progress(&sender, || handles.run(words));
-            // When it is blocked and when it has ended are two words; the first one is enough.
+            let reply = with_progress(&sender, || handles.run(words));
+            // The command sends both when it is blocked and when it has ended; the first one counts.
             listener.join().unwrap();
-            answer
+            reply
         };
-        println!("{answer}");
+        println!("{reply}");
     }
 }
 
-/// What a child holds.
+/// The handles of a child process.
 struct Handles {
     options: Options,
     directory: PathBuf,

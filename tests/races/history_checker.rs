@@ -1,15 +1,19 @@
-//! The checker of what happened: whether all that was noted can have happened in a cache that keeps its promises.
+//! Checks whether a cache that keeps its promises allows the recorded history.
+//!
+//! This oracle knows when each operation began and ended, not in which order overlapping ones took effect. So it states
+//! only what every order allows. The model knows the order (`tests/model/reference.rs`), the crash sweep the one
+//! operation (`tests/crash/expected.rs`), the power cuts what was durable (`tests/power/promises.rs`).
 
 use std::collections::BTreeMap;
 
 use crate::history::Operation;
 
-/// What was wrong.
+/// What was wrong, in sentences.
 pub type Violations = Vec<String>;
 
 const FOR_EVER: u64 = u64::MAX;
 
-/// Judges what was served, image by image.
+/// Checks the reads and commits of each image.
 pub fn check_history(history: &[Operation]) -> Violations {
     let mut violations = Vec::new();
     let mut images: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
@@ -18,7 +22,7 @@ pub fn check_history(history: &[Operation]) -> Violations {
     }
     for (image, operations) in &images {
         let Some((cache, _)) = image.split_once('/') else { continue };
-        // Those of the whole cache concern each image.
+        // Removals from the whole cache concern each image.
         let removals: Vec<_> = operations
             .iter()
             .chain(images.get(cache).into_iter().flatten())
@@ -33,7 +37,7 @@ pub fn check_history(history: &[Operation]) -> Violations {
     violations
 }
 
-/// What was served had been published, and had not been deleted before it was asked for.
+/// A read serves a version that was committed, and not deleted before the read began.
 fn check_reads<'a>(
     image: &str,
     commits: &[&Operation],
@@ -48,7 +52,7 @@ fn check_reads<'a>(
         .filter_map(|removal| Some((removal.ended?, removal.begun)))
         .collect();
     deletions.sort_unstable();
-    // The latest beginning among all deletions that had ended by then.
+    // The latest start of all deletions that had ended by then.
     let mut latest = 0;
     for (_, begun) in &mut deletions {
         latest = latest.max(*begun);
@@ -57,11 +61,11 @@ fn check_reads<'a>(
     for read in reads {
         let (Some(version), Some(opened)) = (read.version, read.opened) else { continue };
         let Some(commit) = commits.get(&version) else {
-            violations.push(format!("{image}: version {version} was served, which nobody wrote"));
+            violations.push(format!("{image}: version {version} was served, and never written"));
             continue;
         };
         if commit.ended.is_some() && !commit.succeeded {
-            violations.push(format!("{image}: version {version} was served, whose commit failed"));
+            violations.push(format!("{image}: version {version} was served, and its commit failed"));
         }
         if commit.begun > opened {
             violations.push(format!("{image}: version {version} was served before its commit began"));
@@ -74,12 +78,12 @@ fn check_reads<'a>(
     }
 }
 
-/// Between two commits of an image something removed it.
+/// Between two commits of an image a removal took effect.
 fn check_commits(image: &str, commits: &[&Operation], removals: &[&Operation], violations: &mut Violations) {
     let mut succeeded: Vec<_> = commits.iter().filter(|commit| commit.ended.is_some() && commit.succeeded).collect();
     succeeded.sort_unstable_by_key(|commit| commit.begun);
     for pair in succeeded.windows(2) {
-        // Which of them was the first is not known: a commit is noted as begun before it takes the image.
+        // The record does not order the two: a commit's first line is written before the commit takes the image.
         let (start, end) = (pair[0].begun, pair[0].ended.max(pair[1].ended).unwrap_or(FOR_EVER));
         if !removals.iter().any(|removal| removal.begun < end && removal.ended.unwrap_or(FOR_EVER) > start) {
             let (one, other) = (pair[0].version, pair[1].version);

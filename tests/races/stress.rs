@@ -1,5 +1,5 @@
-//! Four processes of four threads each do random operations on few images; some are stopped for a while, some are killed and
-//! replaced. In the end the observer looks at all that was served and at what is left.
+//! Four processes of four threads each run random operations on few images. Some are stopped for a while, some are
+//! killed and replaced. Then the checkers compare all that was served, and the end state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,26 +24,26 @@ const PROCESSES: usize = 4;
 
 const SIGKILL: i32 = Signal::KILL.as_raw();
 
-/// How many violations are shown.
+/// How many violations are printed.
 const SHOWN: usize = 20;
 
 struct ProcessGroup<'a> {
-    folder: &'a Path,
+    directory: &'a Path,
     driver: DriverChoice,
     children: Vec<(u64, TimedChild)>,
     next: u64,
 }
 
 impl ProcessGroup<'_> {
-    /// Each has a number of its own, that of the one it replaces among them.
+    /// Each child has its own number, a replacement too.
     fn start(&mut self) {
-        let (folder, number) = (self.folder.to_str().unwrap(), self.next.to_string());
-        let child = TimedChild::start(&["stress", folder, driver_name(self.driver), &number]).unwrap();
+        let (directory, number) = (self.directory.to_str().unwrap(), self.next.to_string());
+        let child = TimedChild::start(&["stress", directory, driver_name(self.driver), &number]).unwrap();
         self.children.push((self.next, child));
         self.next += 1;
     }
 
-    /// Those that were killed at a point of their own; how many there were.
+    /// Replaces the children that killed themselves at a random point. Returns how many there were.
     fn replace_ended(&mut self, killed: &mut BTreeSet<u64>) -> u64 {
         let mut self_killed = 0;
         for (number, mut child) in std::mem::take(&mut self.children) {
@@ -61,18 +61,19 @@ impl ProcessGroup<'_> {
     }
 }
 
-/// Runs for as many seconds as `IMAGE_CACHE_RACE_SECONDS` says, or a few. `IMAGE_CACHE_RACE_SEED` repeats the choices of a
-/// run, though not what the scheduler makes of them.
+/// Runs for `IMAGE_CACHE_RACE_SECONDS`, 10 by default. `IMAGE_CACHE_RACE_SEED` repeats the random choices, not the
+/// scheduler's.
 pub fn run(driver: DriverChoice) {
     let from_environment = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seconds = from_environment("IMAGE_CACHE_RACE_SECONDS").unwrap_or(10);
     let seed = from_environment("IMAGE_CACHE_RACE_SEED").unwrap_or_else(|| fastrand::u64(..1 << 20));
     let mut random = Rng::with_seed(seed);
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for name in ["history", "violations", "kept", "pruned"] {
-        fs::create_dir(folder.path().join(name)).unwrap();
+        fs::create_dir(directory.path().join(name)).unwrap();
     }
-    let mut group = ProcessGroup { folder: folder.path(), driver, children: Vec::new(), next: (seed << 4) & 0xff_ffff };
+    let mut group =
+        ProcessGroup { directory: directory.path(), driver, children: Vec::new(), next: (seed << 4) & 0xff_ffff };
     (0..PROCESSES).for_each(|_| group.start());
 
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -94,7 +95,7 @@ pub fn run(driver: DriverChoice) {
             group.children[chosen].1.signal(Signal::CONT);
         }
     }
-    // The last one is killed when nobody is left to clean up after it.
+    // The last child is killed when no other one is left to recover.
     let (last, last_child) = group.children.swap_remove(random.usize(..PROCESSES));
     group.children.iter_mut().for_each(|(_, child)| child.request_end());
     let mut violations = Vec::new();
@@ -111,21 +112,22 @@ pub fn run(driver: DriverChoice) {
     }
     last_child.kill();
     killed.insert(last);
-    for file in fs::read_dir(folder.path().join("violations")).unwrap() {
+    for file in fs::read_dir(directory.path().join("violations")).unwrap() {
         violations.extend(fs::read_to_string(file.unwrap().path()).unwrap().lines().map(str::to_owned));
     }
 
-    let history = history::read_all(&folder.path().join("history"));
+    let history = history::read_all(&directory.path().join("history"));
     violations.extend(check_history(&history));
     println!(
-        "swept: {} stress, seed {seed}: {seconds} s, {} processes of {} threads, {} kills, {self_killed} of them in the midst of a thread's operation, {stops} stops",
+        "swept: {} stress, seed {seed}: {seconds} s, {} processes of {} threads, {} kills, {self_killed} of them within a thread's operation, {stops} stops",
         driver_name(driver),
         PROCESSES + killed.len(),
         worker::THREADS,
         killed.len(),
     );
     println!("  {}", summary(&history));
-    for target in stress_caches(folder.path(), driver, 1, &ViolationLog::new(&folder.path().join("violations/parent")))
+    for target in
+        stress_caches(directory.path(), driver, 1, &ViolationLog::new(&directory.path().join("violations/parent")))
     {
         let scratch = Scratch::at(target.path, driver);
         let (more, end_state) = check_end_state(target.name, &scratch, &target.ids, &history, &killed);
@@ -137,7 +139,7 @@ pub fn run(driver: DriverChoice) {
     assert_eq!(count, 0, "seed {seed}: {count} violations, among them:\n{}", violations.join("\n"));
 }
 
-/// How long the children are left alone is left to chance; any moment is right.
+/// Lets the children run. A sleep is right here: any moment is.
 fn sleep(milliseconds: u64) {
     let (_sender, receiver) = mpsc::channel::<()>();
     let _ = receiver.recv_timeout(Duration::from_millis(milliseconds));

@@ -1,6 +1,6 @@
-//! A child of the stress: four threads of random operations on both caches, until its standard input ends, or one of them
-//! comes to the point where it is self_killed to be killed: most moments at which that matters are short. Each operation
-//! is checked where it happens (its error, and every byte that it serves), and noted for the observer.
+//! A child process of the stress: four threads run random operations on both caches. It ends with its standard input,
+//! or is killed at a random point of a thread: the moments at which a kill matters are short. Each operation is checked
+//! where it happens (its error, and every byte that it serves) and recorded for the checkers.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -17,23 +17,23 @@ use crate::points::kill_at_random_point;
 
 pub const THREADS: u64 = 4;
 
-/// About how many points a thread passes before its process is killed at one.
+/// About how many points a thread passes before its process is killed.
 const POINTS: u32 = 8000;
 
-/// How many readers a thread keeps open while it does other things.
+/// How many readers a thread keeps open during other operations.
 const MAX_READERS: usize = 3;
 
-/// Runs the child: its folder, driver and number.
-pub fn run(folder: &Path, driver: DriverChoice, process: u64) {
-    let violations = ViolationLog::new(&folder.join(format!("violations/{process}")));
-    let stress_caches = stress_caches(folder, driver, process, &violations);
+/// Runs the child process, by its directory, driver and number.
+pub fn run(directory: &Path, driver: DriverChoice, process: u64) {
+    let violations = ViolationLog::new(&directory.join(format!("violations/{process}")));
+    let stress_caches = stress_caches(directory, driver, process, &violations);
     let caches = stress_caches.each_ref().map(|target| ImageCache::open(&target.path, target.options.clone()));
     let [Some(kept), Some(pruned)] = caches.map(|cache| violations.expect("open", cache, &[])) else { return };
     let caches = [kept, pruned];
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let recorder = Recorder::new(&folder.join(format!("history/{process}-{thread}")));
+            let recorder = Recorder::new(&directory.join(format!("history/{process}-{thread}")));
             let random = Rng::with_seed(process * THREADS + thread);
             let (stress_caches, caches, is_over, violations) = (&stress_caches, &caches, &is_over, &violations);
             scope.spawn(move || {
@@ -57,7 +57,7 @@ pub fn run(folder: &Path, driver: DriverChoice, process: u64) {
                 }
             });
         }
-        // The parent closes it, or died.
+        // The parent closes it, or has died.
         io::copy(&mut io::stdin(), &mut io::sink()).unwrap();
         is_over.store(true, Ordering::Relaxed);
     });
@@ -108,7 +108,7 @@ impl<'a> Worker<'a> {
         Version::new(self.process, self.thread, self.turn, is_committed)
     }
 
-    /// Notes an operation of which only how often it succeeds matters.
+    /// Records an operation that is only counted.
     fn simply<T>(
         &mut self,
         action: &'static str,
@@ -133,7 +133,7 @@ impl<'a> Worker<'a> {
         ) else {
             return;
         };
-        // Some give up, some close early, some have been told of another digest.
+        // Some abort, some close early, some expect another digest.
         let ending = self.random.u32(..20);
         let version = self.next_version(ending > 3);
         let bytes = version.bytes(image_id);
@@ -147,7 +147,7 @@ impl<'a> Worker<'a> {
         while !rest.is_empty() {
             let (chunk, more) = rest.split_at(self.random.usize(1..=rest.len()));
             rest = more;
-            // Lost to a clean: then the commit fails as well.
+            // After a clean removed the file, the commit fails as well.
             self.violations.expect("write_chunk", writer.write_chunk(chunk), target.losses);
         }
         let begun = self.recorder.begin("commit", &name(target, image_id), Some(version));
@@ -169,18 +169,18 @@ impl<'a> Worker<'a> {
         self.recorder.end(&begun, Some(version), succeeded, bytes.len() as u64);
     }
 
-    /// Whatever becomes of the caching, the bytes go on.
+    /// The tee delivers every byte, whether the image is cached or not.
     fn tee(&mut self, target: &StressCache, cache: &ImageCache, image_id: &str) {
         let version = self.next_version(true);
         let bytes = version.bytes(image_id);
         let begun = self.recorder.begin("commit", &name(target, image_id), Some(version));
         let Some(mut tee) = self.violations.expect("tee", cache.tee(image_id, bytes.as_slice()), &[]) else { return };
-        let mut handed_on = Vec::new();
-        if let Err(error) = tee.read_to_end(&mut handed_on) {
+        let mut delivered = Vec::new();
+        if let Err(error) = tee.read_to_end(&mut delivered) {
             self.violations.add(&format!("a tee failed its reader: {error}"));
         }
-        if handed_on != bytes {
-            self.violations.add(&format!("a tee of {image_id} handed on other bytes than its source's"));
+        if delivered != bytes {
+            self.violations.add(&format!("a tee of {image_id} delivered other bytes than its source's"));
         }
         self.recorder.end(&begun, Some(version), tee.is_caching(), bytes.len() as u64);
     }
@@ -199,14 +199,14 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Reads all of an image that was opened at some time, whatever became of it since, and closes it.
+    /// Reads all of an image, which may be deleted by now, and closes the reader.
     fn close_a_reader(&mut self) {
         if self.readers.is_empty() {
             return;
         }
         let OpenReader { begun, mut reader, image_id } =
             self.readers.swap_remove(self.random.usize(..self.readers.len()));
-        // In pieces, either way of reading all of it.
+        // In pieces, by either function.
         let in_order = self.random.bool();
         let mut bytes = vec![0; usize::try_from(reader.size()).unwrap() + 1];
         let mut length = 0;
@@ -272,7 +272,7 @@ impl<'a> Worker<'a> {
         {
             self.violations.add(&format!("{} fetches are counted as {prefetched:?}", commits.len()));
         }
-        // Should one have lost its file, it is not known which: then all of them may have been published.
+        // Where one fetch lost its file, the record does not say which: all of them may be published.
         if prefetched.failed == 0 {
             for (begun, version) in commits {
                 self.recorder.end(&begun, Some(version), true, version.length() as u64);
@@ -285,7 +285,7 @@ impl<'a> Worker<'a> {
         self.simply("clean", target.name, &[], || cache.clean(stall_time), |files| *files);
     }
 
-    /// Opening and closing, of which this is not the first or the last, meets everything else.
+    /// An open and a close that are neither the first nor the last one meet all other operations.
     fn open_another_handle(&mut self, target: &'a StressCache, image_id: &str) {
         let options = target.options.clone();
         let opened = self.simply("open", target.name, &[], || ImageCache::open(&target.path, options), |_| 0);
