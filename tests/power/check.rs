@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use image_cache::{CachedImage, DriverChoice, Error, ImageCache, Options};
+use image_cache::{CachedImage, DriverChoice, ImageCache, Options};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::checks::{
@@ -133,22 +133,23 @@ fn check_usable(directory: &Path, cache: &ImageCache, promises: &mut Promises) -
         Event::End(0),
     ];
     events.iter().try_for_each(|event| promises.record(event))?;
-    context("using the cache", cache_and_delete(cache))?;
+    check_probe(directory, cache)?;
     check_clean(directory, cache)?;
     check_queue(cache).map(drop)
 }
 
-fn cache_and_delete(cache: &ImageCache) -> Result<(), Error> {
+fn check_probe(directory: &Path, cache: &ImageCache) -> CheckResult {
     let (id, version) = PROBE;
-    cache.delete_cached_image(id)?;
-    let before = cache.cache_size()?;
+    context("delete", cache.delete_cached_image(id))?;
+    let before = check_listing(directory, cache)?.len();
     let bytes = version.bytes(id);
-    let mut writer = cache.begin_write(id)?;
-    writer.write_chunk(&bytes)?;
-    writer.commit()?;
-    let is_as_written = read(cache, id)? == Some(bytes);
-    cache.delete_cached_image(id)?;
-    let is_gone = read(cache, id)?.is_none();
-    let is_right = is_as_written && is_gone && cache.cache_size()? == before;
-    if is_right { Ok(()) } else { Err(Error::InvalidArgument("the bytes read are not the bytes written".to_owned())) }
+    let mut writer = context("begin_write", cache.begin_write(id))?;
+    context("write_chunk", writer.write_chunk(&bytes))?;
+    context("commit", writer.commit())?;
+    check(check_listing(directory, cache)?.len() == before + 1, || "the new image is not listed".to_owned())?;
+    let is_as_written = context("reading", read(cache, id))? == Some(bytes);
+    check(is_as_written, || "the bytes read are not the bytes written".to_owned())?;
+    context("delete", cache.delete_cached_image(id))?;
+    check(context("reading", read(cache, id))?.is_none(), || "a deleted image is served".to_owned())?;
+    check(check_listing(directory, cache)?.len() == before, || "a deleted image is listed".to_owned())
 }
