@@ -86,7 +86,7 @@ pub fn run_as_child() -> Option<ExitCode> {
     let directory = PathBuf::from(directory);
     let before = Resources::now();
     let mut setup = Setup::new(directory.clone(), configuration);
-    (operation.prepare)(&mut setup).expect("getting ready");
+    (operation.prepare)(&mut setup).expect("preparing");
     tracer::begin();
     let result = (operation.run)(&mut setup);
     tracer::end();
@@ -96,7 +96,7 @@ pub fn run_as_child() -> Option<ExitCode> {
             eprintln!("{message}");
         }
         if let Some(cache) = &setup.cache {
-            exercise(cache).expect("the cache works when the fault is over");
+            exercise(cache).expect("the cache works after the fault");
         }
         drop(setup);
         let (descriptors, bytes) = Resources::now().since(before);

@@ -91,7 +91,7 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
     if violations.is_empty() {
         return Ok(());
     }
-    Err(format!("{} faults did harm, among them:\n{}", violations.len(), some_of(&violations)).into())
+    Err(format!("{} violations, among them:\n{}", violations.len(), some_of(&violations)).into())
 }
 
 fn some_of(violations: &[String]) -> String {
@@ -258,10 +258,11 @@ impl<'a> Sweep<'a> {
         if observed.refuses_changes && observed.stderr.contains("which could not be synced, stays") {
             returned = returned.or_not_withdrawn(self.operation);
         }
-        self.check_promises("returned", &returned).map_err(|what| format!("when it had returned: {what}"))?;
+        self.check_promises("returned", &returned)
+            .map_err(|what| format!("when the operation had returned: {what}"))?;
         let mut after_fault = Expected::after_report(self.operation, Some(Outcome::Done));
         after_fault.add(self.operation.effects.iter().filter(|effect| effect.is_read()));
-        self.check_promises("cache", &after_fault).map_err(|what| format!("when all was well again: {what}"))
+        self.check_promises("cache", &after_fault).map_err(|what| format!("after the fault: {what}"))
     }
 
     /// An error names the operation, the path and the reason; no resource leaks.

@@ -118,7 +118,7 @@ impl Workload {
         self.perform(worker, other("sync_elsewhere"), || {
             let written = fs::write(&path, b"another program's").and_then(|()| File::open(&path)?.sync_all());
             // Like every failed action it ends the worker.
-            written.map_err(|error| Error::InvalidArgument(format!("stirring: {error}")))
+            written.map_err(|error| Error::InvalidArgument(format!("sync_elsewhere: {error}")))
         });
     }
 
@@ -126,9 +126,8 @@ impl Workload {
     fn report_found(&self) {
         let (cache, _) = self.open(0, &mut fastrand::Rng::with_seed(0));
         let ids: Vec<_> = (0..WORKERS).flat_map(ids).collect();
-        let images = self.perform(0, other("check_first_open"), || {
-            ids.iter().map(|id| read(&cache, id)).collect::<Result<Vec<_>>>()
-        });
+        let images =
+            self.perform(0, other("read_all"), || ids.iter().map(|id| read(&cache, id)).collect::<Result<Vec<_>>>());
         for (id, found) in ids.into_iter().zip(images) {
             match found.map(|bytes| content::verify(&id, &bytes)).transpose() {
                 Ok(version) => self.report(&Event::Found(id, version)),

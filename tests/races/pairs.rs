@@ -142,7 +142,7 @@ fn is_intermediate(first: &str, second: &str, outcome: &Outcome) -> bool {
 }
 
 /// Queries change nothing, so a pair of them needs no run.
-fn is_question((name, _): &Named) -> bool {
+fn is_query((name, _): &Named) -> bool {
     ["list", "size", "hits", "list_queued", "image_size"].contains(name) || name.starts_with("is_")
 }
 
@@ -202,7 +202,7 @@ impl PairSetup {
             check_image(&image, &content).unwrap();
             // The index stores times to a quarter of a microsecond.
             if image.image_id == IMAGE && image.last_accessed.cast_unsigned() + 1000 < since {
-                text += " its last use was lost;";
+                text += " its last access was lost;";
             }
             let content = String::from_utf8_lossy(&content);
             write!(text, " {} {content:?} {} hits;", image.image_id, image.hits).unwrap();
@@ -240,18 +240,18 @@ impl PairSetup {
     fn interleaved(&self, state: State, pair: [Named; 2], at: usize) -> (Option<(Outcome, Progress)>, usize) {
         self.reset(state);
         let [first, second] = self.prepare(pair).expect("what could be prepared before");
-        let (go, gone) = mpsc::channel::<()>();
+        let (start, started) = mpsc::channel::<()>();
         let (sender, progress) = mpsc::channel();
         thread::scope(|scope| {
             let other_thread = scope.spawn(move || {
                 // The first operation has no such point.
-                gone.recv().ok()?;
+                started.recv().ok()?;
                 let began = wall_clock();
                 Some((with_progress(&sender, || second(&self.handles[2])), began))
             });
             let (first_progress, received) = mpsc::channel();
             let interleaved = move || {
-                go.send(()).unwrap();
+                start.send(()).unwrap();
                 first_progress.send(progress.recv().unwrap()).unwrap();
             };
             let (first, points) = with_interleaved(at, interleaved, || first(&self.handles[1]));
@@ -273,7 +273,7 @@ pub fn every_pair(driver: DriverChoice) {
         for first in OPERATIONS {
             for second in OPERATIONS.iter().chain(MULTI_STEP) {
                 let pair = [*first, *second];
-                if pair.iter().all(is_question) {
+                if pair.iter().all(is_query) {
                     continue;
                 }
                 let sequential = [false, true].map(|second_first| setup.sequential(*state, pair, second_first));
@@ -299,6 +299,6 @@ pub fn every_pair(driver: DriverChoice) {
     let messages = setup.scratch.messages.lock().unwrap();
     let message = messages.iter().find(|message| message.contains("later") || message.contains("put right"));
     violations.extend(message.map(|message| format!("the log has: {message}")));
-    println!("swept: {driver:?}: {pairs} pairs of operations, {runs} intrusions, {} violations", violations.len());
+    println!("swept: {driver:?}: {pairs} pairs of operations, {runs} interleavings, {} violations", violations.len());
     assert!(violations.is_empty(), "{}", violations.join("\n"));
 }

@@ -99,7 +99,7 @@ impl<'a> Worker<'a> {
             83..86 => self.prefetch(target, cache),
             86..89 => self.clean(target, cache),
             89..91 => self.open_another_handle(target, image_id),
-            _ => self.ask(target, cache, image_id),
+            _ => self.query(target, cache, image_id),
         }
     }
 
@@ -153,7 +153,7 @@ impl<'a> Worker<'a> {
         let begun = self.recorder.begin("commit", &name(target, image_id), Some(version));
         let succeeded = match ending {
             0 | 3 => {
-                writer.abort("the stress gives up");
+                writer.abort("the stress aborts");
                 false
             }
             1 => {
@@ -291,7 +291,7 @@ impl<'a> Worker<'a> {
         let opened = self.simply("open", target.name, &[], || ImageCache::open(&target.path, options), |_| 0);
         let Some(another) = opened else { return };
         self.open_a_reader(target, &another, image_id);
-        self.ask(target, &another, image_id);
+        self.query(target, &another, image_id);
         self.simply(
             "close",
             target.name,
@@ -304,13 +304,13 @@ impl<'a> Worker<'a> {
         );
     }
 
-    fn ask(&mut self, target: &StressCache, cache: &ImageCache, image_id: &str) {
+    fn query(&mut self, target: &StressCache, cache: &ImageCache, image_id: &str) {
         let most = target.ids.len() as u64;
-        let question = self.random.u32(..9);
+        let number = self.random.u32(..9);
         let is_main = self.caches.iter().any(|main| std::ptr::eq(main, cache));
-        let action = if is_main && question == 7 { "query_hits" } else { "ask" };
+        let action = if is_main && number == 7 { "query_hits" } else { "query" };
         let begun = self.recorder.begin(action, target.name, None);
-        let answered = match question {
+        let answered = match number {
             0 => cache.is_cached(image_id).map(|_| true),
             1 => cache.is_being_cached(image_id).map(|_| true),
             2 => cache.is_queued(image_id).map(|_| true),
@@ -326,9 +326,9 @@ impl<'a> Worker<'a> {
                 length => length.map(|length| length <= 301_000),
             },
         };
-        let is_right = self.violations.expect("a question", answered, &[]);
+        let is_right = self.violations.expect("a query", answered, &[]);
         if is_right == Some(false) {
-            self.violations.add(&format!("the answer to question {question} cannot be true"));
+            self.violations.add(&format!("the result of query {number} cannot be true"));
         }
         self.recorder.end(&begun, None, is_right.is_some(), 0);
     }
