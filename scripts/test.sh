@@ -138,7 +138,7 @@ elif stage "C build" one bash -c build_c; then
     export IMAGE_CACHE_SCENARIO_C=$build/tests/c/scenario
 fi
 # Each of the sweeps is one process, which counts what it swept.
-sweeps=(crash power races rotten)
+sweeps=(crash power races corruption)
 if cargo_has nextest; then
     printf -v others ' | binary(%s)' "${sweeps[@]}"
     stage "Rust tests" count_nextest cargo nextest run --locked --no-fail-fast -E "not (${others# | })"

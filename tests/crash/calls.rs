@@ -1,30 +1,30 @@
-//! The system calls that a fault can befall: their names, and which errors they can return.
+//! The system calls that can fail: their names, and the errors that each can return.
 
 use nix::errno::Errno;
 use nix::libc::{self, c_long};
 
 use crate::registers::Call;
 
-/// What a call does, as far as its faults go.
+/// What a call does, as far as its faults depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Makes a descriptor of a file, and perhaps the file.
+    /// Opens a descriptor of a file; may create the file.
     Open,
-    /// Makes another descriptor, or reads and sets locks (`fcntl`).
+    /// Duplicates a descriptor, or reads and sets locks (`fcntl`).
     Control,
     Read,
     Write,
     /// Makes bytes or names durable.
     Sync,
     Close,
-    /// Makes or moves a name.
+    /// Creates or renames a name.
     Name,
     /// Removes a name.
     Remove,
-    /// Changes what is known of a file: its length, times, attributes.
+    /// Changes a file's length, times or attributes.
     Change,
-    /// Asks what is known of a file, or which names there are.
-    Look,
+    /// Reads a file's metadata, or a directory's names.
+    Query,
     Lock,
     Map,
 }
@@ -58,25 +58,25 @@ const CALLS: &[(c_long, &str, Kind)] = &[
     (libc::SYS_removexattr, "removexattr", Kind::Change),
     (libc::SYS_fchmod, "fchmod", Kind::Change),
     (libc::SYS_fchown, "fchown", Kind::Change),
-    (libc::SYS_fgetxattr, "fgetxattr", Kind::Look),
-    (libc::SYS_getxattr, "getxattr", Kind::Look),
-    (libc::SYS_stat, "stat", Kind::Look),
-    (libc::SYS_lstat, "lstat", Kind::Look),
-    (libc::SYS_fstat, "fstat", Kind::Look),
-    (libc::SYS_newfstatat, "newfstatat", Kind::Look),
-    (libc::SYS_statx, "statx", Kind::Look),
-    (libc::SYS_statfs, "statfs", Kind::Look),
-    (libc::SYS_fstatfs, "fstatfs", Kind::Look),
-    (libc::SYS_access, "access", Kind::Look),
-    (libc::SYS_readlink, "readlink", Kind::Look),
-    (libc::SYS_readlinkat, "readlinkat", Kind::Look),
-    (libc::SYS_getdents64, "getdents64", Kind::Look),
-    (libc::SYS_lseek, "lseek", Kind::Look),
+    (libc::SYS_fgetxattr, "fgetxattr", Kind::Query),
+    (libc::SYS_getxattr, "getxattr", Kind::Query),
+    (libc::SYS_stat, "stat", Kind::Query),
+    (libc::SYS_lstat, "lstat", Kind::Query),
+    (libc::SYS_fstat, "fstat", Kind::Query),
+    (libc::SYS_newfstatat, "newfstatat", Kind::Query),
+    (libc::SYS_statx, "statx", Kind::Query),
+    (libc::SYS_statfs, "statfs", Kind::Query),
+    (libc::SYS_fstatfs, "fstatfs", Kind::Query),
+    (libc::SYS_access, "access", Kind::Query),
+    (libc::SYS_readlink, "readlink", Kind::Query),
+    (libc::SYS_readlinkat, "readlinkat", Kind::Query),
+    (libc::SYS_getdents64, "getdents64", Kind::Query),
+    (libc::SYS_lseek, "lseek", Kind::Query),
     (libc::SYS_flock, "flock", Kind::Lock),
     (libc::SYS_mmap, "mmap", Kind::Map),
 ];
 
-/// Calls that are no input or output, and change no file.
+/// Calls that do no input or output, and change no file.
 const HARMLESS: &[c_long] = &[
     libc::SYS_brk,
     libc::SYS_munmap,
@@ -94,8 +94,8 @@ const HARMLESS: &[c_long] = &[
     libc::SYS_fadvise64,
 ];
 
-/// Whether a directory can be another one after the call than before it. A killed process's locks and memory are gone either way,
-/// and what SQLite keeps in memory that it shares is made anew by the next process.
+/// Whether the call may change the directory. A killed process's locks and memory are gone either way, and the next
+/// process rebuilds SQLite's shared memory.
 pub fn may_change_files(call: &Call) -> bool {
     let creating = libc::O_CREAT | libc::O_TRUNC;
     let opens_for = |flags: u64| flags & u64::from(creating.cast_unsigned()) != 0;
@@ -105,18 +105,18 @@ pub fn may_change_files(call: &Call) -> bool {
         number if HARMLESS.contains(&number) => false,
         _ => !matches!(
             listed(call),
-            Some(Kind::Control | Kind::Read | Kind::Sync | Kind::Close | Kind::Look | Kind::Lock | Kind::Map)
+            Some(Kind::Control | Kind::Read | Kind::Sync | Kind::Close | Kind::Query | Kind::Lock | Kind::Map)
         ),
     }
 }
 
-/// What kind of call it is; `None` for one in which nothing can go wrong.
+/// Returns the kind of call; `None` for one that cannot fail.
 pub fn kind(call: &Call) -> Option<Kind> {
-    // Letting go of a lock that is held does not fail. (Should the kernel say so, SQLite would believe that it has it for good.)
+    // Releasing a lock that is held does not fail. (SQLite would treat the lock as held from then on.)
     if call.is_unlock {
         return None;
     }
-    // Memory that is no file's.
+    // Anonymous memory.
     if call.number == libc::SYS_mmap && call.argument(4) == -1 {
         return None;
     }
@@ -132,7 +132,7 @@ pub fn name(number: c_long) -> String {
     known.map_or_else(|| format!("system call {number}"), |(_, name, _)| (*name).to_owned())
 }
 
-/// The errors that are tried on a call: those that it can return, on one file system or another.
+/// The errors that are tried on a call: those that it can return on some file system.
 pub fn errors(call: &Call) -> &'static [Errno] {
     use Errno::{EACCES, EDQUOT, EINTR, EIO, EMFILE, ENOLCK, ENOMEM, ENOSPC};
     const DUPLICATE: [i32; 2] = [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC];
@@ -142,18 +142,18 @@ pub fn errors(call: &Call) -> &'static [Errno] {
         Some(Kind::Open) => &[EIO, EMFILE, EINTR, EACCES],
         Some(Kind::Control) if call.number == libc::SYS_dup => &[EMFILE],
         Some(Kind::Control) if DUPLICATE.contains(&call.argument(1)) => &[EMFILE],
-        // Locks that are not waited for: no signal comes between.
+        // These locks are not waited for, so no signal interrupts them.
         Some(Kind::Control) => &[EIO, EACCES, ENOLCK],
         Some(Kind::Read) => &[EIO, EINTR],
         Some(Kind::Write | Kind::Close | Kind::Sync) => &[EIO, ENOSPC, EDQUOT, EINTR],
         Some(Kind::Name | Kind::Change) => &[EIO, ENOSPC, EDQUOT, EACCES],
-        Some(Kind::Remove | Kind::Look) => &[EIO, EACCES],
+        Some(Kind::Remove | Kind::Query) => &[EIO, EACCES],
         Some(Kind::Lock) => &[EIO, EINTR, ENOLCK],
         Some(Kind::Map) => &[ENOMEM, EACCES],
     }
 }
 
-/// Whether a short transfer can be tried on a call.
+/// Whether the sweep tries a short transfer on the call.
 pub fn can_be_short(call: &Call) -> bool {
     matches!(kind(call), Some(Kind::Read | Kind::Write)) && call.arguments[2] > 1
 }

@@ -1,4 +1,4 @@
-//! The process that is traced: it plays one operation, and says what came of it.
+//! The traced child process: it runs one operation and prints the outcome.
 
 use std::ffi::OsStr;
 use std::io::Read as _;
@@ -7,43 +7,47 @@ use std::process::{Command, ExitCode};
 
 use image_cache::{DriverChoice, Durability, Error, ImageCache};
 
-use crate::held::Held;
-use crate::operations::{self, Acted, Operation, Said};
-use crate::scene::{Manner, bytes_of, cache_image};
-use crate::stage::Stage;
+use crate::configuration::Configuration;
+use crate::fixture::{bytes_of, cache_image};
+use crate::operations::{self, Operation, OperationResult, Outcome};
+use crate::resources::Resources;
+use crate::setup::Setup;
 use crate::tracer;
 
-/// The first argument of a test program that is to be such a process.
+/// The first argument of such a child process.
 const ARGUMENT: &str = "--operation";
-/// The last one, of a process that goes on when the operation has returned.
-const AND_THEN: &str = "--and-then";
+/// The last argument of a child process that goes on after the operation.
+const VERIFY: &str = "--verify";
 
-/// An image that comes and goes when all is well again.
+/// An image that is cached and deleted after the fault.
 const AFTERWARDS: &str = "afterwards";
 
-/// This program, as the process that plays an operation in `directory`.
-pub fn command(operation: &Operation, directory: &Path, manner: Manner) -> Command {
+/// The command of a child process that runs an operation in `directory`.
+pub fn command(operation: &Operation, directory: &Path, configuration: Configuration) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
-    command.args([ARGUMENT, operation.name]).arg(directory).args([manner.driver_name(), manner.durability_name()]);
+    command
+        .args([ARGUMENT, operation.name])
+        .arg(directory)
+        .args([configuration.driver_name(), configuration.durability_name()]);
     command
 }
 
-/// The same, and then it uses the cache, closes it, says what it still holds, and plays the operation again.
-pub fn command_and_then(operation: &Operation, directory: &Path, manner: Manner) -> Command {
-    let mut command = command(operation, directory, manner);
-    command.arg(AND_THEN);
+/// The same. Then the child uses the cache, closes it, prints what leaks, and runs the operation again.
+pub fn command_and_verify(operation: &Operation, directory: &Path, configuration: Configuration) -> Command {
+    let mut command = command(operation, directory, configuration);
+    command.arg(VERIFY);
     command
 }
 
-/// What the process said of itself.
+/// What the child process printed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
-    /// What came of the operation.
-    pub said: Option<Said>,
-    /// Else its error.
+    /// The outcome of the operation; `None` for an error.
+    pub outcome: Option<Outcome>,
+    /// The error's message.
     pub error: String,
     pub os_error: Option<i32>,
-    /// Descriptors and bytes that are held when the cache is closed, and were not before it was opened.
+    /// Descriptors and bytes that are in use after the close, and were not before the open.
     pub descriptors: i64,
     pub bytes: i64,
 }
@@ -54,8 +58,8 @@ impl Report {
         for line in output.lines() {
             let (key, value) = line.split_once(' ')?;
             match key {
-                "done" => report.said = Some(Said::Done),
-                "not-all" => report.said = Some(Said::NotAll),
+                "done" => report.outcome = Some(Outcome::Done),
+                "not-all" => report.outcome = Some(Outcome::Partial),
                 "error" => value.clone_into(&mut report.error),
                 "os-error" => report.os_error = Some(value.parse().ok()?),
                 "descriptors" => report.descriptors = value.parse().ok()?,
@@ -67,45 +71,45 @@ impl Report {
     }
 }
 
-/// The whole life of the process, if its arguments say that it is one.
-pub fn play() -> Option<ExitCode> {
+/// Runs the child process, if the arguments ask for it.
+pub fn run_as_child() -> Option<ExitCode> {
     let arguments: Vec<_> = std::env::args_os().collect();
     let [_, first, name, directory, driver, durability, rest @ ..] = &arguments[..] else { return None };
     if first != ARGUMENT {
         return None;
     }
-    let manner = Manner {
+    let configuration = Configuration {
         driver: if driver == "sqlite" { DriverChoice::Sqlite } else { DriverChoice::Xattr },
         durability: if durability == "full" { Durability::Full } else { Durability::None },
     };
     let operation = operations::find(name.to_str()?).expect("an operation of that name");
     let directory = PathBuf::from(directory);
-    let before = Held::now();
-    let mut stage = Stage::new(directory.clone(), manner);
-    (operation.get_ready)(&mut stage).expect("getting ready");
+    let before = Resources::now();
+    let mut setup = Setup::new(directory.clone(), configuration);
+    (operation.prepare)(&mut setup).expect("preparing");
     tracer::begin();
-    let acted = (operation.act)(&mut stage);
+    let result = (operation.run)(&mut setup);
     tracer::end();
-    if rest.first().map(|argument| &**argument) == Some(OsStr::new(AND_THEN)) {
-        say(acted);
-        for message in stage.take_messages() {
+    if rest.first().map(|argument| &**argument) == Some(OsStr::new(VERIFY)) {
+        print_result(result);
+        for message in setup.take_messages() {
             eprintln!("{message}");
         }
-        if let Some(cache) = &stage.cache {
-            use_it(cache).expect("the cache works when the fault is over");
+        if let Some(cache) = &setup.cache {
+            exercise(cache).expect("the cache works after the fault");
         }
-        drop(stage);
-        let (descriptors, bytes) = Held::now().since(before);
+        drop(setup);
+        let (descriptors, bytes) = Resources::now().since(before);
         println!("descriptors {descriptors}\nbytes {bytes}");
-        act_again(operation, directory, manner);
+        repeat(operation, directory, configuration);
     }
     Some(ExitCode::SUCCESS)
 }
 
-fn say(acted: Acted) {
-    match acted {
-        Ok(Said::Done) => println!("done -"),
-        Ok(Said::NotAll) => println!("not-all -"),
+fn print_result(result: OperationResult) {
+    match result {
+        Ok(Outcome::Done) => println!("done -"),
+        Ok(Outcome::Partial) => println!("not-all -"),
         Err(error) => {
             println!("error {error}");
             if let Some(os_error) = error.os_error() {
@@ -115,8 +119,8 @@ fn say(acted: Acted) {
     }
 }
 
-/// Everything that an agent does with a cache; nothing is left of it.
-fn use_it(cache: &ImageCache) -> Result<(), Error> {
+/// Every call of an agent; leaves no image behind.
+fn exercise(cache: &ImageCache) -> Result<(), Error> {
     cache_image(cache, AFTERWARDS)?;
     let mut bytes = Vec::new();
     cache.open_for_read(AFTERWARDS)?.read_to_end(&mut bytes).expect("an image can be read");
@@ -130,10 +134,10 @@ fn use_it(cache: &ImageCache) -> Result<(), Error> {
     cache.delete_queued_image(AFTERWARDS)
 }
 
-/// The operation works now, if it did not before.
-fn act_again(operation: &Operation, directory: PathBuf, manner: Manner) {
-    let mut stage = Stage::new(directory, manner);
-    stage.is_again = true;
-    let again = (operation.get_ready)(&mut stage).and_then(|()| (operation.act)(&mut stage));
-    assert!(matches!(again, Ok(Said::Done) | Err(Error::AlreadyCached(_))), "again: {again:?}");
+/// The operation works after the fault.
+fn repeat(operation: &Operation, directory: PathBuf, configuration: Configuration) {
+    let mut setup = Setup::new(directory, configuration);
+    setup.is_repeat = true;
+    let again = (operation.prepare)(&mut setup).and_then(|()| (operation.run)(&mut setup));
+    assert!(matches!(again, Ok(Outcome::Done) | Err(Error::AlreadyCached(_))), "again: {again:?}");
 }

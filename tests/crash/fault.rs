@@ -1,5 +1,6 @@
-//! The fault sweep: each call of an operation fails in each way that it can, once and from then on. The operation says truly
-//! what came of it, holds nothing when it is closed, and works when the fault is over.
+//! The fault sweep: each call of an operation fails in each way that it can, once and from then on.
+//!
+//! The operation reports the outcome truly, holds no resource after the close, and works after the fault.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,148 +12,151 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use crate::calls::{self, Kind};
+use crate::checks::{CheckResult, INDEX_FILES};
 use crate::child::{self, Report};
-use crate::counts::COUNTS;
-use crate::kill::ENDLESS;
-use crate::operations::{Operation, Said};
-use crate::place::Place;
-use crate::promises::{Checked, Expected, Verdict, check_all};
+use crate::configuration::Configuration;
+use crate::counters::COUNTERS;
+use crate::expected::Expected;
+use crate::fixture::copy_tree;
+use crate::kill::MAX_CALLS;
+use crate::operations::{Operation, Outcome};
+use crate::promises::{Checked, check_all};
 use crate::registers::Call;
-use crate::scene::{Manner, copy_tree};
-use crate::state::{INDEX_FILES, State};
+use crate::state::State;
 use crate::sweep::{Stop, completed};
 use crate::tracer::{Decision, End, Event, trace};
+use crate::workspace::Workspace;
 
-/// What memory may stay in use more than without a fault: what the standard library makes once.
-const ONCE: i64 = 1024;
+/// Bytes that may stay in use beyond the baseline: the standard library allocates some things once.
+const ONE_TIME_BYTES: i64 = 1024;
 
-/// What goes wrong with a call.
+/// How a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+enum FaultKind {
     Error(Errno),
     Short,
 }
 
-/// For how long.
+/// How often it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum When {
+enum Repetition {
     Once,
-    /// Signals come in a row, but not for ever: three interrupt the same call.
+    /// Three signals in a row interrupt the same call.
     Thrice,
-    /// Every later call that can fail in this way does, until the operation returns.
-    FromThenOn,
+    /// Every later call that can fail in this way fails, until the operation returns.
+    Always,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Fault {
-    /// Which input or output call of the operation.
+    /// The number of the call in the operation.
     at: usize,
-    what: What,
-    when: When,
+    what: FaultKind,
+    when: Repetition,
 }
 
 /// Sweeps one operation.
-pub fn sweep(operation: &Operation, manner: Manner) -> Result<Completion, Failed> {
-    completed(try_sweep(operation, manner))
+pub fn sweep(operation: &Operation, configuration: Configuration) -> Result<Completion, Failed> {
+    completed(try_sweep(operation, configuration))
 }
 
-fn try_sweep(operation: &Operation, manner: Manner) -> Result<(), Stop> {
-    let sweep = Sweep::new(operation, manner)?;
-    let (calls, usual) = sweep.run(None)?;
-    // Else there would be no fault of a close to be heeded.
-    if operation.name == "commit" && !usual.closes_before_publishing {
-        return Err("the file is not closed before it is published, so that nobody is told what was lost".into());
+fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), Stop> {
+    let sweep = Sweep::new(operation, configuration)?;
+    let (calls, baseline) = sweep.run(None)?;
+    // Otherwise the sweep has no failing close to check.
+    if operation.name == "commit" && !baseline.closes_before_publishing {
+        return Err("the file is not closed before it is published, so that its errors are not reported".into());
     }
-    if manner.durability == Durability::None {
-        let full = Manner { durability: Durability::Full, ..manner };
+    if configuration.durability == Durability::None {
+        let full = Configuration { durability: Durability::Full, ..configuration };
         let (others, _) = Sweep::new(operation, full)?.run(None)?;
         let numbers = |calls: &[Call]| calls.iter().map(|call| call.number).collect::<Vec<_>>();
-        // Whoever makes the same calls goes the same ways: they were swept with the other durability.
+        // Operations with the same calls take the same paths; the other durability has swept those.
         if numbers(&calls) == numbers(&others) {
             return Ok(());
         }
     }
-    let mut complaints = Vec::new();
+    let mut violations = Vec::new();
     for (at, call) in calls.iter().enumerate() {
         for (what, when) in faults_of(call) {
-            let (_, told) = sweep.run(Some(Fault { at, what, when }))?;
-            COUNTS.faults.add(1);
-            if let Err(complaint) = sweep.check(&told, &usual) {
-                let said = format!("{} {}", told.output, told.complaints).replace('\n', " ");
+            let (_, observed) = sweep.run(Some(Fault { at, what, when }))?;
+            COUNTERS.faults.add(1);
+            if let Err(violation) = sweep.check(&observed, &baseline) {
+                let child = format!("{} {}", observed.stdout, observed.stderr).replace('\n', " ");
                 let fault = format!("{what:?} {when:?} at call {at}, {}", call.name());
-                complaints.push(format!("{fault}: {complaint}; it said: {said}"));
+                violations.push(format!("{fault}: {violation}; the child printed: {child}"));
             }
         }
     }
-    if complaints.is_empty() {
+    if violations.is_empty() {
         return Ok(());
     }
-    Err(format!("{} faults did harm, among them:\n{}", complaints.len(), some_of(&complaints)).into())
+    Err(format!("{} violations, among them:\n{}", violations.len(), some_of(&violations)).into())
 }
 
-fn some_of(complaints: &[String]) -> String {
-    complaints.iter().take(10).map(String::as_str).collect::<Vec<_>>().join("\n")
+fn some_of(violations: &[String]) -> String {
+    violations.iter().take(10).map(String::as_str).collect::<Vec<_>>().join("\n")
 }
 
-fn faults_of(call: &Call) -> Vec<(What, When)> {
+fn faults_of(call: &Call) -> Vec<(FaultKind, Repetition)> {
     let mut faults = Vec::new();
     for errno in calls::errors(call) {
-        let later = if *errno == Errno::EINTR { When::Thrice } else { When::FromThenOn };
-        faults.extend([(What::Error(*errno), When::Once), (What::Error(*errno), later)]);
+        let later = if *errno == Errno::EINTR { Repetition::Thrice } else { Repetition::Always };
+        faults.extend([(FaultKind::Error(*errno), Repetition::Once), (FaultKind::Error(*errno), later)]);
     }
     if calls::can_be_short(call) {
-        faults.extend([(What::Short, When::Once), (What::Short, When::FromThenOn)]);
+        faults.extend([(FaultKind::Short, Repetition::Once), (FaultKind::Short, Repetition::Always)]);
     }
     faults
 }
 
-/// One operation, and where it is played.
+/// One operation with its workspace.
 struct Sweep<'a> {
     operation: &'a Operation,
-    manner: Manner,
-    place: Place,
+    configuration: Configuration,
+    workspace: Workspace,
     checked: Checked,
 }
 
 /// What one run showed.
 #[derive(Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is told by the child, independent of the others")]
-struct Told {
+#[allow(clippy::struct_excessive_bools, reason = "each is observed on its own")]
+struct Observation {
     end: End,
-    output: String,
-    complaints: String,
+    stdout: String,
+    stderr: String,
     /// The image's files whose sync or close failed.
-    failed: Vec<Ended>,
+    failed: Vec<ImageFile>,
     wrong: Option<String>,
     closes_before_publishing: bool,
-    /// A sync of the index failed, or another one.
+    /// Whether a sync of the index failed, and of any other file.
     has_failed_index: bool,
     has_failed_sync: bool,
     errno: Option<Errno>,
-    /// The file system lets nothing be changed any more.
-    is_dead: bool,
+    /// Whether the file system refuses every change.
+    refuses_changes: bool,
 }
 
-/// A file that must not become, or stay, a cached image.
+/// A file that must not be a cached image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Ended {
+struct ImageFile {
     path: PathBuf,
     inode: u64,
 }
 
 impl<'a> Sweep<'a> {
-    fn new(operation: &'a Operation, manner: Manner) -> Result<Self, Stop> {
-        let place = Place::new()?;
-        operation.scene.build(&place.path("scene"), manner);
-        Ok(Self { operation, manner, place, checked: Checked::default() })
+    fn new(operation: &'a Operation, configuration: Configuration) -> Result<Self, Stop> {
+        let workspace = Workspace::new()?;
+        operation.fixture.build(&workspace.path("fixture"), configuration);
+        Ok(Self { operation, configuration, workspace, checked: Checked::default() })
     }
 
-    /// Runs the operation with a fault, or without: its calls, and what came of it. When it has returned, the directory is
-    /// copied to `returned`.
-    fn run(&self, fault: Option<Fault>) -> Result<(Vec<Call>, Told), Stop> {
-        let directory = self.place.empty("cache")?;
-        let returned = self.place.empty("returned")?;
-        copy_tree(&self.place.path("scene"), &directory)?;
+    /// Runs the operation, with a fault or without: its calls, and what they showed. Copies the directory to `returned`
+    /// when the operation has returned.
+    fn run(&self, fault: Option<Fault>) -> Result<(Vec<Call>, Observation), Stop> {
+        let directory = self.workspace.empty("cache")?;
+        let returned = self.workspace.empty("returned")?;
+        copy_tree(&self.workspace.path("fixture"), &directory)?;
         let mut calls = Vec::new();
         let mut seen = 0;
         let mut hits = 0;
@@ -160,17 +164,17 @@ impl<'a> Sweep<'a> {
         let (mut failed, mut wrong) = (Vec::new(), None);
         let (mut closes_before_publishing, mut has_failed_index, mut has_failed_sync) = (false, false, false);
         let incomplete = directory.join("incomplete");
-        let mut command = child::command_and_then(self.operation, &directory, self.manner);
+        let mut command = child::command_and_verify(self.operation, &directory, self.configuration);
         let traced = trace(&mut command, |process, event| {
             seen += 1;
             let Event::Call(call) = event else {
                 copied = copy_tree(&directory, &returned);
                 return Decision::Continue;
             };
-            if seen > ENDLESS {
+            if seen > MAX_CALLS {
                 return Decision::Kill;
             }
-            // Nobody is there to wait for.
+            // No other process is there to wait for.
             if calls::is_sleep(call) {
                 return Decision::Skip;
             }
@@ -184,18 +188,18 @@ impl<'a> Sweep<'a> {
                 kind == Kind::Close && ended.as_ref().is_some_and(|file| file.path.parent() == Some(&incomplete));
             let at = calls.len();
             calls.push(*call);
-            let Some(fault) = fault.filter(|fault| fault.befalls(at, call, &calls, hits)) else {
+            let Some(fault) = fault.filter(|fault| fault.applies_to(at, call, &calls, hits)) else {
                 return Decision::Continue;
             };
             hits += 1;
             match fault.what {
-                What::Short => Decision::Shorten,
-                What::Error(errno) => {
+                FaultKind::Short => Decision::Shorten,
+                FaultKind::Error(errno) => {
                     if kind == Kind::Sync {
                         let failed = if is_index(process, call) { &mut has_failed_index } else { &mut has_failed_sync };
                         *failed = true;
                     }
-                    // A close that is interrupted has not failed: what it would have said, the next one says.
+                    // An interrupted close has not failed: the next one reports the error.
                     let is_failure = kind == Kind::Sync || errno != Errno::EINTR;
                     failed.extend(ended.filter(|_| is_failure).map(|file| (kind, file)));
                     Decision::Fail(errno)
@@ -206,101 +210,103 @@ impl<'a> Sweep<'a> {
         if traced.end == End::NotPermitted {
             return Err(Stop::NotPermitted);
         }
-        let errno = fault.and_then(|fault| if let What::Error(errno) = fault.what { Some(errno) } else { None });
-        // Names cannot be removed either, then.
-        let is_dead = fault.is_some_and(|fault| fault.when == When::FromThenOn)
+        let errno = fault.and_then(|fault| if let FaultKind::Error(errno) = fault.what { Some(errno) } else { None });
+        // With these errors no name can be removed.
+        let refuses_changes = fault.is_some_and(|fault| fault.when == Repetition::Always)
             && errno.is_some_and(|errno| [Errno::EIO, Errno::EACCES].contains(&errno));
-        // A file that was published, and is closed after that, has nothing more to lose.
-        failed.retain(|(kind, file): &(Kind, Ended)| *kind == Kind::Sync || file.path.parent() == Some(&incomplete));
+        // A file that is closed after its publish can lose nothing more.
+        failed
+            .retain(|(kind, file): &(Kind, ImageFile)| *kind == Kind::Sync || file.path.parent() == Some(&incomplete));
         let failed = failed.into_iter().map(|(_, file)| file).collect();
         Ok((
             calls,
-            Told {
+            Observation {
                 end: traced.end,
-                output: traced.output,
-                complaints: traced.complaints,
+                stdout: traced.stdout,
+                stderr: traced.stderr,
                 failed,
                 wrong,
                 closes_before_publishing,
                 has_failed_index,
                 has_failed_sync,
                 errno,
-                is_dead,
+                refuses_changes,
             },
         ))
     }
 
-    fn check(&self, told: &Told, usual: &Told) -> Verdict {
-        if told.end != End::Exited(0) {
-            return Err(format!("it ended with {:?}", told.end));
+    fn check(&self, observed: &Observation, baseline: &Observation) -> CheckResult {
+        if observed.end != End::Exited(0) {
+            return Err(format!("it ended with {:?}", observed.end));
         }
-        if let Some(wrong) = &told.wrong {
+        if let Some(wrong) = &observed.wrong {
             return Err(wrong.clone());
         }
-        let report = Report::parse(&told.output).ok_or("no report")?;
-        let usual = Report::parse(&usual.output).ok_or("no report without a fault")?;
-        self.check_report(&report, &usual, told.errno)?;
-        self.check_success(&report, told)?;
-        let mut returned = Expected::after_report(self.operation, report.said);
-        for file in &told.failed {
+        let report = Report::parse(&observed.stdout).ok_or("no report")?;
+        let baseline = Report::parse(&baseline.stdout).ok_or("no report without a fault")?;
+        self.check_report(&report, &baseline, observed.errno)?;
+        self.check_success(&report, observed)?;
+        let mut returned = Expected::after_report(self.operation, report.outcome);
+        for file in &observed.failed {
             // Where no name can be changed, an image that cannot be withdrawn stays.
-            if !told.is_dead {
+            if !observed.refuses_changes {
                 self.check_is_not_cached(file)?;
             }
             self.check_is_marked(file)?;
             returned = returned.without(&file.path.file_name().unwrap_or_default().to_string_lossy());
         }
-        if told.is_dead && told.complaints.contains("which could not be synced, stays") {
-            returned = returned.or_stuck(self.operation);
+        if observed.refuses_changes && observed.stderr.contains("which could not be synced, stays") {
+            returned = returned.or_not_withdrawn(self.operation);
         }
-        self.check_promises("returned", &returned).map_err(|what| format!("when it had returned: {what}"))?;
-        let mut at_last = Expected::after_report(self.operation, Some(Said::Done));
-        at_last.add(self.operation.effects.iter().filter(|effect| effect.is_read()));
-        self.check_promises("cache", &at_last).map_err(|what| format!("when all was well again: {what}"))
+        self.check_promises("returned", &returned)
+            .map_err(|what| format!("when the operation had returned: {what}"))?;
+        let mut after_fault = Expected::after_report(self.operation, Some(Outcome::Done));
+        after_fault.add(self.operation.effects.iter().filter(|effect| effect.is_read()));
+        self.check_promises("cache", &after_fault).map_err(|what| format!("after the fault: {what}"))
     }
 
-    /// An error says what was tried on what, and why; nothing is held.
-    fn check_report(&self, report: &Report, usual: &Report, errno: Option<Errno>) -> Verdict {
-        if report.said.is_none() {
-            // Or what it is in: that is synced when it is new.
-            let directory = self.place.path("");
+    /// An error names the operation, the path and the reason; no resource leaks.
+    fn check_report(&self, report: &Report, baseline: &Report, errno: Option<Errno>) -> CheckResult {
+        if report.outcome.is_none() {
+            // Or the directory's parent, which is synced when the directory is new.
+            let directory = self.workspace.path("");
             let names_something = report.error.contains(directory.to_string_lossy().trim_end_matches('/'))
                 || self.operation.effects.iter().any(|effect| report.error.contains(&format!("'{}'", effect.id())));
             if !names_something || !report.error.starts_with("cannot ") {
                 return Err("the error does not say what was tried on what".to_owned());
             }
-            if let (Some(told), Some(errno)) = (report.os_error, errno)
-                && told != errno as i32
+            if let (Some(reported), Some(errno)) = (report.os_error, errno)
+                && reported != errno as i32
             {
-                return Err(format!("the error's number is {told}"));
+                return Err(format!("the error's number is {reported}"));
             }
         }
         if report.descriptors != 0 {
             return Err(format!("{} descriptors leak", report.descriptors));
         }
-        if report.bytes > usual.bytes + ONCE {
-            return Err(format!("{} bytes leak, without a fault {}", report.bytes, usual.bytes));
+        if report.bytes > baseline.bytes + ONE_TIME_BYTES {
+            return Err(format!("{} bytes leak, without a fault {}", report.bytes, baseline.bytes));
         }
         Ok(())
     }
 
-    /// No success is reported where something is not on the disk that should be; and a signal is no failure.
-    fn check_success(&self, report: &Report, told: &Told) -> Verdict {
-        // Closing a cache says nothing: what it cannot sync it withdraws. (And SQLite takes no notice of a directory's sync.)
-        let tells = self.operation.caches_one() && self.operation.name != "close_with_pending_hits";
-        if told.has_failed_sync && tells && report.said == Some(Said::Done) {
+    /// No success is reported for bytes that are not on the disk; and a signal is no failure.
+    fn check_success(&self, report: &Report, observed: &Observation) -> CheckResult {
+        // A close returns nothing: it withdraws what it cannot sync. (And SQLite ignores a failed sync of a directory.)
+        let reports = self.operation.caches_one() && self.operation.name != "close_with_pending_hits";
+        if observed.has_failed_sync && reports && report.outcome == Some(Outcome::Done) {
             return Err("it reports success though a sync failed".to_owned());
         }
-        let has_failed_sync = told.has_failed_sync || told.has_failed_index;
-        if told.errno == Some(Errno::EINTR) && !has_failed_sync && report.said != Some(Said::Done) {
+        let has_failed_sync = observed.has_failed_sync || observed.has_failed_index;
+        if observed.errno == Some(Errno::EINTR) && !has_failed_sync && report.outcome != Some(Outcome::Done) {
             return Err("it fails for a signal".to_owned());
         }
         Ok(())
     }
 
-    /// An image whose sync failed, and which could not be withdrawn, has the mark with which the next start of the host drops it.
-    fn check_is_marked(&self, file: &Ended) -> Verdict {
-        let path = self.place.path("returned").join(file.path.file_name().unwrap_or_default());
+    /// An image whose sync failed, and which could not be withdrawn, has the mark: the next start of the host drops it.
+    fn check_is_marked(&self, file: &ImageFile) -> CheckResult {
+        let path = self.workspace.path("returned").join(file.path.file_name().unwrap_or_default());
         if path.exists() && !matches!(xattr::get(&path, "user.image_cache.unsynced"), Ok(Some(_))) {
             return Err(format!("{} stays without a mark, though its sync failed", path.display()));
         }
@@ -308,39 +314,40 @@ impl<'a> Sweep<'a> {
     }
 
     /// A sync or a close that failed is final.
-    fn check_is_not_cached(&self, file: &Ended) -> Verdict {
-        let final_path = self.place.path("cache").join(file.path.file_name().unwrap_or_default());
-        let standing = fs::metadata(&final_path).map(|facts| facts.ino()).ok();
+    fn check_is_not_cached(&self, file: &ImageFile) -> CheckResult {
+        let final_path = self.workspace.path("cache").join(file.path.file_name().unwrap_or_default());
+        let standing = fs::metadata(&final_path).map(|metadata| metadata.ino()).ok();
         if standing == Some(file.inode) {
             return Err(format!("{} is cached, though its sync or close failed", final_path.display()));
         }
         Ok(())
     }
 
-    fn check_promises(&self, name: &str, expected: &Expected) -> Verdict {
-        let (directory, scene, scratch) = (self.place.path(name), self.place.path("scene"), self.place.path("scratch"));
+    fn check_promises(&self, name: &str, expected: &Expected) -> CheckResult {
+        let (directory, fixture, scratch) =
+            (self.workspace.path(name), self.workspace.path("fixture"), self.workspace.path("scratch"));
         fs::create_dir_all(&scratch).map_err(|error| error.to_string())?;
-        let state = State::of(&directory, &scene, &scratch).map_err(|error| error.to_string())?;
+        let state = State::of(&directory, &fixture, &scratch).map_err(|error| error.to_string())?;
         if self.checked.is_new(state, expected) {
-            check_all(&directory, &scene, &scratch, self.manner, expected)?;
+            check_all(&directory, &fixture, &scratch, self.configuration, expected)?;
         }
         Ok(())
     }
 }
 
 impl Fault {
-    /// Whether the call, the last of those seen, fails; `hits` did before it.
-    fn befalls(&self, at: usize, call: &Call, calls: &[Call], hits: usize) -> bool {
+    /// Whether the fault applies to the last of `calls`; `hits` is how often it did before.
+    fn applies_to(&self, at: usize, call: &Call, calls: &[Call], hits: usize) -> bool {
         let is_possible = match self.what {
-            What::Error(errno) => calls::errors(call).contains(&errno),
-            What::Short => calls::can_be_short(call),
+            FaultKind::Error(errno) => calls::errors(call).contains(&errno),
+            FaultKind::Short => calls::can_be_short(call),
         };
-        let is_time = match self.when {
-            When::Once => at == self.at,
-            When::Thrice => at >= self.at && hits < 3 && calls[self.at].number == call.number,
-            When::FromThenOn => at >= self.at,
+        let is_due = match self.when {
+            Repetition::Once => at == self.at,
+            Repetition::Thrice => at >= self.at && hits < 3 && calls[self.at].number == call.number,
+            Repetition::Always => at >= self.at,
         };
-        is_possible && is_time
+        is_possible && is_due
     }
 }
 
@@ -349,12 +356,12 @@ fn is_index(process: Pid, call: &Call) -> bool {
     path.file_name().is_some_and(|name| INDEX_FILES.iter().any(|index| name == *index))
 }
 
-/// The image's file that a call is made on, if it is one.
-fn image_file(process: Pid, call: &Call, directory: &Path) -> Option<Ended> {
+/// The image's file that the call acts on.
+fn image_file(process: Pid, call: &Call, directory: &Path) -> Option<ImageFile> {
     let link = PathBuf::from(format!("/proc/{process}/fd/{}", call.descriptor()));
     let path = fs::read_link(&link).ok()?;
-    let facts = fs::metadata(&link).ok()?;
+    let metadata = fs::metadata(&link).ok()?;
     let name = path.file_name()?.to_str()?;
-    let is_image = facts.is_file() && path.starts_with(directory) && !INDEX_FILES.contains(&name);
-    is_image.then(|| Ended { path: path.clone(), inode: facts.ino() })
+    let is_image = metadata.is_file() && path.starts_with(directory) && !INDEX_FILES.contains(&name);
+    is_image.then(|| ImageFile { path: path.clone(), inode: metadata.ino() })
 }

@@ -1,26 +1,31 @@
-//! The sweeps: every operation is killed before each of its system calls, and every one of its calls fails in every way
-//! that it can. After each, every promise is checked.
+//! The sweeps of kills and faults: every operation is killed before each of its system calls, and each of its calls
+//! fails in every way that it can. After each, every promise is checked.
 //!
-//! The traced processes are this program itself, called with the name of an operation. A line at the end says how much was
-//! swept; what cannot be swept here is ignored, with the reason.
+//! The traced child processes are this program, called with the name of an operation. The last line counts what was
+//! swept. Trials that cannot run here are ignored, with the reason.
 
-// The tracer reads and writes registers, and knows those of one architecture (`registers.rs`, and the names in `calls.rs`).
+// The tracer reads and writes registers of one architecture (`registers.rs`, and the names in `calls.rs`).
 #[cfg(target_arch = "x86_64")]
 mod calls;
 #[cfg(target_arch = "x86_64")]
+#[path = "../common/checks.rs"]
+mod checks;
+#[cfg(target_arch = "x86_64")]
 mod child;
 #[cfg(target_arch = "x86_64")]
-mod counts;
+mod configuration;
+#[cfg(target_arch = "x86_64")]
+mod counters;
+#[cfg(target_arch = "x86_64")]
+mod expected;
 #[cfg(target_arch = "x86_64")]
 mod fault;
 #[cfg(target_arch = "x86_64")]
-mod held;
+mod fixture;
 #[cfg(target_arch = "x86_64")]
 mod kill;
 #[cfg(target_arch = "x86_64")]
 mod operations;
-#[cfg(target_arch = "x86_64")]
-mod place;
 #[cfg(target_arch = "x86_64")]
 mod promises;
 #[cfg(target_arch = "x86_64")]
@@ -28,9 +33,9 @@ mod recovery;
 #[cfg(target_arch = "x86_64")]
 mod registers;
 #[cfg(target_arch = "x86_64")]
-mod scene;
+mod resources;
 #[cfg(target_arch = "x86_64")]
-mod stage;
+mod setup;
 #[cfg(target_arch = "x86_64")]
 mod state;
 #[cfg(target_arch = "x86_64")]
@@ -39,12 +44,14 @@ mod sweep;
 mod tracer;
 #[cfg(target_arch = "x86_64")]
 mod trials;
+#[cfg(target_arch = "x86_64")]
+mod workspace;
 
 use std::process::ExitCode;
 
 #[cfg(target_arch = "x86_64")]
 fn main() -> ExitCode {
-    child::play().unwrap_or_else(trials::run)
+    child::run_as_child().unwrap_or_else(trials::run)
 }
 
 #[cfg(not(target_arch = "x86_64"))]

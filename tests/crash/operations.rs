@@ -1,64 +1,66 @@
-//! The operations that are swept: what each does to get ready, what is looked at, and what it may change.
+//! The operations: how each is prepared, what the sweep traces, and what it may change.
 
 use std::time::Duration;
 
 use image_cache::{Algorithm, Error, Options};
 
-use crate::scene::{DEAD, Manner, Scene, bytes_of, md5_of};
-use crate::stage::Stage;
+use crate::checks::md5_hex;
+use crate::configuration::Configuration;
+use crate::fixture::{DEAD, Fixture, bytes_of};
+use crate::setup::Setup;
 
 /// One operation.
 pub struct Operation {
     pub name: &'static str,
-    pub scene: Scene,
-    /// What comes before the part that is looked at.
-    pub get_ready: fn(&mut Stage) -> Result<(), Error>,
-    /// The part that is looked at.
-    pub act: fn(&mut Stage) -> Acted,
-    /// What it may change, and must have changed once it returned success.
+    pub fixture: Fixture,
+    /// Comes before the traced part.
+    pub prepare: fn(&mut Setup) -> Result<(), Error>,
+    /// The traced part.
+    pub run: fn(&mut Setup) -> OperationResult,
+    /// What it may change, and has changed once it returned success.
     pub effects: &'static [Effect],
 }
 
 impl Operation {
-    /// Whether its result is that of one image.
+    /// Whether it caches exactly one image.
     pub fn caches_one(&self) -> bool {
         self.effects.iter().filter(|effect| effect.is_caching()).count() == 1
     }
 }
 
-/// What an operation that returned says of itself.
-pub type Acted = Result<Said, Error>;
+/// What an operation returns.
+pub type OperationResult = Result<Outcome, Error>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
-    /// Everything that was asked for is done.
+pub enum Outcome {
+    /// Everything that was called for is done.
     Done,
-    /// It succeeded at what it promises, and said that it did not do the rest (a tee that gave caching up, say).
-    NotAll,
+    /// It kept its promise and reported that it skipped the rest (a tee that stopped caching, for example).
+    Partial,
 }
 
 /// What an operation does to an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It is cached afterwards, and not queued.
+    /// The image is cached afterwards, and not queued.
     Caches(&'static str),
-    /// It is being written, and is not cached in the end.
+    /// The image is being written, and is not cached in the end.
     Writes(&'static str),
     Deletes(&'static str),
-    /// It is deleted to keep the cache within its limit; should that fail, another one is.
+    /// The image is deleted for the limit; where that fails, another one is.
     Evicts(&'static str),
     Enqueues(&'static str),
     Dequeues(&'static str),
-    /// It has one hit more.
+    /// The image has one more hit.
     Reads(&'static str),
-    /// It has one hit more, unless the process is killed before the hit is written.
+    /// The image has one more hit, unless the process is killed before the hit is written.
     ReadsOnly(&'static str),
-    /// What is invalid or stalled is gone.
+    /// Invalid and stalled files are gone.
     Cleans,
 }
 
 impl Effect {
-    /// The image; none where all are meant.
+    /// The image's id; empty where all images are meant.
     pub fn id(self) -> &'static str {
         match self {
             Self::Caches(id)
@@ -83,55 +85,55 @@ impl Effect {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map")]
-fn done<T>(_: T) -> Said {
-    Said::Done
+fn done<T>(_: T) -> Outcome {
+    Outcome::Done
 }
 
-/// Two of the three images are too much, whichever they are.
+/// Any two of the three images are over the limit.
 pub const LIMIT: u64 = 5999;
 
-/// So that pruning removes the two that were used least recently.
-fn limited(stage: &Stage) -> Options {
-    stage.manner.options().max_size(LIMIT)
+/// A prune removes the two least recently used images.
+fn limited(setup: &Setup) -> Options {
+    setup.configuration.options().max_size(LIMIT)
 }
 
-/// What every program does first. It is what the second kill interrupts, too.
-fn open_and_look(stage: &mut Stage) -> Acted {
-    stage.open()?;
-    stage.cache().list_cached()?;
-    stage.cache().cache_size()?;
-    stage.cache().list_queued()?;
-    Ok(Said::Done)
+/// What every program does first. The second kill interrupts it as well.
+fn open_and_list(setup: &mut Setup) -> OperationResult {
+    setup.open()?;
+    setup.cache().list_cached()?;
+    setup.cache().cache_size()?;
+    setup.cache().list_queued()?;
+    Ok(Outcome::Done)
 }
 
-/// Commits, and reads: what is read before is written at once, this hit is not.
-fn leave_pending(stage: &mut Stage) -> Result<(), Error> {
-    stage.open()?;
-    stage.write_whole("new")?;
-    stage.commit()?;
+/// Commits and reads. The earlier hits are written at once, the last one is pending.
+fn leave_hits_pending(setup: &mut Setup) -> Result<(), Error> {
+    setup.open()?;
+    setup.write_whole("new")?;
+    setup.commit()?;
     for _ in 0..READS_AT_ONCE {
-        stage.read_whole("new")?;
+        setup.read_whole("new")?;
     }
-    stage.read_whole("kept").map(drop)
+    setup.read_whole("kept").map(drop)
 }
 
-/// As many as are written at once.
+/// How many hits are written at once.
 const READS_AT_ONCE: usize = 2;
 
-/// The operation that recovery consists of: opening, looking, writing, closing.
+/// The recovery: open, list, write, close.
 pub const RECOVERY: Operation = Operation {
     name: "recovery",
-    scene: Scene::Crashed,
-    get_ready: |_| Ok(()),
-    act: |stage| {
-        open_and_look(stage)?;
-        match stage.begin("new") {
-            Ok(()) => stage.writer.take().expect("there is a writer").abort("enough"),
+    fixture: Fixture::Crashed,
+    prepare: |_| Ok(()),
+    run: |setup| {
+        open_and_list(setup)?;
+        match setup.begin("new") {
+            Ok(()) => setup.writer.take().expect("there is a writer").abort("enough"),
             Err(Error::AlreadyCached(_)) => {}
             Err(error) => return Err(error),
         }
-        stage.cache = None;
-        Ok(Said::Done)
+        setup.cache = None;
+        Ok(Outcome::Done)
     },
     effects: &[Effect::Writes("new")],
 };
@@ -140,55 +142,55 @@ pub const RECOVERY: Operation = Operation {
 pub const OPERATIONS: &[Operation] = &[
     Operation {
         name: "begin",
-        scene: Scene::Usual,
-        get_ready: Stage::open,
-        act: |stage| stage.begin("new").map(done),
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| setup.begin("new").map(done),
         effects: &[Effect::Writes("new")],
     },
     Operation {
         name: "begin_after_a_dead_writer",
-        scene: Scene::Usual,
-        get_ready: Stage::open,
-        act: |stage| stage.begin(DEAD).map(done),
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| setup.begin(DEAD).map(done),
         effects: &[Effect::Writes(DEAD)],
     },
     Operation {
         name: "chunk",
-        scene: Scene::Usual,
-        get_ready: |stage| stage.open().and_then(|()| stage.begin("new")),
-        act: |stage| {
+        fixture: Fixture::Usual,
+        prepare: |setup| setup.open().and_then(|()| setup.begin("new")),
+        run: |setup| {
             let bytes = bytes_of("new");
-            stage.write(&bytes[..1000])?;
-            stage.write(&bytes[1000..]).map(done)
+            setup.write(&bytes[..1000])?;
+            setup.write(&bytes[1000..]).map(done)
         },
         effects: &[Effect::Writes("new")],
     },
     Operation {
         name: "commit",
-        scene: Scene::Usual,
-        get_ready: |stage| stage.open().and_then(|()| stage.write_whole("new")),
-        act: Stage::commit,
+        fixture: Fixture::Usual,
+        prepare: |setup| setup.open().and_then(|()| setup.write_whole("new")),
+        run: Setup::commit,
         effects: &[Effect::Caches("new")],
     },
     Operation {
         name: "commit_of_a_queued_image",
-        scene: Scene::Usual,
-        get_ready: |stage| stage.open().and_then(|()| stage.write_whole("queued")),
-        act: Stage::commit,
+        fixture: Fixture::Usual,
+        prepare: |setup| setup.open().and_then(|()| setup.write_whole("queued")),
+        run: Setup::commit,
         effects: &[Effect::Caches("queued")],
     },
     Operation {
         name: "commit_of_wrong_bytes",
-        scene: Scene::Usual,
-        get_ready: |stage| {
-            stage.open()?;
-            stage.begin("new")?;
-            let writer = stage.writer.as_mut().expect("there is a writer");
-            writer.expect_digest(Algorithm::Md5, &md5_of(b"others"))?;
+        fixture: Fixture::Usual,
+        prepare: |setup| {
+            setup.open()?;
+            setup.begin("new")?;
+            let writer = setup.writer.as_mut().expect("there is a writer");
+            writer.expect_digest(Algorithm::Md5, &md5_hex(b"others"))?;
             writer.write_chunk(b"wrong")
         },
-        act: |stage| match stage.commit() {
-            Err(Error::DigestMismatch { .. }) => Ok(Said::Done),
+        run: |setup| match setup.commit() {
+            Err(Error::DigestMismatch { .. }) => Ok(Outcome::Done),
             Ok(_) => panic!("bytes with another digest were cached"),
             Err(error) => Err(error),
         },
@@ -196,144 +198,144 @@ pub const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "abort",
-        scene: Scene::Usual,
-        get_ready: |stage| stage.open().and_then(|()| stage.write_whole("new")),
-        act: |stage| {
-            stage.writer.take().expect("there is a writer").abort("enough");
-            Ok(Said::Done)
+        fixture: Fixture::Usual,
+        prepare: |setup| setup.open().and_then(|()| setup.write_whole("new")),
+        run: |setup| {
+            setup.writer.take().expect("there is a writer").abort("enough");
+            Ok(Outcome::Done)
         },
         effects: &[Effect::Writes("new")],
     },
     Operation {
         name: "tee",
-        scene: Scene::Usual,
-        get_ready: Stage::open,
-        act: |stage| stage.read_tee("new"),
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| setup.read_tee("new"),
         effects: &[Effect::Caches("new")],
     },
     Operation {
         name: "prefetch",
-        scene: Scene::Usual,
-        get_ready: Stage::open,
-        act: |stage| {
-            let done = stage.cache().prefetch(|id, writer| writer.write_chunk(&bytes_of(id)))?;
-            stage.counted(done.fetched + done.failed, 2);
-            Ok(if done.failed == 0 { Said::Done } else { Said::NotAll })
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| {
+            let done = setup.cache().prefetch(|id, writer| writer.write_chunk(&bytes_of(id)))?;
+            setup.counted(done.fetched + done.failed, 2);
+            Ok(if done.failed == 0 { Outcome::Done } else { Outcome::Partial })
         },
         effects: &[Effect::Caches("queued"), Effect::Caches("queued-next")],
     },
     Operation {
         name: "read",
-        scene: Scene::Usual,
-        get_ready: Stage::open,
-        act: |stage| stage.read_whole("older"),
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| setup.read_whole("older"),
         effects: &[Effect::ReadsOnly("older")],
     },
     Operation {
         name: "read_and_ask_for_hits",
-        scene: Scene::Usual,
-        get_ready: Stage::open,
-        act: |stage| {
-            let said = stage.read_whole("older")?;
-            stage.cache().hit_count("older")?;
-            Ok(said)
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| {
+            let outcome = setup.read_whole("older")?;
+            setup.cache().hit_count("older")?;
+            Ok(outcome)
         },
         effects: &[Effect::Reads("older")],
     },
     Operation {
         name: "delete",
-        scene: Scene::Usual,
-        get_ready: Stage::open,
-        act: |stage| stage.cache().delete_cached_image("older").map(done),
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| setup.cache().delete_cached_image("older").map(done),
         effects: &[Effect::Deletes("older")],
     },
     Operation {
         name: "delete_all",
-        scene: Scene::Usual,
-        get_ready: Stage::open,
-        act: |stage| Ok(stage.counted(stage.cache().delete_all_cached_images()?, 3)),
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| Ok(setup.counted(setup.cache().delete_all_cached_images()?, 3)),
         effects: &[Effect::Deletes("kept"), Effect::Deletes("older"), Effect::Deletes("oldest")],
     },
     Operation {
         name: "prune",
-        scene: Scene::Usual,
-        get_ready: |stage| stage.open_with(limited(stage)),
-        act: |stage| Ok(stage.counted(stage.cache().prune()?.images, 2)),
+        fixture: Fixture::Usual,
+        prepare: |setup| setup.open_with(limited(setup)),
+        run: |setup| Ok(setup.counted(setup.cache().prune()?.images, 2)),
         effects: &[Effect::Evicts("older"), Effect::Evicts("oldest")],
     },
     Operation {
         name: "clean",
-        scene: Scene::Usual,
-        get_ready: Stage::open,
-        act: |stage| Ok(stage.counted(stage.cache().clean(Some(Duration::ZERO))?, 2)),
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| Ok(setup.counted(setup.cache().clean(Some(Duration::ZERO))?, 2)),
         effects: &[Effect::Cleans],
     },
     Operation {
         name: "queue",
-        scene: Scene::Usual,
-        get_ready: Stage::open,
-        act: |stage| Ok(stage.counted(stage.cache().queue_image("new")?.into(), 1)),
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| Ok(setup.counted(setup.cache().queue_image("new")?.into(), 1)),
         effects: &[Effect::Enqueues("new")],
     },
     Operation {
         name: "delete_queued",
-        scene: Scene::Usual,
-        get_ready: Stage::open,
-        act: |stage| stage.cache().delete_queued_image("queued").map(done),
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| setup.cache().delete_queued_image("queued").map(done),
         effects: &[Effect::Dequeues("queued")],
     },
     Operation {
         name: "delete_all_queued",
-        scene: Scene::Usual,
-        get_ready: Stage::open,
-        act: |stage| Ok(stage.counted(stage.cache().delete_all_queued_images()?, 2)),
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| Ok(setup.counted(setup.cache().delete_all_queued_images()?, 2)),
         effects: &[Effect::Dequeues("queued"), Effect::Dequeues("queued-next")],
     },
     Operation {
         name: "close_with_pending_hits",
-        scene: Scene::Usual,
-        get_ready: leave_pending,
-        act: |stage| {
-            stage.cache = None;
-            Ok(Said::Done)
+        fixture: Fixture::Usual,
+        prepare: leave_hits_pending,
+        run: |setup| {
+            setup.cache = None;
+            Ok(Outcome::Done)
         },
-        // The last hit was not written yet, so that a kill may lose it.
+        // The last hit is pending, so a kill may lose it.
         effects: &[Effect::Caches("new"), Effect::ReadsOnly("new"), Effect::ReadsOnly("new"), Effect::Reads("kept")],
     },
     Operation {
         name: "open_of_a_new_directory",
-        scene: Scene::Empty,
-        get_ready: |_| Ok(()),
-        act: open_and_look,
+        fixture: Fixture::Empty,
+        prepare: |_| Ok(()),
+        run: open_and_list,
         effects: &[],
     },
-    Operation { name: "open", scene: Scene::Usual, get_ready: |_| Ok(()), act: open_and_look, effects: &[] },
+    Operation { name: "open", fixture: Fixture::Usual, prepare: |_| Ok(()), run: open_and_list, effects: &[] },
     Operation {
         name: "open_after_a_crash",
-        scene: Scene::Crashed,
-        get_ready: |_| Ok(()),
-        act: open_and_look,
+        fixture: Fixture::Crashed,
+        prepare: |_| Ok(()),
+        run: open_and_list,
         effects: &[],
     },
     Operation {
         name: "open_after_a_restart",
-        scene: Scene::Restarted,
-        get_ready: |_| Ok(()),
-        act: open_and_look,
+        fixture: Fixture::Restarted,
+        prepare: |_| Ok(()),
+        run: open_and_list,
         effects: &[Effect::Deletes("oldest")],
     },
     Operation {
         name: "open_with_a_damaged_index",
-        scene: Scene::Damaged,
-        get_ready: |_| Ok(()),
-        act: open_and_look,
+        fixture: Fixture::Damaged,
+        prepare: |_| Ok(()),
+        run: open_and_list,
         effects: &[],
     },
 ];
 
-/// Those that a driver has.
-pub fn operations(manner: Manner) -> impl Iterator<Item = &'static Operation> {
-    OPERATIONS.iter().filter(move |operation| operation.scene != Scene::Damaged || manner.is_sqlite())
+/// The operations that apply to a driver.
+pub fn operations(configuration: Configuration) -> impl Iterator<Item = &'static Operation> {
+    OPERATIONS.iter().filter(move |operation| operation.fixture != Fixture::Damaged || configuration.is_sqlite())
 }
 
 pub fn find(name: &str) -> Option<&'static Operation> {

@@ -1,154 +1,22 @@
-//! What must hold of a cache whatever happened to the processes that used it.
+//! Checks every promise on the directory that an operation left.
+//!
+//! `common/checks.rs` has the rules that need no history; `expected.rs` has what this operation may and must leave.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use image_cache::{CachedImage, Error, ImageCache};
+use image_cache::{CachedImage, ImageCache};
 
-use crate::operations::{Effect, LIMIT, Operation, Said};
-use crate::scene::{CACHED, DEAD, FAILED, Manner, QUEUED, Scene, bytes_of, cache_image, read_quietly};
-use crate::state::{INDEX_FILES, State};
-
-/// What is wrong, in a sentence.
-pub type Verdict = Result<(), String>;
-
-/// What may be, and what must be, after an operation that was interrupted, or was not.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Expected {
-    cached: BTreeSet<&'static str>,
-    may_be_cached: BTreeSet<&'static str>,
-    queued: BTreeSet<&'static str>,
-    may_be_queued: BTreeSet<&'static str>,
-    /// Of each image that stays, from and to.
-    hits: BTreeMap<&'static str, (u64, u64)>,
-    /// Whose fetch was interrupted.
-    written: BTreeSet<&'static str>,
-    /// Whose file may stand under its final name and not survive the next open.
-    unsynced: BTreeSet<&'static str>,
-    /// What must be in `incomplete/` and `invalid/`, as far as nobody cleaned.
-    is_cleaned: bool,
-    /// The size that the cache has at the most.
-    limit: Option<u64>,
-}
-
-impl Expected {
-    /// Before anything happens.
-    pub fn of_scene(scene: Scene) -> Self {
-        let mut expected = Self::default();
-        if scene == Scene::Empty {
-            return expected;
-        }
-        for (id, hits) in CACHED {
-            expected.hits.insert(id, (if scene == Scene::Damaged { 0 } else { hits }, hits));
-            expected.cached.insert(id);
-        }
-        expected.queued.extend(QUEUED);
-        expected.written.extend([DEAD, FAILED]);
-        if scene == Scene::Crashed {
-            expected.cached.remove("oldest");
-            expected.cached.insert("adopted");
-            expected.hits.insert("adopted", (0, 0));
-        }
-        if scene == Scene::Restarted {
-            expected.unsynced.insert("oldest");
-        }
-        expected.may_be_cached = expected.cached.clone();
-        expected.may_be_queued = expected.queued.clone();
-        expected
-    }
-
-    /// After an operation that was interrupted, or failed, or reported success (`returned`).
-    pub fn after(operation: &Operation, returned: bool) -> Self {
-        let mut expected = Self::of_scene(operation.scene);
-        for effect in operation.effects {
-            expected.apply(*effect);
-            if returned {
-                expected.complete(*effect);
-            }
-        }
-        expected
-    }
-
-    /// And after another one, which was interrupted.
-    pub fn add<'a>(&mut self, effects: impl IntoIterator<Item = &'a Effect>) {
-        effects.into_iter().for_each(|effect| self.apply(*effect));
-    }
-
-    fn apply(&mut self, effect: Effect) {
-        match effect {
-            Effect::Caches(id) => {
-                self.may_be_cached.insert(id);
-                self.queued.remove(id);
-                self.written.insert(id);
-                self.hits.insert(id, (0, 0));
-            }
-            Effect::Writes(id) => drop(self.written.insert(id)),
-            Effect::Deletes(id) | Effect::Evicts(id) => drop(self.cached.remove(id)),
-            Effect::Enqueues(id) => drop(self.may_be_queued.insert(id)),
-            Effect::Dequeues(id) => drop(self.queued.remove(id)),
-            Effect::Reads(id) | Effect::ReadsOnly(id) => self.hits.entry(id).or_default().1 += 1,
-            Effect::Cleans => {}
-        }
-    }
-
-    fn complete(&mut self, effect: Effect) {
-        match effect {
-            Effect::Caches(id) => {
-                self.cached.insert(id);
-                self.may_be_queued.remove(id);
-            }
-            Effect::Writes(_) | Effect::ReadsOnly(_) => {}
-            Effect::Deletes(id) | Effect::Evicts(id) => drop(self.may_be_cached.remove(id)),
-            Effect::Enqueues(id) => drop(self.queued.insert(id)),
-            Effect::Dequeues(id) => drop(self.may_be_queued.remove(id)),
-            Effect::Reads(id) => self.hits.entry(id).or_default().0 += 1,
-            Effect::Cleans => self.is_cleaned = true,
-        }
-    }
-
-    /// An image whose sync failed is gone: that is right.
-    pub fn without(mut self, id: &str) -> Self {
-        self.cached.remove(id);
-        self
-    }
-
-    /// The image was published, and cannot be taken back.
-    pub fn or_stuck(mut self, operation: &Operation) -> Self {
-        self.may_be_cached
-            .extend(operation.effects.iter().filter(|effect| effect.is_caching()).map(|effect| effect.id()));
-        self
-    }
-
-    /// After an operation in which something failed, and which said what came of it (`None`: an error).
-    pub fn after_report(operation: &Operation, said: Option<Said>) -> Self {
-        let mut expected = Self::of_scene(operation.scene);
-        expected.add(operation.effects);
-        if operation.scene == Scene::Restarted {
-            // What cannot be told from a torn image is dropped like one.
-            expected.cached.clear();
-        }
-        for effect in operation.effects {
-            match (effect, said) {
-                // A reader never fails for a hit that cannot be counted.
-                (Effect::Reads(_) | Effect::ReadsOnly(_), _) => {}
-                // Another image is evicted in place of one that cannot be.
-                (Effect::Evicts(_), said) => {
-                    expected.cached.clear();
-                    expected.limit = (said == Some(Said::Done)).then_some(LIMIT);
-                }
-                (effect, Some(Said::Done)) => expected.complete(*effect),
-                // A commit that failed has published nothing. (Of two images that are prefetched, one may fail.)
-                (Effect::Caches(id), _) if operation.caches_one() => drop(expected.may_be_cached.remove(id)),
-                _ => {}
-            }
-        }
-        expected
-    }
-}
+use crate::checks::{
+    CheckResult, INDEX_FILES, begin_unless_cached, check, check_clean, check_image, check_listing, check_queue,
+    check_second_open, context, file_names, image_files, read_without_atime,
+};
+use crate::configuration::Configuration;
+use crate::expected::Expected;
+use crate::fixture::{QUEUED, bytes_of, write_image};
+use crate::state::State;
 
 /// What was checked already: the same directory keeps the same promises.
 #[derive(Default)]
@@ -160,174 +28,156 @@ impl Checked {
     }
 }
 
-fn check(is_so: bool, complaint: impl FnOnce() -> String) -> Verdict {
-    if is_so { Ok(()) } else { Err(complaint()) }
-}
-
-fn told<T>(what: &str, result: Result<T, Error>) -> Result<T, String> {
-    result.map_err(|error| format!("{what}: {error}"))
-}
-
-/// Opens the cache in `directory`, and checks every promise. `scene` is the directory before the operation, `scratch` an empty
-/// folder. Nothing is left of what was in the directory.
-pub fn check_all(directory: &Path, scene: &Path, scratch: &Path, manner: Manner, expected: &Expected) -> Verdict {
-    let found = cached_files(directory)?;
-    check_as_it_is(directory, scene, scratch, manner, expected, &found)?;
-    check_in_use(directory, manner, expected)?;
-    check_that_all_can_go(directory, manner)
-}
-
-/// What stands there, before anything is changed, and that opening does not change it from the second time on.
-fn check_as_it_is(
+/// Opens the cache in `directory` and checks every promise; the checks end with an empty cache. `fixture` is the directory
+/// before the operation, `scratch` an empty directory.
+pub fn check_all(
     directory: &Path,
-    scene: &Path,
+    fixture: &Path,
     scratch: &Path,
-    manner: Manner,
+    configuration: Configuration,
+    expected: &Expected,
+) -> CheckResult {
+    let found = image_files(directory)?;
+    check_bytes(directory, found.keys())?;
+    check_opens(directory, fixture, scratch, configuration, expected, &found)?;
+    check_in_use(directory, configuration, expected)?;
+    check_emptied(directory, configuration)
+}
+
+/// The first open finds what it must find, and the second open changes nothing.
+fn check_opens(
+    directory: &Path,
+    fixture: &Path,
+    scratch: &Path,
+    configuration: Configuration,
     expected: &Expected,
     found: &BTreeMap<String, u64>,
-) -> Verdict {
-    {
-        let cache = told("opening", ImageCache::open(directory, manner.options()))?;
-        let listed = check_listing(directory, &cache)?;
-        for id in found.keys().map(String::as_str).chain(expected.cached.iter().copied()) {
-            let may_go = expected.unsynced.contains(id);
-            check(may_go || listed.contains_key(id), || format!("'{id}' was lost"))?;
-        }
-        for (id, image) in &listed {
-            check(expected.may_be_cached.contains(&id[..]), || format!("'{id}' is cached"))?;
-            let (least, most) = expected.hits.get(&id[..]).copied().unwrap_or_default();
-            check((least..=most).contains(&image.hits), || {
-                format!("'{id}' has {} hits, between {least} and {most} are true", image.hits)
-            })?;
-        }
-        let size = listed.values().map(|image| image.size).sum::<u64>();
-        check(expected.limit.is_none_or(|limit| size <= limit), || format!("{size} bytes are more than the limit"))?;
-        check_queue(&cache, &listed, expected)?;
-    }
+) -> CheckResult {
+    let listed = check_first_open(directory, configuration, expected, found)?;
     check_names(directory, expected)?;
-    let state =
-        |what| State::of(directory, scene, scratch).map(State::settled).map_err(|error| format!("{what}: {error}"));
+    let state = |step| {
+        let state = State::of(directory, fixture, scratch).map(State::without_index_internals);
+        context(step, state)
+    };
     let after_first = state("the state after the first open")?;
-    drop(told("opening again", ImageCache::open(directory, manner.options()))?);
+    check_second_open(directory, &configuration.options(), &listed)?;
     let after_second = state("the state after the second open")?;
     check(after_first == after_second, || {
         format!("the second open changed something:\n{after_first:#?}\n{after_second:#?}")
     })
 }
 
-/// That what is listed is what the directory has, whole, and that the sizes are right.
-fn check_listing(directory: &Path, cache: &ImageCache) -> Result<BTreeMap<String, CachedImage>, String> {
-    let listed = told("listing", cache.list_cached())?;
-    let listed: BTreeMap<_, _> = listed.into_iter().map(|image| (image.image_id.clone(), image)).collect();
-    let sizes: BTreeMap<_, _> = listed.iter().map(|(id, image)| (id.clone(), image.size)).collect();
-    let files = cached_files(directory)?;
-    check(sizes == files, || format!("listed are {sizes:?}, in the directory are {files:?}"))?;
-    let size = told("the size", cache.cache_size())?;
-    let sum = files.values().sum::<u64>();
-    check(size == sum, || format!("the size is {size}, the files have {sum}"))?;
+fn check_first_open(
+    directory: &Path,
+    configuration: Configuration,
+    expected: &Expected,
+    found: &BTreeMap<String, u64>,
+) -> CheckResult<Vec<CachedImage>> {
+    let cache = context("the first open", ImageCache::open(directory, configuration.options()))?;
+    let listed = check_images(directory, &cache)?;
+    let is_listed = |id: &str| listed.iter().any(|image| image.image_id == id);
+    for id in found.keys().map(String::as_str).chain(expected.cached.iter().copied()) {
+        let may_go = expected.unsynced.contains(id);
+        check(may_go || is_listed(id), || format!("'{id}' was lost"))?;
+    }
+    for image in &listed {
+        let id = &image.image_id[..];
+        check(expected.may_be_cached.contains(id), || format!("'{id}' is cached"))?;
+        let (least, most) = expected.hits.get(id).copied().unwrap_or_default();
+        check((least..=most).contains(&image.hits), || {
+            format!("'{id}' has {} hits, not {least} to {most}", image.hits)
+        })?;
+    }
+    let size = listed.iter().map(|image| image.size).sum::<u64>();
+    check(expected.limit.is_none_or(|limit| size <= limit), || format!("{size} bytes are more than the limit"))?;
+    check_expected_queue(&cache, is_listed, expected)?;
     Ok(listed)
 }
 
-fn check_queue(cache: &ImageCache, listed: &BTreeMap<String, CachedImage>, expected: &Expected) -> Verdict {
-    let queue = told("the queue", cache.list_queued())?;
+/// Listing, files and sizes agree, and every image has its own bytes.
+fn check_images(directory: &Path, cache: &ImageCache) -> CheckResult<Vec<CachedImage>> {
+    let listed = check_listing(directory, cache)?;
+    check_bytes(directory, listed.iter().map(|image| &image.image_id))?;
+    for image in &listed {
+        check_image(image, &bytes_of(&image.image_id))?;
+    }
+    Ok(listed)
+}
+
+fn check_expected_queue(cache: &ImageCache, is_cached: impl Fn(&str) -> bool, expected: &Expected) -> CheckResult {
+    let queue = check_queue(cache)?;
     let queued: Vec<_> = queue.iter().map(|image| image.image_id.as_str()).collect();
     for id in &queued {
         check(expected.may_be_queued.contains(id), || format!("'{id}' is queued"))?;
-        check(!listed.contains_key(*id), || format!("'{id}' is cached and queued"))?;
-        check(told("is queued", cache.is_queued(id))?, || format!("'{id}' is in the queue's list, and is not queued"))?;
     }
     for id in &expected.queued {
         check(queued.contains(id), || format!("'{id}' is not queued any more"))?;
     }
-    // An image that was being cached when its writer died stays queued.
+    // An image stays queued when its writer dies.
     for id in expected.may_be_queued.iter().filter(|id| QUEUED.contains(id) && expected.written.contains(*id)) {
-        check(queued.contains(id) || listed.contains_key(*id), || format!("'{id}' is neither queued nor cached"))?;
+        check(queued.contains(id) || is_cached(id), || format!("'{id}' is neither queued nor cached"))?;
     }
-    let in_order = queue.is_sorted_by_key(|image| image.queued);
-    check(in_order, || format!("the queue is not in its order: {queue:?}"))
+    Ok(())
 }
 
-/// Nothing stands anywhere that nobody put there.
-fn check_names(directory: &Path, expected: &Expected) -> Verdict {
-    for folder in ["incomplete", "invalid"] {
-        for name in names(&directory.join(folder))? {
+/// The directory has no file beyond images, the index, and what an interrupted writer left.
+fn check_names(directory: &Path, expected: &Expected) -> CheckResult {
+    for subdirectory in ["incomplete", "invalid"] {
+        for name in file_names(&directory.join(subdirectory))? {
             let is_known = expected.written.contains(&name[..]);
-            check(is_known && !expected.is_cleaned, || format!("there is a file '{name}' in {folder}/"))?;
+            check(is_known && !expected.is_cleaned, || format!("there is a file '{name}' in {subdirectory}/"))?;
         }
     }
-    for name in names(directory)? {
+    for name in file_names(directory)? {
         let is_known = expected.may_be_cached.contains(&name[..]) || name == INDEX_FILES[0];
         check(is_known, || format!("a file '{name}' is left"))?;
     }
     Ok(())
 }
 
-/// Nothing is stuck: what was interrupted can be cached at once, and everything can be read.
-fn check_in_use(directory: &Path, manner: Manner, expected: &Expected) -> Verdict {
-    let cache = told("opening a third time", ImageCache::open(directory, manner.options()))?;
+/// What was interrupted can be cached at once, and every image can be read.
+fn check_in_use(directory: &Path, configuration: Configuration, expected: &Expected) -> CheckResult {
+    let cache = context("the third open", ImageCache::open(directory, configuration.options()))?;
     for id in expected.written.iter().copied().chain(["another"]) {
-        let is_there = told("is cached", cache.is_cached(id))?;
-        match cache_image(&cache, id) {
-            Ok(()) if !is_there => {}
-            Err(Error::AlreadyCached(_)) if is_there => {}
-            other => return Err(format!("caching '{id}' (cached: {is_there}): {other:?}")),
+        if let Some(writer) = begin_unless_cached(&cache, id)? {
+            context(&format!("caching '{id}'"), write_image(writer, id))?;
         }
-        check(!told("is queued", cache.is_queued(id))?, || format!("'{id}' is cached and still queued"))?;
+        check(!context("is_queued", cache.is_queued(id))?, || format!("'{id}' is cached and still queued"))?;
     }
-    for id in check_listing(directory, &cache)?.into_keys() {
+    for image in check_images(directory, &cache)? {
+        let id = &image.image_id[..];
         let mut bytes = Vec::new();
-        let mut reader = told("reading", cache.open_for_read(&id))?;
-        reader.read_to_end(&mut bytes).map_err(|error| format!("reading '{id}': {error}"))?;
-        check(bytes == bytes_of(&id), || format!("wrong bytes are served as '{id}'"))?;
+        let mut reader = context("open_for_read", cache.open_for_read(id))?;
+        context("reading", reader.read_to_end(&mut bytes))?;
+        check(bytes == bytes_of(id), || format!("wrong bytes are served as '{id}'"))?;
         drop(reader);
-        let least = expected.hits.get(&id[..]).map_or(0, |(least, _)| *least);
-        check(told("hits", cache.hit_count(&id))? > least, || format!("the hit of '{id}' was not counted"))?;
+        let least = expected.hits.get(id).map_or(0, |(least, _)| *least);
+        check(context("hit_count", cache.hit_count(id))? > least, || format!("the hit of '{id}' was not counted"))?;
     }
     Ok(())
 }
 
-/// No file takes space for ever.
-fn check_that_all_can_go(directory: &Path, manner: Manner) -> Verdict {
-    let cache = told("opening at last", ImageCache::open(directory, manner.options().max_size(0)))?;
-    told("cleaning", cache.clean(Some(Duration::ZERO)))?;
-    told("pruning", cache.prune())?;
-    check(told("the size", cache.cache_size())? == 0, || "the cache cannot be pruned to nothing".to_owned())?;
-    told("emptying the queue", cache.delete_all_queued_images())?;
+/// Clean, prune and the queue's deletion remove every file but the index.
+fn check_emptied(directory: &Path, configuration: Configuration) -> CheckResult {
+    let cache = context("the last open", ImageCache::open(directory, configuration.options().max_size(0)))?;
+    check_clean(directory, &cache)?;
+    context("prune", cache.prune())?;
+    check(context("cache_size", cache.cache_size())? == 0, || "a prune to 0 bytes leaves images".to_owned())?;
+    context("delete_all_queued", cache.delete_all_queued_images())?;
     drop(cache);
-    for folder in ["incomplete", "invalid", "queue"] {
-        let left = names(&directory.join(folder))?;
-        check(left.is_empty(), || format!("{left:?} stay in {folder}/"))?;
+    for subdirectory in ["incomplete", "invalid", "queue"] {
+        let left = file_names(&directory.join(subdirectory))?;
+        check(left.is_empty(), || format!("{left:?} stay in {subdirectory}/"))?;
     }
-    let left: Vec<_> = names(directory)?.into_iter().filter(|name| name != INDEX_FILES[0]).collect();
+    let left: Vec<_> = file_names(directory)?.into_iter().filter(|name| name != INDEX_FILES[0]).collect();
     check(left.is_empty(), || format!("{left:?} stay"))
 }
 
-/// The files under final names, with their sizes. Each has to be whole: this looks at the bytes themselves.
-fn cached_files(directory: &Path) -> Result<BTreeMap<String, u64>, String> {
-    let mut files = BTreeMap::new();
-    for name in names(directory)? {
-        if INDEX_FILES.contains(&name.as_str()) {
-            continue;
-        }
-        let bytes = read_quietly(&directory.join(&name)).map_err(|error| format!("'{name}': {error}"))?;
-        check(bytes == bytes_of(&name), || format!("'{name}' has {} wrong bytes under its final name", bytes.len()))?;
-        files.insert(name, bytes.len() as u64);
+/// Every file under an image's name has all bytes of that image.
+fn check_bytes<'a>(directory: &Path, ids: impl IntoIterator<Item = &'a String>) -> CheckResult {
+    for id in ids {
+        let bytes = context(id, read_without_atime(&directory.join(id)))?;
+        check(bytes == bytes_of(id), || format!("'{id}' has {} wrong bytes under its final name", bytes.len()))?;
     }
-    Ok(files)
-}
-
-/// The names of the regular files in a folder; none, if it is not there.
-fn names(folder: &Path) -> Result<Vec<String>, String> {
-    if !folder.exists() {
-        return Ok(Vec::new());
-    }
-    let failed = |error| format!("{}: {error}", folder.display());
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if entry.path().is_file() {
-            names.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    Ok(names)
+    Ok(())
 }

@@ -1,9 +1,9 @@
-//! A kill during the recovery from a kill: from every state in which a kill of any operation can leave the directory, the
-//! recovery is interrupted wherever that makes a difference, and every promise is checked.
+//! Kills during the recovery from a kill: every state that a killed operation can leave is recovered, and the recovery
+//! is interrupted at each call that makes a difference.
 //!
-//! Here nothing is killed: what a kill before a system call leaves behind is the directory as it is at that moment, without
-//! the locks and the memory of the process. So one run, which stops before each call, shows what all of its kills leave, and
-//! each different state is copied and checked once.
+//! No process is killed here. A kill before a system call leaves the directory as it is at that moment, without the
+//! process's locks and memory. So one run, stopped before each call, shows what all of its kills leave; each distinct
+//! state is copied and checked once.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -14,83 +14,94 @@ use libtest_mimic::{Completion, Failed};
 
 use crate::calls::may_change_files;
 use crate::child;
-use crate::counts::COUNTS;
-use crate::kill::ENDLESS;
+use crate::configuration::Configuration;
+use crate::counters::COUNTERS;
+use crate::expected::Expected;
+use crate::fixture::copy_tree;
+use crate::kill::MAX_CALLS;
 use crate::operations::{Operation, RECOVERY, operations};
-use crate::place::Place;
-use crate::promises::{Checked, Expected, check_all};
-use crate::scene::{Manner, copy_tree};
+use crate::promises::{Checked, check_all};
 use crate::state::State;
 use crate::sweep::{Stop, completed, in_parallel};
 use crate::tracer::{Decision, End, Event, trace};
+use crate::workspace::Workspace;
 
 /// A directory as a kill leaves it.
-struct Left {
+struct KilledState {
     directory: PathBuf,
-    scene: PathBuf,
-    manner: Manner,
+    fixture: PathBuf,
+    configuration: Configuration,
     operation: &'static Operation,
     point: usize,
     returned: bool,
 }
 
-/// Sweeps the recovery from whatever the operations can leave.
-pub fn sweep(manners: &[Manner]) -> Result<Completion, Failed> {
-    completed(try_sweep(manners))
+/// Sweeps the recovery from all states that the operations can leave.
+pub fn sweep(configurations: &[Configuration]) -> Result<Completion, Failed> {
+    completed(try_sweep(configurations))
 }
 
-fn try_sweep(manners: &[Manner]) -> Result<(), Stop> {
-    let place = Place::new()?;
-    let jobs: Vec<_> =
-        manners.iter().flat_map(|manner| operations(*manner).map(|operation| (operation, *manner))).collect();
+fn try_sweep(configurations: &[Configuration]) -> Result<(), Stop> {
+    let workspace = Workspace::new()?;
+    let jobs: Vec<_> = configurations
+        .iter()
+        .flat_map(|configuration| operations(*configuration).map(|operation| (operation, *configuration)))
+        .collect();
     let states = Mutex::new(BTreeMap::new());
-    in_parallel(jobs, |(operation, manner)| collect(&place, operation, manner, &states))?;
+    in_parallel(jobs, |(operation, configuration)| collect(&workspace, operation, configuration, &states))?;
     let states = states.into_inner().unwrap_or_else(PoisonError::into_inner);
-    COUNTS.states.add(states.len());
+    COUNTERS.states.add(states.len());
     let checked = Checked::default();
     in_parallel(states.into_values().collect(), |left| sweep_from(&left, &checked))
 }
 
-/// Keeps what a kill of the operation leaves, wherever nothing like it was left before.
+/// Copies each state that a kill of the operation leaves, unless an equal one is there.
 fn collect(
-    place: &Place,
+    workspace: &Workspace,
     operation: &'static Operation,
-    manner: Manner,
-    states: &Mutex<BTreeMap<State, Left>>,
+    configuration: Configuration,
+    states: &Mutex<BTreeMap<State, KilledState>>,
 ) -> Result<(), Stop> {
-    let name = format!("{}-{}", operation.name, manner.durability_name());
-    let scene = place.path(&format!("{name}-scene"));
-    let scratch = place.folder(&format!("{name}-scratch"))?;
-    let directory = place.path(&name);
-    operation.scene.build(&scene, manner);
-    copy_tree(&scene, &directory)?;
-    look_at_each(operation, &directory, manner, |point, returned| {
-        let state = State::of(&directory, &scene, &scratch)?;
+    let name = format!("{}-{}", operation.name, configuration.durability_name());
+    let fixture = workspace.path(&format!("{name}-fixture"));
+    let scratch = workspace.directory(&format!("{name}-scratch"))?;
+    let directory = workspace.path(&name);
+    operation.fixture.build(&fixture, configuration);
+    copy_tree(&fixture, &directory)?;
+    visit_each_state(operation, &directory, configuration, |point, returned| {
+        let state = State::of(&directory, &fixture, &scratch)?;
         let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Vacant(entry) = states.entry(state) {
-            let copy = place.path(&format!("{name}-{point}"));
+            let copy = workspace.path(&format!("{name}-{point}"));
             copy_tree(&directory, &copy)?;
-            entry.insert(Left { directory: copy, scene: scene.clone(), manner, operation, point, returned });
+            entry.insert(KilledState {
+                directory: copy,
+                fixture: fixture.clone(),
+                configuration,
+                operation,
+                point,
+                returned,
+            });
         }
         Ok(())
     })
 }
 
-fn sweep_from(left: &Left, checked: &Checked) -> Result<(), Stop> {
-    let place = Place::new()?;
-    let (directory, scratch) = (place.path("cache"), place.folder("scratch")?);
+fn sweep_from(left: &KilledState, checked: &Checked) -> Result<(), Stop> {
+    let workspace = Workspace::new()?;
+    let (directory, scratch) = (workspace.path("cache"), workspace.directory("scratch")?);
     copy_tree(&left.directory, &directory)?;
     let mut expected = Expected::after(left.operation, left.returned);
     expected.add(RECOVERY.effects);
-    look_at_each(&RECOVERY, &directory, left.manner, |point, _| {
-        COUNTS.recovery_kills.add(1);
-        if !checked.is_new(State::of(&directory, &left.scene, &scratch)?, &expected) {
+    visit_each_state(&RECOVERY, &directory, left.configuration, |point, _| {
+        COUNTERS.recovery_kills.add(1);
+        if !checked.is_new(State::of(&directory, &left.fixture, &scratch)?, &expected) {
             return Ok(());
         }
-        let copy = place.empty("copy")?;
+        let copy = workspace.empty("copy")?;
         copy_tree(&directory, &copy)?;
-        COUNTS.recovery_states.add(1);
-        check_all(&copy, &left.scene, &scratch, left.manner, &expected).map_err(|what| {
+        COUNTERS.recovery_states.add(1);
+        check_all(&copy, &left.fixture, &scratch, left.configuration, &expected).map_err(|what| {
             format!(
                 "after a kill of '{}' at point {}, and one of its recovery at call {point}: {what}",
                 left.operation.name, left.point
@@ -100,32 +111,32 @@ fn sweep_from(left: &Left, checked: &Checked) -> Result<(), Stop> {
     })
 }
 
-/// Runs an operation, and calls `look` with the number of each call before which the directory may be another one than before
-/// the call in front of it, and whether the operation has returned.
-fn look_at_each(
+/// Runs an operation. Calls `visit` with the number of each call before which the directory may have changed, and
+/// whether the operation has returned.
+fn visit_each_state(
     operation: &Operation,
     directory: &Path,
-    manner: Manner,
-    mut look: impl FnMut(usize, bool) -> Result<(), Stop>,
+    configuration: Configuration,
+    mut visit: impl FnMut(usize, bool) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
     let mut calls = 0;
     let mut may_have_changed = true;
-    let mut looked = Ok(());
-    let traced = trace(&mut child::command(operation, directory, manner), |_, event| {
+    let mut visited = Ok(());
+    let traced = trace(&mut child::command(operation, directory, configuration), |_, event| {
         let returned = matches!(event, Event::Returned);
         if may_have_changed || returned {
-            looked = look(calls, returned);
+            visited = visit(calls, returned);
         }
         calls += 1;
         if let Event::Call(call) = event {
             may_have_changed = may_change_files(call);
         }
-        if looked.is_err() || calls > ENDLESS { Decision::Kill } else { Decision::Continue }
+        if visited.is_err() || calls > MAX_CALLS { Decision::Kill } else { Decision::Continue }
     })?;
-    looked?;
+    visited?;
     match traced.end {
         End::Exited(0) => Ok(()),
         End::NotPermitted => Err(Stop::NotPermitted),
-        end => Err(format!("'{}' ended with {end:?}: {}", operation.name, traced.complaints).into()),
+        end => Err(format!("'{}' ended with {end:?}: {}", operation.name, traced.stderr).into()),
     }
 }

@@ -1,4 +1,4 @@
-//! A system call as the processor's registers hold it: the only part of the tracer that depends on the architecture.
+//! A system call in the processor's registers: the only part of the tracer that depends on the architecture.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use crate::calls;
 pub struct Call {
     pub number: c_long,
     pub arguments: [u64; 6],
-    /// It lets go of a lock, and does nothing else.
+    /// Whether it only releases a lock.
     pub is_unlock: bool,
 }
 
@@ -26,7 +26,7 @@ impl Call {
         self.is_close() && self.descriptor() == descriptor
     }
 
-    /// The first argument, of a call whose first argument is a descriptor.
+    /// The first argument of a call on a descriptor.
     pub fn descriptor(&self) -> i32 {
         self.argument(0)
     }
@@ -62,7 +62,7 @@ impl Registers {
         Call { number, arguments, is_unlock: is_unlock(process, number, &arguments) }
     }
 
-    /// With a call that the kernel does not have, and that it does not execute.
+    /// With a call number that the kernel does not have, so that nothing is executed.
     pub fn without_call(mut self) -> Self {
         self.0.orig_rax = u64::MAX;
         self
@@ -74,7 +74,7 @@ impl Registers {
         self
     }
 
-    /// Of `read`, `write` and their like: the third argument is the length.
+    /// For `read`, `write` and their like: the third argument is the length.
     pub fn with_half_the_length(mut self) -> Self {
         self.0.rdx /= 2;
         self

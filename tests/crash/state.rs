@@ -1,5 +1,5 @@
-//! The state of a cache's directory, so that two of them can be compared: everything that the next process can tell apart,
-//! and nothing that differs from run to run (points in time, but for their order).
+//! The state of a cache's directory, in a form that can be compared: everything that the next process can see, without
+//! what differs from run to run. Of times only the order counts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,24 +9,21 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::scene::read_quietly;
-
-/// The files that are the index's.
-pub const INDEX_FILES: [&str; 4] = ["cache.db", "cache.db-wal", "cache.db-shm", "cache.db-journal"];
+use crate::checks::{INDEX_FILES, read_without_atime};
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct State {
-    /// By path below the directory; folders end with a slash.
+    /// By path below the directory; directories end with a slash.
     files: BTreeMap<String, FileState>,
-    /// By name, in the order of time: queued files as they were queued, cached ones as they were used last.
+    /// Names in the order of time: queued files by mtime, cached files by atime.
     queue: Vec<String>,
-    uses: Vec<String>,
+    accesses: Vec<String>,
     index: Option<IndexState>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct FileState {
-    /// None of the index's files: what they say is in the state of the index.
+    /// Empty for the index's files: `IndexState` has what they hold.
     contents: Vec<u8>,
     attributes: BTreeMap<String, String>,
 }
@@ -35,41 +32,41 @@ struct FileState {
 struct IndexState {
     /// The lengths of its files.
     lengths: Vec<Option<u64>>,
-    /// Which pages of the database are others than in the scene: a checkpoint may have got half way.
+    /// Which pages of the database differ from the fixture's: a checkpoint may be half done.
     changed_pages: Vec<bool>,
-    /// What SQLite finds in it.
+    /// What SQLite reads from it.
     contents: Result<Rows, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Rows {
-    /// Id, size, hits, checksum, and whether the file has the time that the row has; in the order of use.
+    /// Id, size, hits, checksum, and whether the file has the row's mtime; in access order.
     images: Vec<(String, i64, i64, Option<String>, bool)>,
     totals: (i64, i64),
-    has_seal: bool,
-    /// The directory has the seal's time.
-    is_sealed: bool,
+    has_stamp: bool,
+    /// Whether the directory's mtime is the stamp.
+    stamp_matches: bool,
 }
 
 impl State {
-    /// The state of `directory`, whose database `scene` is the one before; `scratch` is an empty folder to look at a copy of the
-    /// index in: looking changes it.
-    pub fn of(directory: &Path, scene: &Path, scratch: &Path) -> io::Result<Self> {
-        let mut state = Self { files: BTreeMap::new(), queue: Vec::new(), uses: Vec::new(), index: None };
+    /// The state of `directory`. `fixture` holds the database before the operation. `scratch` is an empty directory for
+    /// a copy of the index: reading changes it.
+    pub fn of(directory: &Path, fixture: &Path, scratch: &Path) -> io::Result<Self> {
+        let mut state = Self { files: BTreeMap::new(), queue: Vec::new(), accesses: Vec::new(), index: None };
         if !directory.exists() {
             return Ok(state);
         }
         state.add(directory, "")?;
-        state.queue = by_time(&directory.join("queue"), |facts| (facts.mtime(), facts.mtime_nsec()))?;
-        state.uses = by_time(directory, |facts| (facts.atime(), facts.atime_nsec()))?;
+        state.queue = by_time(&directory.join("queue"), |metadata| (metadata.mtime(), metadata.mtime_nsec()))?;
+        state.accesses = by_time(directory, |metadata| (metadata.atime(), metadata.atime_nsec()))?;
         if directory.join(INDEX_FILES[0]).exists() {
-            state.index = Some(IndexState::of(directory, scene, scratch)?);
+            state.index = Some(IndexState::of(directory, fixture, scratch)?);
         }
         Ok(state)
     }
 
-    /// Without what SQLite's own housekeeping may change from open to open.
-    pub fn settled(mut self) -> Self {
+    /// Without what SQLite may change from open to open.
+    pub fn without_index_internals(mut self) -> Self {
         self.files.retain(|name, _| !INDEX_FILES.contains(&name.as_str()));
         if let Some(index) = &mut self.index {
             index.lengths.clear();
@@ -88,7 +85,7 @@ impl State {
                 continue;
             }
             let is_index = INDEX_FILES.contains(&name.as_str());
-            let contents = if is_index { Vec::new() } else { read_quietly(&path)? };
+            let contents = if is_index { Vec::new() } else { read_without_atime(&path)? };
             self.files.insert(name, FileState { contents, attributes: attributes(&path)? });
         }
         Ok(())
@@ -99,22 +96,22 @@ fn attributes(path: &Path) -> io::Result<BTreeMap<String, String>> {
     let mut attributes = BTreeMap::new();
     for name in xattr::list(path)? {
         let value = xattr::get(path, &name)?.unwrap_or_default();
-        // A reason names a path, which is another one in each run.
+        // A reason names a path, which differs from run to run.
         let value = if name == "user.error" { String::new() } else { String::from_utf8_lossy(&value).into_owned() };
         attributes.insert(name.to_string_lossy().into_owned(), value);
     }
     Ok(attributes)
 }
 
-fn by_time(folder: &Path, time: fn(&fs::Metadata) -> (i64, i64)) -> io::Result<Vec<String>> {
+fn by_time(directory: &Path, time: fn(&fs::Metadata) -> (i64, i64)) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    if folder.exists() {
-        for entry in fs::read_dir(folder)? {
+    if directory.exists() {
+        for entry in fs::read_dir(directory)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let facts = entry.metadata()?;
-            if facts.is_file() && !INDEX_FILES.contains(&name.as_str()) {
-                names.push((time(&facts), name));
+            let metadata = entry.metadata()?;
+            if metadata.is_file() && !INDEX_FILES.contains(&name.as_str()) {
+                names.push((time(&metadata), name));
             }
         }
     }
@@ -123,18 +120,19 @@ fn by_time(folder: &Path, time: fn(&fs::Metadata) -> (i64, i64)) -> io::Result<V
 }
 
 impl IndexState {
-    fn of(directory: &Path, scene: &Path, scratch: &Path) -> io::Result<Self> {
+    fn of(directory: &Path, fixture: &Path, scratch: &Path) -> io::Result<Self> {
         const PAGE: usize = 4096;
-        let lengths = INDEX_FILES.iter().map(|name| fs::metadata(directory.join(name)).ok().map(|facts| facts.len()));
+        let lengths =
+            INDEX_FILES.iter().map(|name| fs::metadata(directory.join(name)).ok().map(|metadata| metadata.len()));
         let database = fs::read(directory.join(INDEX_FILES[0]))?;
-        let before = fs::read(scene.join(INDEX_FILES[0])).unwrap_or_default();
+        let before = fs::read(fixture.join(INDEX_FILES[0])).unwrap_or_default();
         let changed_pages = database
             .chunks(PAGE)
             .enumerate()
             .map(|(number, page)| before.chunks(PAGE).nth(number) != Some(page))
             .collect();
         for name in INDEX_FILES {
-            // Not the shared memory: a process that comes after a dead one makes it anew.
+            // Without the shared memory: the next process rebuilds it.
             if name != INDEX_FILES[2] && directory.join(name).exists() {
                 fs::copy(directory.join(name), scratch.join(name))?;
             }
@@ -155,18 +153,18 @@ fn rows(directory: &Path, database: &Path) -> rusqlite::Result<Rows> {
     let images = select.query_map([], |row| {
         let id: String = row.get(0)?;
         let modified: f64 = row.get(4)?;
-        let facts = fs::metadata(directory.join(&id)).ok();
-        let has_files_time = facts.is_some_and(|facts| {
+        let metadata = fs::metadata(directory.join(&id)).ok();
+        let has_files_time = metadata.is_some_and(|metadata| {
             #[allow(clippy::cast_precision_loss, reason = "to the microsecond")]
-            let time = facts.mtime() as f64 + facts.mtime_nsec() as f64 / 1e9;
+            let time = metadata.mtime() as f64 + metadata.mtime_nsec() as f64 / 1e9;
             (time - modified).abs() < 1e-6
         });
         Ok((id, row.get(1)?, row.get(2)?, row.get(3)?, has_files_time))
     })?;
     let images = images.collect::<rusqlite::Result<_>>()?;
-    let (totals, seal) = connection.query_row("SELECT images, bytes, seal FROM image_cache_state", [], |row| {
+    let (totals, stamp) = connection.query_row("SELECT images, bytes, seal FROM image_cache_state", [], |row| {
         Ok(((row.get(0)?, row.get(1)?), row.get::<_, Option<i64>>(2)?))
     })?;
-    let time = fs::metadata(directory).ok().map(|facts| facts.mtime() * 1_000_000_000 + facts.mtime_nsec());
-    Ok(Rows { images, totals, has_seal: seal.is_some(), is_sealed: seal.is_some() && seal == time })
+    let time = fs::metadata(directory).ok().map(|metadata| metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec());
+    Ok(Rows { images, totals, has_stamp: stamp.is_some(), stamp_matches: stamp.is_some() && stamp == time })
 }

@@ -1,10 +1,10 @@
-//! What the sweeps have in common: how one ends, and how its parts share the processors.
+//! What the sweeps share: how one ends, and how its parts share the processors.
 
 use std::sync::{Mutex, PoisonError};
 
 use libtest_mimic::{Completion, Failed};
 
-/// Why a sweep stops before its end.
+/// Why a sweep stops early.
 pub enum Stop {
     NotPermitted,
     Failed(Failed),
@@ -16,7 +16,7 @@ impl<E: Into<Failed>> From<E> for Stop {
     }
 }
 
-/// The result for the harness: what may not be traced is not swept, and says so.
+/// The result for the harness. A sweep that may not trace is ignored, with the reason.
 pub fn completed(result: Result<(), Stop>) -> Result<Completion, Failed> {
     match result {
         Ok(()) => Ok(Completion::Completed),
@@ -25,7 +25,7 @@ pub fn completed(result: Result<(), Stop>) -> Result<Completion, Failed> {
     }
 }
 
-/// Does the jobs on as many threads as there are processors; the first failure ends it.
+/// Runs the jobs on as many threads as there are processors. The first failure stops them.
 pub fn in_parallel<J: Send>(jobs: Vec<J>, work: impl Fn(J) -> Result<(), Stop> + Sync) -> Result<(), Stop> {
     let jobs = Mutex::new(jobs);
     let failure = Mutex::new(None);

@@ -1,8 +1,8 @@
-//! Runs a process and looks at each of its system calls before the kernel does: it may be let through, answered with an
-//! error, made shorter, or be the last thing that the process wanted to do.
+//! Stops a process before each of its system calls, and decides what becomes of the call: it runs, fails, transfers
+//! less, or the process is killed.
 //!
-//! The traced process says itself when the part to be looked at begins and ends ([`begin`], [`end`]): what it does to
-//! get ready runs at full speed. It must have one thread.
+//! The traced process marks the traced part itself ([`begin`], [`end`]); its preparation runs at full speed. It must
+//! have one thread.
 
 use std::io::{self, Read};
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 use crate::registers::{Call, Registers};
 
-/// Descriptors that nobody has: closing them tells the tracer something, and does nothing.
+/// Descriptors that no process has: closing one tells the tracer something, and has no effect.
 const BEGIN: i32 = -4242;
 const END: i32 = -4243;
 
@@ -26,7 +26,7 @@ const NOT_PERMITTED: i32 = 77;
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
     Call(&'a Call),
-    /// Everything that is looked at was done, and its result is known to the process.
+    /// The traced part has ended, and the process knows its result.
     Returned,
 }
 
@@ -36,7 +36,7 @@ pub enum Decision {
     Continue,
     /// The process is killed; the call is not executed.
     Kill,
-    /// The call returns that error, without being executed (but for `close`, which frees the descriptor all the same).
+    /// The call returns the error without being executed. A `close` frees the descriptor all the same.
     Fail(Errno),
     /// The call transfers half of the bytes.
     Shorten,
@@ -49,21 +49,21 @@ pub enum Decision {
 pub enum End {
     Killed,
     Exited(i32),
-    /// By a signal that was not ours.
+    /// By a signal that the tracer did not send.
     Signal(Signal),
     /// It may not be traced here.
     NotPermitted,
 }
 
-/// What was seen of a process.
+/// What one run showed.
 #[derive(Debug)]
 pub struct Traced {
     pub end: End,
-    pub output: String,
-    pub complaints: String,
+    pub stdout: String,
+    pub stderr: String,
 }
 
-/// In the traced process: waits for the tracer. What follows is looked at.
+/// In the traced process: waits for the tracer. The traced part begins.
 pub fn begin() {
     if let Err(errno) = ptrace::traceme() {
         eprintln!("ptrace: {errno}");
@@ -73,7 +73,7 @@ pub fn begin() {
     mark(BEGIN);
 }
 
-/// In the traced process: what follows is not looked at.
+/// In the traced process: the traced part ends.
 pub fn end() {
     mark(END);
 }
@@ -82,31 +82,31 @@ fn mark(descriptor: i32) {
     assert_eq!(nix::unistd::close(descriptor), Err(Errno::EBADF));
 }
 
-/// Runs a process that calls [`begin`] and [`end`], and asks about each call in between.
+/// Runs a process that calls [`begin`] and [`end`], and calls `decide` for each call in between.
 pub fn trace(command: &mut Command, mut decide: impl FnMut(Pid, Event<'_>) -> Decision) -> io::Result<Traced> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let process = Pid::from_raw(i32::try_from(child.id()).unwrap());
     let end = follow(process, &mut decide)?;
-    let (mut output, mut complaints) = (Vec::new(), Vec::new());
-    child.stdout.take().unwrap().read_to_end(&mut output)?;
-    child.stderr.take().unwrap().read_to_end(&mut complaints)?;
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    child.stdout.take().unwrap().read_to_end(&mut stdout)?;
+    child.stderr.take().unwrap().read_to_end(&mut stderr)?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Traced { end, output: text(output), complaints: text(complaints) })
+    Ok(Traced { end, stdout: text(stdout), stderr: text(stderr) })
 }
 
-/// What is to be done when the call that is being executed returns.
+/// What happens when the call that is being executed returns.
 #[derive(Clone, Copy)]
-enum AtExit {
+enum AtReturn {
     Nothing,
     SetResult(i64),
-    /// The program expects its registers as they were, but for the result.
+    /// The program expects its registers unchanged, except the result.
     RestoreLength(u64),
 }
 
 fn follow(process: Pid, decide: &mut impl FnMut(Pid, Event<'_>) -> Decision) -> io::Result<End> {
-    let mut is_watching = false;
-    // The call that is being executed: stops come in pairs, before it and after it.
-    let mut executing: Option<AtExit> = None;
+    let mut is_traced = false;
+    // The call that is being executed: the process stops before it and after it.
+    let mut executing: Option<AtReturn> = None;
     let mut was_killed = false;
     loop {
         let mut forwarded = None;
@@ -120,13 +120,13 @@ fn follow(process: Pid, decide: &mut impl FnMut(Pid, Event<'_>) -> Decision) -> 
             }
             WaitStatus::Stopped(_, signal) => forwarded = Some(signal),
             WaitStatus::PtraceSyscall(_) => {
-                if let Some(at_exit) = executing.take() {
-                    leave(process, at_exit)?;
+                if let Some(at_return) = executing.take() {
+                    leave(process, at_return)?;
                 } else {
                     let mut registers = Registers::of(process)?;
                     let call = registers.call(process);
                     if call.is_close_of(END) {
-                        is_watching = false;
+                        is_traced = false;
                         if decide(process, Event::Returned) != Decision::Kill {
                             ptrace::detach(process, None)?;
                             continue;
@@ -135,8 +135,8 @@ fn follow(process: Pid, decide: &mut impl FnMut(Pid, Event<'_>) -> Decision) -> 
                         kill(process, Signal::SIGKILL)?;
                         continue;
                     }
-                    let decision = if is_watching { decide(process, Event::Call(&call)) } else { Decision::Continue };
-                    is_watching |= call.is_close_of(BEGIN);
+                    let decision = if is_traced { decide(process, Event::Call(&call)) } else { Decision::Continue };
+                    is_traced |= call.is_close_of(BEGIN);
                     if decision == Decision::Kill {
                         was_killed = true;
                         kill(process, Signal::SIGKILL)?;
@@ -151,32 +151,32 @@ fn follow(process: Pid, decide: &mut impl FnMut(Pid, Event<'_>) -> Decision) -> 
     }
 }
 
-/// Lets the kernel see the call that was decided on.
-fn enter(process: Pid, registers: &mut Registers, call: &Call, decision: Decision) -> io::Result<AtExit> {
+/// Applies the decision before the kernel executes the call.
+fn enter(process: Pid, registers: &mut Registers, call: &Call, decision: Decision) -> io::Result<AtReturn> {
     match decision {
-        Decision::Continue | Decision::Kill => Ok(AtExit::Nothing),
+        Decision::Continue | Decision::Kill => Ok(AtReturn::Nothing),
         Decision::Fail(errno) => {
             if !call.is_close() {
                 registers.without_call().put(process)?;
             }
-            Ok(AtExit::SetResult(-i64::from(errno as i32)))
+            Ok(AtReturn::SetResult(-i64::from(errno as i32)))
         }
         Decision::Skip => {
             registers.without_call().put(process)?;
-            Ok(AtExit::SetResult(0))
+            Ok(AtReturn::SetResult(0))
         }
         Decision::Shorten => {
             registers.with_half_the_length().put(process)?;
-            Ok(AtExit::RestoreLength(call.arguments[2]))
+            Ok(AtReturn::RestoreLength(call.arguments[2]))
         }
     }
 }
 
-/// Shows the program what was decided on.
-fn leave(process: Pid, at_exit: AtExit) -> io::Result<()> {
-    match at_exit {
-        AtExit::Nothing => Ok(()),
-        AtExit::SetResult(result) => Registers::of(process)?.with_result(result).put(process),
-        AtExit::RestoreLength(length) => Registers::of(process)?.with_length(length).put(process),
+/// Applies the decision after the kernel executed the call.
+fn leave(process: Pid, at_return: AtReturn) -> io::Result<()> {
+    match at_return {
+        AtReturn::Nothing => Ok(()),
+        AtReturn::SetResult(result) => Registers::of(process)?.with_result(result).put(process),
+        AtReturn::RestoreLength(length) => Registers::of(process)?.with_length(length).put(process),
     }
 }

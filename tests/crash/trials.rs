@@ -4,41 +4,43 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::counts::COUNTS;
+use crate::configuration::Configuration;
+use crate::counters::COUNTERS;
 use crate::operations::operations;
-use crate::place::Place;
-use crate::scene::Manner;
+use crate::workspace::Workspace;
 use crate::{fault, kill, recovery};
 
-/// Runs those that the command line asks for.
+/// Runs the trials that the command line selects.
 pub fn run() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     // The longest ones first.
     for driver in ["sqlite", "xattr"] {
-        let manners: Vec<_> = Manner::ALL.into_iter().filter(|manner| manner.driver_name() == driver).collect();
+        let configurations: Vec<_> =
+            Configuration::ALL.into_iter().filter(|configuration| configuration.driver_name() == driver).collect();
         let name = format!("a_kill_before_each_call_of_a_recovery_harms_nothing::{driver}");
-        trials.push(trial(name, move || recovery::sweep(&manners)));
+        trials.push(trial(name, move || recovery::sweep(&configurations)));
     }
-    for manner in Manner::ALL {
-        for operation in operations(manner) {
-            let (what, driver, durability) = (operation.name, manner.driver_name(), manner.durability_name());
+    for configuration in Configuration::ALL {
+        for operation in operations(configuration) {
+            let (what, driver, durability) =
+                (operation.name, configuration.driver_name(), configuration.durability_name());
             let name = format!("a_kill_before_each_call_of_{what}_harms_nothing::{driver}::{durability}");
-            trials.push(trial(name, move || kill::sweep(operation, manner)));
-            let name = format!("a_fault_in_each_call_of_{what}_is_told_and_passes::{driver}::{durability}");
-            trials.push(trial(name, move || fault::sweep(operation, manner)));
+            trials.push(trial(name, move || kill::sweep(operation, configuration)));
+            let name = format!("a_fault_in_each_call_of_{what}_is_reported_and_passes::{driver}::{durability}");
+            trials.push(trial(name, move || fault::sweep(operation, configuration)));
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list {
-        println!("{COUNTS}");
+        println!("{COUNTERS}");
     }
     conclusion.exit_code()
 }
 
 fn trial(name: String, sweep: impl FnOnce() -> Result<Completion, Failed> + Send + 'static) -> Trial {
     Trial::ignorable_test(name, move || {
-        if !Place::new()?.has_attributes() {
+        if !Workspace::new()?.has_attributes() {
             return Ok(Completion::ignored_with("no file system with user extended attributes"));
         }
         sweep()

@@ -1,4 +1,4 @@
-//! Random operations on a real cache, compared after each step with a model that is a few collections in memory.
+//! Random operations on a real cache, compared after each step with a model in memory.
 
 #![allow(missing_docs, reason = "the state machine's traits need public types")]
 
@@ -17,7 +17,7 @@ use system::CacheUnderTest;
 const SEQUENCES: u32 = 2_000;
 
 fn config() -> Config {
-    // What failed is printed in full; no file is written into the source tree.
+    // A failure is printed in full; no file is written into the source tree.
     Config { cases: SEQUENCES, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() }
 }
 

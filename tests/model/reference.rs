@@ -1,14 +1,18 @@
-//! The model: what a cache is, without files, locks or drivers.
+//! The model: a cache without files, locks or drivers.
+//!
+//! This oracle knows every step, one at a time, so it computes exact results: listing, hits, access order, queue, and
+//! the files of each state. The fuzzer has a model of its own in C (`fuzz/model.c`): it compares statuses and messages
+//! of the C functions, and interleaves open handles. It cannot link this one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
 
-/// The limit that is pruned to.
+/// The limit that prune applies.
 pub const LIMIT: u64 = 100;
 
-/// What is done to the cache.
+/// A call on the cache.
 #[derive(Debug, Clone)]
 pub enum Step {
     Begin(Id),
@@ -26,14 +30,14 @@ pub enum Step {
     Queue(Id),
     Dequeue(Id),
     DequeueAll,
-    /// Each queued image is fetched; those with an odd number fail.
+    /// Fetches each queued image; those with an odd number fail.
     Prefetch,
     Prune,
-    /// With a stall time of 0: everything in `incomplete/` goes.
+    /// With a stall time of 0: removes every incomplete file.
     CleanAll,
-    /// With the default stall time: what failed goes, what is being cached stays.
+    /// With the default stall time: removes invalid files, keeps incomplete ones.
     CleanFailed,
-    /// Every handle is closed, writers before their end, and the cache is opened again.
+    /// Closes every handle, writers before their end, and opens the cache again.
     Reopen,
 }
 
@@ -53,7 +57,7 @@ pub fn name(id: Id) -> String {
     format!("image {id}")
 }
 
-/// The bytes of an image: which one it is, and how long.
+/// The bytes of an image follow from its id and length.
 pub fn bytes(id: Id, length: u64) -> Vec<u8> {
     vec![id; usize::try_from(length).unwrap()]
 }
@@ -70,8 +74,8 @@ pub struct Cached {
 pub struct Model {
     pub cached: BTreeMap<Id, Cached>,
     /// Least recently accessed first.
-    pub order_of_use: Vec<Id>,
-    /// Writers by image, with what they wrote; `None` once their file was cleaned away.
+    pub access_order: Vec<Id>,
+    /// Writers by image, with the bytes written; `None` once a clean removed the file.
     pub writers: BTreeMap<Id, Option<u64>>,
     pub invalid: BTreeSet<Id>,
     /// Oldest first.
@@ -93,18 +97,18 @@ impl Model {
 
     fn publish(&mut self, id: Id, size: u64) {
         self.cached.insert(id, Cached { size, hits: 0 });
-        self.use_image(id);
+        self.access(id);
         self.queue.retain(|queued| *queued != id);
     }
 
-    fn use_image(&mut self, id: Id) {
-        self.order_of_use.retain(|used| *used != id);
-        self.order_of_use.push(id);
+    fn access(&mut self, id: Id) {
+        self.access_order.retain(|used| *used != id);
+        self.access_order.push(id);
     }
 
     fn remove(&mut self, id: Id) {
         self.cached.remove(&id);
-        self.order_of_use.retain(|used| *used != id);
+        self.access_order.retain(|used| *used != id);
     }
 
     fn apply(&mut self, step: &Step) {
@@ -132,7 +136,7 @@ impl Model {
             Step::Read(id) => {
                 if let Some(image) = self.cached.get_mut(&id) {
                     image.hits += 1;
-                    self.use_image(id);
+                    self.access(id);
                 }
             }
             Step::Tee { id, length, ends } => {
@@ -150,7 +154,7 @@ impl Model {
             Step::Delete(id) => self.remove(id),
             Step::DeleteAll => {
                 self.cached.clear();
-                self.order_of_use.clear();
+                self.access_order.clear();
             }
             Step::Queue(id) => {
                 if self.is_free(id) && !self.queue.contains(&id) {
@@ -172,7 +176,7 @@ impl Model {
             }
             Step::Prune => {
                 while self.size() > LIMIT {
-                    self.remove(self.order_of_use[0]);
+                    self.remove(self.access_order[0]);
                 }
             }
             Step::CleanAll => {
@@ -231,7 +235,7 @@ impl ReferenceStateMachine for Model {
     }
 
     fn preconditions(state: &Self, step: &Step) -> bool {
-        // A writer's handle is kept under its image's name: a second one comes when the first has gone.
+        // The test keeps one handle per image: a second writer starts after the first handle is gone.
         match step {
             Step::Begin(id) => !matches!(state.writers.get(id), Some(None)),
             _ => true,

@@ -1,4 +1,4 @@
-//! The real cache under the steps of the model, and what must agree after each.
+//! The real cache under the model's steps, and the comparison after each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -22,7 +22,7 @@ fn options<D: Driver>() -> Options {
     Options::new().driver(D::CHOICE).durability(Durability::None).max_size(LIMIT)
 }
 
-/// A source that gives an image in uneven pieces, and may fail after them.
+/// A source that returns an image in uneven pieces, and may fail after them.
 struct Source {
     data: io::Cursor<Vec<u8>>,
     fails: bool,
@@ -57,7 +57,7 @@ impl<D: Driver> CacheUnderTest<D> {
                 return;
             }
         };
-        // Whatever becomes of the caching, the bytes come.
+        // The tee delivers every byte, whether the image is cached or not.
         assert_eq!(data, bytes(id, length));
         match ends {
             TeeEnd::SourceFails => assert!(matches!(outcome, Err(Error::Source { .. })), "{outcome:?}"),
@@ -114,7 +114,7 @@ impl<D: Driver> StateMachineTest for CacheUnderTest<D> {
             }
             Step::Abort(id) => {
                 if let Some(writer) = system.writers.remove(&id) {
-                    writer.abort("the model wants it");
+                    writer.abort("the model aborts");
                 }
             }
             Step::Read(id) => match model.cached.get(&id) {
@@ -155,19 +155,19 @@ impl<D: Driver> StateMachineTest for CacheUnderTest<D> {
         let mut by_use: Vec<_> = listed.iter().map(|image| (image.last_accessed, image.image_id.clone())).collect();
         by_use.sort();
         let by_use: Vec<_> = by_use.into_iter().map(|(_, id)| id).collect();
-        assert_eq!(by_use, model.order_of_use.iter().copied().map(name).collect::<Vec<_>>(), "the order of use");
+        assert_eq!(by_use, model.access_order.iter().copied().map(name).collect::<Vec<_>>(), "the order of use");
 
         assert_eq!(system.cache.cache_size().unwrap(), model.size(), "the size");
         let queue: Vec<_> = system.cache.list_queued().unwrap().into_iter().map(|image| image.image_id).collect();
         assert_eq!(queue, model.queue.iter().copied().map(name).collect::<Vec<_>>(), "the queue");
 
-        let folder = |folder: &str| files(&system.scratch.file(folder)).into_iter().collect::<BTreeSet<_>>();
-        let images = folder(".").into_iter().filter(|name| name.starts_with("image")).collect::<BTreeSet<_>>();
+        let names_in = |directory: &str| files(&system.scratch.file(directory)).into_iter().collect::<BTreeSet<_>>();
+        let images = names_in(".").into_iter().filter(|name| name.starts_with("image")).collect::<BTreeSet<_>>();
         assert_eq!(images, names(&mut model.cached.keys().copied()), "the cached files");
         let writing = model.writers.iter().filter(|(_, written)| written.is_some()).map(|(id, _)| *id);
-        assert_eq!(folder("incomplete"), names(&mut writing.collect::<Vec<_>>().into_iter()), "incomplete/");
-        assert_eq!(folder("invalid"), names(&mut model.invalid.iter().copied()), "invalid/");
-        assert_eq!(folder("queue"), names(&mut model.queue.iter().copied()), "queue/");
+        assert_eq!(names_in("incomplete"), names(&mut writing.collect::<Vec<_>>().into_iter()), "incomplete/");
+        assert_eq!(names_in("invalid"), names(&mut model.invalid.iter().copied()), "invalid/");
+        assert_eq!(names_in("queue"), names(&mut model.queue.iter().copied()), "queue/");
         for (id, image) in &model.cached {
             let length = std::fs::metadata(system.scratch.file(&name(*id))).unwrap().len();
             assert_eq!(length, image.size, "the length of the file of image {id}");

@@ -1,193 +1,155 @@
-//! What is found after a cut, against what was promised before it.
+//! Checks the cache on a volume after a cut.
+//!
+//! `common/checks.rs` has the rules that need no history. This checker adds what only it knows: which versions each image may
+//! have by the commits that the workload acknowledged before the cut (`promises.rs`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
-use image_cache::{CachedImage, DriverChoice, Error, ImageCache, Log, Options};
+use image_cache::{CachedImage, DriverChoice, ImageCache, Options};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::content;
+use crate::checks::{
+    CheckResult, begin_unless_cached, check, check_clean, check_image, check_listing, check_queue, check_second_open,
+    context, recording_log,
+};
+use crate::content::{self, Version};
+use crate::events::{Action, Event};
 use crate::promises::Promises;
-use crate::story::{Deed, Event};
 use crate::workload::{cache_directory, read};
 
-/// The version of each image that is there.
-type Versions = BTreeMap<String, u64>;
+/// The version of each image that is cached.
+type Versions = BTreeMap<String, Version>;
 
-/// An image that comes and goes with every check.
-const PASSING: &str = "passing";
+/// The image that each check caches and deletes.
+const PROBE: (&str, Version) = ("probe", Version(1));
 
-/// What a check found to count.
+/// What one check counted.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Found {
-    /// Images that had to be there, and were.
+    /// Images that the promises require, and that were there.
     pub kept: usize,
-    /// Other images that were there and whole.
+    /// Other images that were there, whole.
     pub whole: usize,
     /// Images that were dropped for their marks.
     pub dropped: usize,
 }
 
-/// Opens the cache on a volume after a cut and looks at everything; an error says what is wrong.
-pub fn check(volume: &Path, driver: DriverChoice, promises: &mut Promises) -> Result<Found, String> {
+/// Opens the cache on a volume after a cut and checks everything.
+pub fn check_volume(volume: &Path, driver: DriverChoice, promises: &mut Promises) -> CheckResult<Found> {
     let directory = cache_directory(volume);
-    let logged = Arc::new(Mutex::new(Vec::new()));
-    let log = Log::new({
-        let logged = Arc::clone(&logged);
-        move |_, message| logged.lock().unwrap().push(message.to_owned())
-    });
-    let options = Options::new().driver(driver).log(log);
-    let outcome = look(&directory, &options, promises).and_then(|(found, listed)| {
-        let dropped = logged.lock().unwrap().iter().find_map(|message| {
-            message.split(": ").nth(1)?.strip_suffix(" images that were not synced before were dropped")?.parse().ok()
-        });
-        logged.lock().unwrap().clear();
-        look_again(&directory, &options, &listed)?;
+    let (log, logged) = recording_log();
+    let options = Options::new().driver(driver);
+    let outcome = check_first_open(&directory, &options.clone().log(log), promises).and_then(|(found, first)| {
+        check_second_open(&directory, &options, &first.listed)?;
+        let cache = context("the third open", ImageCache::open(&directory, options))?;
+        let versions = check_versions(&directory, &cache)?;
+        check(versions == first.versions, || {
+            format!("{versions:?} at the third open, {:?} at the first", first.versions)
+        })?;
+        drop(cache);
         if driver == DriverChoice::Sqlite {
-            has_sound_index(&directory, &listed)?;
+            check_index(&directory, &first.listed)?;
         }
-        match &logged.lock().unwrap()[..] {
-            [] => Ok(Found { dropped: dropped.unwrap_or(0), ..found }),
-            messages => Err(format!("the second opening mended something: {messages:?}")),
-        }
+        Ok(found)
     });
-    outcome.map_err(|what| format!("{what}\nThe log: {:#?}", logged.lock().unwrap()))
+    let logged = logged.lock().unwrap();
+    let dropped = logged.iter().find_map(|message| {
+        message.split(": ").nth(1)?.strip_suffix(" images that were not synced were dropped")?.parse().ok()
+    });
+    match outcome {
+        Ok(found) => Ok(Found { dropped: dropped.unwrap_or(0), ..found }),
+        Err(violation) => Err(format!("{violation}\nThe log of the first open: {logged:#?}")),
+    }
 }
 
-/// The first opening, which recovers what the cut left.
-fn look(directory: &Path, options: &Options, promises: &mut Promises) -> Result<(Found, Versions), String> {
-    let cache = ImageCache::open(directory, options.clone()).map_err(|error| format!("opening: {error}"))?;
-    let certain = promises.certain();
-    let mut listed = listed_and_whole(directory, &cache)?;
+/// What the first open showed, when it closed.
+struct FirstOpen {
+    listed: Vec<CachedImage>,
+    versions: Versions,
+}
+
+/// The first open recovers what the cut left.
+fn check_first_open(directory: &Path, options: &Options, promises: &mut Promises) -> CheckResult<(Found, FirstOpen)> {
+    let cache = context("the first open", ImageCache::open(directory, options.clone()))?;
+    let required = promises.required();
+    let mut versions = check_versions(directory, &cache)?;
     let ids: Vec<_> = promises.ids().map(str::to_owned).collect();
     for id in &ids {
-        promises.found(id, listed.get(id).copied())?;
+        promises.found(id, versions.get(id).copied())?;
     }
-    if let Some(id) = listed.keys().find(|id| !ids.contains(id)) {
-        return Err(format!("image '{id}' is from nowhere"));
+    for id in versions.keys() {
+        check(ids.contains(id), || format!("image '{id}' was never written"))?;
     }
     for id in &ids {
-        can_be_written(&cache, id, listed.contains_key(id)).map_err(|error| format!("writing '{id}': {error}"))?;
+        if let Some(writer) = begin_unless_cached(&cache, id)? {
+            writer.abort("it was only tried");
+        }
     }
-    is_usable(&cache, promises)?.map_err(|error| format!("using the cache: {error}"))?;
-    let found = Found { kept: certain, whole: listed.len() - certain, dropped: 0 };
-    listed.remove(PASSING);
-    Ok((found, listed))
+    check_usable(directory, &cache, promises)?;
+    let found = Found { kept: required, whole: versions.len() - required, dropped: 0 };
+    versions.remove(PROBE.0);
+    Ok((found, FirstOpen { listed: check_listing(directory, &cache)?, versions }))
 }
 
-/// The second opening, which has nothing to mend.
-fn look_again(directory: &Path, options: &Options, before: &Versions) -> Result<(), String> {
-    let cache = ImageCache::open(directory, options.clone()).map_err(|error| format!("opening again: {error}"))?;
-    let listed = listed_and_whole(directory, &cache)?;
-    if listed == *before { Ok(()) } else { Err(format!("at the second opening {listed:?}, before it {before:?}")) }
+/// The version of each image: every byte is right.
+fn check_versions(directory: &Path, cache: &ImageCache) -> CheckResult<Versions> {
+    let mut versions = Versions::new();
+    for image in check_listing(directory, cache)? {
+        let id = &image.image_id;
+        let bytes = context("reading", read(cache, id))?;
+        let bytes = bytes.ok_or_else(|| format!("image '{id}' is listed, and cannot be opened"))?;
+        check_image(&image, &bytes)?;
+        let version = content::verify(id, &bytes).map_err(|what| format!("image '{id}': {what}"))?;
+        versions.insert(image.image_id, version);
+    }
+    Ok(versions)
 }
 
-/// SQLite finds no defect in the index of a cache that is closed, and its rows are the images.
-fn has_sound_index(directory: &Path, listed: &Versions) -> Result<(), String> {
-    let failed = |error: rusqlite::Error| format!("the index: {error}");
-    // Immutable: looking must not make files beside it, which would change the directory's time.
+/// After the close SQLite finds no defect in the index, and its rows are the images.
+fn check_index(directory: &Path, listed: &[CachedImage]) -> CheckResult {
+    // Immutable: other opens create files beside the database, which changes the directory's mtime.
     let address = format!("file:{}?immutable=1", directory.join("cache.db").display());
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    let index = Connection::open_with_flags(address, flags).map_err(failed)?;
-    let verdict: String = index.query_row("PRAGMA integrity_check", [], |row| row.get(0)).map_err(failed)?;
-    let mut select = index.prepare("SELECT image_id FROM cached_images ORDER BY image_id").map_err(failed)?;
+    let index = context("the index", Connection::open_with_flags(address, flags))?;
+    let integrity: rusqlite::Result<String> = index.query_row("PRAGMA integrity_check", [], |row| row.get(0));
+    let integrity = context("integrity_check", integrity)?;
+    let mut select = context("the index", index.prepare("SELECT image_id FROM cached_images ORDER BY image_id"))?;
     let rows = select.query_map([], |row| row.get(0)).and_then(Iterator::collect::<rusqlite::Result<Vec<String>>>);
-    let rows = rows.map_err(failed)?;
-    if verdict == "ok" && rows.iter().eq(listed.keys()) {
-        Ok(())
-    } else {
-        Err(format!("the index is '{verdict}', and has the rows {rows:?} for the images {:?}", listed.keys()))
-    }
+    let rows = context("the index", rows)?;
+    check(integrity == "ok", || format!("the index is '{integrity}'"))?;
+    let is_same = rows.iter().eq(listed.iter().map(|image| &image.image_id));
+    check(is_same, || format!("the index has the rows {rows:?} for the images {listed:?}"))
 }
 
-/// The version of each image. List, files and size agree, and all bytes and digests are right.
-fn listed_and_whole(directory: &Path, cache: &ImageCache) -> Result<Versions, String> {
-    let failed = |error: Error| error.to_string();
-    let list: Vec<_> = cache.list_cached().map_err(failed)?.collect();
-    let names: Vec<_> = list.iter().map(|image| image.image_id.clone()).collect();
-    let files = image_files(directory).map_err(|error| error.to_string())?;
-    if names != files {
-        return Err(format!("listed are {names:?}, and the files are {files:?}"));
-    }
-    let size = cache.cache_size().map_err(failed)?;
-    let sum: u64 = list.iter().map(|image| image.size).sum();
-    if size != sum {
-        return Err(format!("the images have {sum} bytes, and the cache {size}"));
-    }
-    list.iter().map(|image| Ok((image.image_id.clone(), whole(cache, image)?))).collect()
-}
-
-fn whole(cache: &ImageCache, image: &CachedImage) -> Result<u64, String> {
-    let id = &image.image_id;
-    let bytes = read(cache, id).map_err(|error| error.to_string())?;
-    let bytes = bytes.ok_or_else(|| format!("image '{id}' is listed, and cannot be opened"))?;
-    if image.size != bytes.len() as u64 {
-        return Err(format!("image '{id}' has {} bytes, and is listed with {}", bytes.len(), image.size));
-    }
-    if image.digest.as_ref().is_some_and(|digest| *digest != content::digest(&bytes)) {
-        return Err(format!("image '{id}' is listed with another one's digest"));
-    }
-    content::identify(id, &bytes).map_err(|what| format!("image '{id}': {what}"))
-}
-
-/// The files that stand under images' names, by name.
-fn image_files(directory: &Path) -> std::io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.file_type()?.is_file() && !name.starts_with("cache.db") {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// No writer that the cut ended blocks its image.
-fn can_be_written(cache: &ImageCache, id: &str, is_cached: bool) -> Result<(), Error> {
-    match cache.begin_write(id) {
-        Ok(writer) if !is_cached => {
-            writer.abort("it was only tried");
-            Ok(())
-        }
-        Err(Error::AlreadyCached(_)) if is_cached => Ok(()),
-        Ok(_) => Err(Error::InvalidArgument("a cached image was begun".to_owned())),
-        Err(error) => Err(error),
-    }
-}
-
-/// The cache goes on: an image comes and goes (and may come back with the next cut, as deletions are not synced), and what
-/// was left lying about can be cleaned away.
-fn is_usable(cache: &ImageCache, promises: &mut Promises) -> Result<Result<(), Error>, String> {
-    let (id, version) = (PASSING, 1);
+/// The cache works: an image is cached and deleted, and what the cut left can be cleaned away.
+fn check_usable(directory: &Path, cache: &ImageCache, promises: &mut Promises) -> CheckResult {
+    // The next cut may bring the probe back, since deletions are not synced.
+    let (id, version) = (PROBE.0.to_owned(), PROBE.1);
     let events = [
-        Event::Begins(0, Deed::Commit { id: id.to_owned(), version, durable: true }),
-        Event::Ended(0),
-        Event::Begins(0, Deed::Remove { id: id.to_owned() }),
-        Event::Ended(0),
+        Event::Begin(0, Action::Commit { id: id.clone(), version, durable: true }),
+        Event::End(0),
+        Event::Begin(0, Action::Remove { id }),
+        Event::End(0),
     ];
-    events.iter().try_for_each(|event| promises.note(event))?;
-    Ok(come_and_go(cache, id, version))
+    events.iter().try_for_each(|event| promises.record(event))?;
+    check_probe(directory, cache)?;
+    check_clean(directory, cache)?;
+    check_queue(cache).map(drop)
 }
 
-fn come_and_go(cache: &ImageCache, id: &str, version: u64) -> Result<(), Error> {
-    cache.delete_cached_image(id)?;
-    let before = cache.cache_size()?;
-    let bytes = content::of(id, version);
-    let mut writer = cache.begin_write(id)?;
-    writer.write_chunk(&bytes)?;
-    writer.commit()?;
-    let as_written = read(cache, id)? == Some(bytes);
-    cache.delete_cached_image(id)?;
-    cache.clean(None)?;
-    for image in cache.list_queued()? {
-        if cache.is_cached(&image.image_id)? {
-            return Err(Error::InvalidArgument(format!("'{}' is cached, and queued", image.image_id)));
-        }
-    }
-    let is_gone = read(cache, id)?.is_none();
-    let is_right = as_written && is_gone && cache.cache_size()? == before;
-    if is_right { Ok(()) } else { Err(Error::InvalidArgument("what was written is not what was read".to_owned())) }
+fn check_probe(directory: &Path, cache: &ImageCache) -> CheckResult {
+    let (id, version) = PROBE;
+    context("delete", cache.delete_cached_image(id))?;
+    let before = check_listing(directory, cache)?.len();
+    let bytes = version.bytes(id);
+    let mut writer = context("begin_write", cache.begin_write(id))?;
+    context("write_chunk", writer.write_chunk(&bytes))?;
+    context("commit", writer.commit())?;
+    check(check_listing(directory, cache)?.len() == before + 1, || "the new image is not listed".to_owned())?;
+    let is_as_written = context("reading", read(cache, id))? == Some(bytes);
+    check(is_as_written, || "the bytes read are not the bytes written".to_owned())?;
+    context("delete", cache.delete_cached_image(id))?;
+    check(context("reading", read(cache, id))?.is_none(), || "a deleted image is served".to_owned())?;
+    check(check_listing(directory, cache)?.len() == before, || "a deleted image is listed".to_owned())
 }

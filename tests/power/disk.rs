@@ -1,4 +1,4 @@
-//! A disk's contents in memory. What was never written, or is zero, takes no room; a copy shares what is the same.
+//! A disk's contents in memory. Zero pages take no memory, and copies share equal pages.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -65,7 +65,7 @@ impl Disk {
     }
 }
 
-/// The pages that a range touches: the page's number, where in the page it begins, and which part of the range that is.
+/// The pages that a range touches: the page's number, the offset in the page, and the part of the range.
 fn parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {

@@ -1,7 +1,6 @@
-//! A disk that remembers the order of its writes and flushes: one file of a FUSE file system, for a loop device to lie on.
+//! A disk that records the order of its writes and flushes: one file of a FUSE file system, under a loop device.
 //!
-//! A loop device passes a flush on as `fsync`, and has no other way to make a write durable: what a file system wants to be
-//! on the disk before it goes on, it writes, and flushes.
+//! A loop device passes a flush on as `fsync`, and has no other way to make a write durable.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -18,24 +17,24 @@ use fuser::{
 use crate::disk::Disk;
 use crate::volume::unmount_when_free;
 
-/// Why there can be no such disk here.
-pub fn objection() -> Option<String> {
+/// Why this machine cannot have such a disk.
+pub fn missing_requirement() -> Option<String> {
     let opened = File::options().read(true).write(true).open("/dev/fuse");
     opened.err().map(|error| format!("there is no FUSE: {error}"))
 }
 
-/// What the disk was told to do.
+/// A command to the disk.
 #[derive(Debug, Clone)]
 pub enum Command {
     Write {
         offset: u64,
         bytes: Vec<u8>,
     },
-    /// All writes before this one are on the disk for good.
+    /// All writes before this command are durable.
     Flush,
 }
 
-/// The disk as it is, and how it came to be so.
+/// The disk's contents, and the commands that led to them.
 #[derive(Debug)]
 pub struct Recording {
     disk: Disk,
@@ -47,7 +46,7 @@ pub struct LoggedDisk {
     session: BackgroundSession,
     recording: Arc<Mutex<Recording>>,
     point: PathBuf,
-    /// The file that a loop device can lie on.
+    /// The file for the loop device.
     pub path: PathBuf,
 }
 
@@ -59,7 +58,7 @@ impl LoggedDisk {
         Ok(Self { session, recording, point: point.to_owned(), path: point.join(NAME) })
     }
 
-    /// How many commands the disk has had.
+    /// How many commands the disk has received.
     pub fn position(&self) -> usize {
         locked(&self.recording).log.len()
     }
@@ -78,7 +77,7 @@ fn locked(recording: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
 
 const NAME: &str = "disk";
 const FILE: INodeNo = INodeNo(2);
-/// Nothing but the disk itself changes it.
+/// Only the disk itself changes its metadata.
 const FOR_EVER: Duration = Duration::from_hours(24);
 
 struct Files(Arc<Mutex<Recording>>);
@@ -121,7 +120,7 @@ impl Filesystem for Files {
         reply.attr(&FOR_EVER, &self.attributes(inode));
     }
 
-    /// Past the page cache: the order in which commands arrive here is the one in which the loop device gave them.
+    /// Without the page cache: commands arrive here in the order in which the loop device sends them.
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
     }

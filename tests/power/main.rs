@@ -1,22 +1,26 @@
-//! Power cuts: what was committed durably is there and whole after the power went, and nothing wrong is ever served.
+//! Power cuts: an image that was committed with durability full is there, whole, after a cut. With either durability
+//! nothing wrong is served.
 //!
-//! There are two kinds of cuts, on ext4 and XFS, with either driver and with either durability. A shutdown call stops a file
-//! system in its tracks (`shutdown`). A disk that logs writes and flushes loses, tears and reorders what was not
-//! flushed when it was cut off (`reordered`). Before each cut a random workload tells what it was promised (`workload`,
-//! `story`, `promises`); after it, everything is looked at (`check`).
+//! There are two kinds of cuts, on ext4 and XFS, with either driver and each durability. A shutdown call stops a file
+//! system (`shutdown`). A disk that logs writes and flushes loses, tears and reorders what was not flushed
+//! (`reordered`). Before each cut a random workload reports its actions (`workload`, `events`), from which follows what
+//! may be there afterwards (`promises`). After the cut everything is checked (`check`).
 //!
-//! `IMAGE_CACHE_POWER_CUTS` says how many cuts there are in all; `IMAGE_CACHE_POWER_SEED` repeats the random choices.
+//! `IMAGE_CACHE_POWER_CUTS` sets the number of cuts. `IMAGE_CACHE_POWER_SEED` repeats the random choices.
 
 mod check;
+#[path = "../common/checks.rs"]
+mod checks;
+#[path = "../common/content.rs"]
 mod content;
+mod counters;
 mod disk;
+mod events;
 mod logged_disk;
 mod promises;
 mod reordered;
 mod session;
 mod shutdown;
-mod story;
-mod tally;
 mod volume;
 mod workload;
 
@@ -27,20 +31,20 @@ use std::sync::Mutex;
 use image_cache::DriverChoice;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+use counters::Counters;
 use session::{DRIVERS, Durabilities, driver_name};
-use tally::Tally;
 use volume::FileSystem;
 
-/// How many cuts there are if nobody asks for more.
-const FEW_CUTS: usize = 72;
+/// The number of cuts without the environment variable.
+const DEFAULT_CUTS: usize = 72;
 
-type Sweep = fn(FileSystem, DriverChoice, Durabilities, usize, &mut fastrand::Rng) -> Result<Tally, String>;
+type Sweep = fn(FileSystem, DriverChoice, Durabilities, usize, &mut fastrand::Rng) -> Result<Counters, String>;
 
-type Objection = fn() -> Option<String>;
+type Requirement = fn() -> Option<String>;
 
 /// The kinds of cuts, with what they need beyond a file system.
-const METHODS: [(&str, Sweep, Objection); 2] =
-    [("shutdown", shutdown::sweep, || None), ("reordered", reordered::sweep, logged_disk::objection)];
+const METHODS: [(&str, Sweep, Requirement); 2] =
+    [("shutdown", shutdown::sweep, || None), ("reordered", reordered::sweep, logged_disk::missing_requirement)];
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().collect();
@@ -48,24 +52,26 @@ fn main() -> ExitCode {
         workload::run(&arguments[2..]);
     }
     let arguments = Arguments::from_args();
-    let objection = volume::objection();
-    let counts: &'static Mutex<Vec<(String, Tally)>> = Box::leak(Box::default());
+    let missing_requirement = volume::missing_requirement();
+    let counts: &'static Mutex<Vec<(String, Counters)>> = Box::leak(Box::default());
     let kinds = METHODS.len() * FileSystem::ALL.len() * DRIVERS.len() * Durabilities::ALL.len();
-    let cuts = number("IMAGE_CACHE_POWER_CUTS").map_or(FEW_CUTS, |cuts| usize::try_from(cuts).unwrap_or(usize::MAX));
+    let cuts =
+        number("IMAGE_CACHE_POWER_CUTS").map_or(DEFAULT_CUTS, |cuts| usize::try_from(cuts).unwrap_or(usize::MAX));
     let cuts = cuts.div_ceil(kinds);
 
     let mut trials = Vec::new();
     for (method, sweep, needs) in METHODS {
         for kind in FileSystem::ALL {
-            let objection = objection.clone().or_else(needs).or_else(|| volume::objection_to(kind));
+            let missing_requirement =
+                missing_requirement.clone().or_else(needs).or_else(|| volume::missing_requirement_for(kind));
             for driver in DRIVERS {
                 for durabilities in Durabilities::ALL {
                     let name = name_of(method, kind, driver, durabilities);
-                    let skipped = arguments.list && objection.is_some();
-                    let objection = objection.clone();
-                    let trial = Trial::ignorable_test(name.clone(), move || match objection {
+                    let skipped = arguments.list && missing_requirement.is_some();
+                    let missing_requirement = missing_requirement.clone();
+                    let trial = Trial::ignorable_test(name.clone(), move || match missing_requirement {
                         Some(reason) => Ok(Completion::ignored_with(reason)),
-                        None => play(name, sweep, (kind, driver, durabilities), cuts, counts),
+                        None => run_sweep(name, sweep, (kind, driver, durabilities), cuts, counts),
                     });
                     trials.push(trial.with_ignored_flag(skipped));
                 }
@@ -74,10 +80,10 @@ fn main() -> ExitCode {
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     let counts = counts.lock().unwrap();
-    let mut sum = Tally::default();
-    for (name, tally) in counts.iter() {
-        println!("{name:100} {tally}");
-        sum += *tally;
+    let mut sum = Counters::default();
+    for (name, counters) in counts.iter() {
+        println!("{name:100} {counters}");
+        sum += *counters;
     }
     if counts.len() > 1 {
         println!("swept: power: {sum}");
@@ -89,27 +95,27 @@ fn name_of(method: &str, kind: FileSystem, driver: DriverChoice, durabilities: D
     let promise = match durabilities {
         Durabilities::Full => "a_committed_image_survives",
         Durabilities::None => "nothing_wrong_is_served",
-        Durabilities::Both => "what_did_not_wait_for_the_disk_harms_nothing_that_did",
+        Durabilities::Both => "unsynced_commits_harm_no_synced_one",
     };
     format!("{method}::{}::{}::{promise}", kind.name(), driver_name(driver))
 }
 
-fn play(
+fn run_sweep(
     name: String,
     sweep: Sweep,
     (kind, driver, durabilities): (FileSystem, DriverChoice, Durabilities),
     cuts: usize,
-    counts: &Mutex<Vec<(String, Tally)>>,
+    counts: &Mutex<Vec<(String, Counters)>>,
 ) -> Result<Completion, Failed> {
     let seed = number("IMAGE_CACHE_POWER_SEED").unwrap_or_else(|| fastrand::u64(..));
     let mut random = fastrand::Rng::with_seed(seed);
-    let tally = sweep(kind, driver, durabilities, cuts, &mut random)
+    let counters = sweep(kind, driver, durabilities, cuts, &mut random)
         .map_err(|what| format!("IMAGE_CACHE_POWER_SEED={seed}: {what}"))?;
-    counts.lock().unwrap().push((name, tally));
-    if tally.has_seen_enough(durabilities) {
+    counts.lock().unwrap().push((name, counters));
+    if counters.is_meaningful(durabilities) {
         Ok(Completion::Completed)
     } else {
-        Err(format!("IMAGE_CACHE_POWER_SEED={seed}: there was nothing to find: {tally}").into())
+        Err(format!("IMAGE_CACHE_POWER_SEED={seed}: there was nothing to find: {counters}").into())
     }
 }
 

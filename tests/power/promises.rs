@@ -1,24 +1,28 @@
-//! What may stand under each image's name after a cut, by what the workload told until then.
+//! The versions that each image may have after a cut, by what the workload reported before it.
 //!
-//! A durable commit that returned leaves one possibility. A commit that began, or was not synced, adds one; a deletion that
-//! began adds that nothing is there, and takes nothing away, since deletions are not synced. What was found after a cut
-//! is on the disk, and is the only possibility from there on.
+//! A durable commit that returned leaves one possibility. A commit that began, or was not synced, adds one. A deletion
+//! that began adds absence and removes nothing, since deletions are not synced. What was found after a cut is on the
+//! disk, and is the only possibility from then on.
+//!
+//! This oracle knows reports from before the cut, and no outcome of what was in progress. The crash sweep knows the
+//! exact outcome of one operation (`tests/crash/expected.rs`), the races know times (`tests/races/history_checker.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::story::{Deed, Event};
+use crate::content::Version;
+use crate::events::{Action, Event};
 
-/// A version of an image, or nothing.
-type Possibility = Option<u64>;
+/// A version of an image, or its absence.
+type Possibility = Option<Version>;
 
 #[derive(Debug, Clone, Default)]
 pub struct Promises {
     possible: BTreeMap<String, BTreeSet<Possibility>>,
-    /// What each worker does now.
-    under_way: BTreeMap<usize, Begun>,
-    /// Not synced yet, by the worker whose closing will do so.
+    /// The action that each worker performs now.
+    in_progress: BTreeMap<usize, Begun>,
+    /// Commits that are not synced, by the worker whose close syncs them.
     unsynced: BTreeMap<usize, BTreeMap<String, Begun>>,
-    /// How many removals of any image began, and how many of them ended.
+    /// How many removals of any image began, and how many ended.
     removals: (u64, u64),
     history: Vec<String>,
     /// How many commits were acknowledged.
@@ -27,22 +31,22 @@ pub struct Promises {
 
 #[derive(Debug, Clone)]
 struct Begun {
-    deed: Deed,
-    /// How many removals of any image had ended by then.
+    action: Action,
+    /// How many removals of any image had ended when the action began.
     removals_ended: u64,
 }
 
 impl Promises {
-    /// Takes note of an event. What a live cache must not do is an error.
-    pub fn note(&mut self, event: &Event) -> Result<(), String> {
+    /// Records an event. A live cache's misbehaviour is an error.
+    pub fn record(&mut self, event: &Event) -> Result<(), String> {
         let what = match event {
-            Event::Ended(worker) => self.under_way.get(worker).map(|begun| format!(" {}", begun.deed)),
+            Event::End(worker) => self.in_progress.get(worker).map(|begun| format!(" {}", begun.action)),
             _ => None,
         };
         self.history.push(format!("{event}{}", what.unwrap_or_default()));
         match event {
-            Event::Begins(worker, deed) => self.begins(*worker, deed),
-            Event::Ended(worker) => self.ended(*worker),
+            Event::Begin(worker, action) => self.begins(*worker, action),
+            Event::End(worker) => self.ended(*worker),
             Event::Found(id, found) => return self.found(id, *found),
             Event::Failed(_, why) => return Err(format!("without a cut: {why}")),
             Event::Wrong(what) => return Err(what.clone()),
@@ -50,25 +54,25 @@ impl Promises {
         Ok(())
     }
 
-    /// Whether an event, before it is noted, makes something durable that was not before.
+    /// Whether the event, before it is recorded, makes something durable.
     pub fn makes_durable(&self, event: &Event) -> bool {
-        let Event::Ended(worker) = event else { return false };
-        match self.under_way.get(worker).map(|begun| &begun.deed) {
-            Some(Deed::Commit { durable, .. }) => *durable,
-            Some(Deed::Close) => self.unsynced.get(worker).is_some_and(|commits| !commits.is_empty()),
+        let Event::End(worker) = event else { return false };
+        match self.in_progress.get(worker).map(|begun| &begun.action) {
+            Some(Action::Commit { durable, .. }) => *durable,
+            Some(Action::Close) => self.unsynced.get(worker).is_some_and(|commits| !commits.is_empty()),
             _ => false,
         }
     }
 
-    /// The workload's process has ended, and with it all that was under way.
-    pub fn forget_workers(&mut self) {
+    /// The workload's process has ended, and with it every action in progress.
+    pub fn end_workers(&mut self) {
         self.history.push("-- the end of the process".to_owned());
-        self.under_way.clear();
+        self.in_progress.clear();
         self.unsynced.clear();
         self.removals = (0, 0);
     }
 
-    /// An image, or that there is none, was found where only the disk can have it from.
+    /// An image was found, or found absent, when only the disk can have it.
     pub fn found(&mut self, id: &str, found: Possibility) -> Result<(), String> {
         let possible = self.of(id);
         if !possible.contains(&found) {
@@ -79,17 +83,17 @@ impl Promises {
         Ok(())
     }
 
-    /// The ids of which anything was told.
+    /// The ids of all images in the reports.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.possible.keys().map(String::as_str)
     }
 
     /// How many images must be there.
-    pub fn certain(&self) -> usize {
+    pub fn required(&self) -> usize {
         self.possible.values().filter(|possible| !possible.contains(&None)).count()
     }
 
-    /// What was told of an image, newest last, for people.
+    /// The newest reports on an image, for an error message.
     pub fn history_of(&self, id: &str) -> String {
         const LINES: usize = 40;
         let word = format!(" {id}");
@@ -105,48 +109,48 @@ impl Promises {
         self.possible.entry(id.to_owned()).or_insert_with(|| BTreeSet::from([None]))
     }
 
-    fn begins(&mut self, worker: usize, deed: &Deed) {
-        match deed {
-            Deed::Commit { id, version, .. } => drop(self.of(id).insert(Some(*version))),
-            Deed::Remove { id } => {
+    fn begins(&mut self, worker: usize, action: &Action) {
+        match action {
+            Action::Commit { id, version, .. } => drop(self.of(id).insert(Some(*version))),
+            Action::Remove { id } => {
                 self.of(id).insert(None);
                 self.unsynced.entry(worker).or_default().remove(id);
             }
-            Deed::RemoveAny => {
+            Action::RemoveAny => {
                 self.removals.0 += 1;
                 for possible in self.possible.values_mut() {
                     possible.insert(None);
                 }
             }
-            Deed::Close | Deed::Other(_) => {}
+            Action::Close | Action::Other(_) => {}
         }
-        self.under_way.insert(worker, Begun { deed: deed.clone(), removals_ended: self.removals.1 });
+        self.in_progress.insert(worker, Begun { action: action.clone(), removals_ended: self.removals.1 });
     }
 
     fn ended(&mut self, worker: usize) {
-        let Some(begun) = self.under_way.remove(&worker) else { return };
-        match &begun.deed {
-            Deed::Commit { durable: true, .. } => {
+        let Some(begun) = self.in_progress.remove(&worker) else { return };
+        match &begun.action {
+            Action::Commit { durable: true, .. } => {
                 self.acknowledged += 1;
                 self.is_durable(&begun);
             }
-            Deed::Commit { id, durable: false, .. } => {
+            Action::Commit { id, durable: false, .. } => {
                 self.acknowledged += 1;
                 self.unsynced.entry(worker).or_default().insert(id.clone(), begun);
             }
-            Deed::RemoveAny => self.removals.1 += 1,
-            Deed::Close => {
+            Action::RemoveAny => self.removals.1 += 1,
+            Action::Close => {
                 for begun in self.unsynced.remove(&worker).unwrap_or_default().into_values() {
                     self.is_durable(&begun);
                 }
             }
-            Deed::Remove { .. } | Deed::Other(_) => {}
+            Action::Remove { .. } | Action::Other(_) => {}
         }
     }
 
-    /// A commit is on the disk. A removal of any image that went on since the commit began may have taken it away.
+    /// A commit is durable. A removal of any image since the commit began may have removed it.
     fn is_durable(&mut self, commit: &Begun) {
-        let Deed::Commit { id, version, .. } = &commit.deed else { return };
+        let Action::Commit { id, version, .. } = &commit.action else { return };
         let undisturbed = self.removals.0 == commit.removals_ended;
         let possible = self.of(id);
         if undisturbed {

@@ -1,40 +1,40 @@
-//! Cuts of a disk with a cache of its own: of what was not flushed, any part may have reached the disk, and any other not.
+//! Cuts of a disk with a volatile write cache: any part of what was not flushed may be on the disk.
 //!
-//! A workload is recorded once (`logged_disk`), and then cut off at many moments: all writes before the last flush are on the
-//! disk, and of each later one all, some of its sectors, or nothing. Later writes may be there without earlier ones, which is
-//! all that reordering can do. One of the states then is the beginning of the next recording, in which the file
-//! system and the cache recover, perhaps to be cut off again.
+//! A workload is recorded once (`logged_disk`) and cut at many points. All writes before the last flush are on the
+//! disk; of each later write all, some sectors, or nothing. Later writes may be there without earlier ones: that is all
+//! that reordering can do. One of the resulting states starts the next recording, which contains the recovery and may
+//! be cut again.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
 
 use image_cache::DriverChoice;
 
-use crate::check::check;
+use crate::check::check_volume;
+use crate::counters::Counters;
 use crate::disk::Disk;
+use crate::events::Event;
 use crate::logged_disk::{Command, LoggedDisk};
 use crate::promises::Promises;
 use crate::session::{Durabilities, Session};
-use crate::story::Event;
-use crate::tally::Tally;
 use crate::volume::{FileSystem, Volume, scratch};
 use crate::workload;
 
-/// What a disk writes as a whole.
+/// What a disk writes atomically.
 const SECTOR: usize = 512;
-/// The same, at the disk's start: ext4 does not bear that the superblock there, which has two sectors and one checksum, is torn.
+/// The same, at the disk's start: ext4 does not survive a torn superblock, which has two sectors and one checksum.
 const FIRST_SECTOR: usize = 4096;
-/// How many events a workload goes on for.
+/// How many events a workload has.
 const LENGTHS: RangeInclusive<usize> = 50..=600;
-/// How many moments of a recording are looked at.
+/// How many points of a recording are cut.
 const CUTS: usize = 6;
 
-/// A workload's commands to the disk, and what it told between them.
+/// A workload's commands to the disk, and its events.
 struct Recorded {
-    /// The disk, and what was promised, before it.
+    /// The disk and the promises before it.
     before: (Disk, Promises),
     log: Vec<Command>,
-    /// Each event, with the number of commands that the disk had had by then.
+    /// Each event, with the number of commands that the disk had received.
     events: Vec<(usize, Event)>,
     /// The same number for each event that made something durable.
     durable: Vec<usize>,
@@ -46,22 +46,22 @@ pub fn sweep(
     durabilities: Durabilities,
     cuts: usize,
     random: &mut fastrand::Rng,
-) -> Result<Tally, String> {
+) -> Result<Counters, String> {
     let scratch = scratch().map_err(|error| error.to_string())?;
     let failed = |error: std::io::Error| error.to_string();
     let image = scratch.path().join("image");
     kind.format(&image).map_err(failed)?;
     let mut state = (Disk::load(&image).map_err(failed)?, Promises::default());
-    let mut tally = Tally::default();
+    let mut counters = Counters::default();
     let mut generation = 0;
-    while tally.cuts < cuts {
+    while counters.cuts < cuts {
         generation += 1;
         let length = random.usize(LENGTHS);
         let seed = random.u64(..);
         let start = |volume: &Path| Session::start(volume, driver, durabilities, generation, seed);
         let recorded = record(state, length, scratch.path(), start, random)?;
         state = recorded.before.clone();
-        for _ in 0..CUTS.min(cuts - tally.cuts) {
+        for _ in 0..CUTS.min(cuts - counters.cuts) {
             let position = recorded.choose(random);
             let disk = recorded.disk_cut_off_at(position, random);
             let mut promises = recorded.promises_at(position)?;
@@ -70,21 +70,21 @@ pub fn sweep(
             let volume = Volume::mount(&image, &scratch.path().join("volume")).map_err(|error| {
                 format!("recording {generation}, cut at {position} of {}: {error}", recorded.log.len())
             })?;
-            let found = check(&scratch.path().join("volume"), driver, &mut promises).map_err(|what| {
+            let found = check_volume(&scratch.path().join("volume"), driver, &mut promises).map_err(|what| {
                 format!("recording {generation}, cut at {position} of {}: {what}", recorded.log.len())
             })?;
             volume.unmount().map_err(failed)?;
-            tally.cuts += 1;
-            tally.add(&found);
-            // As the cut left it: the next recording has the recovery in it.
+            counters.cuts += 1;
+            counters.add(&found);
+            // The next recording starts with the disk as the cut left it.
             state = (disk, next);
         }
-        tally.acknowledged += recorded.acknowledged();
+        counters.acknowledged += recorded.acknowledged();
     }
-    Ok(tally)
+    Ok(counters)
 }
 
-/// Lets a workload run on a disk that records, for so many events.
+/// Runs a workload on a recording disk for a number of events.
 fn record(
     before: (Disk, Promises),
     length: usize,
@@ -99,15 +99,15 @@ fn record(
     let mut session = start(&point).map_err(failed)?;
     let (mut events, mut durable, mut promises) = (Vec::with_capacity(length), Vec::new(), before.1.clone());
     for _ in 0..length {
-        // The workload waits: whatever it began, begins after this position, and what ended, ended before.
+        // The workload waits: what it began comes after this position, what ended came before.
         let event = session.next_event().map_err(failed)?;
         let position = disk.position();
         if promises.makes_durable(&event) {
             durable.push(position);
         }
-        promises.note(&event)?;
+        promises.record(&event)?;
         events.push((position, event));
-        workload::be_written_back(&volume, random).map_err(failed)?;
+        workload::write_back_sometimes(&volume, random).map_err(failed)?;
         session.go_on().map_err(failed)?;
     }
     session.kill().map_err(failed)?;
@@ -116,39 +116,39 @@ fn record(
 }
 
 impl Recorded {
-    /// A moment: by a hair after something became durable, when something was told, soon after that, or any.
+    /// The point of a cut: right after something became durable, at an event, soon after one, or anywhere.
     fn choose(&self, random: &mut fastrand::Rng) -> usize {
-        let told = random.choice(&self.events).map_or(0, |(position, _)| *position);
+        let reported = random.choice(&self.events).map_or(0, |(position, _)| *position);
         match random.u8(0..4) {
-            0 => random.choice(&self.durable).copied().unwrap_or(told),
-            1 => told,
-            2 => self.log.len().min(told + random.usize(0..10)),
+            0 => random.choice(&self.durable).copied().unwrap_or(reported),
+            1 => reported,
+            2 => self.log.len().min(reported + random.usize(0..10)),
             _ => random.usize(0..=self.log.len()),
         }
     }
 
     fn promises_at(&self, position: usize) -> Result<Promises, String> {
         let mut promises = self.before.1.clone();
-        for (_, event) in self.events.iter().take_while(|(told, _)| *told <= position) {
-            promises.note(event)?;
+        for (_, event) in self.events.iter().take_while(|(reported, _)| *reported <= position) {
+            promises.record(event)?;
         }
-        promises.forget_workers();
+        promises.end_workers();
         Ok(promises)
     }
 
-    /// A state that the disk may be in when the power goes after so many commands.
+    /// A state that the disk may have after a cut behind that many commands.
     fn disk_cut_off_at(&self, position: usize, random: &mut fastrand::Rng) -> Disk {
         let done = &self.log[..position];
         let is_flush = |command: &Command| matches!(command, Command::Flush);
         let flushed = done.iter().rposition(is_flush).map_or(0, |last| last + 1);
         let mut disk = self.before.0.clone();
-        let fate = Fate::choose(position - flushed, random);
+        let pattern = LossPattern::choose(position - flushed, random);
         for (number, command) in done.iter().enumerate() {
             let Command::Write { offset, bytes } = command else { continue };
             if number < flushed {
                 disk.write(*offset, bytes);
             } else {
-                fate.write(&mut disk, number - flushed, *offset, bytes, random);
+                pattern.write(&mut disk, number - flushed, *offset, bytes, random);
             }
         }
         disk
@@ -159,9 +159,9 @@ impl Recorded {
     }
 }
 
-/// What becomes of the writes that were not flushed.
+/// Which of the unflushed writes the cut loses.
 #[derive(Debug)]
-enum Fate {
+enum LossPattern {
     AllLost,
     AllThere,
     OneLost(usize),
@@ -170,7 +170,7 @@ enum Fate {
     SomeSectorsLost,
 }
 
-impl Fate {
+impl LossPattern {
     fn choose(writes: usize, random: &mut fastrand::Rng) -> Self {
         match random.u8(0..8) {
             0..2 => Self::AllLost,

@@ -1,4 +1,4 @@
-//! A running workload, as its parent sees it: one event after another, each of which it must be allowed to go on from.
+//! A running workload, as its parent sees it: it stops at each event until the parent replies.
 
 use std::io::{BufRead as _, BufReader, Result, Write as _};
 use std::path::Path;
@@ -6,17 +6,17 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use image_cache::DriverChoice;
 
-use crate::story::Event;
+use crate::events::Event;
 
-/// As whom the test's program is started to be a workload.
+/// The first argument of this program as a workload.
 pub const WORKLOAD: &str = "--be-a-workload";
 
-/// Which of the two durabilities the workload's caches are opened with.
+/// The durabilities of the workload's caches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durabilities {
     Full,
     None,
-    /// One or the other, at every opening.
+    /// One or the other, at each open.
     Both,
 }
 
@@ -38,16 +38,16 @@ pub fn driver_name(driver: DriverChoice) -> &'static str {
     if driver == DriverChoice::Xattr { "xattr" } else { "sqlite" }
 }
 
-/// The workload's process. It is killed when this is dropped.
+/// The workload's process. It is killed on drop.
 #[derive(Debug)]
 pub struct Session {
     process: Child,
-    story: BufReader<ChildStdout>,
-    answers: ChildStdin,
+    events: BufReader<ChildStdout>,
+    replies: ChildStdin,
 }
 
 impl Session {
-    /// Starts a workload on the volume that is mounted there. No two on one volume have the same generation.
+    /// Starts a workload on a mounted volume. Each workload on a volume has its own generation.
     pub fn start(
         volume: &Path,
         driver: DriverChoice,
@@ -62,24 +62,24 @@ impl Session {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let story = BufReader::new(process.stdout.take().expect("it is piped"));
-        let answers = process.stdin.take().expect("it is piped");
-        Ok(Self { process, story, answers })
+        let events = BufReader::new(process.stdout.take().expect("it is piped"));
+        let replies = process.stdin.take().expect("it is piped");
+        Ok(Self { process, events, replies })
     }
 
-    /// The next event, which the workload waits at.
+    /// The next event, at which the workload waits.
     pub fn next_event(&mut self) -> Result<Event> {
         let mut line = String::new();
-        self.story.read_line(&mut line)?;
+        self.events.read_line(&mut line)?;
         line.trim_end().parse().map_err(std::io::Error::other)
     }
 
-    /// Lets it go on.
+    /// Lets the workload go on.
     pub fn go_on(&mut self) -> Result<()> {
-        self.answers.write_all(b"\n")
+        self.replies.write_all(b"\n")
     }
 
-    /// Ends it, wherever it is.
+    /// Kills the workload.
     pub fn kill(mut self) -> Result<()> {
         self.process.kill()?;
         self.process.wait().map(drop)
@@ -88,7 +88,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Killed already, if all went well.
+        // After a success it has been killed already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,7 +1,7 @@
-//! A file system in a file, on a loop device: made, mounted, cut off, and mounted anew.
+//! A file system in a file, on a loop device: made, mounted, cut, and mounted again.
 //!
-//! All mounts are made in a mount namespace of this process's own, and loop devices go with their mounts: nothing is left
-//! behind, however a test ends.
+//! All mounts are in a mount namespace of this process, and loop devices end with their mounts. So nothing stays after
+//! a test, however it ends.
 
 use std::fs::{self, File};
 use std::io::{Error, Result};
@@ -16,12 +16,12 @@ use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use tempfile::TempDir;
 
-/// The kinds of file systems that are cut off.
+/// The kinds of file systems that are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FileSystem {
     Ext4,
-    /// As it was made long ago, with small inodes: the directory's time, by which an index is known to be right, has no
-    /// nanoseconds there to tell one change from another.
+    /// With 128-byte inodes, as it was made long ago: mtimes have whole seconds, so that a directory's mtime does not
+    /// distinguish two changes within a second.
     Ext4OfWholeSeconds,
     Xfs,
 }
@@ -56,8 +56,8 @@ impl FileSystem {
     }
 }
 
-/// Why none of this can be done here.
-pub fn objection() -> Option<String> {
+/// Why this machine cannot mount file systems.
+pub fn missing_requirement() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("only root may mount a file system".to_owned());
     }
@@ -67,27 +67,27 @@ pub fn objection() -> Option<String> {
     enter_namespace().err().map(|error| format!("mounting is not permitted: {error}"))
 }
 
-/// Why this kind of file system cannot be had here.
-pub fn objection_to(file_system: FileSystem) -> Option<String> {
+/// Why this machine cannot have this kind of file system.
+pub fn missing_requirement_for(file_system: FileSystem) -> Option<String> {
     let kind = file_system.kind();
     let tool = format!("mkfs.{kind}");
     if Command::new(&tool).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
         return Some(format!("{tool} is missing"));
     }
     let listed = || fs::read_to_string("/proc/filesystems").is_ok_and(|list| list.contains(kind));
-    // The kernel loads it at the first mount only.
+    // The kernel loads the module at the first mount only.
     let _ = (!listed()).then(|| Command::new("modprobe").arg(kind).stderr(Stdio::null()).status());
     (!listed()).then(|| format!("the kernel has no {kind}"))
 }
 
-/// What is mounted from here on is seen by this process and its children alone. Called before there are other threads.
+/// From here on only this process and its children see its mounts. Must run before other threads start.
 fn enter_namespace() -> rustix::io::Result<()> {
-    // SAFETY: of what can be unshared, only the table of descriptors can do harm, and that is not asked for.
+    // SAFETY: only an unshared descriptor table could do harm, and it is not unshared.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
 }
 
-/// A mounted file system. Dropped without being unmounted, it goes as soon as nobody uses it.
+/// A mounted file system. On drop it is unmounted lazily.
 #[derive(Debug)]
 pub struct Volume {
     point: PathBuf,
@@ -102,7 +102,8 @@ impl Volume {
         Ok(Self { point: point.to_owned(), mounted: true })
     }
 
-    /// The power goes: from now on nothing reaches the disk. With `log` the file system may first write its log, not its data.
+    /// Cuts the power: nothing reaches the disk any more. With `log` the file system first writes its log, without
+    /// data.
     pub fn cut(&self, log: bool) -> Result<()> {
         /// `EXT4_IOC_SHUTDOWN` and `XFS_IOC_GOINGDOWN`.
         const SHUT_DOWN: libc::c_ulong = 0x8004_587d;
@@ -115,24 +116,24 @@ impl Volume {
         if outcome == 0 { Ok(()) } else { Err(Error::last_os_error()) }
     }
 
-    /// What the kernel does when it likes: writes files in a folder back, in part, and has the disk flush nothing. The caller's
-    /// process has no index open there: closing a file drops its locks.
-    pub fn write_back(&self, folder: &str, random: &mut fastrand::Rng) -> Result<()> {
-        // None yet, in the first moments.
-        let Ok(entries) = fs::read_dir(self.point.join(folder)) else { return Ok(()) };
+    /// Writes parts of a directory's files back without a flush, as the kernel may do at any time. The caller must not
+    /// have the index open: closing a file drops its locks.
+    pub fn write_back(&self, directory: &str, random: &mut fastrand::Rng) -> Result<()> {
+        // At the start the directory may not exist.
+        let Ok(entries) = fs::read_dir(self.point.join(directory)) else { return Ok(()) };
         for entry in entries {
             // Files come and go.
             let Ok(file) = File::open(entry?.path()) else { continue };
             if random.bool() {
                 let (start, length) = if random.bool() { (0, 0) } else { (random.i64(0..20) * 4096, 4096) };
-                // SAFETY: it takes numbers only. Whether it does anything is the kernel's business.
+                // SAFETY: the call takes numbers only.
                 unsafe { libc::sync_file_range(file.as_raw_fd(), start, length, libc::SYNC_FILE_RANGE_WRITE) };
             }
         }
         Ok(())
     }
 
-    /// Unmounts it, and with it ends the loop device: the image can be mounted again.
+    /// Unmounts it, which ends the loop device: the image can be mounted again.
     pub fn unmount(mut self) -> Result<()> {
         let outcome = unmount_when_free(&self.point);
         self.mounted = outcome.is_err();
@@ -140,14 +141,14 @@ impl Volume {
     }
 }
 
-/// Unmounts what nobody uses any more, or will not in a moment: another test's child holds our descriptors from its fork to its
-/// exec, and a loop device its file until the kernel has come round to ending it.
+/// Unmounts within 20 s. A child of another test holds copies of our descriptors from its fork to its exec, and the
+/// kernel ends a loop device with a delay.
 pub fn unmount_when_free(point: &Path) -> Result<()> {
-    const LONGEST: Duration = Duration::from_secs(20);
+    const MAX_EVENTS: Duration = Duration::from_secs(20);
     let start = Instant::now();
     loop {
         match unmount(point, UnmountFlags::empty()) {
-            Err(Errno::BUSY) if start.elapsed() < LONGEST => thread::yield_now(),
+            Err(Errno::BUSY) if start.elapsed() < MAX_EVENTS => thread::yield_now(),
             Err(errno) => return Err(Error::other(format!("unmounting {}: {errno}", point.display()))),
             Ok(()) => return Ok(()),
         }
@@ -157,24 +158,24 @@ pub fn unmount_when_free(point: &Path) -> Result<()> {
 impl Drop for Volume {
     fn drop(&mut self) {
         if self.mounted {
-            // A failure has been reported, or will be by the next mount.
+            // An earlier call has returned the failure, or the next mount will.
             let _ = unmount(&self.point, UnmountFlags::DETACH);
         }
     }
 }
 
-/// A folder for images of file systems: in memory, where there is such a place, since no cut is this machine's.
+/// A directory for images of file systems: in memory where possible, since the cuts need no real disk.
 pub fn scratch() -> Result<TempDir> {
-    let folder = |parent: &Path| tempfile::Builder::new().prefix("image-cache-power-").tempdir_in(parent);
-    folder(Path::new("/dev/shm")).or_else(|_| folder(&std::env::temp_dir()))
+    let create = |parent: &Path| tempfile::Builder::new().prefix("image-cache-power-").tempdir_in(parent);
+    create(Path::new("/dev/shm")).or_else(|_| create(&std::env::temp_dir()))
 }
 
-/// Runs a program that must succeed.
+/// Runs a program, which must succeed.
 fn run(command: &mut Command) -> Result<()> {
     let output = command.output().map_err(|error| Error::new(error.kind(), format!("{command:?}: {error}")))?;
     if output.status.success() {
         return Ok(());
     }
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    Err(Error::other(format!("{command:?}: {}: {complaint}", output.status)))
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(Error::other(format!("{command:?}: {}: {stderr}", output.status)))
 }

@@ -1,5 +1,5 @@
-//! The workload: a process in which two workers use one cache at random, each with a handle and images of its own, while
-//! both prune and delete all. Before and after whatever they do, they tell it, and wait to be allowed to go on.
+//! The workload: two workers in one process use one cache at random, each with its own handle and images; both prune
+//! and delete all. A worker reports each action before and after it, and waits for a reply.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,45 +10,46 @@ use std::thread;
 
 use image_cache::{Algorithm, DriverChoice, Durability, Error, ImageCache, Options, Result};
 
-use crate::content;
+use crate::checks::md5_hex;
+use crate::content::{self, Version};
+use crate::events::{Action, Event};
 use crate::session::{DRIVERS, Durabilities, driver_name};
-use crate::story::{Deed, Event};
 use crate::volume::Volume;
 
 const WORKERS: usize = 2;
 const IMAGES: usize = 4;
-/// Small enough that pruning has something to do.
-const MAX_SIZE: u64 = 400_000;
+/// So small that prune has something to evict.
+const MAX_SIZE: u64 = 300_000;
 
-/// The ids that a worker uses, and no other does.
+/// The ids that only this worker uses.
 fn ids(worker: usize) -> impl Iterator<Item = String> {
     (0..IMAGES).map(move |number| format!("{worker}-{number}"))
 }
 
-/// Where the cache is on a volume.
+/// The cache's directory on a volume.
 pub fn cache_directory(volume: &Path) -> PathBuf {
     volume.join("cache")
 }
 
-/// Once in a while, as its process waits: some of the cache's files are written back.
-pub fn be_written_back(volume: &Volume, random: &mut fastrand::Rng) -> io::Result<()> {
+/// At times, while the workload waits: writes some of the cache's files back.
+pub fn write_back_sometimes(volume: &Volume, random: &mut fastrand::Rng) -> io::Result<()> {
     if random.u8(0..12) != 0 {
         return Ok(());
     }
     volume.write_back(if random.u8(0..4) == 0 { "cache/incomplete" } else { "cache" }, random)
 }
 
-/// What both workers have in common.
+/// What both workers share.
 struct Workload {
     volume: PathBuf,
     driver: DriverChoice,
     durabilities: Durabilities,
     generation: u64,
-    /// Held from telling an event to the answer.
-    telling: Mutex<()>,
+    /// Held from the report of an event to the reply.
+    reporting: Mutex<()>,
 }
 
-/// Runs until it is killed; with the arguments that `Session::start` gives.
+/// Runs until it is killed, with the arguments of `Session::start`.
 pub fn run(arguments: &[String]) -> ! {
     let [volume, driver, durabilities, generation, seed] = arguments else { panic!("{arguments:?}") };
     let seed: u64 = seed.parse().expect("a seed");
@@ -57,17 +58,16 @@ pub fn run(arguments: &[String]) -> ! {
         driver: DRIVERS.into_iter().find(|known| driver_name(*known) == *driver).expect("a driver"),
         durabilities: Durabilities::ALL.into_iter().find(|known| known.name() == *durabilities).expect("durabilities"),
         generation: generation.parse().expect("a generation"),
-        telling: Mutex::new(()),
+        reporting: Mutex::new(()),
     };
-    workload.look_around();
+    workload.report_found();
     thread::scope(|scope| {
         for number in 0..WORKERS {
             let mut random = fastrand::Rng::with_seed(seed.wrapping_add(number as u64));
             let workload = &workload;
             scope.spawn(move || {
                 let cache = workload.open(number, &mut random);
-                let versions = workload.generation * 1_000_000 + number as u64 * 100_000;
-                Worker { workload, number, random, cache, held: BTreeMap::new(), version: versions }.run()
+                Worker { workload, number, random, cache, committed: BTreeMap::new(), writers: 0 }.run()
             });
         }
     });
@@ -75,25 +75,25 @@ pub fn run(arguments: &[String]) -> ! {
 }
 
 impl Workload {
-    fn tell(&self, event: &Event) {
-        let _telling = self.telling.lock().expect("no worker panics while it tells");
+    fn report(&self, event: &Event) {
+        let _reporting = self.reporting.lock().expect("no worker panics while it reports");
         let mut output = io::stdout().lock();
-        writeln!(output, "{event}").and_then(|()| output.flush()).expect("somebody listens");
-        let mut answer = [0];
-        io::stdin().read_exact(&mut answer).expect("somebody answers");
+        writeln!(output, "{event}").and_then(|()| output.flush()).expect("the parent reads");
+        let mut reply = [0];
+        io::stdin().read_exact(&mut reply).expect("the parent replies");
     }
 
-    /// Does it between the two events. On a failure, which a cut is the only reason for, the worker has nothing left to do.
-    fn act<T>(&self, worker: usize, deed: Deed, action: impl FnOnce() -> Result<T>) -> T {
-        let name = format!("{deed}");
-        self.tell(&Event::Begins(worker, deed));
-        match action() {
+    /// Performs the operation between its two events. Only a cut makes it fail; then the worker ends.
+    fn perform<T>(&self, worker: usize, action: Action, operation: impl FnOnce() -> Result<T>) -> T {
+        let name = format!("{action}");
+        self.report(&Event::Begin(worker, action));
+        match operation() {
             Ok(value) => {
-                self.tell(&Event::Ended(worker));
+                self.report(&Event::End(worker));
                 value
             }
             Err(error) => {
-                self.tell(&Event::Failed(worker, format!("{name}: {error}")));
+                self.report(&Event::Failed(worker, format!("{name}: {error}")));
                 std::process::exit(0)
             }
         }
@@ -107,33 +107,34 @@ impl Workload {
         };
         let options = Options::new().driver(self.driver).max_size(MAX_SIZE).durability(durability);
         let directory = cache_directory(&self.volume);
-        let cache = self.act(worker, other("open"), || ImageCache::open(directory, options));
+        let cache = self.perform(worker, other("open"), || ImageCache::open(directory, options));
         (cache, durability)
     }
 
-    /// What other programs on the volume do all the time: a sync, with which the file system writes all names, the cache's
-    /// among them, and no contents but the synced file's own.
-    fn stir(&self, worker: usize) {
-        let path = self.volume.join(format!("stirred-{worker}"));
-        self.act(worker, other("stir"), || {
+    /// Another program's sync. The file system then writes all names, the cache's included, and only the synced file's
+    /// contents.
+    fn sync_elsewhere(&self, worker: usize) {
+        let path = self.volume.join(format!("synced-{worker}"));
+        self.perform(worker, other("sync_elsewhere"), || {
             let written = fs::write(&path, b"another program's").and_then(|()| File::open(&path)?.sync_all());
-            // As any failed deed it ends the worker.
-            written.map_err(|error| Error::InvalidArgument(format!("stirring: {error}")))
+            // Like every failed action it ends the worker.
+            written.map_err(|error| Error::InvalidArgument(format!("sync_elsewhere: {error}")))
         });
     }
 
-    /// Tells what is there at the start: it came from the disk, and must be what an earlier workload was promised.
-    fn look_around(&self) {
+    /// Reports the images at the start. They come from the disk, so an earlier workload's promises apply.
+    fn report_found(&self) {
         let (cache, _) = self.open(0, &mut fastrand::Rng::with_seed(0));
         let ids: Vec<_> = (0..WORKERS).flat_map(ids).collect();
-        let images = self.act(0, other("look"), || ids.iter().map(|id| read(&cache, id)).collect::<Result<Vec<_>>>());
+        let images =
+            self.perform(0, other("read_all"), || ids.iter().map(|id| read(&cache, id)).collect::<Result<Vec<_>>>());
         for (id, found) in ids.into_iter().zip(images) {
-            match found.map(|bytes| content::identify(&id, &bytes)).transpose() {
-                Ok(version) => self.tell(&Event::Found(id, version)),
-                Err(what) => self.tell(&Event::Wrong(format!("{id}: {what}"))),
+            match found.map(|bytes| content::verify(&id, &bytes)).transpose() {
+                Ok(version) => self.report(&Event::Found(id, version)),
+                Err(what) => self.report(&Event::Wrong(format!("{id}: {what}"))),
             }
         }
-        self.act(0, other("close_again"), || {
+        self.perform(0, other("close_again"), || {
             drop(cache);
             Ok(())
         });
@@ -145,9 +146,10 @@ struct Worker<'a> {
     number: usize,
     random: fastrand::Rng,
     cache: (ImageCache, Durability),
-    /// The versions that it committed and did not delete; a prune may have taken them.
-    held: BTreeMap<String, u64>,
-    version: u64,
+    /// The versions that it committed and did not delete; a prune may have evicted them.
+    committed: BTreeMap<String, Version>,
+    /// How many writers it began.
+    writers: u64,
 }
 
 impl Worker<'_> {
@@ -157,97 +159,100 @@ impl Worker<'_> {
             match self.random.u8(0..100) {
                 0..50 => self.write(&id),
                 50..62 => {
-                    self.act(Deed::Remove { id: id.clone() }, |cache| cache.delete_cached_image(&id));
-                    self.held.remove(&id);
+                    self.perform(Action::Remove { id: id.clone() }, |cache| cache.delete_cached_image(&id));
+                    self.committed.remove(&id);
                 }
                 62..76 => self.read(&id),
-                76..81 => drop(self.act(Deed::RemoveAny, ImageCache::prune)),
-                81 => drop(self.act(Deed::RemoveAny, ImageCache::delete_all_cached_images)),
-                82..86 => drop(self.act(other("queue"), |cache| cache.queue_image(&id))),
-                86..88 => self.act(other("dequeue"), |cache| cache.delete_queued_image(&id)),
-                88..91 => drop(self.act(other("list"), ImageCache::list_cached)),
-                91..93 => drop(self.act(other("clean"), |cache| cache.clean(None))),
-                93..96 => self.workload.stir(self.number),
+                76..81 => drop(self.perform(Action::RemoveAny, ImageCache::prune)),
+                81 => drop(self.perform(Action::RemoveAny, ImageCache::delete_all_cached_images)),
+                82..86 => drop(self.perform(other("queue"), |cache| cache.queue_image(&id))),
+                86..88 => self.perform(other("dequeue"), |cache| cache.delete_queued_image(&id)),
+                88..91 => drop(self.perform(other("list"), ImageCache::list_cached)),
+                91..93 => drop(self.perform(other("clean"), |cache| cache.clean(None))),
+                93..96 => self.workload.sync_elsewhere(self.number),
                 _ => self = self.reopen(),
             }
         }
     }
 
-    fn act<T>(&self, deed: Deed, action: impl FnOnce(&ImageCache) -> Result<T>) -> T {
-        self.workload.act(self.number, deed, || action(&self.cache.0))
+    fn perform<T>(&self, action: Action, operation: impl FnOnce(&ImageCache) -> Result<T>) -> T {
+        self.workload.perform(self.number, action, || operation(&self.cache.0))
     }
 
     fn write(&mut self, id: &str) {
-        let writer = self.act(other("begin"), |cache| match cache.begin_write(id) {
+        let writer = self.perform(other("begin"), |cache| match cache.begin_write(id) {
             Err(Error::AlreadyCached(_)) => Ok(None),
             begun => begun.map(Some),
         });
         let Some(mut writer) = writer else { return };
-        self.version += 1;
-        let (version, bytes) = (self.version, content::of(id, self.version));
+        self.writers += 1;
+        let is_committed = self.random.u8(0..8) != 0;
+        let version = Version::new(self.workload.generation, self.number as u64, self.writers, is_committed);
+        let bytes = version.bytes(id);
         if self.random.u8(0..4) == 0 {
-            let digest = content::digest(&bytes).replace("md5:", "");
-            writer.expect_digest(Algorithm::Md5, &digest).expect("nothing was written yet");
+            writer.expect_digest(Algorithm::Md5, &md5_hex(&bytes)).expect("nothing was written yet");
         }
-        let given_up_at = if self.random.u8(0..8) == 0 { self.random.usize(0..=bytes.len()) } else { bytes.len() + 1 };
-        let mut rest = &bytes[..bytes.len().min(given_up_at)];
+        let length = if is_committed { bytes.len() } else { self.random.usize(0..=bytes.len()) };
+        let mut rest = &bytes[..length];
         while !rest.is_empty() {
             let length = if self.random.bool() { rest.len() } else { self.random.usize(1..=rest.len()) };
             let (chunk, others) = rest.split_at(length);
-            self.act(other("write"), |_| writer.write_chunk(chunk));
+            self.perform(other("write"), |_| writer.write_chunk(chunk));
             rest = others;
         }
-        if given_up_at <= bytes.len() {
-            self.act(other("abort"), |_| {
-                writer.abort("given up");
+        if !is_committed {
+            self.perform(other("abort"), |_| {
+                writer.abort("the workload aborts");
                 Ok(())
             });
             return;
         }
         let durable = self.cache.1 == Durability::Full;
-        self.act(Deed::Commit { id: id.to_owned(), version, durable }, |_| writer.commit());
-        self.held.insert(id.to_owned(), version);
+        self.perform(Action::Commit { id: id.to_owned(), version, durable }, |_| writer.commit());
+        self.committed.insert(id.to_owned(), version);
     }
 
     fn read(&mut self, id: &str) {
-        let Some(bytes) = self.act(other("read"), |cache| read(cache, id)) else {
-            self.held.remove(id);
+        let Some(bytes) = self.perform(other("read"), |cache| read(cache, id)) else {
+            self.committed.remove(id);
             return;
         };
-        let right = match (content::identify(id, &bytes), self.held.get(id)) {
-            (Ok(version), Some(held)) if version == *held => Ok(()),
-            (Ok(version), Some(held)) => Err(format!("{id} is version {version}, and version {held} was committed")),
+        let right = match (content::verify(id, &bytes), self.committed.get(id)) {
+            (Ok(version), Some(committed)) if version == *committed => Ok(()),
+            (Ok(version), Some(committed)) => {
+                Err(format!("{id} is version {version}, and version {committed} was committed"))
+            }
             (Ok(_), None) => Ok(()),
             (Err(what), _) => Err(format!("{id}: {what}")),
         };
         if let Err(what) = right {
-            self.workload.tell(&Event::Wrong(what));
+            self.workload.report(&Event::Wrong(what));
         }
     }
 
     fn reopen(self) -> Self {
-        let Self { workload, number, mut random, cache, held, version } = self;
-        workload.act(number, Deed::Close, || {
+        let Self { workload, number, mut random, cache, committed, writers } = self;
+        workload.perform(number, Action::Close, || {
             drop(cache);
             Ok(())
         });
-        // Long enough, now and then, for the other one to close its handle too: the last one ends the index's log.
+        // At times so long that the other worker closes its handle too: the last close ends the index's log.
         for _ in 0..random.u8(0..30) {
             match random.u8(0..8) {
-                0 => workload.stir(number),
-                _ => workload.act(number, other("wait"), || Ok(())),
+                0 => workload.sync_elsewhere(number),
+                _ => workload.perform(number, other("wait"), || Ok(())),
             }
         }
         let cache = workload.open(number, &mut random);
-        Self { workload, number, random, cache, held, version }
+        Self { workload, number, random, cache, committed, writers }
     }
 }
 
-fn other(what: &str) -> Deed {
-    Deed::Other(what.to_owned())
+fn other(what: &str) -> Action {
+    Action::Other(what.to_owned())
 }
 
-/// The bytes of an image; `None` when it is not cached.
+/// The bytes of an image; `None` where it is not cached.
 pub fn read(cache: &ImageCache, id: &str) -> Result<Option<Vec<u8>>> {
     let mut reader = match cache.open_for_read(id) {
         Err(Error::NotFound { .. }) => return Ok(None),

@@ -1,5 +1,5 @@
-//! What happened and when, as each thread of each process notes it: a line before an operation and one after it, each written
-//! with one call, so that a killed process's last operations are known to have begun.
+//! The record of all operations: each thread of each process writes a line before an operation and one after it. Each
+//! line is one write, so the last operations of a killed process are known to have begun.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,7 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::content::Version;
 
-/// Where in an operation a line was written.
+/// The point of an operation at which a line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Begun,
@@ -21,28 +21,28 @@ enum Phase {
     Ended,
 }
 
-/// An operation, or what is known of it.
+/// An operation, as far as the record has it.
 #[derive(Debug, Clone, Default)]
 pub struct Operation {
     /// The number of the process that performed it.
     pub process: u64,
-    /// What it was: `commit`, `read`, `delete`, `prune`, `delete_all`, `ask_for_hits`, or one that only counts.
+    /// One of `commit`, `read`, `delete`, `prune`, `delete_all`, `query_hits`, or an action that is only counted.
     pub action: String,
-    /// Which cache and image.
+    /// The cache and the image.
     pub image: String,
-    /// Of a commit or a read.
+    /// The version of a commit or a read.
     pub version: Option<Version>,
     pub begun: u64,
     pub opened: Option<u64>,
     pub closing: bool,
-    /// `None` when its process was killed in it.
+    /// `None` where its process was killed in it.
     pub ended: Option<u64>,
     pub succeeded: bool,
-    /// Bytes or images, as the action has it.
+    /// Bytes or images, depending on the action.
     pub count: u64,
 }
 
-/// One thread's notes.
+/// The record of one thread.
 pub struct Recorder {
     file: File,
     next: u64,
@@ -93,15 +93,15 @@ impl Recorder {
     }
 }
 
-/// All processes' common clock, in nanoseconds.
+/// The clock that all processes share, in nanoseconds.
 pub fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).unwrap()
 }
 
-/// Everything that was noted in a folder.
-pub fn read_all(folder: &Path) -> Vec<Operation> {
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+/// Reads all records in a directory.
+pub fn read_all(directory: &Path) -> Vec<Operation> {
+    let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let of_one_thread = |path: PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap();
         let (process, _) = name.split_once('-').unwrap();
@@ -112,10 +112,13 @@ pub fn read_all(folder: &Path) -> Vec<Operation> {
 
 fn operations(process: u64, text: &str) -> Vec<Operation> {
     let mut operations: BTreeMap<u64, Operation> = BTreeMap::new();
-    for line in text.split_inclusive('\n') {
+    // A kill can cut the last line short, where the write crosses a page. The process did nothing after it, so the line
+    // is dropped.
+    let whole_lines = text.rfind('\n').map_or("", |end| &text[..=end]);
+    for line in whole_lines.split_inclusive('\n') {
         let words: Vec<_> = line.split(' ').collect();
         let [number, phase, action, image, version, succeeded, count, time] = words[..] else {
-            panic!("a line that is none of ours: {line:?}");
+            panic!("a malformed line: {line:?}");
         };
         let time = time.trim_end().parse().unwrap();
         let operation = operations.entry(number.parse().unwrap()).or_default();
@@ -141,7 +144,7 @@ fn operations(process: u64, text: &str) -> Vec<Operation> {
     operations.into_values().collect()
 }
 
-/// The time that the cache notes uses by, in nanoseconds.
+/// The clock of the cache's access times, in nanoseconds.
 pub fn wall_clock() -> u64 {
     let now = clock_gettime(ClockId::Realtime);
     u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).unwrap()

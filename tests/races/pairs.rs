@@ -1,6 +1,6 @@
-//! Every operation in the midst of every other one. The first runs until it comes to a point (see `points`); there the second
-//! runs, to its end or until it has to wait for the first; then the first goes on. Whatever the point: results and state are
-//! those of the two one after the other, in one order or in the other.
+//! Every pair of operations, interleaved. The first operation runs to a point (see `points`). There the second one
+//! runs, until it ends or waits for the first. Then the first goes on. At every point, results and end state equal
+//! those of the two in sequence, in one order or the other.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -11,24 +11,25 @@ use std::thread;
 
 use image_cache::{DriverChoice, ImageCache, Result};
 
+use crate::caches::{AT_ONCE, name_of};
+use crate::checks::{check_image, check_listing, read_without_atime};
 use crate::common::{Scratch, cache_image, files};
 use crate::history::wall_clock;
-use crate::points::{Told, telling, with_intrusion};
-use crate::site::{AT_ONCE, name_of};
+use crate::points::{Progress, with_interleaved, with_progress};
 
-/// The image that all operations are about. Another one is always there.
+/// The image of all operations. Another image is always there.
 const IMAGE: &str = "disputed";
 const BYSTANDER: &str = "bystander";
 
 /// What an operation returned, and the handle that it left open.
 type Returned = (String, Option<Box<dyn Any + Send>>);
-/// An operation whose handle is there.
+/// An operation that is ready to run.
 type Prepared = Box<dyn FnOnce(&ImageCache) -> Returned + Send>;
-/// Makes what the operation needs; `None` where that cannot be had.
+/// Prepares an operation; `None` where that is not possible.
 type Prepare = fn(&ImageCache, &'static [u8]) -> Option<Prepared>;
 /// An operation with its name.
 type Named = (&'static str, Prepare);
-/// Makes the state in which two operations begin.
+/// Creates the state in which two operations begin.
 type State = fn(&Scratch, &ImageCache);
 
 fn text<T>(result: Result<T>, say: impl FnOnce(T) -> String) -> Returned {
@@ -57,7 +58,7 @@ const OPERATIONS: &[Named] = &[
     ("abort", |cache, _| {
         let writer = cache.begin_write(IMAGE).ok()?;
         simple(|_| {
-            writer.abort("it was given up");
+            writer.abort("the pair aborts");
             ("aborted".to_owned(), None)
         })
     }),
@@ -102,9 +103,9 @@ const OPERATIONS: &[Named] = &[
     ("hits", |_, _| simple(|cache| text(cache.hit_count(IMAGE), |hits| format!("{hits}")))),
 ];
 
-/// What other processes do in several steps, of which any may come in between: they are only brought in the midst of the
-/// others, and judged only where they did all of it there.
-const INTRUDERS: &[Named] = &[
+/// Operations of several steps. They only run as the second one, and their outcome counts only where all steps ran
+/// within the first.
+const MULTI_STEP: &[Named] = &[
     ("replace", |_, bytes| {
         simple(|cache| {
             cache.delete_cached_image(IMAGE).unwrap();
@@ -115,7 +116,7 @@ const INTRUDERS: &[Named] = &[
             text(written, |()| "replaced".into())
         })
     }),
-    ("clean and write anew", |_, _| {
+    ("clean and begin", |_, _| {
         simple(|cache| {
             cache.clean(AT_ONCE).unwrap();
             holding(cache.begin_write(IMAGE))
@@ -123,29 +124,29 @@ const INTRUDERS: &[Named] = &[
     }),
 ];
 
-/// Operations that are several steps by nature, so that another one may find the midst of them: what is there then.
-fn is_midst(first: &str, second: &str, outcome: &Outcome) -> bool {
+/// Outcomes between the steps of an operation that has several.
+fn is_intermediate(first: &str, second: &str, outcome: &Outcome) -> bool {
     match (first, second) {
         // Another writer has the image, or loses it.
         ("prefetch", "begin_write" | "replace") => outcome.second == "BeingCached",
-        ("prefetch", "clean and write anew") => {
+        ("prefetch", "clean and begin") => {
             outcome.first == "Prefetched { fetched: 0, failed: 1 }" && outcome.second == "a handle"
         }
         ("prefetch", "is_being_cached") => outcome.second == "true",
         ("prefetch", "clean") => outcome.first == "Prefetched { fetched: 0, failed: 1 }" && outcome.second == "1",
-        // It has been through with invalid/ already.
+        // The clean has passed invalid/ already.
         ("clean", "abort") => outcome.first == "0" && outcome.left.contains("invalid [\"disputed\"]"),
         ("abort", "clean") => outcome.second == "0" && outcome.left.contains("invalid [\"disputed\"]"),
         _ => false,
     }
 }
 
-/// Operations that change nothing: of two of these, neither can tell.
-fn is_question((name, _): &Named) -> bool {
+/// Queries change nothing, so a pair of them needs no run.
+fn is_query((name, _): &Named) -> bool {
     ["list", "size", "hits", "list_queued", "image_size"].contains(name) || name.starts_with("is_")
 }
 
-/// How the image stands before the two begin.
+/// The image's state before the two operations.
 const STATES: &[(&str, State)] = &[
     ("absent", |_, _| {}),
     ("queued", |_, cache| assert!(cache.queue_image(IMAGE).unwrap())),
@@ -155,7 +156,7 @@ const STATES: &[(&str, State)] = &[
     }),
 ];
 
-/// What two operations came to: what each returned, and what is left.
+/// What each operation returned, and the end state.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Outcome {
     first: String,
@@ -163,13 +164,13 @@ struct Outcome {
     left: String,
 }
 
-struct World {
+struct PairSetup {
     scratch: Scratch,
-    /// The judge's, and one for each operation.
+    /// The observer's handle, and one for each operation.
     handles: [ImageCache; 3],
 }
 
-impl World {
+impl PairSetup {
     fn new(driver: DriverChoice) -> Self {
         let mut scratch = Scratch::new(driver);
         scratch.options = scratch.options.clone().max_size(0);
@@ -178,46 +179,42 @@ impl World {
     }
 
     fn reset(&self, state: State) {
-        let judge = &self.handles[0];
-        judge.delete_all_cached_images().unwrap();
-        judge.clean(AT_ONCE).unwrap();
-        judge.delete_all_queued_images().unwrap();
-        cache_image(judge, BYSTANDER, b"other");
-        state(&self.scratch, judge);
+        let observer = &self.handles[0];
+        observer.delete_all_cached_images().unwrap();
+        observer.clean(AT_ONCE).unwrap();
+        observer.delete_all_queued_images().unwrap();
+        cache_image(observer, BYSTANDER, b"other");
+        state(&self.scratch, observer);
     }
 
-    /// A reader that the second operation opened, after it began, is the image's last use, if nothing used it later.
+    /// The end state in a line. If the second operation opened a reader after `began`, the last access is no earlier.
     fn left(&self, second: &Returned, second_name: &str, began: u64) -> String {
         let since = if second_name == "open_for_read" && second.1.is_some() { began } else { 0 };
-        let [judge, others @ ..] = &self.handles;
-        // Each writes what it noted of uses and hits.
+        let [observer, others @ ..] = &self.handles;
+        // Each handle writes its pending accesses and hits.
         for other in others {
             other.list_cached().unwrap();
         }
-        let listed = judge.list_cached().unwrap();
-        let mut text = format!("{} bytes;", judge.cache_size().unwrap());
-        let mut bytes = 0;
+        let listed = check_listing(&self.scratch.path(), observer).unwrap();
+        let mut text = format!("{} bytes;", observer.cache_size().unwrap());
         for image in listed {
-            // The judge's own look at the file is no use.
-            let content = fs::read(self.scratch.file(&image.image_id)).unwrap();
-            assert_eq!(content.len() as u64, image.size, "{image:?}");
-            bytes += image.size;
-            // The index keeps times to a quarter of a microsecond.
+            let content = read_without_atime(&self.scratch.file(&image.image_id)).unwrap();
+            check_image(&image, &content).unwrap();
+            // The index stores times to a quarter of a microsecond.
             if image.image_id == IMAGE && image.last_accessed.cast_unsigned() + 1000 < since {
-                text += " its last use was forgotten;";
+                text += " its last access was lost;";
             }
             let content = String::from_utf8_lossy(&content);
             write!(text, " {} {content:?} {} hits;", image.image_id, image.hits).unwrap();
         }
-        assert_eq!(bytes, judge.cache_size().unwrap());
-        for folder in ["incomplete", "invalid", "queue"] {
-            write!(text, " {folder} {:?}", files(&self.scratch.file(folder))).unwrap();
+        for subdirectory in ["incomplete", "invalid", "queue"] {
+            write!(text, " {subdirectory} {:?}", files(&self.scratch.file(subdirectory))).unwrap();
         }
         text
     }
 
-    /// One after the other; `None` where one of them cannot be prepared.
-    fn in_turn(&self, state: State, pair: [Named; 2], second_first: bool) -> Option<Outcome> {
+    /// Runs the two in sequence; `None` where one of them cannot be prepared.
+    fn sequential(&self, state: State, pair: [Named; 2], second_first: bool) -> Option<Outcome> {
         self.reset(state);
         let [first, second] = self.prepare(pair)?;
         let run = |operation: Prepared, handle| {
@@ -239,29 +236,29 @@ impl World {
         Some([first, second(&self.handles[2], b"by the second one")?])
     }
 
-    /// The second in the midst of the first, at a point; and how many points the first has.
-    fn intruded(&self, state: State, pair: [Named; 2], at: usize) -> (Option<(Outcome, Told)>, usize) {
+    /// Runs the second within the first, at a point. Returns the number of points that the first has.
+    fn interleaved(&self, state: State, pair: [Named; 2], at: usize) -> (Option<(Outcome, Progress)>, usize) {
         self.reset(state);
         let [first, second] = self.prepare(pair).expect("what could be prepared before");
-        let (go, gone) = mpsc::channel::<()>();
-        let (tell, told) = mpsc::channel();
+        let (start, started) = mpsc::channel::<()>();
+        let (sender, progress) = mpsc::channel();
         thread::scope(|scope| {
-            let intruder = scope.spawn(move || {
-                // Without a go the first had no such point.
-                gone.recv().ok()?;
+            let other_thread = scope.spawn(move || {
+                // The first operation has no such point.
+                started.recv().ok()?;
                 let began = wall_clock();
-                Some((telling(&tell, || second(&self.handles[2])), began))
+                Some((with_progress(&sender, || second(&self.handles[2])), began))
             });
-            let (note, noted) = mpsc::channel();
-            let intrusion = move || {
-                go.send(()).unwrap();
-                note.send(told.recv().unwrap()).unwrap();
+            let (first_progress, received) = mpsc::channel();
+            let interleaved = move || {
+                start.send(()).unwrap();
+                first_progress.send(progress.recv().unwrap()).unwrap();
             };
-            let (first, points) = with_intrusion(at, intrusion, || first(&self.handles[1]));
-            let second = intruder.join().unwrap();
+            let (first, points) = with_interleaved(at, interleaved, || first(&self.handles[1]));
+            let second = other_thread.join().unwrap();
             let outcome = second.map(|(second, began)| {
                 let left = self.left(&second, pair[1].0, began);
-                (Outcome { first: first.0, second: second.0, left }, noted.recv().unwrap())
+                (Outcome { first: first.0, second: second.0, left }, received.recv().unwrap())
             });
             (outcome, points)
         })
@@ -269,26 +266,27 @@ impl World {
 }
 
 pub fn every_pair(driver: DriverChoice) {
-    let world = World::new(driver);
-    let mut complaints = Vec::new();
+    let setup = PairSetup::new(driver);
+    let mut violations = Vec::new();
     let (mut pairs, mut runs) = (0, 0);
     for (state_name, state) in STATES {
         for first in OPERATIONS {
-            for second in OPERATIONS.iter().chain(INTRUDERS) {
+            for second in OPERATIONS.iter().chain(MULTI_STEP) {
                 let pair = [*first, *second];
-                if pair.iter().all(is_question) {
+                if pair.iter().all(is_query) {
                     continue;
                 }
-                let in_turn = [false, true].map(|second_first| world.in_turn(*state, pair, second_first));
-                let [Some(one), Some(other)] = in_turn else { continue };
+                let sequential = [false, true].map(|second_first| setup.sequential(*state, pair, second_first));
+                let [Some(one), Some(other)] = sequential else { continue };
                 pairs += 1;
                 let allowed = BTreeSet::from([one, other]);
                 let mut at = 0;
-                while let (Some((outcome, told)), points) = world.intruded(*state, pair, at) {
+                while let (Some((outcome, progress)), points) = setup.interleaved(*state, pair, at) {
                     runs += 1;
-                    let is_judged = told == Told::Ended || OPERATIONS.iter().any(|(name, _)| *name == second.0);
-                    if is_judged && !allowed.contains(&outcome) && !is_midst(first.0, second.0, &outcome) {
-                        complaints.push(format!(
+                    let is_comparable =
+                        progress == Progress::Ended || OPERATIONS.iter().any(|(name, _)| *name == second.0);
+                    if is_comparable && !allowed.contains(&outcome) && !is_intermediate(first.0, second.0, &outcome) {
+                        violations.push(format!(
                             "{state_name}: {} at point {at} of {points} of {}:\n  {outcome:?}, not one of\n  {allowed:#?}",
                             second.0, first.0
                         ));
@@ -298,9 +296,9 @@ pub fn every_pair(driver: DriverChoice) {
             }
         }
     }
-    let messages = world.scratch.messages.lock().unwrap();
-    let trouble = messages.iter().find(|message| message.contains("later") || message.contains("put right"));
-    complaints.extend(trouble.map(|message| format!("the log says: {message}")));
-    println!("swept: {driver:?}: {pairs} pairs of operations, {runs} intrusions, {} complaints", complaints.len());
-    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    let messages = setup.scratch.messages.lock().unwrap();
+    let message = messages.iter().find(|message| message.contains("later") || message.contains("rebuilt"));
+    violations.extend(message.map(|message| format!("the log has: {message}")));
+    println!("swept: {driver:?}: {pairs} pairs of operations, {runs} interleavings, {} violations", violations.len());
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
 }

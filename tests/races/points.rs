@@ -1,6 +1,5 @@
-//! Points in the midst of an operation where another one can be made to run: the system calls after which, or before which,
-//! other processes can see or change something. The library makes its system calls through libc, and this program, which is
-//! linked with the library, has functions of the same names: they come first.
+//! Points within an operation at which another one can run: before system calls by which processes see or change
+//! something. The library calls libc; the functions here have the same names, and the linker prefers them.
 
 use std::cell::RefCell;
 use std::sync::mpsc::Sender;
@@ -13,85 +12,89 @@ thread_local! {
     static PLAN: RefCell<Plan> = RefCell::default();
 }
 
-/// What a thread is to do at its points.
+/// What a thread does at its points.
 #[derive(Default)]
 struct Plan {
     passed: usize,
-    intrusion: Option<(usize, Box<dyn FnOnce()>)>,
-    /// Told when the thread has to wait for a lock.
-    blocked: Option<Sender<Told>>,
-    /// At one point in so many, by chance, its process is killed.
-    doom: Option<(Rng, u32)>,
+    interleaved: Option<(usize, Box<dyn FnOnce()>)>,
+    /// Receives `Blocked` when the thread waits for a lock.
+    blocked: Option<Sender<Progress>>,
+    /// Kills the process at a random point, one in so many.
+    kill_at_random_point: Option<(Rng, u32)>,
 }
 
-/// What a thread tells of itself.
+/// The progress of an operation on another thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub enum Progress {
     Blocked,
     Ended,
 }
 
-/// Runs `operation`, and `intrusion` when it comes to a point for which it has passed that many; how many there were.
-pub fn with_intrusion<T>(at: usize, intrusion: impl FnOnce() + 'static, operation: impl FnOnce() -> T) -> (T, usize) {
-    PLAN.set(Plan { passed: 0, intrusion: Some((at, Box::new(intrusion))), ..Plan::default() });
+/// Runs `operation`, and `interleaved` at the point of that number. Returns how many points there were.
+pub fn with_interleaved<T>(
+    at: usize,
+    interleaved: impl FnOnce() + 'static,
+    operation: impl FnOnce() -> T,
+) -> (T, usize) {
+    PLAN.set(Plan { passed: 0, interleaved: Some((at, Box::new(interleaved))), ..Plan::default() });
     let result = operation();
     (result, PLAN.take().passed)
 }
 
-/// Runs `operation`, which tells when it has to wait for a lock, and when it has ended.
-pub fn telling<T>(sender: &Sender<Told>, operation: impl FnOnce() -> T) -> T {
+/// Runs `operation`; sends `Blocked` when it waits for a lock, and `Ended` at its end.
+pub fn with_progress<T>(sender: &Sender<Progress>, operation: impl FnOnce() -> T) -> T {
     PLAN.set(Plan { blocked: Some(sender.clone()), ..Plan::default() });
     let result = operation();
     PLAN.take();
-    // Who listens goes on after the first word.
-    let _ = sender.send(Told::Ended);
+    // The receiver may have stopped after `Blocked`.
+    let _ = sender.send(Progress::Ended);
     result
 }
 
-/// Kills this process at one of this thread's points, of which it passes about so many before.
-pub fn doom(random: Rng, points: u32) {
-    PLAN.with_borrow_mut(|plan| plan.doom = Some((random, points)));
+/// Kills this process at a random point of this thread, after about so many.
+pub fn kill_at_random_point(random: Rng, points: u32) {
+    PLAN.with_borrow_mut(|plan| plan.kill_at_random_point = Some((random, points)));
 }
 
 fn pass_point() {
-    let intrusion = PLAN.try_with(|plan| {
+    let interleaved = PLAN.try_with(|plan| {
         let mut plan = plan.borrow_mut();
-        let is_now = plan.intrusion.as_ref().is_some_and(|(at, _)| *at == plan.passed);
+        let is_now = plan.interleaved.as_ref().is_some_and(|(at, _)| *at == plan.passed);
         plan.passed += 1;
-        if let Some((random, points)) = &mut plan.doom
+        if let Some((random, points)) = &mut plan.kill_at_random_point
             && random.u32(..*points) == 0
         {
             kill_process(getpid(), Signal::KILL).unwrap();
         }
-        if is_now { plan.intrusion.take() } else { None }
+        if is_now { plan.interleaved.take() } else { None }
     });
-    // A thread that ends has no plan any more.
-    if let Ok(Some((_, intrusion))) = intrusion {
-        intrusion();
+    // A thread that ends has lost its plan.
+    if let Ok(Some((_, interleaved))) = interleaved {
+        interleaved();
     }
 }
 
-fn tell_blocked() {
+fn send_blocked() {
     let sender = PLAN.try_with(|plan| plan.borrow_mut().blocked.take());
     if let Ok(Some(sender)) = sender {
-        let _ = sender.send(Told::Blocked);
+        let _ = sender.send(Progress::Blocked);
     }
 }
 
-fn answer(result: i64) -> c_int {
+fn to_int(result: i64) -> c_int {
     c_int::try_from(result).unwrap_or(-1)
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn flock(descriptor: c_int, operation: c_int) -> c_int {
     // SAFETY: the system call takes any numbers.
-    let call = |operation: c_int| answer(unsafe { libc::syscall(libc::SYS_flock, descriptor, operation) });
+    let call = |operation: c_int| to_int(unsafe { libc::syscall(libc::SYS_flock, descriptor, operation) });
     pass_point();
     if operation == libc::LOCK_EX {
         if call(operation | libc::LOCK_NB) == 0 {
             return 0;
         }
-        tell_blocked();
+        send_blocked();
     }
     call(operation)
 }
@@ -99,36 +102,36 @@ extern "C" fn flock(descriptor: c_int, operation: c_int) -> c_int {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn futimens(descriptor: c_int, times: *const timespec) -> c_int {
     pass_point();
-    // SAFETY: the caller's times are handed on as they are.
-    answer(unsafe { libc::syscall(libc::SYS_utimensat, descriptor, std::ptr::null::<c_char>(), times, 0) })
+    // SAFETY: the caller's times are passed on unchanged.
+    to_int(unsafe { libc::syscall(libc::SYS_utimensat, descriptor, std::ptr::null::<c_char>(), times, 0) })
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn fstat64(descriptor: c_int, facts: *mut stat64) -> c_int {
+unsafe extern "C" fn fstat64(descriptor: c_int, metadata: *mut stat64) -> c_int {
     pass_point();
-    // SAFETY: the caller's buffer is handed on as it is; the kernel's structure is the C library's.
-    answer(unsafe { libc::syscall(libc::SYS_fstat, descriptor, facts) })
+    // SAFETY: the caller's buffer is passed on unchanged; the kernel's structure is the C library's.
+    to_int(unsafe { libc::syscall(libc::SYS_fstat, descriptor, metadata) })
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn fstatat64(directory: c_int, path: *const c_char, facts: *mut stat64, flags: c_int) -> c_int {
+unsafe extern "C" fn fstatat64(directory: c_int, path: *const c_char, metadata: *mut stat64, flags: c_int) -> c_int {
     pass_point();
-    // SAFETY: the caller's path and buffer are handed on as they are; the kernel's structure is the C library's.
-    answer(unsafe { libc::syscall(libc::SYS_newfstatat, directory, path, facts, flags) })
+    // SAFETY: the caller's path and buffer are passed on unchanged; the kernel's structure is the C library's.
+    to_int(unsafe { libc::syscall(libc::SYS_newfstatat, directory, path, metadata, flags) })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn fsync(descriptor: c_int) -> c_int {
     pass_point();
     // SAFETY: the system call takes any number.
-    answer(unsafe { libc::syscall(libc::SYS_fsync, descriptor) })
+    to_int(unsafe { libc::syscall(libc::SYS_fsync, descriptor) })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn unlinkat(directory: c_int, path: *const c_char, flags: c_int) -> c_int {
     pass_point();
-    // SAFETY: the caller's path is handed on as it is.
-    answer(unsafe { libc::syscall(libc::SYS_unlinkat, directory, path, flags) })
+    // SAFETY: the caller's path is passed on unchanged.
+    to_int(unsafe { libc::syscall(libc::SYS_unlinkat, directory, path, flags) })
 }
 
 #[unsafe(no_mangle)]
@@ -140,6 +143,6 @@ unsafe extern "C" fn fsetxattr(
     flags: c_int,
 ) -> c_int {
     pass_point();
-    // SAFETY: the caller's name and value are handed on as they are.
-    answer(unsafe { libc::syscall(libc::SYS_fsetxattr, descriptor, name, value, size, flags) })
+    // SAFETY: the caller's name and value are passed on unchanged.
+    to_int(unsafe { libc::syscall(libc::SYS_fsetxattr, descriptor, name, value, size, flags) })
 }

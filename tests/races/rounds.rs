@@ -1,5 +1,5 @@
-//! Threads that do something at the same moment, each with a handle of its own, so that what takes turns among processes is
-//! at work as well; and what must be true after that.
+//! Threads that act at the same moment, each with its own handle, so that the locks between processes are at work as
+//! well. And the checks after a round.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,14 +7,15 @@ use std::sync::{Barrier, Mutex};
 
 use image_cache::{Error, ImageCache};
 
+use crate::checks::{check_image, check_listing};
 use crate::common::{Scratch, files, read_image};
 use crate::content::{self, Version};
 
-/// What a thread does in a round, which has a number.
+/// What a thread does in a round, by the round's number.
 type Function<'a> = dyn Fn(&ImageCache, u64) + Sync + 'a;
 
-/// Runs each function in a thread and with a handle of its own, round after round, and `check` after each round. Should one
-/// of them panic, it ends, and nobody is left waiting at a barrier.
+/// Runs each function in a thread with its own handle, round after round, and `check` after each round. A panic ends
+/// the rounds, and no thread stays at a barrier.
 pub fn race<const N: usize>(scratch: &Scratch, rounds: u64, functions: [&Function<'_>; N], mut check: impl FnMut(u64)) {
     let (start, end) = (Barrier::new(N + 1), Barrier::new(N + 1));
     let failure = Mutex::new(None::<Box<dyn std::any::Any + Send>>);
@@ -61,7 +62,7 @@ pub fn version(number: u64) -> Version {
     Version::new(0, 0, number, true)
 }
 
-/// One that takes many writes.
+/// A version that takes many writes.
 pub fn long_version(number: u64) -> Version {
     (number..number + 1000).map(version).find(|version| version.length() > 100_000).unwrap()
 }
@@ -74,7 +75,7 @@ pub fn publish(cache: &ImageCache, image_id: &str, version: Version) -> Result<(
     writer.commit()
 }
 
-/// Nothing but the named failures.
+/// Panics on any other error.
 pub fn tolerate(result: Result<(), Error>, tolerated: fn(&Error) -> bool) -> bool {
     match result {
         Ok(()) => true,
@@ -91,25 +92,18 @@ pub fn is_lost(error: &Error) -> bool {
     matches!(error, Error::Lost { .. })
 }
 
-/// The files and the index agree, and every file is one writer's.
+/// Listing, files and cache size agree, every file is one writer's, and no incomplete file is left.
 pub fn assert_exact(scratch: &Scratch, cache: &ImageCache) {
-    let listed: Vec<_> = cache.list_cached().unwrap().collect();
-    let names = files(&scratch.path());
-    let names: Vec<_> = names.iter().filter(|name| !name.starts_with("cache.db")).collect();
-    assert_eq!(names, listed.iter().map(|image| &image.image_id).collect::<Vec<_>>());
-    let mut bytes = 0;
-    for image in &listed {
-        let served = read_image(cache, &image.image_id);
-        content::verify(&image.image_id, &served).unwrap();
-        assert_eq!(served.len() as u64, image.size);
-        bytes += image.size;
+    for image in check_listing(&scratch.path(), cache).unwrap() {
+        let bytes = read_image(cache, &image.image_id);
+        check_image(&image, &bytes).unwrap();
+        content::verify(&image.image_id, &bytes).unwrap();
     }
-    assert_eq!(cache.cache_size().unwrap(), bytes);
     assert_eq!(files(&scratch.file("incomplete")), Vec::<String>::new());
 }
 
 pub fn assert_quiet(scratch: &Scratch) {
     let messages = scratch.messages.lock().unwrap();
-    let told = |message: &&String| message.contains("put right") || message.contains("later");
-    assert_eq!(messages.iter().find(told), None);
+    let is_unexpected = |message: &&String| message.contains("rebuilt") || message.contains("later");
+    assert_eq!(messages.iter().find(is_unexpected), None);
 }

@@ -1,5 +1,4 @@
-//! Writers, and what comes in their way, in threads that race. Rounds begin at a barrier; what they assert holds for every
-//! interleaving.
+//! Races of writers, in threads. Rounds begin at a barrier; the assertions hold for every interleaving.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -8,10 +7,10 @@ use std::sync::{Barrier, Mutex};
 
 use image_cache::{DriverChoice, Error, ImageCache};
 
+use crate::caches::AT_ONCE;
 use crate::common::{Scratch, files, read_image};
 use crate::content::{self, Version};
 use crate::rounds::{assert_exact, assert_quiet, is_lost, is_taken, long_version, publish, race, tolerate, version};
-use crate::site::AT_ONCE;
 
 const THREADS: usize = 4;
 
@@ -38,7 +37,7 @@ pub fn two_writers_of_one_image(driver: DriverChoice) {
     assert_quiet(&scratch);
 }
 
-/// The writer publishes, or learns that it lost; what it says is what is there.
+/// The writer publishes or gets `Lost`, and the cache agrees with it.
 pub fn a_writer_against_clean(driver: DriverChoice) {
     const ROUNDS: u64 = 300;
     let scratch = Scratch::new(driver);
@@ -67,14 +66,14 @@ pub fn a_writer_against_delete_of_the_same_image(driver: DriverChoice) {
     const ROUNDS: u64 = 300;
     let scratch = Scratch::new(driver);
     let write = |cache: &ImageCache, round| {
-        tolerate(publish(cache, "fought-for", version(round)), is_taken);
+        tolerate(publish(cache, "contested", version(round)), is_taken);
     };
-    let delete = |cache: &ImageCache, _| cache.delete_cached_image("fought-for").unwrap();
-    let read = |cache: &ImageCache, _| match cache.open_for_read("fought-for") {
+    let delete = |cache: &ImageCache, _| cache.delete_cached_image("contested").unwrap();
+    let read = |cache: &ImageCache, _| match cache.open_for_read("contested") {
         Ok(mut reader) => {
             let mut bytes = Vec::new();
             std::io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
-            content::verify("fought-for", &bytes).unwrap();
+            content::verify("contested", &bytes).unwrap();
         }
         Err(error) => assert!(matches!(error, Error::NotFound { .. }), "{error:?}"),
     };
@@ -119,8 +118,8 @@ pub fn prefetchers_that_share_a_queue(driver: DriverChoice) {
     assert_quiet(&scratch);
 }
 
-/// While one fetches an image, the others fetch the rest, and pass that one over.
-pub fn a_prefetcher_in_the_midst_of_a_fetch(driver: DriverChoice) {
+/// While one prefetch fetches an image, another one fetches the rest and skips that image.
+pub fn prefetch_within_a_fetch(driver: DriverChoice) {
     let scratch = Scratch::new(driver);
     let (cache, other) = (scratch.open(), scratch.open());
     for id in ["1", "2", "3"] {
@@ -144,7 +143,7 @@ pub fn a_prefetcher_in_the_midst_of_a_fetch(driver: DriverChoice) {
     assert_exact(&scratch, &cache);
 }
 
-/// An image that was cached and deleted since the queue was listed is nobody's wish any more.
+/// A prefetch skips an image that was cached and deleted since it listed the queue.
 pub fn a_prefetcher_whose_next_image_came_and_went(driver: DriverChoice) {
     let scratch = Scratch::new(driver);
     let (cache, other) = (scratch.open(), scratch.open());
@@ -187,7 +186,7 @@ pub fn opens_that_race_for_a_new_directory(driver: DriverChoice) {
     }
 }
 
-/// In the middle of a tee another handle takes its file away: the reader gets all bytes, and the next writer the image.
+/// Another handle removes a tee's file: the reader gets all bytes, and the next writer gets the image.
 pub fn a_tee_whose_file_is_cleaned_away(driver: DriverChoice) {
     struct Source<'a> {
         bytes: &'a [u8],
@@ -212,9 +211,9 @@ pub fn a_tee_whose_file_is_cleaned_away(driver: DriverChoice) {
         publish(&other, "1", version(0)).unwrap();
     };
     let mut tee = cache.tee("1", Source { bytes: &bytes, hook: Some(&take_away) }).unwrap();
-    let mut handed_on = Vec::new();
-    tee.read_to_end(&mut handed_on).unwrap();
-    assert!(handed_on == bytes && !tee.is_caching());
+    let mut delivered = Vec::new();
+    tee.read_to_end(&mut delivered).unwrap();
+    assert!(delivered == bytes && !tee.is_caching());
     drop(tee);
     assert_eq!(content::verify("1", &read_image(&cache, "1")).unwrap(), version(0));
     assert_exact(&scratch, &cache);

@@ -1,5 +1,5 @@
-//! Four processes of four threads each do random operations on few images; some are stopped for a while, some are killed and
-//! replaced. In the end the judge looks at all that was served and at what is left.
+//! Four processes of four threads each run random operations on few images. Some are stopped for a while, some are
+//! killed and replaced. Then the checkers compare all that was served, and the end state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,132 +12,135 @@ use fastrand::Rng;
 use image_cache::DriverChoice;
 use rustix::process::Signal;
 
+use crate::caches::{ViolationLog, stress_caches};
 use crate::common::Scratch;
+use crate::end_state::check_end_state;
 use crate::history::{self, Operation};
-use crate::judge::judge_history;
-use crate::remains::judge_remains;
-use crate::site::{Complaints, sites};
-use crate::watched::Watched;
+use crate::history_checker::check_history;
+use crate::timed_child::TimedChild;
 use crate::{driver_name, worker};
 
 const PROCESSES: usize = 4;
 
 const SIGKILL: i32 = Signal::KILL.as_raw();
 
-/// How many complaints are shown.
+/// How many violations are printed.
 const SHOWN: usize = 20;
 
-struct Herd<'a> {
-    folder: &'a Path,
+struct ProcessGroup<'a> {
+    directory: &'a Path,
     driver: DriverChoice,
-    children: Vec<(u64, Watched)>,
+    children: Vec<(u64, TimedChild)>,
     next: u64,
 }
 
-impl Herd<'_> {
-    /// Each has a number of its own, that of the one it replaces among them.
+impl ProcessGroup<'_> {
+    /// Each child has its own number, a replacement too.
     fn start(&mut self) {
-        let (folder, number) = (self.folder.to_str().unwrap(), self.next.to_string());
-        let child = Watched::start(&["stress", folder, driver_name(self.driver), &number]).unwrap();
+        let (directory, number) = (self.directory.to_str().unwrap(), self.next.to_string());
+        let child = TimedChild::start(&["stress", directory, driver_name(self.driver), &number]).unwrap();
         self.children.push((self.next, child));
         self.next += 1;
     }
 
-    /// Those that were killed at a point of their own; how many there were.
-    fn replace_the_doomed(&mut self, killed: &mut BTreeSet<u64>) -> u64 {
-        let mut doomed = 0;
+    /// Replaces the children that killed themselves at a random point. Returns how many there were.
+    fn replace_ended(&mut self, killed: &mut BTreeSet<u64>) -> u64 {
+        let mut self_killed = 0;
         for (number, mut child) in std::mem::take(&mut self.children) {
             match child.has_ended() {
                 None => self.children.push((number, child)),
                 Some(status) => {
                     assert_eq!(status.signal(), Some(SIGKILL), "child {number} ended by itself: {status}");
                     killed.insert(number);
-                    doomed += 1;
+                    self_killed += 1;
                     self.start();
                 }
             }
         }
-        doomed
+        self_killed
     }
 }
 
-/// Runs for as many seconds as `IMAGE_CACHE_RACE_SECONDS` says, or a few. `IMAGE_CACHE_RACE_SEED` repeats the choices of a
-/// run, though not what the scheduler makes of them.
+/// Runs for `IMAGE_CACHE_RACE_SECONDS`, 10 by default. `IMAGE_CACHE_RACE_SEED` repeats the random choices, not the
+/// scheduler's.
 pub fn run(driver: DriverChoice) {
     let from_environment = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seconds = from_environment("IMAGE_CACHE_RACE_SECONDS").unwrap_or(10);
     let seed = from_environment("IMAGE_CACHE_RACE_SEED").unwrap_or_else(|| fastrand::u64(..1 << 20));
     let mut random = Rng::with_seed(seed);
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["history", "complaints", "kept", "pruned"] {
-        fs::create_dir(folder.path().join(name)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["history", "violations", "kept", "pruned"] {
+        fs::create_dir(directory.path().join(name)).unwrap();
     }
-    let mut herd = Herd { folder: folder.path(), driver, children: Vec::new(), next: (seed << 4) & 0xff_ffff };
-    (0..PROCESSES).for_each(|_| herd.start());
+    let mut group =
+        ProcessGroup { directory: directory.path(), driver, children: Vec::new(), next: (seed << 4) & 0xff_ffff };
+    (0..PROCESSES).for_each(|_| group.start());
 
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut killed = BTreeSet::new();
-    let (mut stops, mut doomed) = (0, 0);
+    let (mut stops, mut self_killed) = (0, 0);
     while Instant::now() < end {
-        pass_time(random.u64(20..300));
-        doomed += herd.replace_the_doomed(&mut killed);
+        sleep(random.u64(20..300));
+        self_killed += group.replace_ended(&mut killed);
         let chosen = random.usize(..PROCESSES);
-        herd.children[chosen].1.signal(Signal::STOP);
+        group.children[chosen].1.signal(Signal::STOP);
         stops += 1;
-        pass_time(random.u64(0..30));
+        sleep(random.u64(0..30));
         if random.bool() {
-            let (number, child) = herd.children.swap_remove(chosen);
+            let (number, child) = group.children.swap_remove(chosen);
             child.kill();
             killed.insert(number);
-            herd.start();
+            group.start();
         } else {
-            herd.children[chosen].1.signal(Signal::CONT);
+            group.children[chosen].1.signal(Signal::CONT);
         }
     }
-    // The last one is killed when nobody is left to clean up after it.
-    let (last, last_child) = herd.children.swap_remove(random.usize(..PROCESSES));
-    herd.children.iter_mut().for_each(|(_, child)| child.ask_to_end());
-    let mut complaints = Vec::new();
-    for (number, child) in herd.children {
+    // The last child is killed when no other one is left to recover.
+    let (last, last_child) = group.children.swap_remove(random.usize(..PROCESSES));
+    group.children.iter_mut().for_each(|(_, child)| child.request_end());
+    let mut violations = Vec::new();
+    for (number, child) in group.children {
         match child.finish() {
             Ok(status) if status.success() => {}
             Ok(status) if status.signal() == Some(SIGKILL) => {
                 killed.insert(number);
-                doomed += 1;
+                self_killed += 1;
             }
-            Ok(status) => complaints.push(format!("child {number}: {status}")),
-            Err(hangs) => complaints.push(format!("child {number}: {hangs}")),
+            Ok(status) => violations.push(format!("child {number}: {status}")),
+            Err(hangs) => violations.push(format!("child {number}: {hangs}")),
         }
     }
     last_child.kill();
     killed.insert(last);
-    for file in fs::read_dir(folder.path().join("complaints")).unwrap() {
-        complaints.extend(fs::read_to_string(file.unwrap().path()).unwrap().lines().map(str::to_owned));
+    for file in fs::read_dir(directory.path().join("violations")).unwrap() {
+        violations.extend(fs::read_to_string(file.unwrap().path()).unwrap().lines().map(str::to_owned));
     }
 
-    let history = history::read_all(&folder.path().join("history"));
-    complaints.extend(judge_history(&history));
+    let history = history::read_all(&directory.path().join("history"));
+    violations.extend(check_history(&history));
     println!(
-        "swept: {} stress, seed {seed}: {seconds} s, {} processes of {} threads, {} kills, {doomed} of them in the midst of a thread's operation, {stops} stops",
+        "swept: {} stress, seed {seed}: {seconds} s, {} processes of {} threads, {} kills, {self_killed} of them within a thread's operation, {stops} stops",
         driver_name(driver),
         PROCESSES + killed.len(),
         worker::THREADS,
         killed.len(),
     );
     println!("  {}", summary(&history));
-    for site in sites(folder.path(), driver, 1, &Complaints::new(&folder.path().join("complaints/parent"))) {
-        let scratch = Scratch::at(site.path, driver);
-        let (more, remains) = judge_remains(site.name, &scratch, &site.ids, &history, &killed);
-        complaints.extend(more);
-        println!("  {}: {remains:?}", site.name);
+    for target in
+        stress_caches(directory.path(), driver, 1, &ViolationLog::new(&directory.path().join("violations/parent")))
+    {
+        let scratch = Scratch::at(target.path, driver);
+        let (more, end_state) = check_end_state(target.name, &scratch, &target.ids, &history, &killed);
+        violations.extend(more);
+        println!("  {}: {end_state:?}", target.name);
     }
-    let count = complaints.len();
-    complaints.truncate(SHOWN);
-    assert_eq!(count, 0, "seed {seed}: {count} complaints, among them:\n{}", complaints.join("\n"));
+    let count = violations.len();
+    violations.truncate(SHOWN);
+    assert_eq!(count, 0, "seed {seed}: {count} violations, among them:\n{}", violations.join("\n"));
 }
 
-/// How long the children are left alone is left to chance; any moment is right.
-fn pass_time(milliseconds: u64) {
+/// Lets the children run. A sleep is right here: any moment is.
+fn sleep(milliseconds: u64) {
     let (_sender, receiver) = mpsc::channel::<()>();
     let _ = receiver.recv_timeout(Duration::from_millis(milliseconds));
 }

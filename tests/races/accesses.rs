@@ -1,4 +1,4 @@
-//! Readers, hits, the order of use and what is evicted by it, in threads that race.
+//! Races of readers, hits, accesses and evictions, in threads.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use crate::content;
 use crate::history;
 use crate::rounds::{assert_exact, assert_quiet, is_taken, publish, race, tolerate, version};
 
-/// Those that read go on with their bytes, whatever is evicted under them, and what they opened last is evicted last.
+/// Readers keep their bytes while images are evicted under them.
 pub fn prune_against_readers(driver: DriverChoice) {
     const ROUNDS: u64 = 60;
     let mut scratch = Scratch::new(driver);
@@ -47,8 +47,8 @@ pub fn prune_against_readers(driver: DriverChoice) {
     println!("swept: {driver:?}: {} readers beside {ROUNDS} prunes", served.load(Ordering::Relaxed));
 }
 
-pub fn two_prunes_evict_what_is_too_much(driver: DriverChoice) {
-    // Several batches, so that one can come between those of the other.
+pub fn two_prunes_evict_the_excess(driver: DriverChoice) {
+    // Several batches, so that the batches of two prunes can alternate.
     const ROUNDS: u64 = 8;
     const IMAGES: u64 = 400;
     let mut scratch = Scratch::new(driver);
@@ -75,8 +75,8 @@ pub fn two_prunes_evict_what_is_too_much(driver: DriverChoice) {
     });
 }
 
-/// While one evicts, another deletes the image and caches it anew, longer: what prune says went is what went.
-pub fn prune_against_an_image_that_is_cached_anew(driver: DriverChoice) {
+/// One thread prunes, another deletes the image and caches a longer one: prune counts what it evicted.
+pub fn prune_against_an_image_that_is_cached_again(driver: DriverChoice) {
     const ROUNDS: u64 = 400;
     const SHORT: &[u8] = b"short";
     const LONG: &[u8] = b"a longer one";
@@ -107,7 +107,7 @@ pub fn prune_against_an_image_that_is_cached_anew(driver: DriverChoice) {
     println!("swept: {driver:?}: in {replaced_first} of {ROUNDS} prunes the image was another one by then");
 }
 
-pub fn a_hit_of_a_deleted_image_is_none_of_the_one_cached_anew(driver: DriverChoice) {
+pub fn hit_of_a_deleted_image(driver: DriverChoice) {
     const ROUNDS: u64 = 600;
     let scratch = Scratch::new(driver);
     let cache = scratch.open();
@@ -128,8 +128,8 @@ pub fn a_hit_of_a_deleted_image_is_none_of_the_one_cached_anew(driver: DriverCho
     });
 }
 
-/// However two opens overlap, the later one counts: the image was used no earlier than either began.
-pub fn the_last_use_never_goes_back(driver: DriverChoice) {
+/// Of two overlapping opens the later one counts: the last access is no earlier than the start of either.
+pub fn the_last_access_never_goes_back(driver: DriverChoice) {
     const ROUNDS: u64 = 1500;
     let scratch = Scratch::new(driver);
     let cache = scratch.open();
@@ -142,12 +142,12 @@ pub fn the_last_use_never_goes_back(driver: DriverChoice) {
         }
         latest.fetch_max(history::wall_clock(), Ordering::Relaxed);
         drop(cache.open_for_read("1").unwrap());
-        // Each writes what it noted.
+        // Each handle writes its pending access.
         cache.hit_count("1").unwrap();
     };
     race(&scratch, ROUNDS, [&open, &open, &open], |round| {
         let used = cache.list_cached().unwrap().next().unwrap().last_accessed.cast_unsigned();
-        // The index keeps times to a quarter of a microsecond.
-        assert!(used + 1000 >= latest.load(Ordering::Relaxed), "in round {round} a later use was forgotten");
+        // The index stores times to a quarter of a microsecond.
+        assert!(used + 1000 >= latest.load(Ordering::Relaxed), "in round {round} a later access was lost");
     });
 }

@@ -1,4 +1,4 @@
-//! Where an operation is played: the handles that it uses, and the steps that operations have in common.
+//! The handles of an operation, and the steps that operations share.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -6,22 +6,24 @@ use std::sync::{Arc, Mutex};
 
 use image_cache::{Algorithm, Error, ImageCache, Log, Options, Writer};
 
-use crate::operations::{Acted, Said};
-use crate::scene::{Manner, bytes_of, md5_of};
+use crate::checks::md5_hex;
+use crate::configuration::Configuration;
+use crate::fixture::bytes_of;
+use crate::operations::{OperationResult, Outcome};
 
-/// Where an operation is played.
-pub struct Stage {
+/// The handles that one run of an operation uses.
+pub struct Setup {
     pub directory: PathBuf,
-    pub manner: Manner,
+    pub configuration: Configuration,
     pub cache: Option<ImageCache>,
     pub writer: Option<Writer>,
-    /// It was played here before, and may find less to do.
-    pub is_again: bool,
-    /// What the cache logged: kept until the end, since printing is a system call.
+    /// Whether the operation ran here before, and may find less to do.
+    pub is_repeat: bool,
+    /// The cache's log. It is printed at the end, since printing is a system call.
     messages: Arc<Mutex<Vec<String>>>,
 }
 
-/// A source that gives its bytes in pieces.
+/// A source that returns its bytes in pieces.
 struct Source {
     bytes: Vec<u8>,
     at: usize,
@@ -36,19 +38,19 @@ impl Read for Source {
     }
 }
 
-impl Stage {
-    pub fn new(directory: PathBuf, manner: Manner) -> Self {
-        Self { directory, manner, cache: None, writer: None, is_again: false, messages: Arc::default() }
+impl Setup {
+    pub fn new(directory: PathBuf, configuration: Configuration) -> Self {
+        Self { directory, configuration, cache: None, writer: None, is_repeat: false, messages: Arc::default() }
     }
 
-    /// What an operation counts is true.
-    pub fn counted(&self, count: u64, actual: u64) -> Said {
-        assert!(self.is_again || count == actual, "{count} were counted, and are {actual}");
-        Said::Done
+    /// The count that an operation returns is right.
+    pub fn counted(&self, count: u64, actual: u64) -> Outcome {
+        assert!(self.is_repeat || count == actual, "{count} were counted, and are {actual}");
+        Outcome::Done
     }
 
     pub fn open(&mut self) -> Result<(), Error> {
-        self.open_with(self.manner.options())
+        self.open_with(self.configuration.options())
     }
 
     pub fn open_with(&mut self, options: Options) -> Result<(), Error> {
@@ -79,16 +81,16 @@ impl Stage {
         self.begin(id)?;
         let bytes = bytes_of(id);
         let writer = self.writer.as_mut().expect("there is a writer");
-        writer.expect_digest(Algorithm::Md5, &md5_of(&bytes))?;
+        writer.expect_digest(Algorithm::Md5, &md5_hex(&bytes))?;
         writer.write_chunk(&bytes)
     }
 
-    pub fn commit(&mut self) -> Acted {
-        self.writer.take().expect("there is a writer").commit().map(|()| Said::Done)
+    pub fn commit(&mut self) -> OperationResult {
+        self.writer.take().expect("there is a writer").commit().map(|()| Outcome::Done)
     }
 
     /// Reads an image to its end, and closes it.
-    pub fn read_whole(&mut self, id: &str) -> Acted {
+    pub fn read_whole(&mut self, id: &str) -> OperationResult {
         let mut reader = self.cache().open_for_read(id)?;
         let mut bytes = vec![0; 9000];
         let mut length = 0;
@@ -99,18 +101,18 @@ impl Stage {
             }
         }
         assert!(bytes[..length] == bytes_of(id), "wrong bytes were served");
-        Ok(Said::Done)
+        Ok(Outcome::Done)
     }
 
-    /// Whatever becomes of the caching, every byte arrives.
-    pub fn read_tee(&mut self, id: &str) -> Acted {
+    /// The tee delivers every byte, whether the image is cached or not.
+    pub fn read_tee(&mut self, id: &str) -> OperationResult {
         let mut tee = self.cache().tee(id, Source { bytes: bytes_of(id), at: 0 })?;
-        let _ = tee.expect_digest(Algorithm::Md5, &md5_of(&bytes_of(id)));
+        let _ = tee.expect_digest(Algorithm::Md5, &md5_hex(&bytes_of(id)));
         let mut received = Vec::new();
         tee.read_to_end(&mut received).expect("a tee goes on delivering");
         assert!(received == bytes_of(id), "the tee delivers all bytes");
-        let cached = tee.is_caching() || (self.is_again && self.cache().is_cached(id)?);
+        let cached = tee.is_caching() || (self.is_repeat && self.cache().is_cached(id)?);
         drop(tee);
-        Ok(if cached { Said::Done } else { Said::NotAll })
+        Ok(if cached { Outcome::Done } else { Outcome::Partial })
     }
 }

@@ -1,11 +1,11 @@
-//! A child process on strings: it does what it is told, line by line, and answers with one line, before which it may say that
-//! it has to wait for a lock. So two processes come to the same moment without anybody's sleeping.
+//! A child process that runs one command per line and replies with one line. A line before the reply says that the
+//! command waits for a lock. So two processes reach the same moment without a sleep.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ChildStdin;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -13,28 +13,29 @@ use std::thread;
 use image_cache::{DriverChoice, Durability, Error, ImageCache, Options, Reader, Writer};
 use rustix::process::{Signal, getpid, kill_process};
 
+use crate::caches::{ViolationLog, name_of};
+use crate::checks::check_listing;
 use crate::driver_name;
-use crate::points::{Told, telling, with_intrusion};
-use crate::site::{Complaints, name_of};
-use crate::watched::{PATIENCE, Watched};
+use crate::points::{Progress, with_interleaved, with_progress};
+use crate::timed_child::{TIMEOUT, TimedChild};
 
 const BLOCKED: &str = "blocked";
 
 /// The parent's end.
-pub struct Puppet {
-    process: Watched,
-    strings: ChildStdin,
-    answers: Receiver<String>,
-    /// One that came while nobody asked for it.
+pub struct ChildProcess {
+    process: TimedChild,
+    input: ChildStdin,
+    replies: Receiver<String>,
+    /// A reply that came before it was read.
     early: RefCell<Option<String>>,
 }
 
-impl Puppet {
-    /// One that has nothing open yet. What its log should not say goes to a file in the folder.
-    pub fn new(folder: &Path, driver: DriverChoice) -> Self {
-        let mut process = Watched::start(&["puppet", folder.to_str().unwrap(), driver_name(driver)]).unwrap();
-        let (strings, output) = process.take_pipes().unwrap();
-        let (sender, answers) = channel();
+impl ChildProcess {
+    /// A child process that has no cache open. Its log's violations go to a file in the directory.
+    pub fn new(directory: &Path, driver: DriverChoice) -> Self {
+        let mut process = TimedChild::start(&["child", directory.to_str().unwrap(), driver_name(driver)]).unwrap();
+        let (input, output) = process.take_pipes().unwrap();
+        let (sender, replies) = channel();
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 if sender.send(line).is_err() {
@@ -42,16 +43,16 @@ impl Puppet {
                 }
             }
         });
-        Self { process, strings, answers, early: RefCell::default() }
+        Self { process, input, replies, early: RefCell::default() }
     }
 
-    /// Tells it to do something; it may take its time.
-    pub fn tell(&mut self, command: &str) {
-        writeln!(self.strings, "{command}").unwrap();
+    /// Sends a command and does not wait for the reply.
+    pub fn send(&mut self, command: &str) {
+        writeln!(self.input, "{command}").unwrap();
     }
 
-    /// What it came to.
-    pub fn answer(&self) -> String {
+    /// Waits for the reply.
+    pub fn reply(&self) -> String {
         loop {
             let line = self.next_line();
             if line != BLOCKED {
@@ -60,17 +61,17 @@ impl Puppet {
         }
     }
 
-    /// What it came to, or `None` when it has to wait for a lock first.
-    pub fn answer_unless_blocked(&self) -> Option<String> {
+    /// Waits for the reply; returns `None` where the command waits for a lock first.
+    pub fn reply_unless_blocked(&self) -> Option<String> {
         Some(self.next_line()).filter(|line| line != BLOCKED)
     }
 
-    pub fn ask(&mut self, command: &str) -> String {
-        self.tell(command);
-        self.answer()
+    pub fn call(&mut self, command: &str) -> String {
+        self.send(command);
+        self.reply()
     }
 
-    pub fn process(&self) -> &Watched {
+    pub fn process(&self) -> &TimedChild {
         &self.process
     }
 
@@ -78,10 +79,10 @@ impl Puppet {
         self.process.kill();
     }
 
-    /// Whether it has said something.
-    pub fn has_answered(&self) -> bool {
+    /// Whether a line has arrived.
+    pub fn has_replied(&self) -> bool {
         let mut early = self.early.borrow_mut();
-        *early = early.take().or_else(|| self.answers.try_recv().ok());
+        *early = early.take().or_else(|| self.replies.try_recv().ok());
         early.is_some()
     }
 
@@ -89,59 +90,62 @@ impl Puppet {
         if let Some(line) = self.early.take() {
             return line;
         }
-        let line = self.answers.recv_timeout(PATIENCE);
-        line.unwrap_or_else(|error| panic!("it does not answer ({error}):\n{}", self.process.whereabouts()))
+        let line = self.replies.recv_timeout(TIMEOUT);
+        line.unwrap_or_else(|error| panic!("it does not reply ({error}):\n{}", self.process.thread_states()))
     }
 }
 
 /// The child's end.
-pub fn run(folder: &Path, driver: DriverChoice) {
-    let complaints = Complaints::new(&folder.join(format!("complaints-{}", std::process::id())));
+pub fn run(directory: &Path, driver: DriverChoice) {
+    let violations = ViolationLog::new(&directory.join(format!("violations-{}", std::process::id())));
     let options =
-        Options::new().driver(driver).durability(Durability::None).log(complaints.log("a puppet's cache", false));
-    let mut hands = Hands { options, cache: None, writers: HashMap::new(), readers: HashMap::new() };
+        Options::new().driver(driver).durability(Durability::None).log(violations.log("a child's cache", false));
+    let mut handles =
+        Handles { options, directory: PathBuf::new(), cache: None, writers: HashMap::new(), readers: HashMap::new() };
     for line in io::stdin().lines().map_while(Result::ok) {
         let words: Vec<_> = line.split(' ').collect();
         let (stop_at, words) = match &words[..] {
             ["stop-at", point, words @ ..] => (Some(point.parse().unwrap()), words),
             words => (None, words),
         };
-        let answer = if let Some(point) = stop_at {
+        let reply = if let Some(point) = stop_at {
             let stop = || kill_process(getpid(), Signal::STOP).unwrap();
-            let (answer, points) = with_intrusion(point, stop, || hands.act(words));
-            if points > point { answer } else { format!("after {points} points: {answer}") }
+            let (reply, points) = with_interleaved(point, stop, || handles.run(words));
+            if points > point { reply } else { format!("after {points} points: {reply}") }
         } else {
-            let (sender, told) = channel();
+            let (sender, progress) = channel();
             let listener = thread::spawn(move || {
-                if told.recv() == Ok(Told::Blocked) {
+                if progress.recv() == Ok(Progress::Blocked) {
                     println!("{BLOCKED}");
                 }
             });
-            let answer = telling(&sender, || hands.act(words));
-            // When it is blocked and when it has ended are two words; the first one is enough.
+            let reply = with_progress(&sender, || handles.run(words));
+            // The command sends both when it is blocked and when it has ended; the first one counts.
             listener.join().unwrap();
-            answer
+            reply
         };
-        println!("{answer}");
+        println!("{reply}");
     }
 }
 
-/// What a puppet holds.
-struct Hands {
+/// The handles of a child process.
+struct Handles {
     options: Options,
+    directory: PathBuf,
     cache: Option<ImageCache>,
     writers: HashMap<String, Writer>,
     readers: HashMap<String, Reader>,
 }
 
-impl Hands {
-    fn act(&mut self, words: &[&str]) -> String {
-        self.try_to_act(words).unwrap_or_else(|error| name_of(&error))
+impl Handles {
+    fn run(&mut self, words: &[&str]) -> String {
+        self.try_run(words).unwrap_or_else(|error| name_of(&error))
     }
 
-    fn try_to_act(&mut self, words: &[&str]) -> Result<String, Error> {
+    fn try_run(&mut self, words: &[&str]) -> Result<String, Error> {
         if let ["open", directory, max_size] = words {
             let options = self.options.clone().max_size(max_size.parse().unwrap());
+            self.directory = directory.into();
             self.cache = Some(ImageCache::open(directory, options)?);
             return Ok("ok".to_owned());
         }
@@ -168,7 +172,7 @@ impl Hands {
             }
             ["delete", id] => cache.delete_cached_image(id)?,
             ["prune"] => return Ok(cache.prune()?.images.to_string()),
-            ["clean"] => return Ok(cache.clean(crate::site::AT_ONCE)?.to_string()),
+            ["clean"] => return Ok(cache.clean(crate::caches::AT_ONCE)?.to_string()),
             ["queue", id] => return Ok(cache.queue_image(id)?.to_string()),
             ["prefetch"] => {
                 let prefetched = cache.prefetch(|id, writer| writer.write_chunk(id.as_bytes()))?;
@@ -182,8 +186,11 @@ impl Hands {
                 cache.list_cached()?.for_each(|image| write!(text, "{} ", image.image_id).unwrap());
                 return Ok(text.trim_end().to_owned());
             }
+            ["check"] => {
+                check_listing(&self.directory, cache).unwrap();
+            }
             ["close"] => self.cache = None,
-            _ => panic!("no puppet knows how to {words:?}"),
+            _ => panic!("no child knows how to {words:?}"),
         }
         Ok("ok".to_owned())
     }

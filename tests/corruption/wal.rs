@@ -1,15 +1,16 @@
-//! Damage to what a killed process leaves beside the database (a write-ahead log, a journal), and to all of these under a live
-//! handle.
+//! Damage to the files that a killed process leaves beside the database (a write-ahead log, a journal), and to all of
+//! them under a live handle.
 
 use std::collections::BTreeMap;
 use std::fs;
 
 use libtest_mimic::{Failed, Trial};
 
+use crate::checks::INDEX_FILES;
+use crate::child_process::ChildProcess;
 use crate::common::cache_image;
-use crate::ground::Other;
-use crate::mutation::{Mutation, bytes, is_full_run, pages, strangers, sweep, truncations};
-use crate::seed::{INDEX_FILES, Seed, agree, read};
+use crate::fixture::{Fixture, read};
+use crate::mutation::{Mutation, bytes, foreign_files, is_full_run, pages, sweep, truncations};
 
 const PAGE: usize = 512;
 
@@ -21,35 +22,35 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The files of an index as they are while a handle has it open, or a transaction is under way.
-fn copy_index(seed: &mut Seed) {
+/// Copies the index's files while a handle has them open, or within a transaction.
+fn copy_index(fixture: &mut Fixture) {
     let copies = tempfile::tempdir().unwrap();
     for name in INDEX_FILES {
-        let (from, to) = (seed.file(name), copies.path().join(name));
-        // By another process: this one would lose SQLite's locks.
+        let (from, to) = (fixture.file(name), copies.path().join(name));
+        // Another process copies them: a close in this one would drop SQLite's locks.
         if from.exists() {
-            Other::start("copy", &[from.to_str().unwrap(), to.to_str().unwrap()]);
+            ChildProcess::start("copy", &[from.to_str().unwrap(), to.to_str().unwrap()]);
         }
     }
-    seed.keep();
-    seed.index =
+    fixture.keep();
+    fixture.index =
         INDEX_FILES.iter().filter_map(|name| Some((*name, fs::read(copies.path().join(name)).ok()?))).collect();
 }
 
 fn log() -> Result<(), Failed> {
-    let mut seed = Seed::new(8, &format!("PRAGMA page_size = {PAGE}; VACUUM;"));
-    let cache = seed.open(u64::MAX)?;
+    let mut fixture = Fixture::new(8, &format!("PRAGMA page_size = {PAGE}; VACUUM;"));
+    let cache = fixture.open(u64::MAX)?;
     for round in 0..3 {
         cache_image(&cache, "passing", b"passing");
         cache.delete_cached_image("passing")?;
-        for image in seed.listed.iter().take(3 + round) {
+        for image in fixture.listed.iter().take(3 + round) {
             read(&cache, &image.image_id)?;
         }
     }
-    seed.listed = cache.list_cached()?.collect();
-    copy_index(&mut seed);
+    fixture.listed = cache.list_cached()?.collect();
+    copy_index(&mut fixture);
     drop(cache);
-    let original = seed.index["cache.db-wal"].clone();
+    let original = fixture.index["cache.db-wal"].clone();
     let (header, frame) = (32, 24 + PAGE);
     assert!(original.len() > header + 5 * frame);
     let mut mutations = vec![Mutation { name: "nothing".to_owned(), bytes: original.clone() }];
@@ -62,31 +63,31 @@ fn log() -> Result<(), Failed> {
         |mutations: Vec<Mutation>, step: usize| mutations.into_iter().step_by(if is_full_run() { 1 } else { step });
     mutations.extend(thin(truncations(&original, frame, header), 3));
     mutations.extend(thin(pages(&original, frame, header), 7));
-    mutations.extend(strangers(&[0x37, 0x7f, 0x06, 0x82]));
-    sweep("hot log", &seed, "cache.db-wal", &mutations, |_| false)?;
-    // The same log beside a database that it is not of.
-    let database = seed.index["cache.db"].clone();
+    mutations.extend(foreign_files(&[0x37, 0x7f, 0x06, 0x82]));
+    sweep("hot log", &fixture, "cache.db-wal", &mutations, |_| false)?;
+    // The same log, beside a damaged database.
+    let database = fixture.index["cache.db"].clone();
     let mut mutations: Vec<_> = thin(truncations(&database, PAGE, 0), 4).collect();
     mutations.extend(thin(pages(&database, PAGE, 0), 5));
-    mutations.extend(strangers(b"SQLite format 3\0").into_iter().step_by(4));
-    sweep("hot log", &seed, "cache.db", &mutations, |_| false)?;
-    let shared_memory = seed.index["cache.db-shm"].clone();
+    mutations.extend(foreign_files(b"SQLite format 3\0").into_iter().step_by(4));
+    sweep("hot log", &fixture, "cache.db", &mutations, |_| false)?;
+    let shared_memory = fixture.index["cache.db-shm"].clone();
     let mut mutations = bytes(&shared_memory, 0, 136, 5, false);
     mutations.extend(bytes(&shared_memory, 136, shared_memory.len(), 1999, false));
-    sweep("hot log", &seed, "cache.db-shm", &mutations, |_| false)
+    sweep("hot log", &fixture, "cache.db-shm", &mutations, |_| false)
 }
 
 fn journal() -> Result<(), Failed> {
-    let mut seed = Seed::new(8, &format!("PRAGMA page_size = {PAGE}; VACUUM;"));
-    let database = rusqlite::Connection::open(seed.file("cache.db")).unwrap();
-    // So small a cache that changed pages are in the file before the transaction ends.
+    let mut fixture = Fixture::new(8, &format!("PRAGMA page_size = {PAGE}; VACUUM;"));
+    let database = rusqlite::Connection::open(fixture.file("cache.db")).unwrap();
+    // So small a cache that changed pages reach the file before the transaction ends.
     let change = "PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; BEGIN IMMEDIATE;
         UPDATE cached_images SET hits = 77; UPDATE cached_images SET size = 1, last_accessed = 5;
         INSERT INTO cached_images (image_id, size) VALUES ('ghost', 5);";
     database.execute_batch(change).unwrap();
-    copy_index(&mut seed);
+    copy_index(&mut fixture);
     drop(database);
-    let original = seed.index["cache.db-journal"].clone();
+    let original = fixture.index["cache.db-journal"].clone();
     assert!(original.len() > 4 * PAGE);
     let mut mutations = bytes(&original, 0, 28, 1, false);
     mutations.extend(bytes(&original, 28, original.len(), if is_full_run() { 1 } else { 151 }, false));
@@ -95,24 +96,24 @@ fn journal() -> Result<(), Failed> {
         |mutations: Vec<Mutation>, step: usize| mutations.into_iter().step_by(if is_full_run() { 1 } else { step });
     mutations.extend(thin(truncations(&original, record, PAGE), 3));
     mutations.extend(thin(pages(&original, record, PAGE), 5));
-    mutations.extend(strangers(&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]).into_iter().step_by(2));
-    sweep("hot journal", &seed, "cache.db-journal", &mutations, |_| false)
+    mutations.extend(foreign_files(&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]).into_iter().step_by(2));
+    sweep("hot journal", &fixture, "cache.db-journal", &mutations, |_| false)
 }
 
 fn live() -> Result<(), Failed> {
-    let seed = Seed::new(8, &format!("PRAGMA page_size = {PAGE}; VACUUM;"));
-    let expected: BTreeMap<_, _> = seed.bytes().collect();
+    let fixture = Fixture::new(8, &format!("PRAGMA page_size = {PAGE}; VACUUM;"));
+    let expected: BTreeMap<_, _> = fixture.bytes().collect();
     let (mut count, mut failed, mut violations) = (0, 0, Vec::new());
     let cases = if is_full_run() { 200 } else { 20 };
     for (name, stride) in [("cache.db", 389), ("cache.db-wal", 467), ("cache.db-shm", 13)] {
         for case in 0..cases {
-            seed.place("", &[]);
-            let cache = seed.open(u64::MAX)?;
+            fixture.restore_with("", &[]);
+            let cache = fixture.open(u64::MAX)?;
             cache_image(&cache, "passing", b"passing");
             cache.delete_cached_image("passing")?;
-            let length = usize::try_from(fs::metadata(seed.file(name)).unwrap().len()).unwrap();
+            let length = usize::try_from(fs::metadata(fixture.file(name)).unwrap().len()).unwrap();
             let offset = (case * stride % length).to_string();
-            Other::start("write", &[seed.file(name).to_str().unwrap(), &offset, "255"]);
+            ChildProcess::start("write", &[fixture.file(name).to_str().unwrap(), &offset, "255"]);
             count += 1;
             let context = |what: String| format!("byte {offset} of {name}: {what}");
             for (id, bytes) in &expected {
@@ -121,7 +122,7 @@ fn live() -> Result<(), Failed> {
                     other => violations.push(context(format!("{id}: {other:?}"))),
                 }
             }
-            // An error of the index is one; it does not keep images from coming and going.
+            // An index error is returned, and does not keep images from being cached and deleted.
             for _ in 0..3 {
                 match cache.list_cached() {
                     Ok(_) => {}
@@ -132,9 +133,9 @@ fn live() -> Result<(), Failed> {
             cache_image(&cache, "passing", b"passing");
             cache.delete_cached_image("passing")?;
             drop(cache);
-            seed.messages();
-            let reopened = seed.open(u64::MAX).map_err(|error| error.to_string());
-            violations.extend(reopened.and_then(|cache| agree(&cache, &expected)).err().map(context));
+            fixture.messages();
+            let reopened = fixture.open(u64::MAX).map_err(|error| error.to_string());
+            violations.extend(reopened.and_then(|cache| fixture.check_images(&cache, &expected)).err().map(context));
         }
     }
     println!("swept: live: {count} bytes changed, {failed} listings failed, {} violations", violations.len());

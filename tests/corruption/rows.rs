@@ -1,22 +1,22 @@
-//! Rows, tables, triggers and totals that another program wrote: whatever they say, the directory is what is listed.
+//! Rows, tables, triggers and totals that another program wrote: the listing is the directory's, whatever they hold.
 
 use std::collections::BTreeMap;
 
 use libtest_mimic::{Failed, Trial};
 
 use crate::common::{Scratch, cache_image, ids, read_image};
+use crate::fixture::Fixture;
 use crate::mutation::is_full_run;
-use crate::seed::{Seed, agree};
 use image_cache::DriverChoice::Sqlite;
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("rows::whatever_a_column_holds_the_next_open_lists_what_is_in_the_directory", values),
-        Trial::test("rows::a_schema_that_another_program_changed_is_put_right_at_the_next_open", schemas),
-        Trial::test("rows::what_another_program_writes_under_a_live_handle_is_put_right_or_an_index_error", live),
+        Trial::test("rows::the_next_open_lists_the_directory_whatever_a_column_holds", values),
+        Trial::test("rows::a_schema_that_another_program_changed_is_repaired_at_the_next_open", schemas),
+        Trial::test("rows::what_another_program_writes_under_a_live_handle_is_repaired_or_an_index_error", live),
         Trial::test("rows::sizes_that_no_integer_can_add_up_do_not_keep_prune_from_its_limit", huge),
         Trial::test("rows::hits_do_not_overflow", hits),
-        Trial::test("rows::totals_and_rows_that_were_written_by_hand_under_a_live_handle_are_looked_at_again", totals),
+        Trial::test("rows::totals_and_rows_that_were_written_by_hand_under_a_live_handle_are_compared_again", totals),
         Trial::test("rows::a_database_of_a_newer_version_is_left_as_it_is", newer),
     ]
 }
@@ -52,7 +52,7 @@ const VALUES: [&str; 26] = [
     "'md5:d41d8cd98f00b204e9800998ecf8427e'",
 ];
 
-/// Statements of one row, of all rows, and of new rows.
+/// Statements on one row, on all rows, and new rows.
 fn updates() -> impl Iterator<Item = String> {
     COLUMNS.iter().flat_map(|column| VALUES.iter().map(move |value| (column, value))).flat_map(|(column, value)| {
         [
@@ -68,14 +68,14 @@ fn values() -> Result<(), Failed> {
     sweep("values", 6, updates().step_by(step))
 }
 
-/// Does each of the statements to a closed cache, which must be right once it is opened again.
+/// Runs each statement on a closed cache; the next open must repair it.
 fn sweep(subject: &str, images: usize, statements: impl Iterator<Item = String>) -> Result<(), Failed> {
-    let mut seed = Seed::new(images, "");
-    seed.is_edited = true;
+    let mut fixture = Fixture::new(images, "");
+    fixture.is_edited = true;
     let (mut count, mut violations) = (0, Vec::new());
     for statement in statements {
-        seed.place("", &[]);
-        let database = rusqlite::Connection::open(seed.file("cache.db")).unwrap();
+        fixture.restore_with("", &[]);
+        let database = rusqlite::Connection::open(fixture.file("cache.db")).unwrap();
         let done = database
             .execute_batch(&format!("PRAGMA writable_schema = ON; PRAGMA ignore_check_constraints = ON; {statement}"));
         drop(database);
@@ -83,7 +83,7 @@ fn sweep(subject: &str, images: usize, statements: impl Iterator<Item = String>)
             return Err(format!("{statement}: {error}").into());
         }
         count += 1;
-        violations.extend(seed.examine(false).err().map(|violation| format!("{statement}: {violation}")));
+        violations.extend(fixture.check(false).err().map(|violation| format!("{statement}: {violation}")));
     }
     println!("swept: {subject}: {count} statements, {} violations", violations.len());
     if violations.is_empty() { Ok(()) } else { Err(violations.join("\n").into()) }
@@ -139,47 +139,48 @@ fn schemas() -> Result<(), Failed> {
 }
 
 fn live() -> Result<(), Failed> {
-    let mut seed = Seed::new(6, "");
-    seed.is_edited = true;
-    let expected: BTreeMap<_, _> = seed.bytes().collect();
+    let mut fixture = Fixture::new(6, "");
+    fixture.is_edited = true;
+    let expected: BTreeMap<_, _> = fixture.bytes().collect();
     let (mut count, mut violations) = (0, Vec::new());
     let statements = updates().step_by(5).chain(SCHEMAS.iter().map(ToString::to_string));
     for statement in statements {
-        seed.place("", &[]);
-        let cache = seed.open(u64::MAX)?;
-        agree(&cache, &expected)?;
-        let database = rusqlite::Connection::open(seed.file("cache.db")).unwrap();
-        // The last of them that another program would do: it takes the seal away, so that the cache looks again.
+        fixture.restore_with("", &[]);
+        let cache = fixture.open(u64::MAX)?;
+        fixture.check_images(&cache, &expected)?;
+        let database = rusqlite::Connection::open(fixture.file("cache.db")).unwrap();
+        // The last change of the other program removes the stamp, so that the library compares the directory.
         let rest = "INSERT OR IGNORE INTO cached_images (image_id, size) VALUES ('ghost', 5)";
         let _ = database.execute_batch(&format!(
             "PRAGMA writable_schema = ON; PRAGMA ignore_check_constraints = ON; {statement}; {rest}"
         ));
         drop(database);
         count += 1;
-        std::fs::write(seed.file("0000-"), b"").unwrap();
-        std::fs::remove_file(seed.file("0000-")).unwrap();
+        std::fs::write(fixture.file("0000-"), b"").unwrap();
+        std::fs::remove_file(fixture.file("0000-")).unwrap();
         for (id, bytes) in &expected {
-            if crate::seed::read(&cache, id)? != *bytes {
+            if crate::fixture::read(&cache, id)? != *bytes {
                 violations.push(format!("{statement}: {id} has other bytes"));
             }
         }
-        // What cannot be put right beside live handles is, at the latest, when the cache is opened next.
+        // What cannot be repaired beside live handles is repaired at the next open.
         let _ = cache.list_cached();
-        violations.extend(agree(&cache, &expected).err().map(|violation| format!("{statement}: {violation}")));
+        violations
+            .extend(fixture.check_images(&cache, &expected).err().map(|violation| format!("{statement}: {violation}")));
         drop(cache);
-        violations.extend(seed.examine(false).err().map(|violation| format!("{statement}, reopened: {violation}")));
+        violations.extend(fixture.check(false).err().map(|violation| format!("{statement}, reopened: {violation}")));
     }
     println!("swept: live: {count} statements, {} violations", violations.len());
     if violations.is_empty() { Ok(()) } else { Err(violations.join("\n").into()) }
 }
 
-/// Sparse files, where the file system has so large ones.
+/// Sparse files, as large as the file system allows.
 fn huge() -> Result<(), Failed> {
-    let seed = Seed::new(2, "");
-    let cache = seed.open(100)?;
+    let fixture = Fixture::new(2, "");
+    let cache = fixture.open(100)?;
     for id in ["a", "b", "c"] {
-        let file = std::fs::File::create(seed.file(id)).unwrap();
-        // The largest length that a file system here takes.
+        let file = std::fs::File::create(fixture.file(id)).unwrap();
+        // The largest length that the file system takes.
         let length =
             (32..63).rev().map(|bits| (1_u64 << bits) - 1 + (1 << bits)).find(|length| file.set_len(*length).is_ok());
         println!("huge: {id} has {length:?} bytes");
@@ -240,16 +241,16 @@ fn totals() -> Result<(), Failed> {
 }
 
 fn newer() -> Result<(), Failed> {
-    let mut seed = Seed::new(3, "");
-    let database = rusqlite::Connection::open(seed.file("cache.db")).unwrap();
+    let mut fixture = Fixture::new(3, "");
+    let database = rusqlite::Connection::open(fixture.file("cache.db")).unwrap();
     database.execute_batch("PRAGMA user_version = 2; CREATE TABLE future (a); PRAGMA journal_mode = DELETE").unwrap();
     drop(database);
-    seed.keep();
+    fixture.keep();
     for _ in 0..2 {
-        let refused = seed.open(0);
+        let refused = fixture.open(0);
         assert!(matches!(refused, Err(image_cache::Error::Unsupported(_))), "{refused:?}");
-        assert_eq!(std::fs::read(seed.file("cache.db")).unwrap(), seed.index["cache.db"]);
-        seed.has_all_files()?;
+        assert_eq!(std::fs::read(fixture.file("cache.db")).unwrap(), fixture.index["cache.db"]);
+        fixture.has_all_files()?;
     }
     Ok(())
 }

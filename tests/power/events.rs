@@ -1,42 +1,44 @@
-//! What a workload tells while it runs, one line for each event: a promise counts from the moment it was told.
+//! What a workload reports while it runs, one line for each event. A promise counts from the moment of its line.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What a worker does that bears on what may stand under an image's name after a cut.
+use crate::content::Version;
+
+/// A worker's action, as far as it changes which image may be there after a cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Deed {
+pub enum Action {
     /// Commits a version of an image.
-    Commit { id: String, version: u64, durable: bool },
+    Commit { id: String, version: Version, durable: bool },
     /// Deletes an image.
     Remove { id: String },
-    /// Deletes or prunes any of them.
+    /// Deletes or prunes any images.
     RemoveAny,
     /// Closes the worker's cache.
     Close,
-    /// What promises nothing about images.
+    /// Changes no image.
     Other(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A worker is about to do it.
-    Begins(usize, Deed),
-    /// What the worker began has returned, with success.
-    Ended(usize),
-    /// What an image was at the workload's start; `None` when there was none.
-    Found(String, Option<u64>),
-    /// What the worker began has failed: what a cut does, and nothing else may.
+    /// A worker is about to perform the action.
+    Begin(usize, Action),
+    /// The worker's action has returned success.
+    End(usize),
+    /// The version of an image at the workload's start; `None` where it was not cached.
+    Found(String, Option<Version>),
+    /// The worker's action has failed, which only a cut may cause.
     Failed(usize, String),
-    /// Something was served that must not be.
+    /// The cache served something wrong.
     Wrong(String),
 }
 
 impl fmt::Display for Event {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Begins(worker, deed) => write!(formatter, "begins {worker} {deed}"),
-            Self::Ended(worker) => write!(formatter, "ended {worker}"),
+            Self::Begin(worker, action) => write!(formatter, "begins {worker} {action}"),
+            Self::End(worker) => write!(formatter, "ended {worker}"),
             Self::Found(id, Some(version)) => write!(formatter, "found {id} {version}"),
             Self::Found(id, None) => write!(formatter, "found {id} nothing"),
             Self::Failed(worker, why) => write!(formatter, "failed {worker} {}", why.replace('\n', " ")),
@@ -45,7 +47,7 @@ impl fmt::Display for Event {
     }
 }
 
-impl fmt::Display for Deed {
+impl fmt::Display for Action {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Commit { id, version, durable: true } => write!(formatter, "commit {id} {version} durable"),
@@ -62,7 +64,7 @@ impl FromStr for Event {
     type Err = String;
 
     fn from_str(line: &str) -> Result<Self, String> {
-        parse(line).ok_or_else(|| format!("not a line of a story: {line:?}"))
+        parse(line).ok_or_else(|| format!("not a line of a events: {line:?}"))
     }
 }
 
@@ -73,8 +75,8 @@ fn parse(line: &str) -> Option<Event> {
     }
     let (first, rest) = rest.split_once(' ').unwrap_or((rest, ""));
     Some(match kind {
-        "begins" => Event::Begins(first.parse().ok()?, parse_deed(rest)?),
-        "ended" => Event::Ended(first.parse().ok()?),
+        "begins" => Event::Begin(first.parse().ok()?, parse_action(rest)?),
+        "ended" => Event::End(first.parse().ok()?),
         "found" if rest == "nothing" => Event::Found(first.to_owned(), None),
         "found" => Event::Found(first.to_owned(), Some(rest.parse().ok()?)),
         "failed" => Event::Failed(first.parse().ok()?, rest.to_owned()),
@@ -82,16 +84,16 @@ fn parse(line: &str) -> Option<Event> {
     })
 }
 
-fn parse_deed(text: &str) -> Option<Deed> {
+fn parse_action(text: &str) -> Option<Action> {
     let words: Vec<_> = text.split(' ').collect();
     Some(match words[..] {
         ["commit", id, version, durability] => {
-            Deed::Commit { id: id.to_owned(), version: version.parse().ok()?, durable: durability == "durable" }
+            Action::Commit { id: id.to_owned(), version: version.parse().ok()?, durable: durability == "durable" }
         }
-        ["remove", id] => Deed::Remove { id: id.to_owned() },
-        ["remove_any"] => Deed::RemoveAny,
-        ["close"] => Deed::Close,
-        ["other", what] => Deed::Other(what.to_owned()),
+        ["remove", id] => Action::Remove { id: id.to_owned() },
+        ["remove_any"] => Action::RemoveAny,
+        ["close"] => Action::Close,
+        ["other", what] => Action::Other(what.to_owned()),
         _ => return None,
     })
 }

@@ -1,5 +1,5 @@
-//! Real file systems on loop devices: one that stores whole seconds, one with a broken inode, one that the kernel makes
-//! read-only in the middle.
+//! File systems on loop devices: one with times of whole seconds, one with a broken inode, one that the kernel makes
+//! read-only.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use image_cache::{Algorithm, DriverChoice, Error, ImageCache, Options};
 use libtest_mimic::{Completion, Failed, Trial};
 use tempfile::TempDir;
 
-use crate::attributes::listening_log;
+use crate::checks::recording_log;
 use crate::common::{DRIVERS, cache_image, ids, read_image};
-use crate::ground::{apart, own_mounts};
+use crate::workspace::{on_own_thread, unshare_mounts};
 
 type Test = fn(&Disk, DriverChoice) -> Result<(), Failed>;
 
 pub fn trials() -> Vec<Trial> {
     let tests: [(&str, &str, Test); 3] = [
         ("a_rebuild_keeps_digests_and_hits_where_times_are_whole_seconds", "128", whole_seconds),
-        ("an_image_that_cannot_be_examined_keeps_no_other_from_anything", "256", broken_inode),
+        ("an_image_with_a_broken_inode_blocks_no_other", "256", broken_inode),
         ("a_disk_that_becomes_read_only_under_a_live_handle_is_read", "256", becomes_read_only),
     ];
     let mut trials = Vec::new();
@@ -26,7 +26,7 @@ pub fn trials() -> Vec<Trial> {
         for driver in DRIVERS {
             trials.push(Trial::ignorable_test(format!("disk::{driver:?}::{name}"), move || {
                 let mut outcome = Ok(Completion::ignored_with("no loop devices, or no mkfs.ext4 and debugfs, here"));
-                apart(|| {
+                on_own_thread(|| {
                     if let Some(disk) = Disk::make(inode_size) {
                         outcome = test(&disk, driver).map(|()| Completion::Completed);
                     }
@@ -39,19 +39,19 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A small ext4 file system, which this thread alone sees.
+/// A small ext4 file system, mounted for this thread only.
 struct Disk {
-    folder: TempDir,
+    root: TempDir,
 }
 
 impl Disk {
-    /// `None` where that is not possible.
+    /// `None` where this machine cannot mount one.
     fn make(inode_size: &str) -> Option<Self> {
-        if !crate::ground::is_root() {
+        if !crate::workspace::is_root() {
             return None;
         }
-        own_mounts();
-        let disk = Self { folder: tempfile::tempdir().unwrap() };
+        unshare_mounts();
+        let disk = Self { root: tempfile::tempdir().unwrap() };
         fs::write(disk.image(), b"").unwrap();
         fs::File::options().write(true).open(disk.image()).unwrap().set_len(16 << 20).unwrap();
         fs::create_dir(disk.mounted()).unwrap();
@@ -61,11 +61,11 @@ impl Disk {
     }
 
     fn image(&self) -> PathBuf {
-        self.folder.path().join("image")
+        self.root.path().join("image")
     }
 
     fn mounted(&self) -> PathBuf {
-        self.folder.path().join("mounted")
+        self.root.path().join("mounted")
     }
 
     fn cache(&self) -> PathBuf {
@@ -76,7 +76,7 @@ impl Disk {
         run(Command::new("mount").args(["-o", "loop,errors=remount-ro"]).arg(self.image()).arg(self.mounted()))
     }
 
-    /// A child that another test starts has copies of this one's descriptors until it calls `exec`: then the disk is busy.
+    /// A child of another test holds copies of our descriptors until its `exec`: until then the disk is busy.
     fn unmount(&self) {
         let mut attempts = std::iter::repeat_with(|| run(Command::new("umount").arg(self.mounted()))).take(200);
         assert!(attempts.any(|unmounted| unmounted));
@@ -110,7 +110,7 @@ fn whole_seconds(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
             0,
             "the disk is of that kind"
         );
-        // Another program's file: the index is rebuilt.
+        // A foreign file makes the library rebuild the index.
         fs::write(disk.cache().join("2"), b"x").unwrap();
         let listed: Vec<_> = cache.list_cached()?.collect();
         assert_eq!((listed.len(), listed[0].hits), (2, 1));
@@ -125,9 +125,9 @@ fn whole_seconds(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The kernel finds that the inode of one image is broken.
+/// The kernel finds the inode of one image broken.
 fn broken_inode(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
-    let (log, messages) = listening_log();
+    let (log, messages) = recording_log();
     let options = Options::new().driver(driver).log(log);
     {
         let cache = ImageCache::open(disk.cache(), options.clone())?;
@@ -144,7 +144,7 @@ fn broken_inode(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
         let request = format!("clri /cache/{file}");
         assert!(run(Command::new("debugfs").args(["-w", "-R", &request]).arg(disk.image())));
     }
-    // The kernel must go on after it found the error.
+    // The kernel must go on after the error.
     assert!(run(Command::new("mount").args(["-o", "loop,errors=continue"]).arg(disk.image()).arg(disk.mounted())));
     assert!(fs::symlink_metadata(disk.cache().join("broken")).is_err(), "the inode is broken");
     fs::write(disk.cache().join("2"), b"12345").unwrap();
@@ -156,7 +156,7 @@ fn broken_inode(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
     };
     assert_eq!(without_broken(ids(&cache)), ["1", "2", "3"]);
     assert!(messages.lock().unwrap().iter().any(|message| message.contains("broken")), "{messages:?}");
-    // Each time anew: it may be well again.
+    // Logged at each listing, since the inode may be repaired between two.
     messages.lock().unwrap().clear();
     assert_eq!(without_broken(ids(&cache)), ["1", "2", "3"]);
     assert!(messages.lock().unwrap().iter().any(|message| message.contains("broken")), "{messages:?}");
@@ -182,7 +182,7 @@ fn broken_inode(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
 }
 
 fn becomes_read_only(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
-    let (log, messages) = listening_log();
+    let (log, messages) = recording_log();
     let cache = ImageCache::open(disk.cache(), Options::new().driver(driver).max_size(3).log(log))?;
     cache_image(&cache, "1", b"hello");
     read_image(&cache, "1");
@@ -191,8 +191,8 @@ fn becomes_read_only(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
     for _ in 0..20 {
         assert_eq!(read_image(&cache, "1"), b"hello");
     }
-    let said = messages.lock().unwrap().clone();
-    assert!(said.len() <= 3, "{said:?}");
+    let message_count = messages.lock().unwrap().clone();
+    assert!(message_count.len() <= 3, "{message_count:?}");
     assert_eq!((cache.cache_size()?, ids(&cache).len()), (5, 1));
     assert!(cache.hit_count("1")? >= 1);
     assert!(matches!(cache.begin_write("2"), Err(Error::System { .. })));
@@ -204,7 +204,7 @@ fn becomes_read_only(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
     Ok(())
 }
 
-/// What ext4 does when it finds an error.
+/// Triggers what ext4 does on an error.
 fn make_read_only(disk: &Disk) -> bool {
     let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap();
     let mounted = disk.mounted();

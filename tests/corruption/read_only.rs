@@ -1,5 +1,5 @@
-//! A cache that may not be written to: on a file system that is mounted read-only, and for a user without the right. Reading
-//! works; what would write fails and says why; nothing is told twice.
+//! Caches that cannot be written: on a read-only mount, and for a user without permission. Reads work; writes fail with
+//! the reason; nothing is logged twice.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::common::{DRIVERS, Scratch, cache_image, ids, read_image};
-use crate::ground::{apart, become_nobody, is_root, let_all_read, mount_read_only, own_mounts};
+use crate::workspace::{become_nobody, is_root, make_readable, mount_read_only, on_own_thread, unshare_mounts};
 
 /// How writing is forbidden, and what is tried then.
 type Forbid = fn(&Path);
@@ -19,34 +19,35 @@ type Test = fn(DriverChoice, Forbid) -> Result<(), Failed>;
 pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for driver in DRIVERS {
-        for (means, forbid) in [("mount", forbid_all as Forbid), ("user", forbid_nobody)] {
+        for (means, forbid) in [("mount", forbid_all as Forbid), ("user", forbid_user)] {
             let mut add = |name: &str, test: Test| {
                 let name = format!("read_only::{means}::{driver:?}::{name}");
-                trials.push(Trial::ignorable_test(name, move || as_root(move || apart(|| test(driver, forbid)))));
+                trials
+                    .push(Trial::ignorable_test(name, move || as_root(move || on_own_thread(|| test(driver, forbid)))));
             };
-            add("what_reads_works_and_what_writes_says_why_not", reads_and_writes);
-            add("hits_and_uses_are_given_up_with_few_words", few_words);
+            add("reads_work_and_writes_fail_with_the_reason", reads_and_writes);
+            add("hits_and_accesses_are_dropped_and_logged_once", quiet_log);
             add("a_tee_goes_on_delivering", tee);
             add("prune_fails_above_the_limit_only", prune);
-            add("a_directory_without_folders_is_refused", without_folders);
+            add("a_directory_without_subdirectories_is_refused", without_subdirectories);
             add("an_image_that_was_not_synced_before_a_restart_is_not_served", unsynced);
         }
-        let name = format!("read_only::mount::{driver:?}::once_it_may_be_written_again_the_next_open_has_all_back");
-        trials.push(Trial::ignorable_test(name, move || as_root(move || apart(|| writable_again(driver)))));
+        let name = format!("read_only::mount::{driver:?}::the_next_writable_open_has_everything");
+        trials.push(Trial::ignorable_test(name, move || as_root(move || on_own_thread(|| writable_again(driver)))));
         let name = format!("read_only::user::{driver:?}::a_reader_sees_what_a_live_writer_does");
-        trials.push(Trial::ignorable_test(name, move || as_root(move || apart(|| beside_a_writer(driver)))));
+        trials.push(Trial::ignorable_test(name, move || as_root(move || on_own_thread(|| beside_a_writer(driver)))));
     }
     let mut add = |name: &str, test: fn() -> Result<(), Failed>| {
-        trials.push(Trial::ignorable_test(format!("read_only::{name}"), move || as_root(move || apart(test))));
+        trials.push(Trial::ignorable_test(format!("read_only::{name}"), move || as_root(move || on_own_thread(test))));
     };
     add("mount::an_index_that_was_not_closed_is_read_with_its_log_or_not_at_all", not_closed);
-    add("mount::an_index_on_a_path_with_odd_signs_is_read", odd_path);
+    add("mount::an_index_on_a_path_with_odd_characters_is_read", odd_path);
     add("mount::an_index_that_is_damaged_costs_hits_and_digests_only", damaged);
     add("mount::an_index_of_a_newer_version_is_refused", || {
         newer();
         Ok(())
     });
-    add("user::an_index_that_may_not_be_written_in_a_directory_that_may", index_alone);
+    add("user::an_unwritable_index_in_a_writable_directory", index_alone);
     trials
 }
 
@@ -57,19 +58,19 @@ fn as_root(test: impl FnOnce() -> Result<(), Failed>) -> Result<Completion, Fail
     test().map(|()| Completion::Completed)
 }
 
-/// From here on nobody may write into the folder.
-fn forbid_all(folder: &Path) {
-    own_mounts();
-    mount_read_only(folder);
+/// From here on no one can write into the directory.
+fn forbid_all(directory: &Path) {
+    unshare_mounts();
+    mount_read_only(directory);
 }
 
-/// From here on this thread may not write anywhere.
-fn forbid_nobody(folder: &Path) {
-    let_all_read(folder.parent().unwrap());
+/// From here on this thread cannot write anywhere.
+fn forbid_user(directory: &Path) {
+    make_readable(directory.parent().unwrap());
     become_nobody();
 }
 
-/// A closed cache with two images of different hits, the first with a digest.
+/// A closed cache with two images of different hits, the first one with a digest.
 fn filled(driver: DriverChoice) -> Scratch {
     let scratch = Scratch::new(driver);
     let cache = scratch.open();
@@ -128,12 +129,12 @@ fn reads_and_writes(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> 
     Ok(())
 }
 
-fn few_words(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
+fn quiet_log(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     let scratch = filled(driver);
     forbid(&scratch.path());
     let cache = scratch.open();
-    let said = || scratch.messages.lock().unwrap().len();
-    let at_open = said();
+    let message_count = || scratch.messages.lock().unwrap().len();
+    let at_open = message_count();
     assert!((1..=2).contains(&at_open), "{:?}", scratch.messages);
     for _ in 0..50 {
         read_image(&cache, "1");
@@ -141,10 +142,10 @@ fn few_words(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
         cache.hit_count("1")?;
         cache.cache_size()?;
     }
-    // One for the time of access, one for the hit.
-    assert!(said() <= at_open + 2, "{:?}", scratch.messages);
+    // One message for the access, one for the hit.
+    assert!(message_count() <= at_open + 2, "{:?}", scratch.messages);
     drop(cache);
-    assert!(said() <= at_open + 2, "{:?}", scratch.messages);
+    assert!(message_count() <= at_open + 2, "{:?}", scratch.messages);
     Ok(())
 }
 
@@ -169,11 +170,11 @@ fn prune(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     Ok(())
 }
 
-fn without_folders(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
+fn without_subdirectories(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     for missing in ["incomplete", "invalid", "queue"] {
         let scratch = filled(driver);
         std::fs::remove_dir_all(scratch.file(missing)).unwrap();
-        let outcome = apart(|| {
+        let outcome = on_own_thread(|| {
             forbid(&scratch.path());
             let refused = ImageCache::open(scratch.path(), scratch.options.clone());
             let message = refused.as_ref().map_or_else(ToString::to_string, |_| String::new());
@@ -189,7 +190,7 @@ fn without_folders(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     is_refused(ImageCache::open(nowhere.path().join("cache/below"), Options::new().driver(driver)))
 }
 
-/// Nobody can tell whether its bytes reached the disk, and it cannot be removed.
+/// The image may be torn, and cannot be removed.
 fn unsynced(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     let scratch = filled(driver);
     for name in [".", "1"] {
@@ -210,25 +211,25 @@ fn writable_again(driver: DriverChoice) -> Result<(), Failed> {
         unmount(scratch.path(), UnmountFlags::empty()).unwrap();
     }
     let cache = scratch.open();
-    assert_eq!((cache.hit_count("1")?, cache.hit_count("2")?), (2, 0), "what was read meanwhile was not noted");
+    assert_eq!((cache.hit_count("1")?, cache.hit_count("2")?), (2, 0), "reads of the read-only cache are not counted");
     assert!(cache.list_cached()?.next().unwrap().digest.is_some());
     cache_image(&cache, "3", b"x");
     assert_eq!(cache.cache_size()?, 16);
     Ok(())
 }
 
-/// The one may write and has the cache open, the other one may not.
+/// One thread may write and has the cache open; the other may not write.
 fn beside_a_writer(driver: DriverChoice) -> Result<(), Failed> {
     let scratch = filled(driver);
     let writer = scratch.open();
     read_image(&writer, "1");
-    assert_eq!(writer.hit_count("1")?, 3); // and written, now that somebody asked
-    let_all_read(scratch.path().parent().unwrap());
+    assert_eq!(writer.hit_count("1")?, 3); // the query writes it
+    make_readable(scratch.path().parent().unwrap());
     let step = std::sync::Barrier::new(2);
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
             become_nobody();
-            // Whatever fails is told after the last step, so that the writer does not wait for ever.
+            // A failure is returned after the last step: otherwise the writer waits at the barrier.
             let cache = ImageCache::open(scratch.path(), scratch.options.clone());
             let before = cache.as_ref().map(|cache| cache.list_cached().map(Iterator::collect::<Vec<_>>));
             let before = format!("{before:?}");
@@ -256,7 +257,7 @@ fn not_closed() -> Result<(), Failed> {
     let copy = Scratch::new(DriverChoice::Sqlite);
     let cache = scratch.open();
     read_image(&cache, "2");
-    assert_eq!(cache.hit_count("2")?, 1); // and written, now that somebody asked
+    assert_eq!(cache.hit_count("2")?, 1); // the query writes it
     for (left_out, hits) in [("", 1), ("cache.db-shm", 0)] {
         let _ = std::fs::remove_dir_all(copy.path());
         let copied = std::process::Command::new("cp").arg("-a").args([scratch.path(), copy.path()]).status().unwrap();
@@ -264,7 +265,7 @@ fn not_closed() -> Result<(), Failed> {
         if !left_out.is_empty() {
             std::fs::remove_file(copy.file(left_out)).unwrap();
         }
-        apart(|| {
+        on_own_thread(|| {
             forbid_all(&copy.path());
             let cache = copy.open();
             assert_eq!(
@@ -278,7 +279,7 @@ fn not_closed() -> Result<(), Failed> {
     Ok(())
 }
 
-/// SQLite is given a URI, in which some signs have a meaning.
+/// SQLite opens a URI, in which some characters have a meaning.
 fn odd_path() -> Result<(), Failed> {
     let scratch = filled(DriverChoice::Sqlite);
     let odd = scratch.path().with_file_name("50%20 ?immutable=0&mode=rwc#part \u{e4}");
@@ -295,7 +296,7 @@ fn damaged() -> Result<(), Failed> {
     forbid_all(&scratch.path());
     let cache = scratch.open();
     assert_eq!((ids(&cache).len(), cache.cache_size()?, cache.hit_count("1")?), (2, 15, 0));
-    assert!(scratch.logged("its hits and digests are not known"), "{:?}", scratch.messages);
+    assert!(scratch.logged("its hits and digests are unknown"), "{:?}", scratch.messages);
     assert_eq!(std::fs::read(scratch.file("cache.db")).unwrap(), b"this is no database");
     Ok(())
 }
@@ -311,12 +312,12 @@ fn newer() {
 fn index_alone() -> Result<(), Failed> {
     use std::os::unix::fs::PermissionsExt as _;
     let scratch = filled(DriverChoice::Sqlite);
-    for folder in [".", "incomplete", "invalid", "queue"] {
-        std::fs::set_permissions(scratch.file(folder), std::fs::Permissions::from_mode(0o777)).unwrap();
+    for part in [".", "incomplete", "invalid", "queue"] {
+        std::fs::set_permissions(scratch.file(part), std::fs::Permissions::from_mode(0o777)).unwrap();
     }
     std::fs::set_permissions(scratch.path().parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let before = std::fs::read(scratch.file("cache.db")).unwrap();
-    apart(|| {
+    on_own_thread(|| {
         become_nobody();
         let cache = scratch.open();
         cache_image(&cache, "3", b"x");

@@ -1,23 +1,23 @@
-//! What can happen to a file's bytes: every case has a name, and the same bytes in every run.
+//! Mutations of a file's bytes. Each has a name, and the same bytes in every run.
 
 use std::collections::BTreeMap;
 
-use crate::seed::{Seed, Verdict};
+use crate::fixture::{Fixture, Outcome};
 
-/// One way to spoil a file.
+/// One mutated file.
 pub struct Mutation {
     pub name: String,
     pub bytes: Vec<u8>,
 }
 
-/// Every offset and every pair of pages, where the environment asks for all; else as many as a minute allows.
+/// Whether every offset and every pair of pages is tried; otherwise as many as a minute allows.
 pub fn is_full_run() -> bool {
-    std::env::var_os("IMAGE_CACHE_ROTTEN").is_some_and(|value| value == "all")
+    std::env::var_os("IMAGE_CACHE_CORRUPTION").is_some_and(|value| value == "all")
 }
 
-/// Bytes that look random, and are the same each time.
-pub fn noise(seed: usize) -> impl Iterator<Item = u8> {
-    let mut state = (seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+/// Pseudo-random bytes, the same in every run.
+pub fn noise(fixture: usize) -> impl Iterator<Item = u8> {
+    let mut state = (fixture as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     std::iter::repeat_with(move || {
         state ^= state << 13;
         state ^= state >> 7;
@@ -28,7 +28,7 @@ pub fn noise(seed: usize) -> impl Iterator<Item = u8> {
 
 type Change = fn(u8) -> u8;
 
-/// Each byte from `from` to `to`, `stride` apart, made another one: in all ways, or in one way after the other.
+/// Changes each byte from `from` to `to`, at distances of `stride`: in all ways, or in one way each.
 pub fn bytes(original: &[u8], from: usize, to: usize, stride: usize, in_all_ways: bool) -> Vec<Mutation> {
     let ways: [(&str, Change); 5] = [
         ("inverted", |byte| !byte),
@@ -51,7 +51,7 @@ pub fn bytes(original: &[u8], from: usize, to: usize, stride: usize, in_all_ways
     mutations
 }
 
-/// The file cut off at each page's end, just before and after it, and within it.
+/// The file truncated at each page's end, just before and after it, and within it.
 pub fn truncations(original: &[u8], page: usize, header: usize) -> Vec<Mutation> {
     let ends = (0..=original.len() / page).map(|number| header + number * page);
     let lengths = ends.flat_map(|end| [end.saturating_sub(1), end, end + 1, end + 100, end + page / 2]);
@@ -62,7 +62,7 @@ pub fn truncations(original: &[u8], page: usize, header: usize) -> Vec<Mutation>
         .collect()
 }
 
-/// Whole pages that are another page's, zero, noise, or missing.
+/// Pages replaced by another page, zeros, noise, or nothing.
 pub fn pages(original: &[u8], page: usize, header: usize) -> Vec<Mutation> {
     let count = (original.len() - header.min(original.len())) / page;
     let mut mutations = Vec::new();
@@ -86,8 +86,8 @@ pub fn pages(original: &[u8], page: usize, header: usize) -> Vec<Mutation> {
     mutations
 }
 
-/// Files that never were what they should be.
-pub fn strangers(magic: &[u8]) -> Vec<Mutation> {
+/// Files that were never a file of the index.
+pub fn foreign_files(magic: &[u8]) -> Vec<Mutation> {
     let lengths = [0, 1, 15, 16, 17, 31, 32, 99, 100, 101, 511, 512, 513, 1023, 4095, 4096, 4097, 8192, 20_000, 65_536];
     let mut mutations = Vec::new();
     for length in lengths {
@@ -100,48 +100,45 @@ pub fn strangers(magic: &[u8]) -> Vec<Mutation> {
     mutations
 }
 
-/// Puts each mutation in the place of one of the index's files, and tells how many ended how. Fails with those that broke
-/// what must hold.
+/// Puts each mutation in place of one of the index's files, checks the cache, and prints how many cases ended how.
 pub fn sweep(
     subject: &str,
-    seed: &Seed,
+    fixture: &Fixture,
     file: &str,
     mutations: &[Mutation],
     may_refuse: impl Fn(&Mutation) -> bool,
 ) -> Result<(), libtest_mimic::Failed> {
-    let mut counts = BTreeMap::<Verdict, usize>::new();
+    let mut counts = BTreeMap::<Outcome, usize>::new();
     let mut violations = Vec::new();
     for mutation in mutations {
-        seed.place(file, &mutation.bytes);
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| seed.examine(may_refuse(mutation))));
-        match outcome
-            .unwrap_or_else(|_| Err("a panic".to_owned()))
-            .and_then(|verdict| seed_is_refused_whole(seed, verdict))
+        fixture.restore_with(file, &mutation.bytes);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| fixture.check(may_refuse(mutation))));
+        match outcome.unwrap_or_else(|_| Err("a panic".to_owned())).and_then(|outcome| check_refused(fixture, outcome))
         {
-            Ok(verdict) => *counts.entry(verdict).or_default() += 1,
+            Ok(outcome) => *counts.entry(outcome).or_default() += 1,
             Err(violation) => violations.push(format!("{}: {violation}", mutation.name)),
         }
     }
-    let count = |verdict| counts.get(&verdict).copied().unwrap_or(0);
+    let count = |outcome| counts.get(&outcome).copied().unwrap_or(0);
     println!(
         "swept: {subject}: {} cases of {file}: {} whole, {} repaired, {} refused, {} violations",
         mutations.len(),
-        count(Verdict::Whole),
-        count(Verdict::Repaired),
-        count(Verdict::Refused),
+        count(Outcome::Unharmed),
+        count(Outcome::Repaired),
+        count(Outcome::Refused),
         violations.len(),
     );
     if violations.is_empty() {
         return Ok(());
     }
-    violations.truncate(std::env::var("IMAGE_CACHE_ROTTEN_SHOWN").map_or(12, |shown| shown.parse().unwrap()));
+    violations.truncate(std::env::var("IMAGE_CACHE_CORRUPTION_SHOWN").map_or(12, |shown| shown.parse().unwrap()));
     Err(violations.join("\n").into())
 }
 
-/// What is refused is left as it is: the images are all there.
-fn seed_is_refused_whole(seed: &Seed, verdict: Verdict) -> Result<Verdict, String> {
-    if verdict == Verdict::Refused {
-        seed.has_all_files()?;
+/// A refused cache keeps all its images.
+fn check_refused(fixture: &Fixture, outcome: Outcome) -> Result<Outcome, String> {
+    if outcome == Outcome::Refused {
+        fixture.has_all_files()?;
     }
-    Ok(verdict)
+    Ok(outcome)
 }

@@ -1,5 +1,5 @@
-//! A cache's directory, or a part of it, that is removed or replaced under a live handle: each call works on what is there or
-//! says what is wrong, the handle closes, and what is in its place now is not touched.
+//! A cache's directory, or a part of it, removed or replaced under a live handle. Each call works or returns an error,
+//! the handle closes, and the replacement stays untouched.
 
 use std::fs;
 use std::io::Read as _;
@@ -25,7 +25,7 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-/// Calls everything; whatever fails has a message.
+/// Makes every call; each error has a message.
 fn use_all(cache: &ImageCache) -> Result<(), Failed> {
     let mut failures = Vec::new();
     let mut note = |what: &str, result: CacheResult<()>| match result {
@@ -55,9 +55,9 @@ fn use_all(cache: &ImageCache) -> Result<(), Failed> {
     note("delete", cache.delete_cached_image("1"));
     note("delete_all_queued", cache.delete_all_queued_images().map(drop));
     note("delete_all", cache.delete_all_cached_images().map(drop));
-    let mut handed_on = Vec::new();
-    cache.tee("tee", &b"the source's bytes"[..])?.read_to_end(&mut handed_on).map_err(|error| error.to_string())?;
-    assert_eq!(handed_on, b"the source's bytes");
+    let mut delivered = Vec::new();
+    cache.tee("tee", &b"the source's bytes"[..])?.read_to_end(&mut delivered).map_err(|error| error.to_string())?;
+    assert_eq!(delivered, b"the source's bytes");
     if failures.is_empty() { Ok(()) } else { Err(failures.join(", ").into()) }
 }
 
@@ -82,7 +82,7 @@ fn removed(driver: DriverChoice, part: &str) -> Result<(), Failed> {
     drop(writer);
     drop(reader);
     drop(cache);
-    // And once more, from what is left.
+    // The next open works with what is left.
     let cache = scratch.open();
     cache_image(&cache, "fresh", b"fresh");
     assert_eq!(read_image(&cache, "fresh"), b"fresh");
@@ -115,7 +115,7 @@ fn replaced(driver: DriverChoice) -> Result<(), Failed> {
     assert_eq!(read_image(&old, "1"), b"old bytes");
     use_all(&old)?;
     drop(old);
-    // SQLite removes files by their path when it closes: not those of another cache.
+    // SQLite removes files by path on close: the other cache's files must stay.
     assert_eq!((ids(&new), new.hit_count("1")?, new.cache_size()?), (vec!["1".to_owned()], 1, 3));
     if driver == DriverChoice::Sqlite {
         assert!(scratch.file("cache.db-wal").exists());

@@ -1,22 +1,21 @@
-//! Extended attributes and times of images that say what cannot be.
+//! Extended attributes and times with impossible values.
 
 use std::fs::{File, FileTimes};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use image_cache::{DriverChoice, Log};
+use image_cache::DriverChoice;
 use libtest_mimic::{Completion, Failed, Trial};
 
 use crate::common::{DRIVERS, Scratch, cache_image, ids, read_image};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        with_attributes("hits_that_are_no_number_are_none_and_are_counted_from_there", hits),
-        with_attributes("a_digest_that_is_none_is_not_listed", digests),
-        with_attributes("a_mark_of_an_unsynced_image_that_is_garbage_costs_the_image_only", marks),
+        with_attributes("hits_that_are_no_number_count_from_0", hits),
+        with_attributes("a_malformed_digest_is_not_listed", digests),
+        with_attributes("a_malformed_unsynced_mark_drops_its_image_only", marks),
         with_attributes("times_in_the_future_and_before_the_epoch_are_listed_and_pruned_in_their_order", times),
-        with_attributes("an_image_that_may_not_be_read_is_listed_and_keeps_no_other_from_it", unreadable),
-        with_attributes("a_directory_whose_time_is_anywhere_is_looked_at_and_then_trusted_again", directory_times),
+        with_attributes("an_unreadable_image_is_listed_and_blocks_no_other", unreadable),
+        with_attributes("a_directory_with_any_mtime_is_compared_once", directory_times),
     ]
 }
 
@@ -30,14 +29,7 @@ fn with_attributes(name: &str, test: fn() -> Result<(), Failed>) -> Trial {
     })
 }
 
-/// A log and what it was told.
-pub fn listening_log() -> (Log, Arc<Mutex<Vec<String>>>) {
-    let messages = Arc::new(Mutex::new(Vec::new()));
-    let sink = Arc::clone(&messages);
-    (Log::new(move |_, message| sink.lock().unwrap().push(message.to_owned())), messages)
-}
-
-/// What an attribute can hold on this file system.
+/// Values that an attribute can hold on this file system.
 fn values() -> Vec<Vec<u8>> {
     let mut values: Vec<Vec<u8>> = [
         "",
@@ -67,7 +59,7 @@ fn values() -> Vec<Vec<u8>> {
     values
 }
 
-/// Sets it, if it is not too long for the file system.
+/// Sets the attribute, unless the value is too long for the file system.
 fn set(scratch: &Scratch, name: &str, attribute: &str, value: &[u8]) -> bool {
     xattr::set(scratch.file(name), attribute, value).is_ok()
 }
@@ -133,7 +125,7 @@ fn marks() -> Result<(), Failed> {
     Ok(())
 }
 
-/// As far away as file systems store times, and farther.
+/// The range of times that file systems store, and beyond.
 fn moments() -> Vec<SystemTime> {
     let epoch = SystemTime::UNIX_EPOCH;
     let far = [1, 1 << 31, 1 << 32, (1 << 33) + 5, 1 << 34, 15_000_000_000, 1 << 40];
@@ -160,7 +152,7 @@ fn times() -> Result<(), Failed> {
                 cache_image(&cache, &format!("{number:02}"), b"x");
             }
         }
-        // As if they had been put there: the index has no rows of them.
+        // Without its index every image is a foreign file.
         let _ = std::fs::remove_file(scratch.file("cache.db"));
         for (number, moment) in moments.iter().enumerate() {
             set_times(&scratch, &format!("{number:02}"), *moment);
@@ -173,14 +165,14 @@ fn times() -> Result<(), Failed> {
         assert!(listed[0].last_accessed < 0 && listed.last().unwrap().last_accessed > 1 << 61);
         cache.prune()?;
         assert_eq!(ids(&cache), [listed.last().unwrap().image_id.clone()]);
-        // A time in the future does not stand for ever.
+        // An access replaces a time in the future.
         read_image(&cache, &listed.last().unwrap().image_id);
         let used = cache.list_cached()?.next().unwrap().last_accessed;
         let now = i64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos()).unwrap();
         assert!(used <= now + 1000 && used > now - 3_600_000_000_000, "{used}");
-        for folder in ["queue", "invalid", "incomplete"] {
+        for subdirectory in ["queue", "invalid", "incomplete"] {
             for (number, moment) in moments.iter().enumerate() {
-                let name = format!("{folder}/{number:02}x");
+                let name = format!("{subdirectory}/{number:02}x");
                 std::fs::write(scratch.file(&name), b"").unwrap();
                 set_times(&scratch, &name, *moment);
                 count += 1;
@@ -190,7 +182,7 @@ fn times() -> Result<(), Failed> {
         assert!(queued.len() == moments.len() && queued.is_sorted_by_key(|image| image.queued));
         cache.queue_image("later")?;
         assert_eq!(cache.delete_all_queued_images()?, moments.len() as u64 + 1);
-        // A writer that stalled since a time in the future has stalled.
+        // A clean removes an incomplete file whose mtime is far from now, on either side.
         let stalled = moments.iter().filter(|moment| {
             let distance = SystemTime::now().duration_since(**moment).unwrap_or_else(|error| error.duration());
             distance > Duration::from_hours(24)
@@ -212,9 +204,9 @@ fn unreadable() -> Result<(), Failed> {
         std::fs::set_permissions(scratch.file("1"), std::fs::Permissions::from_mode(0o000)).unwrap();
         drop(cache);
         let work = || {
-            if crate::ground::is_root() {
-                crate::ground::let_all_read(scratch.path().parent().unwrap());
-                crate::ground::become_nobody();
+            if crate::workspace::is_root() {
+                crate::workspace::make_readable(scratch.path().parent().unwrap());
+                crate::workspace::become_nobody();
             }
             let cache = scratch.open();
             assert_eq!((ids(&cache).len(), cache.cache_size()?), (2, 10));
@@ -223,12 +215,12 @@ fn unreadable() -> Result<(), Failed> {
             assert_eq!(read_image(&cache, "2"), b"12345");
             Ok(())
         };
-        crate::ground::apart(work)?;
+        crate::workspace::on_own_thread(work)?;
     }
     Ok(())
 }
 
-/// A clock that stepped back leaves the directory with a time in the future.
+/// A clock that stepped back leaves the directory with an mtime in the future.
 fn directory_times() -> Result<(), Failed> {
     let mut count = 0;
     for moment in moments() {

@@ -1,5 +1,5 @@
-//! The caches that the stress works on: one that is only written, read and deleted from, so that an image stays long enough
-//! for its hits to matter, and one that is pruned and emptied as well.
+//! The caches of the stress. One is only written, read and deleted from, so that images live long enough for their hits
+//! to matter. The other one is pruned and emptied as well.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -9,36 +9,36 @@ use std::time::Duration;
 
 use image_cache::{DriverChoice, Durability, Error, Log, LogLevel, Options};
 
-/// A cache in the stress.
-pub struct Site {
+/// A cache of the stress.
+pub struct StressCache {
     pub name: &'static str,
     pub path: PathBuf,
     pub ids: Vec<String>,
-    /// Images of these names are never deleted.
+    /// The first ids, whose images are never deleted.
     pub steady: usize,
     pub is_pruned: bool,
-    /// What a writer may fail with, beside what it asked for: only in one of the caches somebody cleans at once.
+    /// Errors that a writer may also get: one of the caches is cleaned with stall time 0.
     pub losses: &'static [&'static str],
     pub options: Options,
 }
 
-/// What no process may see, written down at once, so that it outlives the process.
+/// What no process may see, written to a file at once, so that it outlives the process.
 #[derive(Clone)]
-pub struct Complaints(Arc<Mutex<File>>);
+pub struct ViolationLog(Arc<Mutex<File>>);
 
-/// The message of a warning that a fetch or a tee lost its file to a clean.
+/// In the warning that a fetch or a tee lost its file to a clean.
 const LOSS: &str = "lost its file";
 
-impl Complaints {
+impl ViolationLog {
     pub fn new(path: &Path) -> Self {
         Self(Arc::new(Mutex::new(File::create(path).unwrap())))
     }
 
-    pub fn add(&self, complaint: &str) {
-        self.0.lock().unwrap().write_all(format!("{complaint}\n").as_bytes()).unwrap();
+    pub fn add(&self, violation: &str) {
+        self.0.lock().unwrap().write_all(format!("{violation}\n").as_bytes()).unwrap();
     }
 
-    /// Takes the value, or what the failure is called; a failure that is not among the expected ones is complained of.
+    /// Returns the value. An error that is not expected is a violation.
     pub fn expect<T>(&self, what: &str, result: Result<T, Error>, expected: &[&str]) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -51,13 +51,13 @@ impl Complaints {
         }
     }
 
-    /// A log that complains of messages that nothing here may cause.
+    /// A log: a message that nothing in the stress may cause is a violation.
     pub fn log(&self, name: &'static str, may_lose: bool) -> Log {
-        let complaints = self.clone();
+        let violations = self.clone();
         Log::new(move |level, message| {
             let matters = matches!(level, LogLevel::Error | LogLevel::Warning);
             if matters && !(may_lose && message.contains(LOSS)) {
-                complaints.add(&format!("{name} logged as {level:?}: {message}"));
+                violations.add(&format!("{name} logged as {level:?}: {message}"));
             }
         })
     }
@@ -69,25 +69,30 @@ pub fn name_of(error: &Error) -> String {
     text.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default().to_owned()
 }
 
-/// Both caches, in a folder. One process in four waits for the disk.
-pub fn sites(folder: &Path, driver: DriverChoice, process: u64, complaints: &Complaints) -> [Site; 2] {
+/// Both caches, in a directory. One process in four uses durability full.
+pub fn stress_caches(
+    directory: &Path,
+    driver: DriverChoice,
+    process: u64,
+    violations: &ViolationLog,
+) -> [StressCache; 2] {
     let durability = if process.is_multiple_of(4) { Durability::Full } else { Durability::None };
     let options =
-        |name, may_lose| Options::new().driver(driver).durability(durability).log(complaints.log(name, may_lose));
+        |name, may_lose| Options::new().driver(driver).durability(durability).log(violations.log(name, may_lose));
     let ids = |names: [&str; 3]| names.iter().flat_map(|name| (0..2).map(move |n| format!("{name}-{n}"))).collect();
     [
-        Site {
+        StressCache {
             name: "kept",
-            path: folder.join("kept/cache"),
+            path: directory.join("kept/cache"),
             ids: ids(["steady", "deleted", "rare"]),
             steady: 2,
             is_pruned: false,
             losses: &[],
             options: options("kept", false),
         },
-        Site {
+        StressCache {
             name: "pruned",
-            path: folder.join("pruned/cache"),
+            path: directory.join("pruned/cache"),
             ids: ids(["one", "two", "three"]),
             steady: 0,
             is_pruned: true,
@@ -97,5 +102,5 @@ pub fn sites(folder: &Path, driver: DriverChoice, process: u64, complaints: &Com
     ]
 }
 
-/// A clean takes what nothing was written to for that long.
+/// A clean with this stall time removes every incomplete file.
 pub const AT_ONCE: Option<Duration> = Some(Duration::ZERO);

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub static COUNTS: Counts = Counts::new();
+pub static COUNTERS: Counters = Counters::new();
 
 /// A number that only grows.
-pub struct Count(AtomicUsize);
+pub struct Counter(AtomicUsize);
 
-impl Count {
+impl Counter {
     const fn new() -> Self {
         Self(AtomicUsize::new(0))
     }
@@ -22,32 +22,32 @@ impl Count {
     }
 }
 
-pub struct Counts {
-    /// Points at which an operation was killed.
-    pub kills: Count,
-    /// Different directories that were left.
-    pub states: Count,
-    /// Calls of the recovery from one of them before which a kill makes a difference.
-    pub recovery_kills: Count,
-    /// Different directories that such kills left.
-    pub recovery_states: Count,
-    /// Faults in one call, and in it and all after it.
-    pub faults: Count,
+pub struct Counters {
+    /// Kills of operations.
+    pub kills: Counter,
+    /// Distinct states that these kills left.
+    pub states: Counter,
+    /// Calls of the recovery before which a kill makes a difference.
+    pub recovery_kills: Counter,
+    /// Distinct states that kills of the recovery left.
+    pub recovery_states: Counter,
+    /// Faults of one call, and of one and all later calls.
+    pub faults: Counter,
 }
 
-impl Counts {
+impl Counters {
     const fn new() -> Self {
         Self {
-            kills: Count::new(),
-            states: Count::new(),
-            recovery_kills: Count::new(),
-            recovery_states: Count::new(),
-            faults: Count::new(),
+            kills: Counter::new(),
+            states: Counter::new(),
+            recovery_kills: Counter::new(),
+            recovery_states: Counter::new(),
+            faults: Counter::new(),
         }
     }
 }
 
-impl fmt::Display for Counts {
+impl fmt::Display for Counters {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,

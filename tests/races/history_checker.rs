@@ -1,24 +1,28 @@
-//! The checker of what happened: whether all that was noted can have happened in a cache that keeps its promises.
+//! Checks whether a cache that keeps its promises allows the recorded history.
+//!
+//! This oracle knows when each operation began and ended, not in which order overlapping ones took effect. So it states
+//! only what every order allows. The model knows the order (`tests/model/reference.rs`), the crash sweep the one
+//! operation (`tests/crash/expected.rs`), the power cuts what was durable (`tests/power/promises.rs`).
 
 use std::collections::BTreeMap;
 
 use crate::history::Operation;
 
-/// What was wrong.
-pub type Complaints = Vec<String>;
+/// What was wrong, in sentences.
+pub type Violations = Vec<String>;
 
 const FOR_EVER: u64 = u64::MAX;
 
-/// Judges what was served, image by image.
-pub fn judge_history(history: &[Operation]) -> Complaints {
-    let mut complaints = Vec::new();
+/// Checks the reads and commits of each image.
+pub fn check_history(history: &[Operation]) -> Violations {
+    let mut violations = Vec::new();
     let mut images: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
     for operation in history {
         images.entry(&operation.image).or_default().push(operation);
     }
     for (image, operations) in &images {
         let Some((cache, _)) = image.split_once('/') else { continue };
-        // Those of the whole cache concern each image.
+        // Removals from the whole cache concern each image.
         let removals: Vec<_> = operations
             .iter()
             .chain(images.get(cache).into_iter().flatten())
@@ -27,19 +31,19 @@ pub fn judge_history(history: &[Operation]) -> Complaints {
             .collect();
         let of_action = |action| operations.iter().copied().filter(move |operation| operation.action == action);
         let commits: Vec<_> = of_action("commit").collect();
-        judge_reads(image, &commits, &removals, of_action("read"), &mut complaints);
-        judge_commits(image, &commits, &removals, &mut complaints);
+        check_reads(image, &commits, &removals, of_action("read"), &mut violations);
+        check_commits(image, &commits, &removals, &mut violations);
     }
-    complaints
+    violations
 }
 
-/// What was served had been published, and had not been deleted before it was asked for.
-fn judge_reads<'a>(
+/// A read serves a version that was committed, and not deleted before the read began.
+fn check_reads<'a>(
     image: &str,
     commits: &[&Operation],
     removals: &[&Operation],
     reads: impl Iterator<Item = &'a Operation>,
-    complaints: &mut Complaints,
+    violations: &mut Violations,
 ) {
     let commits: BTreeMap<_, _> = commits.iter().filter_map(|commit| Some((commit.version?, *commit))).collect();
     let mut deletions: Vec<_> = removals
@@ -48,7 +52,7 @@ fn judge_reads<'a>(
         .filter_map(|removal| Some((removal.ended?, removal.begun)))
         .collect();
     deletions.sort_unstable();
-    // The latest beginning among all deletions that had ended by then.
+    // The latest start of all deletions that had ended by then.
     let mut latest = 0;
     for (_, begun) in &mut deletions {
         latest = latest.max(*begun);
@@ -57,33 +61,33 @@ fn judge_reads<'a>(
     for read in reads {
         let (Some(version), Some(opened)) = (read.version, read.opened) else { continue };
         let Some(commit) = commits.get(&version) else {
-            complaints.push(format!("{image}: version {version} was served, which nobody wrote"));
+            violations.push(format!("{image}: version {version} was served, and never written"));
             continue;
         };
         if commit.ended.is_some() && !commit.succeeded {
-            complaints.push(format!("{image}: version {version} was served, whose commit failed"));
+            violations.push(format!("{image}: version {version} was served, and its commit failed"));
         }
         if commit.begun > opened {
-            complaints.push(format!("{image}: version {version} was served before its commit began"));
+            violations.push(format!("{image}: version {version} was served before its commit began"));
         }
         let ended_before = deletions.partition_point(|(ended, _)| *ended < read.begun);
         let latest_deletion = ended_before.checked_sub(1).map_or(0, |last| deletions[last].1);
         if commit.ended.is_some_and(|committed| committed < latest_deletion) {
-            complaints.push(format!("{image}: version {version} was served after it had been deleted"));
+            violations.push(format!("{image}: version {version} was served after it had been deleted"));
         }
     }
 }
 
-/// Between two commits of an image something removed it.
-fn judge_commits(image: &str, commits: &[&Operation], removals: &[&Operation], complaints: &mut Complaints) {
+/// Between two commits of an image a removal took effect.
+fn check_commits(image: &str, commits: &[&Operation], removals: &[&Operation], violations: &mut Violations) {
     let mut succeeded: Vec<_> = commits.iter().filter(|commit| commit.ended.is_some() && commit.succeeded).collect();
     succeeded.sort_unstable_by_key(|commit| commit.begun);
     for pair in succeeded.windows(2) {
-        // Which of them was the first is not known: a commit is noted as begun before it takes the image.
+        // The record does not order the two: a commit's first line is written before the commit takes the image.
         let (start, end) = (pair[0].begun, pair[0].ended.max(pair[1].ended).unwrap_or(FOR_EVER));
         if !removals.iter().any(|removal| removal.begun < end && removal.ended.unwrap_or(FOR_EVER) > start) {
             let (one, other) = (pair[0].version, pair[1].version);
-            complaints.push(format!("{image}: {one:?} and {other:?} were published, and nothing removed it between"));
+            violations.push(format!("{image}: {one:?} and {other:?} were published, and nothing removed it between"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Child processes that cannot hang unnoticed: whoever waits for one gets a failure that says where it stands.
+//! Child processes with a time limit: a wait for one that hangs fails, and prints what its threads wait for.
 
 use std::fmt::Write as _;
 use std::io;
@@ -9,20 +9,20 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Longer than anything here takes on the slowest machine, shorter than a test run's patience.
-pub const PATIENCE: Duration = Duration::from_mins(3);
+/// Longer than any step takes on a slow machine, shorter than the time limit of a test run.
+pub const TIMEOUT: Duration = Duration::from_mins(3);
 
-/// The first argument of this program when it is a child.
+/// The first argument of this program as a child process.
 pub const CHILD: &str = "--race-child";
 
-/// A child that runs this program. Killed when it is dropped.
-pub struct Watched {
+/// A child process that runs this program. It is killed on drop.
+pub struct TimedChild {
     child: Option<Child>,
     id: Pid,
 }
 
-impl Watched {
-    /// Starts it; what it does is in `arguments`.
+impl TimedChild {
+    /// Starts it with these arguments.
     pub fn start(arguments: &[&str]) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(CHILD).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -36,8 +36,8 @@ impl Watched {
         Some((child.stdin.take()?, child.stdout.take()?))
     }
 
-    /// Asks it to end, by closing its standard input.
-    pub fn ask_to_end(&mut self) {
+    /// Requests its end: closes its standard input.
+    pub fn request_end(&mut self) {
         drop(self.child.as_mut().and_then(|child| child.stdin.take()));
     }
 
@@ -46,30 +46,30 @@ impl Watched {
     }
 
     pub fn signal(&self, signal: Signal) {
-        // One that has ended, and was not waited for, takes any signal.
+        // A child that has ended, and was not waited for, accepts any signal.
         kill_process(self.id, signal).unwrap();
     }
 
-    /// Whether it ended by itself, and how.
+    /// The exit status, if it has ended.
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.as_mut().and_then(|child| child.try_wait().unwrap())
     }
 
-    /// Kills it, wherever it is.
+    /// Kills it.
     pub fn kill(mut self) {
         self.end();
     }
 
     /// Waits for its end.
     pub fn finish(mut self) -> Result<ExitStatus, String> {
-        self.ask_to_end();
+        self.request_end();
         let mut child = self.child.take().unwrap();
         let (sender, receiver) = mpsc::channel();
         let waiter = thread::spawn(move || {
-            // The receiver is gone when it took too long.
+            // After the time limit the receiver is gone.
             let _ = sender.send(child.wait());
         });
-        let ended = receiver.recv_timeout(PATIENCE).map_err(|_| format!("it hangs:\n{}", self.whereabouts()));
+        let ended = receiver.recv_timeout(TIMEOUT).map_err(|_| format!("it hangs:\n{}", self.thread_states()));
         if ended.is_err() {
             self.signal(Signal::KILL);
         }
@@ -77,14 +77,14 @@ impl Watched {
         ended?.map_err(|error| error.to_string())
     }
 
-    /// What each of its threads waits for, as far as the kernel tells.
-    pub fn whereabouts(&self) -> String {
+    /// What each of its threads waits for, by `/proc`.
+    pub fn thread_states(&self) -> String {
         let tasks = format!("/proc/{}/task", self.id.as_raw_nonzero());
         let mut text = String::new();
         for task in std::fs::read_dir(tasks).into_iter().flatten().flatten() {
             for file in ["wchan", "syscall", "stack"] {
-                let said = std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
-                writeln!(text, "{} {file}: {}", task.file_name().display(), said.trim()).unwrap();
+                let contents = std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
+                writeln!(text, "{} {file}: {}", task.file_name().display(), contents.trim()).unwrap();
             }
         }
         text
@@ -92,14 +92,14 @@ impl Watched {
 
     fn end(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // One that has ended needs no kill.
+            // A child that has ended needs no kill.
             let _ = child.kill();
             child.wait().unwrap();
         }
     }
 }
 
-impl Drop for Watched {
+impl Drop for TimedChild {
     fn drop(&mut self) {
         self.end();
     }

@@ -1,4 +1,4 @@
-//! Where a sweep works: a folder in memory, if it keeps extended attributes there, and one on the disk otherwise.
+//! Where a sweep works: in memory, if extended attributes work there, otherwise on the disk.
 
 use std::fs;
 use std::io;
@@ -8,12 +8,12 @@ use tempfile::TempDir;
 
 const MEMORY: &str = "/dev/shm";
 
-/// A folder that removes itself.
-pub struct Place(TempDir);
+/// A directory that removes itself.
+pub struct Workspace(TempDir);
 
-impl Place {
+impl Workspace {
     pub fn new() -> io::Result<Self> {
-        let in_memory = TempDir::new_in(MEMORY).ok().filter(|folder| has_attributes(folder.path()));
+        let in_memory = TempDir::new_in(MEMORY).ok().filter(|directory| has_attributes(directory.path()));
         in_memory.map_or_else(TempDir::new, Ok).map(Self)
     }
 
@@ -21,21 +21,21 @@ impl Place {
         self.0.path().join(name)
     }
 
-    /// A path where nothing is.
+    /// A path at which no file is.
     pub fn empty(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.path(name);
         self.remove(&path)?;
         Ok(path)
     }
 
-    /// An empty folder, or the one that is there.
-    pub fn folder(&self, name: &str) -> io::Result<PathBuf> {
+    /// A directory, created where it does not exist.
+    pub fn directory(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.path(name);
         fs::create_dir_all(&path)?;
         Ok(path)
     }
 
-    #[allow(clippy::unused_self, reason = "what is removed is in this place")]
+    #[allow(clippy::unused_self, reason = "what is removed is in this workspace")]
     pub fn remove(&self, path: &Path) -> io::Result<()> {
         match fs::remove_dir_all(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -48,7 +48,7 @@ impl Place {
     }
 }
 
-fn has_attributes(folder: &Path) -> bool {
-    xattr::set(folder, "user.image_cache.probe", b"1").is_ok()
-        && xattr::remove(folder, "user.image_cache.probe").is_ok()
+fn has_attributes(directory: &Path) -> bool {
+    xattr::set(directory, "user.image_cache.probe", b"1").is_ok()
+        && xattr::remove(directory, "user.image_cache.probe").is_ok()
 }

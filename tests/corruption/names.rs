@@ -1,4 +1,4 @@
-//! Names and things in a cache's folders that are no images: never followed, served, counted or deleted.
+//! Directory entries that are no images: the library never follows, serves, counts or deletes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -17,17 +17,17 @@ use crate::common::{DRIVERS, Scratch, cache_image, ids, read_image};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("names::what_is_no_image_is_never_followed_served_counted_or_deleted", everything_odd),
+        Trial::test("names::an_entry_that_is_no_image_is_never_followed_served_counted_or_deleted", odd_entries),
         Trial::test("names::a_hard_link_is_never_written_into", hard_links),
-        Trial::test("names::the_directory_may_be_a_symbolic_link_its_folders_may_not", symbolic_links),
+        Trial::test("names::the_directory_may_be_a_symbolic_link_its_subdirectories_may_not", symbolic_links),
         Trial::test("names::an_index_that_is_no_file_is_refused_and_left_alone", odd_index),
         Trial::test("names::the_default_index_is_no_image_for_a_handle_with_another_one", other_index),
     ]
 }
 
-const FOLDERS: [&str; 4] = ["", "incomplete", "invalid", "queue"];
+const SUBDIRECTORIES: [&str; 4] = ["", "incomplete", "invalid", "queue"];
 
-/// Names and whether an image can have them.
+/// Names, and whether an image can have them.
 fn names() -> Vec<(OsString, bool)> {
     let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
     let long = "x".repeat(255);
@@ -45,16 +45,16 @@ fn names() -> Vec<(OsString, bool)> {
 }
 
 const KINDS: [&str; 9] =
-    ["file", "folder", "fifo", "socket", "link out", "link nowhere", "link to itself", "hard link", "device"];
+    ["file", "directory", "fifo", "socket", "link out", "link nowhere", "link to itself", "hard link", "device"];
 
-/// Puts something there; false where that is not possible.
+/// Creates an entry of that kind; returns false where that is not possible.
 fn put(kind: &str, path: &Path, outside: &Path) -> bool {
     let node = |file_type, device| mknodat(CWD, path, file_type, Mode::from_raw_mode(0o666), device).is_ok();
     match kind {
         "file" => fs::write(path, b"bytes").is_ok(),
-        "folder" => fs::create_dir(path).is_ok() && fs::write(path.join("inside"), b"kept").is_ok(),
+        "directory" => fs::create_dir(path).is_ok() && fs::write(path.join("inside"), b"kept").is_ok(),
         "fifo" => node(FileType::Fifo, 0),
-        // A socket's whole path must be short: it is bound elsewhere and moved.
+        // A socket's path must be short: it is bound elsewhere and moved.
         "socket" => {
             let short = outside.with_file_name("socket");
             UnixListener::bind(&short).is_ok() && fs::rename(short, path).is_ok()
@@ -67,13 +67,13 @@ fn put(kind: &str, path: &Path, outside: &Path) -> bool {
     }
 }
 
-/// All that is in a folder, by name: inode and kind.
-fn inventory(folder: &Path) -> BTreeMap<OsString, (u64, fs::FileType)> {
-    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+/// The entries of a directory, by name: inode and kind.
+fn inventory(directory: &Path) -> BTreeMap<OsString, (u64, fs::FileType)> {
+    let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
     entries.map(|entry| (entry.file_name(), (entry.metadata().unwrap().ino(), entry.file_type().unwrap()))).collect()
 }
 
-fn everything_odd() -> Result<(), Failed> {
+fn odd_entries() -> Result<(), Failed> {
     let mut count = 0;
     for driver in DRIVERS {
         for kind in KINDS {
@@ -83,55 +83,61 @@ fn everything_odd() -> Result<(), Failed> {
             fs::write(&outside, b"precious").unwrap();
             drop(scratch.open());
             let mut images = BTreeSet::new();
-            for folder in FOLDERS {
+            for subdirectory in SUBDIRECTORIES {
                 for (name, can_be_image) in names() {
-                    // Another name in each folder: one image is in one state.
-                    let suffix = folder.get(..3).unwrap_or("").as_bytes();
+                    // Another name in each subdirectory, since an image has one state.
+                    let suffix = subdirectory.get(..3).unwrap_or("").as_bytes();
                     let mut name = name.as_bytes().to_vec();
                     name.truncate(255 - suffix.len());
                     let name = OsString::from_vec([&name[..], suffix].concat());
-                    if !put(kind, &scratch.path().join(folder).join(&name), &outside) {
+                    if !put(kind, &scratch.path().join(subdirectory).join(&name), &outside) {
                         continue;
                     }
                     count += 1;
                     if can_be_image && ["file", "hard link"].contains(&kind) {
-                        images.insert((folder, name));
+                        images.insert((subdirectory, name));
                     }
                 }
             }
-            let before: Vec<_> = FOLDERS.iter().map(|folder| inventory(&scratch.path().join(folder))).collect();
+            let before: Vec<_> =
+                SUBDIRECTORIES.iter().map(|subdirectory| inventory(&scratch.path().join(subdirectory))).collect();
             use_all(&scratch, &images, kind)?;
-            // What was no image is there as it was, and what was one is not.
-            for (folder, before) in FOLDERS.iter().zip(before) {
-                let after = inventory(&scratch.path().join(folder));
+            // Images are gone; all other entries are unchanged.
+            for (subdirectory, before) in SUBDIRECTORIES.iter().zip(before) {
+                let after = inventory(&scratch.path().join(subdirectory));
                 for (name, what) in before {
-                    let was_image = images.contains(&(*folder, name.clone()));
+                    let was_image = images.contains(&(*subdirectory, name.clone()));
                     let is_index = name.as_bytes().starts_with(b"cache.db") && what.1.is_file();
                     if was_image == after.contains_key(&name) || (!was_image && !is_index && after[&name] != what) {
-                        return Err(
-                            format!("{driver:?}: {kind} {folder}/{} was image: {was_image}", name.display()).into()
-                        );
+                        return Err(format!(
+                            "{driver:?}: {kind} {subdirectory}/{} was image: {was_image}",
+                            name.display()
+                        )
+                        .into());
                     }
                 }
             }
             assert_eq!(fs::read(&outside).unwrap(), b"precious");
         }
     }
-    println!("swept: names: {count} things in the folders");
+    println!("swept: names: {count} entries of other kinds");
     Ok(())
 }
 
-/// Asks for everything, and deletes all that there is.
+/// Queries everything, and deletes all images.
 fn use_all(scratch: &Scratch, images: &BTreeSet<(&str, OsString)>, kind: &str) -> Result<(), Failed> {
-    let count = |folder: &str| images.iter().filter(|(of, _)| *of == folder).count();
+    let count = |subdirectory: &str| images.iter().filter(|(of, _)| *of == subdirectory).count();
     let cache = scratch.open_with(scratch.options.clone().max_size(0));
-    let cached: Vec<_> =
-        images.iter().filter(|(folder, _)| folder.is_empty()).map(|(_, name)| name.to_str().unwrap()).collect();
+    let cached: Vec<_> = images
+        .iter()
+        .filter(|(subdirectory, _)| subdirectory.is_empty())
+        .map(|(_, name)| name.to_str().unwrap())
+        .collect();
     assert_eq!(ids(&cache), cached);
     let length = if kind == "file" { 5 } else { 8 };
     assert_eq!(cache.cache_size()?, cached.len() as u64 * length);
     for (name, _) in names() {
-        // C's callers can only give what is UTF-8; the rest has no id at all.
+        // C callers can pass only UTF-8; other names have no id.
         let Some(name) = name.to_str() else { continue };
         let is_image = cached.contains(&name);
         match cache.open_for_read(name) {
@@ -179,7 +185,7 @@ fn hard_links() -> Result<(), Failed> {
         }
         assert_eq!(fs::read(&outside).unwrap(), b"precious");
         assert_eq!(read_image(&cache, "cached"), b"cached bytes");
-        // One that is hard-linked from elsewhere is an image like others: its other name stays.
+        // A file with a hard link elsewhere is an image as well: a delete keeps its other name.
         fs::hard_link(&outside, scratch.file("linked")).unwrap();
         assert_eq!(read_image(&cache, "linked"), b"precious");
         assert_eq!(cache.cache_size()?, 12 + 3 * 9 + 8);
@@ -203,20 +209,20 @@ fn symbolic_links() -> Result<(), Failed> {
         cache_image(&cache, "2", b"x");
         drop(cache);
         assert_eq!(ids(&scratch.open()).len(), 2);
-        for folder in &FOLDERS[1..] {
-            let moved = scratch.path().parent().unwrap().join(folder);
-            fs::rename(scratch.file(folder), &moved).unwrap();
-            symlink(&moved, scratch.file(folder)).unwrap();
+        for subdirectory in &SUBDIRECTORIES[1..] {
+            let moved = scratch.path().parent().unwrap().join(subdirectory);
+            fs::rename(scratch.file(subdirectory), &moved).unwrap();
+            symlink(&moved, scratch.file(subdirectory)).unwrap();
             let refused = ImageCache::open(scratch.path(), scratch.options.clone());
-            assert!(matches!(refused, Err(Error::System { .. })), "{folder}: {refused:?}");
-            fs::remove_file(scratch.file(folder)).unwrap();
-            fs::rename(&moved, scratch.file(folder)).unwrap();
+            assert!(matches!(refused, Err(Error::System { .. })), "{subdirectory}: {refused:?}");
+            fs::remove_file(scratch.file(subdirectory)).unwrap();
+            fs::rename(&moved, scratch.file(subdirectory)).unwrap();
         }
     }
     Ok(())
 }
 
-/// In the place of the index or of one of its files is something else.
+/// Something else stands in place of the index, or of one of its files.
 fn odd_index() -> Result<(), Failed> {
     let mut count = 0;
     for kind in &KINDS[1..] {
@@ -245,10 +251,10 @@ fn odd_index() -> Result<(), Failed> {
                 assert_eq!(fs::read(&outside).unwrap(), b"precious", "{kind} as {name}");
                 assert_eq!(fs::read(scratch.file("1")).unwrap(), b"12345");
             }
-            let what = fs::symlink_metadata(scratch.file(name)).map(|facts| facts.file_type());
+            let what = fs::symlink_metadata(scratch.file(name)).map(|metadata| metadata.file_type());
             if let Ok(what) = what {
                 let is_same = match *kind {
-                    "folder" => what.is_dir(),
+                    "directory" => what.is_dir(),
                     "fifo" => what.is_fifo(),
                     "socket" => what.is_socket(),
                     "device" => what.is_char_device(),
@@ -259,11 +265,11 @@ fn odd_index() -> Result<(), Failed> {
             }
         }
     }
-    println!("swept: names: {count} things in the place of the index's files");
+    println!("swept: names: {count} things in place of the index's files");
     Ok(())
 }
 
-/// Were it one, the handle could serve it, or prune it.
+/// As an image, the index could be served or pruned.
 fn other_index() -> Result<(), Failed> {
     let scratch = Scratch::new(DriverChoice::Sqlite);
     let first = scratch.open();
@@ -272,7 +278,7 @@ fn other_index() -> Result<(), Failed> {
     assert_eq!(ids(&other), ["1"]);
     for name in ["cache.db", "cache.db-wal", "cache.db-shm", "cache.db-journal"] {
         assert!(matches!(other.open_for_read(name), Err(Error::InvalidImageId { .. })));
-        // Nor can another index have its name.
+        // No other index can have its name.
         assert_eq!(Options::new().database(name).is_ok(), name == "cache.db");
     }
     other.prune()?;

@@ -1,4 +1,8 @@
-//! A well-made cache that every case of a sweep is given anew, and what must hold of it after the case did its worst.
+//! A sound cache that each case of a sweep starts with, and the checks after the case has damaged it.
+//!
+//! `common/checks.rs` has the rules that need no history. This checker adds what only it knows: the damage was done to the
+//! index alone, so the images are exactly those of the fixture. A damaged row may hold a wrong, well-formed digest, which the
+//! library cannot recognise: digests are compared with the fixture's, not with the bytes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, FileTimes};
@@ -9,46 +13,45 @@ use std::time::SystemTime;
 use image_cache::{Algorithm, CachedImage, DriverChoice, Durability, Error, ImageCache, Log, LogLevel, Options};
 use tempfile::TempDir;
 
-/// The index's files, in the order in which a case replaces them.
-pub const INDEX_FILES: [&str; 4] = ["cache.db", "cache.db-wal", "cache.db-journal", "cache.db-shm"];
+use crate::checks::{CheckResult, INDEX_FILES, check, check_listing, check_second_open, context, md5_hex};
 
-/// The name of the image that each case caches.
+/// The image that each case caches.
 const FRESH: &str = "fresh";
 
-/// A cache's directory, and everything that is in it when a case begins.
-pub struct Seed {
+/// A cache's directory, and everything in it when a case begins.
+pub struct Fixture {
     root: TempDir,
-    /// Bytes and modification time of each image.
+    /// Bytes and mtime of each image.
     images: BTreeMap<String, (Vec<u8>, SystemTime)>,
-    /// What a listing says of them.
+    /// The listing of these images.
     pub listed: Vec<CachedImage>,
     /// The index's files.
     pub index: BTreeMap<&'static str, Vec<u8>>,
-    /// The modification times of the directory and of the database.
+    /// The mtimes of the directory and of the database.
     times: [SystemTime; 2],
-    /// Whether cases write other hits and digests, which nobody has to say.
+    /// Whether the cases write hits and digests, whose loss the log need not mention.
     pub is_edited: bool,
     messages: Arc<Mutex<Vec<(LogLevel, String)>>>,
 }
 
 /// How a case ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
+pub enum Outcome {
     /// Nothing was lost.
-    Whole,
-    /// The index was made right again; it may have lost hits and digests.
+    Unharmed,
+    /// The index was repaired; hits and digests may be lost.
     Repaired,
-    /// The database was refused, as one of a newer version is.
+    /// The database was refused, as one of a newer version.
     Refused,
 }
 
-impl Seed {
-    /// A cache with that many images; `prepare` runs on the database before the cache ever opens it.
+impl Fixture {
+    /// Creates a cache of so many images. `prepare` runs on the database before the cache opens it.
     pub fn new(images: usize, prepare: &str) -> Self {
-        // In memory, where there is such a folder: thousands of cases sync.
+        // In memory where possible: thousands of cases sync.
         let memory = Path::new("/dev/shm");
         let root = tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()).unwrap();
-        let mut seed = Self {
+        let mut fixture = Self {
             root,
             images: BTreeMap::new(),
             listed: Vec::new(),
@@ -57,32 +60,32 @@ impl Seed {
             is_edited: false,
             messages: Arc::default(),
         };
-        fs::create_dir(seed.path()).unwrap();
-        rusqlite::Connection::open(seed.file("cache.db")).unwrap().execute_batch(prepare).unwrap();
+        fs::create_dir(fixture.path()).unwrap();
+        rusqlite::Connection::open(fixture.file("cache.db")).unwrap().execute_batch(prepare).unwrap();
         {
-            let cache = seed.open(u64::MAX).unwrap();
+            let cache = fixture.open(u64::MAX).unwrap();
             for number in 0..images {
                 let id = format!("{number:04}-d94f-49cd-a114-e12490b328d9");
                 let bytes = id.repeat(1 + number % 5).into_bytes();
                 let mut writer = cache.begin_write(&id).unwrap();
                 if number % 2 == 0 {
-                    writer.expect_digest(Algorithm::Md5, &md5(&bytes)).unwrap();
+                    writer.expect_digest(Algorithm::Md5, &md5_hex(&bytes)).unwrap();
                 }
                 writer.write_chunk(&bytes).unwrap();
                 writer.commit().unwrap();
                 for _ in 0..=number % 3 {
                     drop(cache.open_for_read(&id).unwrap());
                 }
-                let modified = fs::metadata(seed.file(&id)).unwrap().modified().unwrap();
-                seed.images.insert(id, (bytes, modified));
+                let modified = fs::metadata(fixture.file(&id)).unwrap().modified().unwrap();
+                fixture.images.insert(id, (bytes, modified));
             }
-            seed.listed = cache.list_cached().unwrap().collect();
+            fixture.listed = cache.list_cached().unwrap().collect();
         }
-        seed.keep();
-        seed
+        fixture.keep();
+        fixture
     }
 
-    /// Takes the index and the times as they are now for those that a case begins with.
+    /// Makes the present index and times the ones that each case begins with.
     pub fn keep(&mut self) {
         self.times = [".", "cache.db"].map(|name| fs::metadata(self.file(name)).unwrap().modified().unwrap());
         let read = |name: &&'static str| Some((*name, fs::read(self.file(name)).ok()?));
@@ -97,8 +100,8 @@ impl Seed {
         self.path().join(name)
     }
 
-    /// Puts everything back as it was, but for one of the index's files, which becomes `bytes`.
-    pub fn place(&self, name: &str, bytes: &[u8]) {
+    /// Restores everything, with `bytes` in one of the index's files.
+    pub fn restore_with(&self, name: &str, bytes: &[u8]) {
         for index_file in INDEX_FILES {
             let placed = if index_file == name { Some(bytes) } else { self.index.get(index_file).map(Vec::as_slice) };
             match placed {
@@ -114,7 +117,7 @@ impl Seed {
         }
         let _ = fs::remove_file(self.file(FRESH));
         set_modified(&self.path(), self.times[0]);
-        // A program that writes into the index leaves the present as its time, and so did `fs::write`.
+        // A program that writes into the index sets its mtime to now, as `fs::write` did.
         if self.index.get(name).is_some_and(|original| original == bytes) {
             set_modified(&self.file("cache.db"), self.times[1]);
         }
@@ -124,35 +127,34 @@ impl Seed {
     pub fn open(&self, max_size: u64) -> image_cache::Result<ImageCache> {
         let sink = Arc::clone(&self.messages);
         let log = Log::new(move |level, message| sink.lock().unwrap().push((level, message.to_owned())));
-        let options = Options::new().driver(DriverChoice::Sqlite).durability(Durability::None).max_size(max_size);
-        ImageCache::open(self.path(), options.log(log))
+        ImageCache::open(self.path(), options(max_size).log(log))
     }
 
     pub fn messages(&self) -> Vec<(LogLevel, String)> {
         std::mem::take(&mut *self.messages.lock().unwrap())
     }
 
-    /// Everything that must hold of an opened cache whose index's files may hold anything. What does not is the error.
-    pub fn examine(&self, may_refuse: bool) -> Result<Verdict, String> {
+    /// Opens the cache and checks everything that must hold, whatever the index's files hold.
+    pub fn check(&self, may_refuse: bool) -> Result<Outcome, String> {
         let cache = match self.open(u64::MAX) {
             Ok(cache) => cache,
             Err(Error::Unsupported(message)) if may_refuse && message.contains("newer") => {
                 self.has_all_files()?;
-                return Ok(Verdict::Refused);
+                return Ok(Outcome::Refused);
             }
             Err(error) => return Err(format!("refused: {error}")),
         };
         let mut opened = self.messages();
-        let said = opened.len();
-        // That the index is looked at closely is no repair.
-        opened.retain(|(_, message)| lost_or_repaired(message));
+        let message_count = opened.len();
+        // The comparison with the directory is no repair.
+        opened.retain(|(_, message)| is_repair(message));
         let mut expected: BTreeMap<_, _> = self.bytes().collect();
-        let listed = agree(&cache, &expected)?;
+        let listed = self.check_images(&cache, &expected)?;
         let lost = listed
             .iter()
             .zip(&self.listed)
             .any(|(now, before)| (now.hits, &now.digest) != (before.hits, &before.digest));
-        if lost && !self.is_edited && said == 0 && self.messages().is_empty() {
+        if lost && !self.is_edited && message_count == 0 && self.messages().is_empty() {
             return Err("hits or digests were lost, and the log says nothing".to_owned());
         }
         for (id, bytes) in &expected {
@@ -164,28 +166,37 @@ impl Seed {
         writer.write_chunk(b"fresh bytes").map_err(text)?;
         writer.commit().map_err(text)?;
         expected.insert(FRESH, b"fresh bytes");
-        agree(&cache, &expected)?;
+        let listed = self.check_images(&cache, &expected)?;
         drop(cache);
         self.messages();
 
         let limit = expected.values().map(|bytes| bytes.len() as u64).sum::<u64>() / 2;
-        let cache = self.open(limit).map_err(|error| format!("the second open: {error}"))?;
-        let complaints = self.messages();
-        if !complaints.is_empty() {
-            return Err(format!("the second open still repairs: {complaints:?}"));
-        }
-        agree(&cache, &expected)?;
-        cache.prune().map_err(text)?;
-        if cache.cache_size().map_err(text)? > limit {
-            return Err("pruned, and beyond the limit".to_owned());
-        }
+        check_second_open(&self.path(), &options(limit), &listed)?;
+        let cache = context("the third open", self.open(limit))?;
+        self.check_images(&cache, &expected)?;
+        context("prune", cache.prune())?;
+        let size = context("cache_size", cache.cache_size())?;
+        check(size <= limit, || format!("{size} bytes are left by a prune to {limit}"))?;
         expected.retain(|id, _| self.file(id).exists());
-        agree(&cache, &expected)?;
+        self.check_images(&cache, &expected)?;
         drop(cache);
-        if let Some(error) = self.messages().iter().find(|(level, _)| *level <= LogLevel::Warning) {
-            return Err(format!("a cache that was repaired complains: {error:?}"));
+        let messages = self.messages();
+        let is_quiet = messages.iter().all(|(level, _)| *level > LogLevel::Warning);
+        check(is_quiet, || format!("after the repair the log has {messages:?}"))?;
+        Ok(if lost || !opened.is_empty() { Outcome::Repaired } else { Outcome::Unharmed })
+    }
+
+    /// Listing, files and cache size agree, the images are the expected ones, and each has the hits that the listing has.
+    pub fn check_images(&self, cache: &ImageCache, expected: &BTreeMap<&str, &[u8]>) -> CheckResult<Vec<CachedImage>> {
+        let listed = check_listing(&self.path(), cache)?;
+        let sizes: Vec<_> = listed.iter().map(|image| (image.image_id.as_str(), image.size)).collect();
+        let is_expected = sizes.iter().copied().eq(expected.iter().map(|(id, bytes)| (*id, bytes.len() as u64)));
+        check(is_expected, || format!("the listing has {sizes:?}, not {:?}", expected.keys()))?;
+        for image in &listed {
+            let hits = context("hit_count", cache.hit_count(&image.image_id))?;
+            check(hits == image.hits, || format!("'{}' has {hits} hits, and is listed otherwise", image.image_id))?;
         }
-        Ok(if lost || !opened.is_empty() { Verdict::Repaired } else { Verdict::Whole })
+        Ok(listed)
     }
 
     /// The images' ids and bytes.
@@ -201,30 +212,12 @@ impl Seed {
     }
 }
 
-fn lost_or_repaired(message: &str) -> bool {
+fn is_repair(message: &str) -> bool {
     !message.contains("compared with the directory")
 }
 
-/// The listing and the totals say what is in the directory, no more and no less.
-pub fn agree(cache: &ImageCache, expected: &BTreeMap<&str, &[u8]>) -> Result<Vec<CachedImage>, String> {
-    let listed: Vec<_> = cache.list_cached().map_err(text)?.collect();
-    let sizes: BTreeMap<_, _> = listed.iter().map(|image| (image.image_id.as_str(), image.size)).collect();
-    let true_sizes: BTreeMap<_, _> = expected.iter().map(|(id, bytes)| (*id, bytes.len() as u64)).collect();
-    if sizes != true_sizes || listed.len() != expected.len() {
-        let wrong = sizes.iter().find(|(id, size)| true_sizes.get(*id) != Some(size));
-        let missing = true_sizes.keys().find(|id| !sizes.contains_key(*id));
-        return Err(format!("the listing is wrong: {wrong:?} listed, {missing:?} missing"));
-    }
-    let (size, true_size) = (cache.cache_size().map_err(text)?, true_sizes.values().sum::<u64>());
-    if size != true_size {
-        return Err(format!("the cache's size is {true_size}, not {size}"));
-    }
-    for image in &listed {
-        if cache.hit_count(&image.image_id).map_err(text)? != image.hits {
-            return Err(format!("the hits of {} are not those of the listing", image.image_id));
-        }
-    }
-    Ok(listed)
+fn options(max_size: u64) -> Options {
+    Options::new().driver(DriverChoice::Sqlite).durability(Durability::None).max_size(max_size)
 }
 
 pub fn read(cache: &ImageCache, id: &str) -> Result<Vec<u8>, String> {
@@ -236,12 +229,6 @@ pub fn read(cache: &ImageCache, id: &str) -> Result<Vec<u8>, String> {
 
 pub fn set_modified(path: &Path, time: SystemTime) {
     File::open(path).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
-}
-
-fn md5(bytes: &[u8]) -> String {
-    use md5::Digest as _;
-    let digest: [u8; 16] = md5::Md5::digest(bytes).into();
-    format!("{:032x}", u128::from_be_bytes(digest))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]

@@ -1,4 +1,4 @@
-//! What a sweep counted, so that one that has nothing to find does not pass for a good one.
+//! The counters of a sweep. They show whether the sweep had anything to find.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -7,7 +7,7 @@ use crate::check::Found;
 use crate::session::Durabilities;
 
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Tally {
+pub struct Counters {
     pub cuts: usize,
     /// Commits that returned before a cut.
     pub acknowledged: u64,
@@ -16,9 +16,9 @@ pub struct Tally {
     pub dropped: usize,
 }
 
-impl Tally {
+impl Counters {
     /// Whether a failure would have shown: of many cuts, some came after something that they could undo.
-    pub fn has_seen_enough(&self, durabilities: Durabilities) -> bool {
+    pub fn is_meaningful(&self, durabilities: Durabilities) -> bool {
         const MANY: usize = 40;
         let seen = match durabilities {
             Durabilities::Full => self.kept > 0,
@@ -35,7 +35,7 @@ impl Tally {
     }
 }
 
-impl AddAssign for Tally {
+impl AddAssign for Counters {
     fn add_assign(&mut self, other: Self) {
         self.cuts += other.cuts;
         self.acknowledged += other.acknowledged;
@@ -45,7 +45,7 @@ impl AddAssign for Tally {
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for Counters {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,

@@ -1,29 +1,32 @@
-//! Rotten state: whatever bytes, names, times and rights a cache finds, an open repairs what can be repaired, says so in the
-//! log, refuses the rest with a message, and never deletes what it does not own.
+//! Corruption: whatever bytes, names, times and permissions a cache has, an open repairs what can be repaired, logs it,
+//! refuses the rest with a message, and deletes nothing that is not the cache's.
 //!
-//! Sweeps print how many cases they had. `IMAGE_CACHE_ROTTEN=all` runs every one of them.
+//! Sweeps print how many cases they ran. `IMAGE_CACHE_CORRUPTION=all` runs every case.
 
 mod attributes;
+#[path = "../common/checks.rs"]
+mod checks;
+mod child_process;
 #[path = "../common/mod.rs"]
 mod common;
 mod database;
 mod disk;
-mod ground;
+mod fixture;
 mod locked;
 mod mutation;
 mod names;
 mod read_only;
 mod removed;
 mod rows;
-mod seed;
 mod wal;
+mod workspace;
 
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
-    if ground::play_role() {
+    if child_process::run_as_child() {
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::from_args();

@@ -1,11 +1,11 @@
-//! A database that another process has locked for longer than anybody waits: images are read, cached and deleted, and the index
-//! is put right when the lock is gone.
+//! A database that another process has locked for longer than the busy timeout. Images are read, cached and deleted,
+//! and the index is repaired when the lock is gone.
 
 use image_cache::{DriverChoice, Error, ImageCache};
 use libtest_mimic::{Failed, Trial};
 
+use crate::child_process::ChildProcess;
 use crate::common::{Scratch, cache_image, ids, read_image};
-use crate::ground::Other;
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -23,7 +23,7 @@ fn live() -> Result<(), Failed> {
     cache_image(&cache, "1", b"12345");
     cache_image(&cache, "2", b"12345");
     let database = scratch.file("cache.db");
-    let other = Other::start("lock", &[database.to_str().unwrap(), "BEGIN EXCLUSIVE"]);
+    let other = ChildProcess::start("lock", &[database.to_str().unwrap(), "BEGIN EXCLUSIVE"]);
     for _ in 0..3 {
         assert_eq!(read_image(&cache, "1"), b"12345");
     }
@@ -31,7 +31,7 @@ fn live() -> Result<(), Failed> {
     assert_eq!(ids(&cache), ["1", "2"], "what is listed needs no write");
     cache_image(&cache, "3", b"12345");
     cache.delete_cached_image("2")?;
-    // Now it does.
+    // A listing must write now.
     assert!(matches!(cache.list_cached(), Err(Error::Index { .. })));
     assert_eq!(cache.cache_size()?, 10, "by the directory");
     assert_eq!(cache.prune()?.images, 1, "by the files' times of access");
@@ -47,7 +47,8 @@ fn open() {
     let scratch = Scratch::new(DriverChoice::Sqlite);
     cache_image(&scratch.open(), "1", b"12345");
     let database = scratch.file("cache.db");
-    let other = Other::start("lock", &[database.to_str().unwrap(), "PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE"]);
+    let other =
+        ChildProcess::start("lock", &[database.to_str().unwrap(), "PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE"]);
     let refused = ImageCache::open(scratch.path(), scratch.options.clone());
     assert!(matches!(&refused, Err(Error::Index { cause, .. }) if cause.contains("locked")), "{refused:?}");
     drop(other);
