@@ -6,13 +6,13 @@ use std::path::Path;
 const HEADINGS: [(&str, &str); 10] = [
     ("image_cache_version", "Version"),
     ("image_cache_status_name", "Statuses"),
-    ("image_cache_options_new", "Options: how a cache is opened"),
-    ("image_cache_open", "A cache: opening, closing, asking"),
+    ("image_cache_options_new", "Options"),
+    ("image_cache_open", "Cache: opening, closing, queries"),
     ("image_cache_list_next", "Lists"),
     ("image_cache_begin_write", "Writing an image"),
     ("image_cache_open_for_read", "Reading an image"),
-    ("image_cache_tee_open", "A tee: a stream is handed on, and cached on the way"),
-    ("image_cache_queue_image", "The queue, and prefetching"),
+    ("image_cache_tee_open", "Tee: a stream is handed on, and cached on the way"),
+    ("image_cache_queue_image", "Queue and prefetching"),
     ("image_cache_delete_cached_image", "Deleting, pruning, cleaning"),
 ];
 

@@ -15,19 +15,19 @@ pub(super) unsafe fn bytes<'a>(name: &str, text: *const c_char) -> Result<&'a [u
     if text.is_null() {
         return Err(invalid(format!("{name} is NULL")));
     }
-    // SAFETY: a text that is not NULL is NUL-terminated, and lives as long as the call.
+    // SAFETY: a text that is not NULL is NUL-terminated, and valid as long as the call.
     Ok(unsafe { CStr::from_ptr(text) }.to_bytes())
 }
 
 /// A path, which need not be UTF-8.
 pub(super) unsafe fn path<'a>(name: &str, text: *const c_char) -> Result<&'a OsStr> {
-    // SAFETY: passed on.
+    // SAFETY: the caller guarantees it.
     unsafe { bytes(name, text) }.map(OsStr::from_bytes)
 }
 
-/// An image id. An id that is not UTF-8 has an error of its own.
+/// An image id. An id that is not UTF-8 has its own error.
 pub(super) unsafe fn image_id<'a>(text: *const c_char) -> Result<&'a str> {
-    // SAFETY: passed on.
+    // SAFETY: the caller guarantees it.
     let bytes = unsafe { bytes("image_id", text) }?;
     std::str::from_utf8(bytes).map_err(|_| Error::InvalidImageId {
         image_id: String::from_utf8_lossy(bytes).into_owned(),
@@ -35,9 +35,9 @@ pub(super) unsafe fn image_id<'a>(text: *const c_char) -> Result<&'a str> {
     })
 }
 
-/// Other text. Bytes that are not UTF-8 are replaced, so it then equals no expected text.
+/// Other text. Bytes that are not UTF-8 are replaced, so the text then equals no expected one.
 pub(super) unsafe fn text(name: &str, text: *const c_char) -> Result<String> {
-    // SAFETY: passed on.
+    // SAFETY: the caller guarantees it.
     unsafe { bytes(name, text) }.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
@@ -46,7 +46,7 @@ pub(super) unsafe fn data<'a>(data: *const c_void, length: usize) -> Result<&'a 
     match (data.is_null(), check_length("length", length)?) {
         (_, 0) => Ok(&[]),
         (true, _) => Err(invalid("data is NULL, and its length is not 0")),
-        // SAFETY: data that is not NULL has `length` bytes, which nobody changes during the call.
+        // SAFETY: data that is not NULL has `length` bytes, which do not change during the call.
         (false, _) => Ok(unsafe { std::slice::from_raw_parts(data.cast(), length) }),
     }
 }
@@ -56,8 +56,8 @@ pub(super) unsafe fn buffer<'a>(buffer: *mut c_void, capacity: usize) -> Result<
     match (buffer.is_null(), check_length("capacity", capacity)?) {
         (_, 0) => Ok(&mut []),
         (true, _) => Err(invalid("buffer is NULL, and its capacity is not 0")),
-        // SAFETY: a buffer that is not NULL has room for `capacity` bytes, which only this call uses. Only bytes that the kernel
-        // or the caller's source wrote are read.
+        // SAFETY: a buffer that is not NULL has room for `capacity` bytes, which only this call uses. The call
+        // reads only bytes that the kernel or the caller's source wrote.
         (false, _) => Ok(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), capacity) }),
     }
 }

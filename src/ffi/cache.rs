@@ -1,4 +1,4 @@
-//! A cache: opening, closing and asking it.
+//! A cache: opening, closing, queries.
 
 use std::ffi::c_char;
 
@@ -10,38 +10,42 @@ use crate::ffi::options::{current, driver_number, image_cache_options_t};
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 use crate::{ImageCache, Options};
 
-/// A cache of images in one directory. Made by image_cache_open(), ended by image_cache_close(). Many threads may use it
-/// at once. Many handles, in many processes, may be open on the same directory.
+/// A cache of images in one directory.
+///
+/// Created by image_cache_open(), ended by image_cache_close(). Many threads may use one handle at once. Many handles,
+/// in many processes, may be open on the same directory.
 pub struct image_cache_t(Slot<ImageCache>);
 handle!(image_cache_t, ImageCache, "cache", shared);
 
-/// Opens the cache in a directory. What a crash left behind is repaired, and a directory that Glance filled is opened in
-/// place. The directory is to be the cache's own: every file in it counts as an image, and can be pruned.
+/// Opens the cache in a directory.
 ///
-/// directory  its path, in any encoding; it and its folders are created when missing, its parent is not
-/// options    how to open it, copied; NULL for the defaults
+/// directory  its path, in any encoding; it and its subdirectories are created if missing, its parent is not
+/// options    the options, copied; NULL for the defaults
 /// cache      set to the cache, which image_cache_close() ends; NULL on failure
 /// error      filled on failure; may be NULL
 ///
-/// A directory that may not be written to (a read-only mount, a user without the right) is opened for reading, if its
-/// folders are there: what would change something then returns IMAGE_CACHE_ERROR_IO, and hits are not counted.
-///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_UNSUPPORTED       the file system has no extended attributes, and the driver is
-///                                       IMAGE_CACHE_DRIVER_XATTR; or the index was made by a newer version of the library
-///   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up: something cannot be created or
-///                                       written
-///   IMAGE_CACHE_ERROR_IO                the directory or one of its folders cannot be created, opened or read, or a folder
-///                                       is a symbolic link; or images that were not synced before the host restarted cannot be
-///                                       removed
-///   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or put right: it cannot be read, another program
-///                                       has it locked, or something that is no file has its name (one that is damaged
-///                                       is made anew)
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for options and error); or the directory has files, but none of a
-///                                       cache's folders: it is no cache's
-///   IMAGE_CACHE_ERROR_FORKED            this process was forked by one that had the cache open with the SQLite driver
+///   IMAGE_CACHE_ERROR_UNSUPPORTED       the driver is IMAGE_CACHE_DRIVER_XATTR, and the file system has no extended
+///                                       attributes; or a newer version of the library made the index
+///   IMAGE_CACHE_ERROR_NO_SPACE          something cannot be created or written: the disk, a quota or the inodes are
+///                                       used up
+///   IMAGE_CACHE_ERROR_IO                the directory or a subdirectory cannot be created, opened or read; a
+///                                       subdirectory is a symbolic link; or images that were not synced before the
+///                                       host restarted cannot be removed
+///   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or repaired: it cannot be read, another
+///                                       program has locked it, or it is not a file (a damaged index is rebuilt)
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  directory or cache is NULL; or the directory has files, but no subdirectory of
+///                                       a cache: it is not a cache's directory
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked while the cache was open with the SQLite
+///                                       driver
 ///
-/// Threads: any. Blocks: for the disk; the first open after a crash reads the whole directory. Since 0.1.
+/// The directory belongs to the cache: every file in it counts as an image, and can be pruned. Leftovers of a crash are
+/// repaired. A directory that Glance filled is opened in place.
+///
+/// A directory that may not be written (a read-only mount, a user without permission) is opened for reading, if its
+/// subdirectories exist. Calls that would change something then return IMAGE_CACHE_ERROR_IO, and hits are not counted.
+///
+/// Threads: any. Blocks: for the disk. The first open after a crash reads the whole directory. Since 0.1.
 ///
 /// ```c
 /// image_cache_options_t *options = image_cache_options_new();
@@ -70,19 +74,20 @@ unsafe fn options_or_default(options: *const image_cache_options_t) -> crate::Re
     if options.is_null() {
         return Ok(Options::default());
     }
-    // SAFETY: passed on.
+    // SAFETY: the caller guarantees it.
     unsafe { peek(options, None, |options| Some(current(options))) }.ok_or_else(|| invalid("options are broken"))
 }
 
-/// Ends a cache handle, and writes the hits that it collected. Readers, writers, tees and lists that were made from it go on,
-/// and keep what they need.
+/// Ends a cache handle, and writes the hits that it collected.
 ///
-/// cache  ended; NULL is fine; harmless in a forked child
+/// cache  the cache; may be NULL; harmless in a forked child
 ///
-/// Durability: images that were committed with IMAGE_CACHE_DURABILITY_NONE are synced by whichever of these handles ends
-/// last, and from then on outlast a power cut.
-/// Threads: any, but no other call may use this handle now or later.
-/// Blocks: for the index, and for the disk where images are synced: seconds, for many or large ones. Since 0.1.
+/// Its readers, writers, tees and lists continue to work, and keep what they need.
+///
+/// Durability: when the last of these handles ends, images that were committed with IMAGE_CACHE_DURABILITY_NONE are
+/// synced. From then on they survive a power cut.
+/// Threads: any. No other call may use this handle now or later.
+/// Blocks: for the index, and for the disk if images are synced: seconds, for many or large ones. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_close(cache: *mut image_cache_t) {
     // SAFETY: see the module.
@@ -91,7 +96,7 @@ pub unsafe extern "C" fn image_cache_close(cache: *mut image_cache_t) {
 
 /// The driver in use: IMAGE_CACHE_DRIVER_SQLITE or IMAGE_CACHE_DRIVER_XATTR.
 ///
-/// cache  asked
+/// cache  the cache
 ///
 /// Returns the driver, or -1 for NULL.
 ///
@@ -104,18 +109,18 @@ pub unsafe extern "C" fn image_cache_get_driver(cache: *const image_cache_t) -> 
 
 /// Whether an image is cached.
 ///
-/// cache     asked
+/// cache     the cache
 /// image_id  the image
 /// answer    set to the answer; false on failure
 /// error     filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                a look at the directory failed
-///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
-///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///   IMAGE_CACHE_ERROR_IO                a lookup in the directory failed
+///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or answer is NULL
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
-/// Threads: any. Blocks: for one look at the directory. Since 0.1.
+/// Threads: any. Blocks: for one lookup in the directory. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_is_cached(
     cache: *const image_cache_t,
@@ -127,17 +132,18 @@ pub unsafe extern "C" fn image_cache_is_cached(
     unsafe { call(cache, answer, error, |cache| cache.is_cached(self::image_id(image_id)?)) }
 }
 
-/// Whether a file of an image stands in incomplete/, its writer alive or not. Whether one can begin to write it is for
-/// image_cache_begin_write() to say, which takes over from a writer that is dead.
+/// Whether incomplete/ has a file of an image, its writer alive or dead.
 ///
-/// cache     asked
+/// cache     the cache
 /// image_id  the image
 /// answer    set to the answer; false on failure
 /// error     filled on failure; may be NULL
 ///
 /// Returns as image_cache_is_cached().
 ///
-/// Threads: any. Blocks: for one look at incomplete/. Since 0.1.
+/// The answer does not say whether the image can be written: image_cache_begin_write() takes over from a dead writer.
+///
+/// Threads: any. Blocks: for one lookup in incomplete/. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_is_being_cached(
     cache: *const image_cache_t,
@@ -151,14 +157,14 @@ pub unsafe extern "C" fn image_cache_is_being_cached(
 
 /// Whether an image is in the queue.
 ///
-/// cache     asked
+/// cache     the cache
 /// image_id  the image
 /// answer    set to the answer; false on failure
 /// error     filled on failure; may be NULL
 ///
 /// Returns as image_cache_is_cached().
 ///
-/// Threads: any. Blocks: for a look at the queue's folder and at the directory. Since 0.1.
+/// Threads: any. Blocks: for a lookup in queue/ and in the directory. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_is_queued(
     cache: *const image_cache_t,
@@ -170,18 +176,20 @@ pub unsafe extern "C" fn image_cache_is_queued(
     unsafe { call(cache, answer, error, |cache| cache.is_queued(self::image_id(image_id)?)) }
 }
 
-/// Whether an image is neither cached nor being cached, and nothing else (a folder, say) has its name. It is false, too,
-/// where a dead writer's file stands in incomplete/, which image_cache_begin_write() takes over: this is for display. To
-/// learn whether an image can be written, begin to write it.
+/// Whether an image is neither cached nor being cached, and its name is free.
 ///
-/// cache     asked
+/// cache     the cache
 /// image_id  the image
 /// answer    set to the answer; false on failure
 /// error     filled on failure; may be NULL
 ///
 /// Returns as image_cache_is_cached().
 ///
-/// Threads: any. Blocks: for a look at incomplete/ and at the directory. Since 0.1.
+/// The name is not free if something else has it, for example a subdirectory. The answer is false, too, if incomplete/
+/// has the file of a dead writer, which image_cache_begin_write() takes over. So the answer is for display. To learn
+/// whether an image can be written, begin to write it.
+///
+/// Threads: any. Blocks: for a lookup in incomplete/ and in the directory. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_is_cacheable(
     cache: *const image_cache_t,
@@ -195,17 +203,17 @@ pub unsafe extern "C" fn image_cache_is_cacheable(
 
 /// The size of all cached images.
 ///
-/// cache  asked
+/// cache  the cache
 /// bytes  set to the sum of their lengths in bytes; 0 on failure
 /// error  filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///   IMAGE_CACHE_ERROR_IO                the directory cannot be read
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
-///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or bytes is NULL
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
 /// Threads: any.
-/// Blocks: for the index; the xattr driver, and any driver whose index fails, reads the whole directory. Since 0.1.
+/// Blocks: for the index. The xattr driver, and any driver whose index fails, reads the whole directory. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_get_cache_size(
     cache: *const image_cache_t,
@@ -218,7 +226,7 @@ pub unsafe extern "C" fn image_cache_get_cache_size(
 
 /// The length of a cached image.
 ///
-/// cache     asked
+/// cache     the cache
 /// image_id  the image
 /// bytes     set to its length in bytes; 0 on failure
 /// error     filled on failure; may be NULL
@@ -226,7 +234,7 @@ pub unsafe extern "C" fn image_cache_get_cache_size(
 /// Returns as image_cache_is_cached(), or
 ///   IMAGE_CACHE_ERROR_NOT_FOUND  the image is not cached
 ///
-/// Threads: any. Blocks: for one look at the directory. Since 0.1.
+/// Threads: any. Blocks: for one lookup in the directory. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_get_image_size(
     cache: *const image_cache_t,
@@ -240,22 +248,22 @@ pub unsafe extern "C" fn image_cache_get_image_size(
 
 /// How often an image was read (opened and closed) since it was cached.
 ///
-/// cache     asked
+/// cache     the cache
 /// image_id  the image
-/// hits      set to the count; 0 for an image that is not cached, and on failure
+/// hits      set to the count; 0 if the image is not cached, and on failure
 /// error     filled on failure; may be NULL
 ///
-/// All hits of this handle are counted, and of handles that were closed. Others, in this process or another, write the first
-/// few hits in each second at once, and collect the rest in memory until they are asked for hits, a list or a prune, are
-/// closed, or something is read through them a second later. What a process has collected is lost when it is killed, or ends
-/// without image_cache_close().
-///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                a look at the directory failed
-///   IMAGE_CACHE_ERROR_INDEX             the hits cannot be read in the index, or on the image's file
-///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
-///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///   IMAGE_CACHE_ERROR_IO                a lookup in the directory failed
+///   IMAGE_CACHE_ERROR_INDEX             the hits cannot be read from the index, or from the image's file
+///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or hits is NULL
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+///
+/// The count includes all hits of this handle and of closed handles. Other handles, in this process or another, write
+/// the first few hits in each second at once. They collect the other hits in memory, and write them at a query of hits,
+/// a list or a prune through them, at their close, or when a reader of theirs opens or closes a second later. A process
+/// that is killed, or ends without image_cache_close(), loses the hits that it collected.
 ///
 /// Threads: any. Blocks: for the index. Since 0.1.
 #[unsafe(no_mangle)]
@@ -269,22 +277,22 @@ pub unsafe extern "C" fn image_cache_get_hit_count(
     unsafe { call(cache, hits, error, |cache| cache.hit_count(self::image_id(image_id)?)) }
 }
 
-/// Lists the cached images, by image id: a snapshot.
+/// Lists the cached images, ordered by image id: a snapshot.
 ///
-/// cache  asked
+/// cache  the cache
 /// list   set to the list, which image_cache_list_free() ends; NULL on failure
 /// error  filled on failure; may be NULL
 ///
-/// Hits and last use are as image_cache_get_hit_count() says.
-///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_NO_SPACE          the index must be put right first, and the disk is full
+///   IMAGE_CACHE_ERROR_NO_SPACE          the index must be rebuilt first, and the disk is full
 ///   IMAGE_CACHE_ERROR_IO                the directory cannot be read
-///   IMAGE_CACHE_ERROR_INDEX             the index cannot be read or put right
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
-///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///   IMAGE_CACHE_ERROR_INDEX             the index cannot be read or rebuilt
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or list is NULL
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
-/// Threads: any. Blocks: for the index; the xattr driver reads the whole directory. Since 0.1.
+/// image_cache_get_hit_count() describes which hits and accesses are included.
+///
+/// Threads: any. Blocks: for the index. The xattr driver reads the whole directory. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_list_cached(
     cache: *const image_cache_t,
@@ -295,19 +303,21 @@ pub unsafe extern "C" fn image_cache_list_cached(
     unsafe { create(cache, list, error, |cache| cache.list_cached().map(List::of_cached)) }
 }
 
-/// Lists the queued images, oldest first: a snapshot. An entry's last_accessed and last_modified are when it was queued,
-/// its size and hits are 0, its digest NULL.
+/// Lists the queued images, oldest first: a snapshot.
 ///
-/// cache  asked
+/// cache  the cache
 /// list   set to the list, which image_cache_list_free() ends; NULL on failure
 /// error  filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                the queue's folder cannot be read
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
-///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///   IMAGE_CACHE_ERROR_IO                queue/ cannot be read
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or list is NULL
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
-/// Threads: any. Blocks: for reading the queue's folder. Since 0.1.
+/// In an entry, last_accessed and last_modified are the time when the image was queued. Its size and hits are 0, its
+/// digest is NULL.
+///
+/// Threads: any. Blocks: for queue/. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_list_queued(
     cache: *const image_cache_t,

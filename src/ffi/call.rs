@@ -1,5 +1,6 @@
-//! The one way from C into the Rust API. A call checks the handle and the out parameters, runs the body within the panic guard, and
-//! converts the result.
+//! The one way from C into the Rust API.
+//!
+//! A call checks the handle and the out parameters, runs the body within the panic guard, and converts the result.
 
 use std::ptr;
 use std::sync::atomic::AtomicBool;
@@ -18,7 +19,7 @@ pub(super) unsafe fn call<H: Handle, O: OutParameters>(
     error: *mut image_cache_error_t,
     body: impl FnOnce(H::Borrow<'_>) -> Result<O::Values>,
 ) -> image_cache_status_t {
-    // SAFETY: a handle that is not NULL is one of ours and alive; the rest is passed on.
+    // SAFETY: a handle that is not NULL is valid. The caller guarantees the rest.
     unsafe {
         out.blank();
         let outcome = non_null(handle.as_ref()).and_then(|handle| {
@@ -34,7 +35,7 @@ pub(super) unsafe fn call_without_handle<O: OutParameters>(
     error: *mut image_cache_error_t,
     body: impl FnOnce() -> Result<O::Values>,
 ) -> image_cache_status_t {
-    // SAFETY: passed on.
+    // SAFETY: the caller guarantees it.
     unsafe {
         out.blank();
         let outcome = guard(&AtomicBool::new(false), || out.check().and_then(|()| body()));
@@ -49,11 +50,11 @@ pub(super) unsafe fn create<H: Handle, N: Handle>(
     error: *mut image_cache_error_t,
     body: impl FnOnce(H::Borrow<'_>) -> Result<N::Value>,
 ) -> image_cache_status_t {
-    // SAFETY: passed on.
+    // SAFETY: the caller guarantees it.
     unsafe { call(handle, out, error, |value| body(value).map(give)) }
 }
 
-/// A new handle, which C owns until it ends it.
+/// Creates a handle, which C owns until it ends it.
 pub(super) fn give<H: Handle>(value: H::Value) -> *mut H {
     Box::into_raw(Box::new(H::new(value)))
 }
@@ -64,26 +65,26 @@ pub(super) unsafe fn end<H: Handle>(
     error: *mut image_cache_error_t,
     body: impl FnOnce(H::Value) -> Result<()>,
 ) -> image_cache_status_t {
-    // SAFETY: a handle that is not NULL is one of ours and alive.
+    // SAFETY: a handle that is not NULL is valid.
     let usable = non_null(unsafe { handle.as_ref() }).and_then(|handle| {
         check_not_logging()?;
-        // A handle that is in use lives on. The value of a broken one must not even be dropped.
+        // A handle in use is not ended. The value of a broken one must not even be dropped.
         handle.slot().check(H::NAME)
     });
     let outcome = usable.and_then(|()| {
         guard(&AtomicBool::new(false), || {
-            // SAFETY: `give` made it, and the caller does not use it again.
+            // SAFETY: `give` created it, and the caller does not use it again.
             body(unsafe { Box::from_raw(handle) }.into_slot().into_value())
         })
     });
-    // SAFETY: passed on.
+    // SAFETY: the caller guarantees it.
     unsafe { report(outcome, error) }
 }
 
 /// Ends a handle by dropping its value. NULL is allowed.
 pub(super) unsafe fn close<H: Handle>(handle: *mut H) {
     if !handle.is_null() {
-        // SAFETY: passed on.
+        // SAFETY: the caller guarantees it.
         unsafe {
             end(handle, ptr::null_mut(), |value| {
                 let _: () = drop(value);
@@ -93,9 +94,9 @@ pub(super) unsafe fn close<H: Handle>(handle: *mut H) {
     }
 }
 
-/// Reads something from a handle; `otherwise` for NULL and for a handle that cannot be used now.
+/// Reads a value from a handle. Returns `otherwise` for NULL, and for a handle that cannot be used now.
 pub(super) unsafe fn peek<H: Handle, T>(handle: *const H, otherwise: T, body: impl FnOnce(&H::Value) -> T) -> T {
-    // SAFETY: a handle that is not NULL is one of ours and alive.
+    // SAFETY: a handle that is not NULL is valid.
     let answer = non_null(unsafe { handle.as_ref() }).and_then(|handle| {
         let slot: &Slot<H::Value> = handle.slot();
         slot.shared(H::NAME).and_then(|value| guard(slot.broken(), || Ok(body(value))))
@@ -115,7 +116,7 @@ unsafe fn report(outcome: Result<()>, error: *mut image_cache_error_t) -> image_
             let filled = image_cache_error_t::from(&failure);
             let status = filled.status;
             if !error.is_null() {
-                // SAFETY: an error that is not NULL has room for one.
+                // SAFETY: a pointer that is not NULL has room for an error.
                 unsafe { error.write(filled) };
             }
             status

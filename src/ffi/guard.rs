@@ -38,12 +38,14 @@ pub(super) fn logging(function: impl FnOnce()) {
     LOGGING.set(outer);
 }
 
-/// A call from a log function would deadlock: messages are logged while the cache's locks are held.
+/// Rejects a call from a log function. It would deadlock: messages are logged while the cache's locks are held.
 pub(super) fn check_not_logging() -> Result<()> {
     if LOGGING.get() { Err(invalid("a log function must not call the library")) } else { Ok(()) }
 }
 
-/// Installs a panic hook once. Rust's default hook prints to the host's stderr. Panics outside of a guard go to the previous hook.
+/// Installs a panic hook once, because Rust's default hook prints to the host's stderr.
+///
+/// Panics outside of a guard go to the previous hook.
 fn silence_our_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

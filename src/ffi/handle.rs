@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// A handle type of the C API.
 pub(super) trait Handle: Sized {
     type Value;
-    /// What a call gets of the value: `&Value` of a shared handle, `&mut Value` of an exclusive one.
+    /// How a call borrows the value: `&Value` of a shared handle, `&mut Value` of an exclusive one.
     type Borrow<'a>;
     /// The handle's name, for messages.
     const NAME: &'static str;
@@ -21,8 +21,10 @@ pub(super) trait Handle: Sized {
     fn borrow<T>(&self, body: impl FnOnce(Self::Borrow<'_>) -> Result<T>) -> Result<T>;
 }
 
-/// Makes an opaque type around a [`Slot`] a [`Handle`]. Many threads may use a `shared` one at once. An `exclusive` one is used by one
-/// thread at a time, and its calls may change it.
+/// Implements [`Handle`] for an opaque type around a [`Slot`].
+///
+/// Many threads may use a `shared` handle at once. An `exclusive` one is used by one thread at a time, and its calls
+/// may change it.
 macro_rules! handle {
     ($type:ident, $value:ty, $name:literal, shared) => {
         handle!($type, $value, $name, &'a $value, |slot, body| body(slot.shared($name)?));
@@ -57,7 +59,7 @@ pub(super) use handle;
 pub(super) struct Slot<V> {
     /// Set by a panic: the value is not used again.
     broken: AtomicBool,
-    /// Set during an exclusive call: neither the callbacks that it calls nor another thread may use the value.
+    /// Set during an exclusive call. Neither its callbacks nor another thread may use the value then.
     busy: AtomicBool,
     /// Lent to a callback, which does not end it.
     lent: bool,
@@ -113,13 +115,13 @@ impl<V> Slot<V> {
     }
 }
 
-/// The value is nobody else's until this is dropped.
+/// Exclusive access to the value, until this is dropped.
 pub(super) struct Exclusive<'a, V>(&'a Slot<V>);
 
 impl<V> Deref for Exclusive<'_, V> {
     type Target = V;
     fn deref(&self) -> &V {
-        // SAFETY: `busy` keeps every other call away.
+        // SAFETY: `busy` rejects every other call.
         unsafe { &*self.0.value.get() }
     }
 }

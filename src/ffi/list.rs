@@ -1,4 +1,4 @@
-//! A list of images: what a listing found, one entry after the other.
+//! A list of images, read one entry after the other.
 
 use std::ffi::{CString, c_char};
 use std::mem::offset_of;
@@ -10,7 +10,9 @@ use crate::ffi::handle::{Slot, handle};
 use crate::ffi::out::OutParameters as _;
 use crate::{CachedImage, Listing, QueuedImage};
 
-/// One image of a list. The library allocates it; later versions may append fields. Since 0.1.
+/// One image of a list.
+///
+/// The library allocates it. Later versions may append fields. Since 0.1.
 #[repr(C)]
 pub struct image_cache_entry_t {
     /// The image's id.
@@ -19,15 +21,16 @@ pub struct image_cache_entry_t {
     pub size: u64,
     /// How often it was read.
     pub hits: u64,
-    /// When it was opened last, or else committed: nanoseconds since the Unix epoch.
+    /// When it was last opened, or committed if it never was: nanoseconds since the Unix epoch.
     pub last_accessed: i64,
     /// When it was committed: nanoseconds since the Unix epoch.
     pub last_modified: i64,
-    /// The digest verified at commit, the strongest one if there were several, as "algorithm:hex"; or NULL.
+    /// The digest verified at commit as "algorithm:hex", or NULL. Of several digests it is the strongest.
     pub digest: *const c_char,
 }
 
-// What C programs have compiled into them, the size but for fields to come; tests/abi/layout.c says the same of the header.
+// C programs have this layout compiled in, except the size, because later versions may append fields.
+// tests/abi/layout.c checks the same of the header.
 #[cfg(target_pointer_width = "64")]
 const _: () = {
     assert!(size_of::<image_cache_entry_t>() == 48 && align_of::<image_cache_entry_t>() == 8);
@@ -39,12 +42,14 @@ const _: () = {
     assert!(offset_of!(image_cache_entry_t, digest) == 40);
 };
 
-/// A list of images. Made by image_cache_list_cached() or image_cache_list_queued(), ended by image_cache_list_free(). It
-/// is a snapshot: it needs the cache no more.
+/// A list of images, which is a snapshot.
+///
+/// Created by image_cache_list_cached() or image_cache_list_queued(), ended by image_cache_list_free(). It does not
+/// need the cache any more.
 pub struct image_cache_list_t(Slot<List>);
 handle!(image_cache_list_t, List, "list", shared);
 
-/// The entries that are left, and the one that C looks at.
+/// The remaining entries, and the current one, which C reads.
 pub(super) struct List(Mutex<State>);
 
 struct State {
@@ -52,14 +57,14 @@ struct State {
     current: Option<Box<CurrentEntry>>,
 }
 
-/// An entry with the texts that it points to.
+/// An entry with the strings that it points to.
 struct CurrentEntry {
     shown: image_cache_entry_t,
     _image_id: CString,
     _digest: Option<CString>,
 }
 
-// SAFETY: the pointers in an entry point to texts that are owned beside it and never change.
+// SAFETY: the pointers in an entry point to the strings beside it, which never change.
 unsafe impl Send for CurrentEntry {}
 
 impl List {
@@ -79,7 +84,7 @@ impl List {
         Self::of_cached(images.into_iter().map(entry).collect())
     }
 
-    /// The next entry, which lives until the next call or the end of the list; NULL at the end.
+    /// The next entry, or NULL at the end. It is valid until the next call or the end of the list.
     fn next(&self) -> *const image_cache_entry_t {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.current = state.rest.next().map(CurrentEntry::new).map(Box::new);
@@ -107,14 +112,14 @@ impl CurrentEntry {
     }
 }
 
-/// Moves on to the next entry of a list.
+/// Moves to the next entry of a list.
 ///
-/// list   moved on
+/// list   the list
 /// entry  set to the entry, which is valid until the next call for this list or its end; NULL at the end
 ///
 /// Returns true, or false at the end of the list and for NULL.
 ///
-/// Threads: any, but a thread's entry is gone when another thread moves the list on. Blocks: never. Since 0.1.
+/// Threads: any. A thread's entry is invalid once another thread moves to the next. Blocks: never. Since 0.1.
 ///
 /// ```c
 /// const image_cache_entry_t *entry;
@@ -141,9 +146,9 @@ pub unsafe extern "C" fn image_cache_list_next(
 
 /// Ends a list.
 ///
-/// list  ended; NULL is fine
+/// list  the list; may be NULL
 ///
-/// Threads: any, but no other call may use this handle now or later. Blocks: never. Since 0.1.
+/// Threads: any. No other call may use this handle now or later. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_list_free(list: *mut image_cache_list_t) {
     // SAFETY: see the module.

@@ -9,19 +9,21 @@ use crate::ffi::cache::image_cache_t;
 use crate::ffi::call::call;
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 
-/// Deletes a cached image; one that is not cached is no error. Its readers keep its bytes.
+/// Deletes a cached image. An image that is not cached is no error.
 ///
-/// cache     asked
+/// cache     the cache
 /// image_id  the image
 /// error     filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                it cannot be deleted
-///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
-///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///   IMAGE_CACHE_ERROR_IO                the image cannot be deleted
+///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or image_id is NULL
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
-/// Durability: deletions are not synced; after a power cut the image may be there again, whole.
+/// The image's readers keep its bytes.
+///
+/// Durability: deletions are not synced. After a power cut the image may be there again, whole.
 /// Threads: any. Blocks: for a few system calls. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_delete_cached_image(
@@ -35,16 +37,16 @@ pub unsafe extern "C" fn image_cache_delete_cached_image(
 
 /// Deletes every image that is cached now, and nothing else.
 ///
-/// cache    asked
-/// deleted  set to how many images were deleted; 0 on failure
+/// cache    the cache
+/// deleted  set to the number of images deleted; 0 on failure
 /// error    filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///   IMAGE_CACHE_ERROR_IO                the directory cannot be read, or an image cannot be deleted
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
-///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or deleted is NULL
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
-/// What can be deleted is deleted even when another image cannot be.
+/// If an image cannot be deleted, the others are deleted all the same.
 ///
 /// Durability: as for image_cache_delete_cached_image().
 /// Threads: any. Blocks: for the directory. Since 0.1.
@@ -58,24 +60,26 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
     unsafe { call(cache, deleted, error, ImageCache::delete_all_cached_images) }
 }
 
-/// Deletes images, the least recently accessed first, until the cache has at most its maximal size. An image that is open
-/// is not spared: its readers keep its bytes, and the disk has them until the last reader closes.
+/// Deletes the least recently accessed images, until the cache has at most its maximum size.
 ///
-/// cache   asked
-/// images  set to how many images were deleted; 0 on failure
+/// cache   the cache
+/// images  set to the number of images deleted; 0 on failure
 /// bytes   set to their size in bytes; 0 on failure
 /// error   filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                the limit is missed since images could not be deleted; or it may be missed since
-///                                       some could not even be examined (all others are deleted that had to be); or the
-///                                       directory cannot be read
-///   IMAGE_CACHE_ERROR_INDEX             the index fails in the middle (one that fails at once is done without)
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
-///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///   IMAGE_CACHE_ERROR_IO                images could not be deleted, so the limit is missed; or some could not be
+///                                       stat'ed, so it may be missed (all others that had to be deleted are deleted);
+///                                       or the directory cannot be read
+///   IMAGE_CACHE_ERROR_INDEX             the index fails during the prune (an index that fails at its start is not
+///                                       used)
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, images or bytes is NULL
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+///
+/// Open images are deleted, too. Their readers keep the bytes, which stay on the disk until the last reader closes.
 ///
 /// Durability: as for image_cache_delete_cached_image().
-/// Threads: any; one prunes, over all processes, and others wait for it. Blocks: for the directory. Since 0.1.
+/// Threads: any. One call prunes, over all processes; others wait for it. Blocks: for the directory. Since 0.1.
 ///
 /// ```c
 /// if (image_cache_clean(cache, -1, &removed, &error) != IMAGE_CACHE_OK ||
@@ -93,23 +97,23 @@ pub unsafe extern "C" fn image_cache_prune(
     unsafe { call(cache, (images, bytes), error, |cache| cache.prune().map(|pruned| (pruned.images, pruned.bytes))) }
 }
 
-/// Empties invalid/ of images (names that no image can have, and folders, stay), and removes the incomplete files to which
-/// nothing was written for the stall time, whether their writers live or not. A writer that lives gets
-/// IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit.
+/// Removes invalid images, and incomplete files that have stalled.
 ///
-/// cache       asked
+/// cache       the cache
 /// stall_time  in seconds; 0 removes all incomplete files; negative: the configured one
-/// removed     set to how many files were removed; 0 on failure
+/// removed     set to the number of files removed; 0 on failure
 /// error       filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                a folder cannot be read, or a file cannot be removed
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
-///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///   IMAGE_CACHE_ERROR_IO                a directory cannot be read, or a file cannot be removed
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or removed is NULL
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
-/// What can be removed is removed even when something else cannot be.
+/// An incomplete file has stalled if nothing was written to it for the stall time, whether its writer lives or not. A
+/// live writer gets IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit. In invalid/, subdirectories stay, and
+/// names that no image can have. If a file cannot be removed, the others are removed all the same.
 ///
-/// Durability: removals are not synced; after a power cut a file may be there again.
+/// Durability: removals are not synced. After a power cut a file may be there again.
 /// Threads: any. Blocks: for the directories. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_clean(

@@ -1,20 +1,25 @@
-//! The C ABI: `include/image_cache.h` is generated from here, and the documentation of each function is written here.
+//! The C ABI. `include/image_cache.h` is generated from here, including the documentation of each function.
 //!
-//! One module per object of the header. An exported function is one expression: arguments are parsed by `argument`, the
-//! safe API is called, and `call` turns its result into a status, with the one guard for panics around it all.
+//! One module per object of the header. An exported function is one expression: `argument` parses the arguments, the
+//! safe API does the work, and `call` converts the result into a status. One panic guard is around all of it.
 //!
 //! # Documentation
 //!
-//! Each function's has the same parts, in this order: what it does; the parameters; "Returns IMAGE_CACHE_OK, or" (or "Returns
-//! as" another function) and each error on a line of its own, with when it is returned, which tests/c/statuses.c reads and
-//! compares with what is returned; what remains to be said; "Durability:", where there is something to keep; "Threads:",
-//! "Blocks:" and "Since"; an example.
+//! The documentation of each function has these parts, in this order:
+//!
+//! 1. What the function does, in one line.
+//! 2. The parameters.
+//! 3. "Returns IMAGE_CACHE_OK, or" (or "Returns as" another function), then each error with its condition on a line.
+//!    tests/c/statuses.c parses this part and compares it with the statuses that are returned.
+//! 4. Details.
+//! 5. "Durability:", if it matters; "Threads:", "Blocks:" and "Since".
+//! 6. An example.
 //!
 //! # Safety
 //!
-//! For every function: a pointer is NULL, or valid for what the function does with it for the length of the call; a handle
-//! is NULL, or was returned by this library and not ended yet; text is NUL-terminated. NULL where it is not allowed gives
-//! a status. These are the only conditions that a caller must keep, so the functions do not repeat them.
+//! For every function: a pointer is NULL, or valid for the function's use of it during the call. A handle is NULL, or
+//! this library returned it and it has not ended. Text is NUL-terminated. A NULL that is not allowed gives a status.
+//! Callers have no other obligations, so the functions do not repeat these.
 
 #![allow(unsafe_code, reason = "the C ABI is raw pointers")]
 #![allow(non_camel_case_types, reason = "the names of the header")]
@@ -27,7 +32,7 @@ mod guard;
 mod handle;
 mod out;
 
-// In the order of the header: the blank lines keep the formatter from sorting them.
+// The order is the order of the header. The blank lines keep the formatter from sorting.
 pub mod version;
 
 pub mod status;

@@ -1,4 +1,4 @@
-//! How a cache is opened.
+//! Options for opening a cache.
 
 use std::ffi::{CString, c_char, c_void};
 use std::sync::{Mutex, PoisonError};
@@ -13,40 +13,46 @@ use crate::{DriverChoice, DriverKind, Durability, Log, LogLevel, Options, Result
 
 /// Metadata in a SQLite database in the cache's directory (the default).
 pub const IMAGE_CACHE_DRIVER_SQLITE: i32 = 0;
-/// Metadata in extended attributes of the image files; image_cache_open() fails where the file system has none.
+/// Metadata in extended attributes of the image files.
+///
+/// image_cache_open() fails on a file system without extended attributes.
 pub const IMAGE_CACHE_DRIVER_XATTR: i32 = 1;
-/// Extended attributes, or SQLite where the file system has none; the log says so.
+/// Extended attributes. On a file system without them: SQLite, which is logged.
 pub const IMAGE_CACHE_DRIVER_XATTR_OR_SQLITE: i32 = 2;
 
-/// A commit waits for nothing; the kernel writes the image back when it likes. An image that was committed this way, and whose
-/// cache was not closed afterwards, is dropped at the first open after a restart of the host. Where that cannot be noted (no
-/// extended attributes, a kernel before 6.8), a commit waits for the disk.
+/// A commit does not wait: the kernel writes the image back later.
+///
+/// The first open after a restart of the host drops images that were committed this way, unless their cache was closed
+/// afterwards. If this cannot be recorded (no extended attributes, or a kernel before 6.8), a commit waits for the
+/// disk.
 pub const IMAGE_CACHE_DURABILITY_NONE: i32 = 0;
-/// A commit waits for the disk: once it returned, the image is there after a power cut (the default).
+/// A commit waits for the disk: after it returned, the image survives a power cut (the default).
 pub const IMAGE_CACHE_DURABILITY_FULL: i32 = 1;
 
-/// A log message's level: something failed, and the call could not say so.
+/// Log level: a failure that the call could not return.
 pub const IMAGE_CACHE_LOG_ERROR: i32 = 1;
-/// A log message's level: the cache went on in spite of something.
+/// Log level: a problem, despite which the cache continued.
 pub const IMAGE_CACHE_LOG_WARNING: i32 = 2;
-/// A log message's level: what an operator wants to know.
+/// Log level: information for operators.
 pub const IMAGE_CACHE_LOG_INFO: i32 = 3;
-/// A log message's level: what only a developer wants to know.
+/// Log level: information for developers only.
 pub const IMAGE_CACHE_LOG_DEBUG: i32 = 4;
 
-/// Takes a log message.
+/// Receives a log message.
 ///
-/// user_data  as it was given to image_cache_options_set_log()
+/// user_data  the pointer given to image_cache_options_set_log()
 /// level      one of IMAGE_CACHE_LOG_*
 /// message    NUL-terminated UTF-8; valid until the function returns
 ///
-/// It is called on every thread that calls the library, on several at once, while locks of the cache are held: it should
-/// not block, and what it calls of the library with a handle does nothing and returns IMAGE_CACHE_ERROR_INVALID_ARGUMENT.
-/// It must not throw or longjmp. Since 0.1.
+/// The function is called on every thread that calls the library, on several at once, while locks of the cache are
+/// held. It should not block. It must not call the library: a call with a handle does nothing and returns
+/// IMAGE_CACHE_ERROR_INVALID_ARGUMENT. It must not throw or longjmp. Since 0.1.
 pub type image_cache_log_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, level: i32, message: *const c_char)>;
 
-/// How a cache is opened. Made by image_cache_options_new(), ended by image_cache_options_free(). It holds nothing of the
-/// process, so a forked child may go on using it, unless another thread was in a call for it at the fork.
+/// Options for opening a cache.
+///
+/// Created by image_cache_options_new(), ended by image_cache_options_free(). They hold memory only, so a forked child
+/// may use them, unless another thread was in a call with them at the fork.
 pub struct image_cache_options_t(Slot<Mutex<Options>>);
 handle!(image_cache_options_t, Mutex<Options>, "options", shared);
 
@@ -61,9 +67,11 @@ fn change(options: &Mutex<Options>, change: impl FnOnce(Options) -> Result<Optio
     Ok(())
 }
 
-/// New options, with the defaults: SQLite, 10 GiB, 24 hours, "cache.db", full durability, no streaming, no log.
+/// Creates options with the defaults.
 ///
 /// Returns the options, which image_cache_options_free() ends; never NULL.
+///
+/// The defaults are SQLite, 10 GiB, 24 hours, "cache.db", full durability, no streaming, no log.
 ///
 /// Threads: any. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -71,20 +79,20 @@ pub extern "C" fn image_cache_options_new() -> *mut image_cache_options_t {
     give(Mutex::new(Options::default()))
 }
 
-/// Ends options. Caches that were opened with them keep what they said.
+/// Ends options. Caches that were opened with them keep their values.
 ///
-/// options  ended; NULL is fine
+/// options  the options; may be NULL
 ///
-/// Threads: any, but no other call may use the options now or later. Blocks: never. Since 0.1.
+/// Threads: any. No other call may use the options now or later. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_free(options: *mut image_cache_options_t) {
     // SAFETY: see the module.
     unsafe { close(options) }
 }
 
-/// Chooses where metadata is kept.
+/// Sets where metadata is stored.
 ///
-/// options  changed
+/// options  the options
 /// driver   one of IMAGE_CACHE_DRIVER_*
 /// error    filled on failure; may be NULL
 ///
@@ -108,7 +116,7 @@ pub unsafe extern "C" fn image_cache_options_set_driver(
 
 /// Sets the size that image_cache_prune() prunes to.
 ///
-/// options  changed
+/// options  the options
 /// bytes    the limit in bytes; 0 is a valid limit; default 10 GiB
 /// error    filled on failure; may be NULL
 ///
@@ -128,7 +136,7 @@ pub unsafe extern "C" fn image_cache_options_set_max_size(
 
 /// Sets how long a writer may write nothing before its image counts as stalled.
 ///
-/// options  changed
+/// options  the options
 /// seconds  the stall time; default 86400
 /// error    filled on failure; may be NULL
 ///
@@ -150,13 +158,13 @@ pub unsafe extern "C" fn image_cache_options_set_stall_time(
 
 /// Sets the name of the SQLite index in the cache's directory.
 ///
-/// options    changed
+/// options    the options
 /// file_name  a bare file name of at most 247 bytes, copied; default "cache.db"
 /// error      filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error); or file_name is no bare file name, is too long, or is the
-///                                       name of one of the cache's folders
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options or file_name is NULL; or file_name is not a bare file name, is too
+///                                       long, or is the name of one of the cache's subdirectories
 ///
 /// Threads: any. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -171,7 +179,7 @@ pub unsafe extern "C" fn image_cache_options_set_database(
 
 /// Sets what a commit waits for.
 ///
-/// options     changed
+/// options     the options
 /// durability  one of IMAGE_CACHE_DURABILITY_*
 /// error       filled on failure; may be NULL
 ///
@@ -193,16 +201,18 @@ pub unsafe extern "C" fn image_cache_options_set_durability(
     }
 }
 
-/// Chooses whether what is written stays in the page cache.
+/// Sets whether written bytes are dropped from the page cache.
 ///
-/// options    changed
-/// streaming  true: what a writer, a tee or a prefetch writes is dropped from the page cache as it gets to the disk, so that a
-///            large image does not push out of memory what others use. Whoever reads it then waits for the disk, and so does
-///            image_cache_write_chunk(), with either durability. Default false
+/// options    the options
+/// streaming  true: bytes that a writer, a tee or a prefetch writes are dropped from the page cache as they reach the
+///            disk; default false
 /// error      filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
+///
+/// With streaming, a large image does not displace other data from memory. In return, its readers wait for the disk. So
+/// does image_cache_write_chunk(), with either durability.
 ///
 /// Threads: any. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -215,11 +225,11 @@ pub unsafe extern "C" fn image_cache_options_set_streaming(
     unsafe { call(options, (), error, |options| change(options, |old| Ok(old.streaming(streaming)))) }
 }
 
-/// Sets where log messages go. The library never prints anything itself.
+/// Sets the log function. The library itself never prints anything.
 ///
-/// options    changed
-/// log        called with each message, until the last handle of every cache opened with these options was ended; NULL:
-///            nowhere (the default)
+/// options    the options
+/// log        called with each message, until the last handle of every cache opened with these options has ended; NULL:
+///            no log (the default)
 /// user_data  passed to log; it must stay valid as long as log may be called
 /// error      filled on failure; may be NULL
 ///
@@ -279,10 +289,11 @@ fn level_number(level: LogLevel) -> i32 {
     }
 }
 
-/// A pointer of the caller's that goes with its function.
+/// The caller's pointer, which its function gets.
 struct UserData(*mut c_void);
 
-// SAFETY: the caller is told that the function is called on many threads, and passes what its function can bear.
+// SAFETY: the header says that the function is called on many threads. The caller passes a pointer that is
+// valid on all of them.
 unsafe impl Send for UserData {}
 // SAFETY: as above.
 unsafe impl Sync for UserData {}
@@ -297,7 +308,7 @@ fn log_to(log: image_cache_log_fn, user_data: *mut c_void) -> Log {
     let Some(log) = log else { return Log::default() };
     let user_data = UserData(user_data);
     Log::new(move |level, message| {
-        // No message has a NUL; should one, it is better cut than lost.
+        // Messages have no NUL. One that has is cut there, instead of lost.
         let text = message.split('\0').next().unwrap_or_default();
         if let Ok(text) = CString::new(text) {
             // SAFETY: the caller's function takes these arguments, on any thread.

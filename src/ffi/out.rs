@@ -80,7 +80,7 @@ impl<T: Blank, U: Blank> OutParameters for (*mut T, *mut U) {
     type Values = (T, U);
 
     unsafe fn blank(self) {
-        // SAFETY: passed on.
+        // SAFETY: the caller guarantees it.
         unsafe {
             self.0.blank();
             self.1.blank();
@@ -92,7 +92,7 @@ impl<T: Blank, U: Blank> OutParameters for (*mut T, *mut U) {
     }
 
     unsafe fn store(self, values: (T, U)) {
-        // SAFETY: passed on.
+        // SAFETY: the caller guarantees it.
         unsafe {
             self.0.store(values.0);
             self.1.store(values.1);

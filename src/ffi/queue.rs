@@ -1,4 +1,4 @@
-//! The queue, and the work on it.
+//! The queue, and prefetching.
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::NonNull;
@@ -14,15 +14,16 @@ use crate::{Error, ImageCache, Result, Writer};
 
 /// Fetches an image for image_cache_prefetch().
 ///
-/// user_data  as it was given to image_cache_prefetch()
+/// user_data  the pointer given to image_cache_prefetch()
 /// image_id   the image; valid until the function returns
-/// writer     the image's writer, lent until the function returns: image_cache_writer_expect_size(),
-///            image_cache_writer_expect_digest() and image_cache_write_chunk() may be called for it; it is committed or
-///            aborted by the prefetch
+/// writer     the image's writer, lent until the function returns
 ///
-/// Returns IMAGE_CACHE_OK to commit, anything else to give the image up: it stays queued. It is called on the thread that
-/// called image_cache_prefetch(), and may call the library, but must not close that cache. It must not throw or longjmp.
-/// Since 0.1.
+/// Returns IMAGE_CACHE_OK to commit the image, anything else to give it up: it stays queued.
+///
+/// The function may call image_cache_writer_expect_size(), image_cache_writer_expect_digest() and
+/// image_cache_write_chunk() for the writer. The prefetch commits or aborts the writer. The function is called on the
+/// thread that called image_cache_prefetch(). It may call the library, but must not close that cache. It must not throw
+/// or longjmp. Since 0.1.
 pub type image_cache_fetch_fn = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,
@@ -31,22 +32,24 @@ pub type image_cache_fetch_fn = Option<
     ) -> image_cache_status_t,
 >;
 
-/// Puts an image at the end of the queue, where it stays until it is cached or taken off.
+/// Appends an image to the queue, where it stays until it is cached or removed.
 ///
-/// cache     asked
+/// cache     the cache
 /// image_id  the image
-/// queued    set to true, or to false when it is queued, cached or being cached by a live writer, or when something
-///           else (a folder, say) has its name; false on failure
+/// queued    set to true if the image was appended; false otherwise, and on failure
 /// error     filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up
-///   IMAGE_CACHE_ERROR_IO                the queue cannot be written to, or a look at the directory failed
-///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
-///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///   IMAGE_CACHE_ERROR_IO                the queue cannot be written, or a lookup in the directory failed
+///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or queued is NULL
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
-/// Durability: the queue is not synced; a power cut may lose its last entries.
+/// The image is not appended if it is queued, cached or being cached by a live writer already. The same holds if
+/// something else, for example a subdirectory, has its name.
+///
+/// Durability: the queue is not synced. A power cut may lose its last entries.
 /// Threads: any. Blocks: for a few system calls. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_queue_image(
@@ -59,19 +62,19 @@ pub unsafe extern "C" fn image_cache_queue_image(
     unsafe { call(cache, queued, error, |cache| cache.queue_image(self::image_id(image_id)?)) }
 }
 
-/// Takes an image off the queue; one that is not queued is no error.
+/// Removes an image from the queue. An image that is not queued is no error.
 ///
-/// cache     asked
+/// cache     the cache
 /// image_id  the image
 /// error     filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                it cannot be taken off
-///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
-///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///   IMAGE_CACHE_ERROR_IO                the image cannot be removed
+///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or image_id is NULL
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
-/// Durability: the queue is not synced; after a power cut the image may be queued again.
+/// Durability: the queue is not synced. After a power cut the image may be queued again.
 /// Threads: any. Blocks: for a few system calls. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_delete_queued_image(
@@ -85,17 +88,17 @@ pub unsafe extern "C" fn image_cache_delete_queued_image(
 
 /// Empties the queue.
 ///
-/// cache    asked
-/// deleted  set to how many images were taken off; 0 on failure
+/// cache    the cache
+/// deleted  set to the number of images removed; 0 on failure
 /// error    filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                the queue cannot be read, or an image cannot be taken off
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
-///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///   IMAGE_CACHE_ERROR_IO                the queue cannot be read, or an image cannot be removed
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or deleted is NULL
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
 /// Durability: as for image_cache_delete_queued_image().
-/// Threads: any. Blocks: for the queue's folder. Since 0.1.
+/// Threads: any. Blocks: for queue/. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_delete_all_queued_images(
     cache: *const image_cache_t,
@@ -106,28 +109,30 @@ pub unsafe extern "C" fn image_cache_delete_all_queued_images(
     unsafe { call(cache, deleted, error, ImageCache::delete_all_queued_images) }
 }
 
-/// Fetches each image that is queued now, oldest first, and caches it. An image whose fetch fails stays queued, and the
-/// others are fetched all the same. Many threads and processes may prefetch at once: each image is fetched by one of them.
+/// Fetches and caches each image that is queued now, oldest first.
 ///
-/// cache      asked
+/// cache      the cache
 /// fetch      called for each image that this call became the writer of
 /// user_data  passed to fetch
-/// fetched    set to how many images were cached; 0 on failure
-/// failed     set to how many were not, and stay queued, the log says why; 0 on failure
+/// fetched    set to the number of images cached; 0 on failure
+/// failed     set to the number of images that were not cached, and stay queued, which is logged; 0 on failure
 /// error      filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK (also when fetches failed), or
 ///   IMAGE_CACHE_ERROR_IO                the queue cannot be read
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for user_data and error)
-///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, fetch, fetched or failed is NULL
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
-/// Durability: each image is as durable as by image_cache_commit().
-/// Threads: any. Blocks: for the fetches and for the disk; no lock is held while fetch runs. Since 0.1.
+/// An image whose fetch fails stays queued, and the others are fetched all the same. Many threads and processes may
+/// prefetch at once: each image is fetched by one of them.
+///
+/// Durability: each image is as durable as after image_cache_commit().
+/// Threads: any. Blocks: for the fetches and for the disk. No lock is held while fetch runs. Since 0.1.
 ///
 /// ```c
 /// static image_cache_status_t fetch(void *user_data, const char *image_id, image_cache_writer_t *writer)
 /// {
-///     FILE *source = open_in_store(user_data, image_id); // a function of the agent's
+///     FILE *source = open_in_store(user_data, image_id); // the agent's function
 ///     image_cache_status_t status = source != NULL ? IMAGE_CACHE_OK : IMAGE_CACHE_ERROR_SOURCE;
 ///     char chunk[65536];
 ///     size_t length;
@@ -175,7 +180,7 @@ fn lend(
         _ if is_broken => failed("a call for its writer met an internal error".to_owned()),
         _ if status == IMAGE_CACHE_OK => Ok(()),
         _ => {
-            // SAFETY: the name is a constant text.
+            // SAFETY: the name is a constant string.
             let name = unsafe { CStr::from_ptr(image_cache_status_name(status)) };
             failed(format!("the fetch function returned {status} ({})", name.to_string_lossy()))
         }

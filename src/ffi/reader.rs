@@ -1,4 +1,4 @@
-//! A reader: a cached image that is open.
+//! A reader: an open cached image.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::AsRawFd;
@@ -10,14 +10,16 @@ use crate::ffi::call::{call, close, create, peek};
 use crate::ffi::handle::{Slot, handle};
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 
-/// A cached image that is open. Made by image_cache_open_for_read(), ended by image_cache_reader_close(). It goes on with
-/// the same bytes when the image is deleted, pruned or cached anew. One thread at a time may use it.
+/// An open cached image.
+///
+/// Created by image_cache_open_for_read(), ended by image_cache_reader_close(). It reads the same bytes even if the
+/// image is deleted, pruned or cached again. Use it from one thread at a time.
 pub struct image_cache_reader_t(Slot<Reader>);
 handle!(image_cache_reader_t, Reader, "reader", exclusive);
 
-/// Opens a cached image. Opening counts as use: the image becomes the last to be pruned.
+/// Opens a cached image, which counts as an access.
 ///
-/// cache     asked; it may be closed before the reader
+/// cache     the cache; it may be closed before the reader
 /// image_id  the image
 /// reader    set to the reader, which image_cache_reader_close() ends; NULL on failure
 /// error     filled on failure; may be NULL
@@ -25,17 +27,17 @@ handle!(image_cache_reader_t, Reader, "reader", exclusive);
 /// Returns IMAGE_CACHE_OK, or
 ///   IMAGE_CACHE_ERROR_NOT_FOUND         the image is not cached
 ///   IMAGE_CACHE_ERROR_IO                the image's file cannot be opened
-///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
-///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or reader is NULL
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
-/// A failing index does not fail it.
+/// The access makes the image the last one to be pruned. A failing index does not fail the call.
 ///
-/// Threads: any. Blocks: for a few system calls, and, a few times in a second, for the index. Since 0.1.
+/// Threads: any. Blocks: for a few system calls, and a few times in a second for the index. Since 0.1.
 ///
 /// ```c
 /// status = image_cache_open_for_read(cache, id, &reader, &error);
-/// if (status == IMAGE_CACHE_ERROR_NOT_FOUND) // from the store then, and cached on the way
+/// if (status == IMAGE_CACHE_ERROR_NOT_FOUND) // read the store, and cache on the way
 ///     status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
 /// ```
 #[unsafe(no_mangle)]
@@ -51,17 +53,17 @@ pub unsafe extern "C" fn image_cache_open_for_read(
 
 /// Reads the image's next bytes.
 ///
-/// reader    read from
-/// buffer    the bytes go there; NULL is fine when capacity is 0
-/// capacity  how many bytes it has room for
-/// length    set to how many came: fewer than capacity is no sign of the end, 0 is; 0 on failure
+/// reader    the reader
+/// buffer    receives the bytes; may be NULL if capacity is 0
+/// capacity  the size of the buffer in bytes
+/// length    set to the number of bytes read: 0 at the end, and on failure; fewer than capacity do not mean the end
 /// error     filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                the file cannot be read; with os_error 0, it has become shorter than it was at the
-///                                       open
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error, and for buffer when capacity is 0)
-///   IMAGE_CACHE_ERROR_FORKED            the reader came here over fork()
+///   IMAGE_CACHE_ERROR_IO                the file cannot be read; with os_error 0, it has become shorter than it was at
+///                                       the open
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  reader or length is NULL; or buffer is NULL, and capacity is not 0
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the reader was opened
 ///
 /// Threads: one at a time. Blocks: for the disk. Since 0.1.
 ///
@@ -81,13 +83,14 @@ pub unsafe extern "C" fn image_cache_read(
     unsafe { call(reader, length, error, |reader| reader.read(self::buffer(buffer, capacity)?)) }
 }
 
-/// Reads bytes at an offset. image_cache_read() goes on where it was.
+/// Reads bytes at an offset. The position of image_cache_read() does not change.
 ///
-/// reader    read from
-/// offset    of the first byte
-/// buffer    the bytes go there; NULL is fine when capacity is 0
-/// capacity  how many bytes it has room for
-/// length    set to how many came: fewer than capacity is no sign of the end; 0 at or beyond the end, and on failure
+/// reader    the reader
+/// offset    the offset of the first byte
+/// buffer    receives the bytes; may be NULL if capacity is 0
+/// capacity  the size of the buffer in bytes
+/// length    set to the number of bytes read: 0 at or beyond the end, and on failure; fewer than capacity do not mean
+///           the end
 /// error     filled on failure; may be NULL
 ///
 /// Returns as image_cache_read().
@@ -108,7 +111,7 @@ pub unsafe extern "C" fn image_cache_read_at(
 
 /// The image's length in bytes.
 ///
-/// reader  asked
+/// reader  the reader
 ///
 /// Returns the length, or 0 for NULL.
 ///
@@ -119,15 +122,14 @@ pub unsafe extern "C" fn image_cache_reader_size(reader: *const image_cache_read
     unsafe { peek(reader, 0, Reader::size) }
 }
 
-/// The image's file descriptor, open for reading only: for sendfile, splice, mmap. image_cache_read() does not use the
-/// file's own offset.
+/// The image's file descriptor, open for reading only: for sendfile, splice, mmap.
 ///
-/// reader  asked
+/// reader  the reader
 ///
 /// Returns the descriptor, or -1 for NULL and in a forked child.
 ///
-/// The descriptor stays the reader's: it must not be closed, and is gone with the reader. It is close-on-exec; a dup() of
-/// it, to hand to another program, outlives the reader.
+/// The reader owns the descriptor, and closes it at its end: do not close it. It is close-on-exec. A dup() of it, for
+/// another program, outlives the reader. image_cache_read() does not use the file's own offset.
 ///
 /// Threads: one at a time. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -138,10 +140,10 @@ pub unsafe extern "C" fn image_cache_reader_fd(reader: *const image_cache_reader
 
 /// Ends a reader, which counts one hit of the image.
 ///
-/// reader  ended; NULL is fine; harmless in a forked child
+/// reader  the reader; may be NULL; harmless in a forked child
 ///
-/// The first few hits in each second are written at once, others later: see image_cache_get_hit_count(). What cannot be written
-/// is logged, and tried again later. Once the reader's cache is closed, each hit is written at once.
+/// The first few hits in each second are written at once, the others later: see image_cache_get_hit_count(). A hit that
+/// cannot be written is logged, and tried again later. Once the reader's cache is closed, each hit is written at once.
 ///
 /// Threads: one at a time. Blocks: a few times in a second for the index. Since 0.1.
 #[unsafe(no_mangle)]

@@ -1,29 +1,31 @@
-//! Statuses and the error that a failing call fills.
+//! Statuses, and the error that a failing call fills.
 
 use std::ffi::{CStr, c_char};
 use std::mem::offset_of;
 
 use crate::Error;
 
-/// The outcome of a call: 0 is success, negative an error, positive reserved for outcomes that are no error. The numbers
-/// never change their meaning, and new ones are only ever added. Since 0.1.
+/// The outcome of a call: 0 is success, a negative number is an error.
+///
+/// Positive numbers are reserved for outcomes that are no error. A number never changes its meaning. New numbers are
+/// only ever added. Since 0.1.
 pub type image_cache_status_t = i32;
 
 /// Success.
 pub const IMAGE_CACHE_OK: image_cache_status_t = 0;
 /// A NULL that is not allowed, an unknown enumerator, a value out of range, or a call in the wrong state.
 pub const IMAGE_CACHE_ERROR_INVALID_ARGUMENT: image_cache_status_t = -1;
-/// The text cannot name an image.
+/// The text is not a valid image id.
 pub const IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_cache_status_t = -2;
 /// The image is not cached.
 pub const IMAGE_CACHE_ERROR_NOT_FOUND: image_cache_status_t = -3;
 /// The image is cached already.
 pub const IMAGE_CACHE_ERROR_ALREADY_CACHED: image_cache_status_t = -4;
-/// A live writer has the image, in this process or in another.
+/// A live writer has the image, in this process or another.
 pub const IMAGE_CACHE_ERROR_BEING_CACHED: image_cache_status_t = -5;
-/// The bytes do not have the digest that was expected.
+/// The bytes do not have the expected digest.
 pub const IMAGE_CACHE_ERROR_DIGEST_MISMATCH: image_cache_status_t = -6;
-/// There are more or fewer bytes than were expected.
+/// There are more or fewer bytes than expected.
 pub const IMAGE_CACHE_ERROR_SIZE_MISMATCH: image_cache_status_t = -7;
 /// The disk is full, or the quota or the inodes are used up.
 pub const IMAGE_CACHE_ERROR_NO_SPACE: image_cache_status_t = -8;
@@ -31,14 +33,16 @@ pub const IMAGE_CACHE_ERROR_NO_SPACE: image_cache_status_t = -8;
 pub const IMAGE_CACHE_ERROR_IO: image_cache_status_t = -9;
 /// The driver's metadata could not be read or written.
 pub const IMAGE_CACHE_ERROR_INDEX: image_cache_status_t = -10;
-/// The file system or this version of the library cannot do it: no extended attributes, an unknown digest algorithm,
-/// an index made by a newer version.
+/// The file system or this version of the library does not support the request.
+///
+/// The cause is a file system without extended attributes, an unknown digest algorithm, or an index that a newer
+/// version made.
 pub const IMAGE_CACHE_ERROR_UNSUPPORTED: image_cache_status_t = -11;
-/// The incomplete file was cleaned away or changed under its writer.
+/// The incomplete file was cleaned away, or changed under its writer.
 pub const IMAGE_CACHE_ERROR_LOST: image_cache_status_t = -12;
 /// The caller's own source or fetch function failed.
 pub const IMAGE_CACHE_ERROR_SOURCE: image_cache_status_t = -13;
-/// The handle was made by another process and came here over fork(); or the cache to be opened was open at the fork.
+/// In a forked child: the handle is another process's, or the cache to be opened was open at the fork.
 pub const IMAGE_CACHE_ERROR_FORKED: image_cache_status_t = -14;
 /// A defect of this library; the message says where. The handle refuses further work.
 pub const IMAGE_CACHE_ERROR_INTERNAL: image_cache_status_t = -15;
@@ -63,25 +67,27 @@ const NAMES: [(image_cache_status_t, &CStr); 16] = [
     (IMAGE_CACHE_ERROR_INTERNAL, c"IMAGE_CACHE_ERROR_INTERNAL"),
 ];
 
-/// What went wrong. The caller allocates it and passes it last to a call, which fills it when it fails and leaves it
-/// alone when it succeeds. Its size and fields are fixed for ever. Since 0.1.
+/// Describes why a call failed. The caller allocates it.
+///
+/// The caller passes it as the last argument. The call fills it on failure, and leaves it unchanged on success. Its
+/// size and fields never change. Since 0.1.
 #[repr(C)]
 pub struct image_cache_error_t {
     /// The status that the call returned.
     pub status: image_cache_status_t,
     /// The errno of the system call that failed, or 0.
     pub os_error: i32,
-    /// What was tried, on which path, and why it failed: UTF-8, NUL-terminated, cut at a character's boundary.
+    /// The operation, the path and the cause: UTF-8, NUL-terminated, cut at a character boundary.
     pub message: [c_char; 504],
 }
 
-// What C programs have compiled into them; tests/abi/layout.c says the same of the header.
+// C programs have this layout compiled in. tests/abi/layout.c checks the same of the header.
 const _: () = {
     assert!(size_of::<image_cache_error_t>() == 512 && align_of::<image_cache_error_t>() == 4);
     assert!(offset_of!(image_cache_error_t, status) == 0);
     assert!(offset_of!(image_cache_error_t, os_error) == 4);
     assert!(offset_of!(image_cache_error_t, message) == 8);
-    // Statuses are numbered one by one, and keep their numbers.
+    // Statuses are numbered consecutively, and keep their numbers.
     let (mut rest, mut number) = (NAMES.as_slice(), 0);
     while let [(status, _), others @ ..] = rest {
         assert!(*status == number);
@@ -137,11 +143,11 @@ fn status_of(error: &Error) -> image_cache_status_t {
     }
 }
 
-/// The name of a status, such as "IMAGE_CACHE_ERROR_NOT_FOUND"; "IMAGE_CACHE_ERROR_UNKNOWN" for a number that is none.
+/// The name of a status, for example "IMAGE_CACHE_ERROR_NOT_FOUND".
 ///
 /// status  any number
 ///
-/// Returns a constant that lives as long as the library.
+/// Returns a constant that lives as long as the library. It is "IMAGE_CACHE_ERROR_UNKNOWN" if the number is no status.
 ///
 /// Threads: any. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]

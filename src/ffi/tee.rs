@@ -1,4 +1,4 @@
-//! A tee: a source's bytes, handed on and cached on the way.
+//! A tee: hands on a source's bytes, and caches them on the way.
 
 use std::ffi::{c_char, c_void};
 use std::io::{self, Read};
@@ -11,19 +11,22 @@ use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 use crate::ffi::writer::expected;
 use crate::{Result, Tee};
 
-/// Gives the next bytes of an image.
+/// Reads the next bytes of an image for a tee.
 ///
-/// user_data  as it was given to image_cache_tee_open()
-/// buffer     the bytes go there
-/// capacity   how many it has room for, at least 1
+/// user_data  the pointer given to image_cache_tee_open()
+/// buffer     receives the bytes
+/// capacity   the size of the buffer in bytes, at least 1
 ///
-/// Returns how many bytes came, 0 at the end, a negative number for a failure, after which it is not called again. It is
-/// called on the thread that calls image_cache_tee_read(). It must not throw or longjmp. Since 0.1.
+/// Returns the number of bytes, 0 at the end, or a negative number on failure.
+///
+/// The function is called on the thread that calls image_cache_tee_read(). It is not called again after a failure. It
+/// must not throw or longjmp. Since 0.1.
 pub type image_cache_source_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, buffer: *mut c_void, capacity: usize) -> i64>;
 
-/// A source that is read, and cached on the way. Made by image_cache_tee_open(), ended by image_cache_tee_close(). One
-/// thread at a time may use it.
+/// A source that is read, and cached on the way.
+///
+/// Created by image_cache_tee_open(), ended by image_cache_tee_close(). Use it from one thread at a time.
 pub struct image_cache_tee_t(Slot<Tee<Source>>);
 handle!(image_cache_tee_t, Tee<Source>, "tee", exclusive);
 
@@ -41,9 +44,9 @@ impl Read for Source {
     }
 }
 
-/// Opens a tee: it reads from a source of the caller's, hands the bytes on, and caches them on the way.
+/// Opens a tee, which reads from the caller's source, hands the bytes on, and caches them on the way.
 ///
-/// cache      asked; it may be closed before the tee
+/// cache      the cache; it may be closed before the tee
 /// image_id   the image
 /// source     called once for each image_cache_tee_read()
 /// user_data  passed to source; it must stay valid until the tee ends
@@ -51,12 +54,12 @@ impl Read for Source {
 /// error      filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK (also when the image cannot be cached), or
-///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for user_data and error)
-///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id, source or tee is NULL
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
-/// When the image cannot be cached (it is cached already, another writer has it, the disk is full), the bytes are handed on
-/// only: see image_cache_tee_is_caching().
+/// If the image cannot be cached (it is cached already, another writer has it, the disk is full), the tee only hands on
+/// the bytes: see image_cache_tee_is_caching().
 ///
 /// Threads: any. Blocks: for a few system calls. Since 0.1.
 ///
@@ -85,17 +88,17 @@ pub unsafe extern "C" fn image_cache_tee_open(
     }
 }
 
-/// Expects the source to have that many bytes. Before the first read.
+/// Sets the length that the source must have. To be called before the first read.
 ///
-/// tee    changed
+/// tee    the tee
 /// bytes  the image's length
 /// error  filled on failure; may be NULL
 ///
 /// Returns as image_cache_writer_expect_size().
 ///
-/// After a failure nothing is cached any more, since it could not be checked; the bytes are handed on.
+/// After a failure nothing is cached any more, because it could not be checked. The bytes are still handed on.
 ///
-/// Threads: one at a time. Blocks: never, but for a few system calls after a failure. Since 0.1.
+/// Threads: one at a time. Blocks: never, except for a few system calls after a failure. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_expect_size(
     tee: *mut image_cache_tee_t,
@@ -106,18 +109,18 @@ pub unsafe extern "C" fn image_cache_tee_expect_size(
     unsafe { call(tee, (), error, |tee| tee.expect_size(bytes)) }
 }
 
-/// Expects the source's bytes to have a digest. Before the first read.
+/// Sets a digest that the source's bytes must have. To be called before the first read.
 ///
-/// tee        changed
+/// tee        the tee
 /// algorithm  "md5", "sha256" or "sha512"
 /// hex        the digest in hexadecimal digits, of either case
 /// error      filled on failure; may be NULL
 ///
 /// Returns as image_cache_writer_expect_digest().
 ///
-/// After a failure nothing is cached any more, since it could not be checked; the bytes are handed on.
+/// After a failure nothing is cached any more, because it could not be checked. The bytes are still handed on.
 ///
-/// Threads: one at a time. Blocks: never, but for a few system calls after a failure. Since 0.1.
+/// Threads: one at a time. Blocks: never, except for a few system calls after a failure. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_expect_digest(
     tee: *mut image_cache_tee_t,
@@ -132,31 +135,33 @@ pub unsafe extern "C" fn image_cache_tee_expect_digest(
 fn expect_digest(tee: &mut Tee<Source>, expected: Result<(crate::Algorithm, String)>) -> Result<()> {
     match expected {
         Ok((algorithm, hex)) => tee.expect_digest(algorithm, &hex),
-        // As for a digest that is refused.
+        // Caching is given up, as for a digest that the tee refuses.
         Err(error) => tee.give_up(&error.to_string()).and(Err(error)),
     }
 }
 
-/// Reads the source's next bytes, with one call of the source, and caches them. At the source's end, when length is 0, the
-/// image is published: read until then, or tell image_cache_tee_expect_size() where the end is.
+/// Reads the source's next bytes, with one call of the source, and caches them.
 ///
-/// tee       read from
-/// buffer    the bytes go there
-/// capacity  how many it has room for; with 0 the source is not called
-/// length    set to how many came; 0 at the end, and on failure
+/// tee       the tee
+/// buffer    receives the bytes; may be NULL if capacity is 0
+/// capacity  the size of the buffer in bytes; with 0 the source is not called
+/// length    set to the number of bytes; 0 at the end, and on failure
 /// error     filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_SOURCE            the source failed, or said that it gave more than there was room for
+///   IMAGE_CACHE_ERROR_SOURCE            the source failed, or returned more than capacity
 ///   IMAGE_CACHE_ERROR_SIZE_MISMATCH     at the end: there are more or fewer bytes than expected
-///   IMAGE_CACHE_ERROR_DIGEST_MISMATCH   at the end: the bytes do not have a digest that was expected
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error, and for buffer when capacity is 0)
-///   IMAGE_CACHE_ERROR_FORKED            the tee came here over fork()
+///   IMAGE_CACHE_ERROR_DIGEST_MISMATCH   at the end: the bytes do not have an expected digest
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  tee or length is NULL; or buffer is NULL, and capacity is not 0
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the tee was opened
 ///
-/// Size and digest are checked after all bytes were handed on, whether they were cached or not. That the image could not be
-/// cached is no failure. Once at the end or failed, each further call returns the same.
+/// At the source's end, when length is 0, the image is published. So read to the end, or set the length with
+/// image_cache_tee_expect_size().
 ///
-/// Durability: an image that was published at the end is as durable as by image_cache_commit().
+/// Size and digest are checked after all bytes were handed on, whether they were cached or not. If the image cannot be
+/// cached, the call does not fail. After the end or a failure, each further call returns the same.
+///
+/// Durability: an image that was published at the end is as durable as after image_cache_commit().
 /// Threads: one at a time. Blocks: for the source and for the disk. Since 0.1.
 ///
 /// ```c
@@ -182,9 +187,9 @@ pub unsafe extern "C" fn image_cache_tee_read(
 
 /// Whether the bytes are being cached, or were cached at the end.
 ///
-/// tee  asked
+/// tee  the tee
 ///
-/// Returns true, or false once caching was given up and for NULL.
+/// Returns true; or false for NULL, and after caching was given up.
 ///
 /// Threads: one at a time. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -193,13 +198,15 @@ pub unsafe extern "C" fn image_cache_tee_is_caching(tee: *const image_cache_tee_
     unsafe { peek(tee, false, Tee::is_caching) }
 }
 
-/// Ends a tee. Before the source's end, the file goes to invalid/, unless a size was expected and so many bytes have come:
-/// then the image is checked and published as at the source's end; that it was not is logged.
+/// Ends a tee. Before the source's end, the file goes to invalid/.
 ///
-/// tee  ended; NULL is fine; harmless in a forked child
+/// tee  the tee; may be NULL; harmless in a forked child
 ///
-/// Durability: an image that is published here is as durable as by image_cache_commit().
-/// Threads: one at a time. Blocks: for a few system calls, and for the disk when the image is published. Since 0.1.
+/// Exception: if a size was expected, and that many bytes have come, the image is checked and published as at the
+/// source's end. If it is not published, this is logged.
+///
+/// Durability: an image that is published here is as durable as after image_cache_commit().
+/// Threads: one at a time. Blocks: for a few system calls, and for the disk if the image is published. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_close(tee: *mut image_cache_tee_t) {
     // SAFETY: see the module.

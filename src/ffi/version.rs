@@ -1,12 +1,12 @@
-//! Which version of the library it is.
+//! The version of the library.
 
 use std::ffi::{CStr, c_char};
 
-/// The major version that this header belongs to.
+/// The major version of this header.
 pub const IMAGE_CACHE_VERSION_MAJOR: u32 = 0;
-/// The minor version that this header belongs to.
+/// The minor version of this header.
 pub const IMAGE_CACHE_VERSION_MINOR: u32 = 1;
-/// The patch version that this header belongs to.
+/// The patch version of this header.
 pub const IMAGE_CACHE_VERSION_PATCH: u32 = 0;
 
 const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
@@ -14,9 +14,11 @@ const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_V
     Err(_) => c"",
 };
 
-/// The version of the library that is loaded, such as "0.1.0". The macros tell the one that was compiled against.
+/// The version of the loaded library, for example "0.1.0".
 ///
 /// Returns a constant that lives as long as the library.
+///
+/// The macros IMAGE_CACHE_VERSION_* are the version that the program was compiled against.
 ///
 /// Threads: any. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -24,7 +26,7 @@ pub extern "C" fn image_cache_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
-/// The version of the library that is loaded, as a number that grows.
+/// The version of the loaded library as a number. A later version has a greater one.
 ///
 /// Returns major << 16 | minor << 8 | patch.
 ///

@@ -10,20 +10,21 @@ use crate::ffi::handle::{Handle as _, Slot, handle};
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 use crate::{Algorithm, Error, Result, Writer};
 
-/// The one writer of an image, over all threads and processes of the host. Made by image_cache_begin_write(), ended by
-/// image_cache_commit() or image_cache_abort(). One thread at a time may use it; the image is not locked for longer than
-/// the process lives.
+/// The one writer of an image, over all threads and processes of the host.
+///
+/// Created by image_cache_begin_write(), ended by image_cache_commit() or image_cache_abort(). Use it from one thread
+/// at a time. Its lock on the image lasts no longer than the process.
 pub struct image_cache_writer_t(pub(super) Slot<Hold>);
 handle!(image_cache_writer_t, Hold, "writer", exclusive);
 
-/// Whose the writer is.
+/// Who owns the writer.
 pub(super) enum Hold {
-    /// C's, to be ended by it.
+    /// C owns it, and ends it.
     Own(Box<Writer>),
-    /// The library's, lent to a fetch function for the length of its call.
+    /// The library owns it, and lends it to a fetch function for the length of its call.
     Lent {
         writer: NonNull<Writer>,
-        /// Set when the function asks to abort.
+        /// Set when the function aborts it.
         aborted: Option<String>,
     },
 }
@@ -33,7 +34,7 @@ impl Hold {
         match self {
             Self::Own(writer) => Ok(writer),
             Self::Lent { aborted: Some(_), .. } => Err(invalid("the writer was aborted")),
-            // SAFETY: what is lent outlives the call that it is lent for, and nobody else uses it meanwhile.
+            // SAFETY: `lend` keeps the writer alive during the call, and does not use it meanwhile.
             Self::Lent { writer, aborted: None } => Ok(unsafe { writer.as_mut() }),
         }
     }
@@ -41,20 +42,23 @@ impl Hold {
 
 /// Begins to cache an image, and becomes its only writer.
 ///
-/// cache     asked; it may be closed before the writer ends
+/// cache     the cache; it may be closed before the writer ends
 /// image_id  the image
 /// writer    set to the writer, which image_cache_commit() or image_cache_abort() ends; NULL on failure
 /// error     filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_ALREADY_CACHED    it is cached already
-///   IMAGE_CACHE_ERROR_BEING_CACHED      another live writer, of any process, has the image; one that died blocks nobody,
-///                                       one that has written nothing for longer than the stall time loses it
+///   IMAGE_CACHE_ERROR_ALREADY_CACHED    the image is cached already
+///   IMAGE_CACHE_ERROR_BEING_CACHED      another live writer, in any process, has the image
 ///   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up
-///   IMAGE_CACHE_ERROR_IO                its file cannot be created, or something else (a folder, say) has its name
-///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id cannot name an image
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error)
-///   IMAGE_CACHE_ERROR_FORKED            the cache came here over fork()
+///   IMAGE_CACHE_ERROR_IO                its file cannot be created, or something else, for example a subdirectory, has
+///                                       its name
+///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or writer is NULL
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+///
+/// A dead writer blocks no other. A live writer that has written nothing for longer than the stall time loses the
+/// image.
 ///
 /// Threads: any. Blocks: for a few system calls. Since 0.1.
 ///
@@ -82,16 +86,18 @@ pub unsafe extern "C" fn image_cache_begin_write(
     }
 }
 
-/// Expects the image to have that many bytes. A chunk beyond them, and a commit with fewer, fail.
+/// Sets the length that the image must have.
 ///
-/// writer  changed
+/// writer  the writer
 /// bytes   the image's length
 /// error   filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  writer is NULL, a chunk was written already (an empty one counts), or another
 ///                                       length is expected already
-///   IMAGE_CACHE_ERROR_FORKED            the writer came here over fork()
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the writer began
+///
+/// A chunk beyond this length fails. A commit with fewer bytes fails.
 ///
 /// Threads: one at a time. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -104,19 +110,21 @@ pub unsafe extern "C" fn image_cache_writer_expect_size(
     unsafe { call(writer, (), error, |writer| writer.writer()?.expect_size(bytes)) }
 }
 
-/// Expects the image to have a digest. Several can be expected; the strongest is kept with the image. One that is refused
-/// is not expected, and the writer goes on: a caller that must have its digest checked aborts.
+/// Sets a digest that the image must have. Several digests can be expected.
 ///
-/// writer     changed
+/// writer     the writer
 /// algorithm  "md5", "sha256" or "sha512"
 /// hex        the digest in hexadecimal digits, of either case
 /// error      filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///   IMAGE_CACHE_ERROR_UNSUPPORTED       algorithm is none of these three
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error), a digest of the wrong length or letters, a chunk was
-///                                       written already, or another digest of that algorithm is expected already
-///   IMAGE_CACHE_ERROR_FORKED            the writer came here over fork()
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  writer, algorithm or hex is NULL; hex has the wrong length or letters; a chunk
+///                                       was written already; or another digest of that algorithm is expected already
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the writer began
+///
+/// The strongest digest is stored with the image. After a failure the digest is not expected, and the writer can still
+/// be used. A caller that needs the digest checked must abort.
 ///
 /// Threads: one at a time. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -134,19 +142,18 @@ pub unsafe extern "C" fn image_cache_writer_expect_digest(
     }
 }
 
-/// Parses what a writer or a tee is to expect.
+/// Parses the expected digest of a writer or a tee.
 pub(super) unsafe fn expected(algorithm: *const c_char, hex: *const c_char) -> Result<(Algorithm, String)> {
-    // SAFETY: passed on.
+    // SAFETY: the caller guarantees it.
     let (algorithm, hex) = unsafe { (text("algorithm", algorithm)?, text("hex", hex)?) };
     Ok((Algorithm::from_name(&algorithm)?, hex))
 }
 
-/// Appends bytes to the image. The first failure to write is final: every later chunk, and the commit, return it again;
-/// what did not fit on a full disk gives its room back at once. A call that is refused for its arguments changes nothing.
+/// Appends bytes to the image.
 ///
-/// writer  written to
-/// data    the bytes, borrowed for the call; NULL is fine when length is 0
-/// length  how many
+/// writer  the writer
+/// data    the bytes, borrowed for the call; may be NULL if length is 0
+/// length  the number of bytes
 /// error   filled on failure; may be NULL
 ///
 /// Returns IMAGE_CACHE_OK, or
@@ -154,8 +161,11 @@ pub(super) unsafe fn expected(algorithm: *const c_char, hex: *const c_char) -> R
 ///   IMAGE_CACHE_ERROR_LOST              the file was cleaned away, lost to another writer after a stall, or changed
 ///   IMAGE_CACHE_ERROR_NO_SPACE          the disk or a quota is used up
 ///   IMAGE_CACHE_ERROR_IO                the file cannot be written
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error, and for data when length is 0)
-///   IMAGE_CACHE_ERROR_FORKED            the writer came here over fork()
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  writer is NULL; or data is NULL, and length is not 0
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the writer began
+///
+/// The first failure to write is final: every later chunk, and the commit, return it again. If the disk is full, the
+/// space of the image is freed at once. A call with an invalid argument changes nothing.
 ///
 /// Threads: one at a time. Blocks: for the disk. Since 0.1.
 #[unsafe(no_mangle)]
@@ -169,26 +179,26 @@ pub unsafe extern "C" fn image_cache_write_chunk(
     unsafe { call(writer, (), error, |writer| writer.writer()?.write_chunk(self::data(data, length)?)) }
 }
 
-/// Publishes the image, if it is what was expected, and ends the writer, whatever the outcome. On failure the file goes to
-/// invalid/, where image_cache_clean() removes it.
+/// Publishes the image if it is as expected. Ends the writer, also on failure.
 ///
-/// writer  ended; a writer that was lent to a fetch function is not, and stays as it is
+/// writer  the writer; one that was lent to a fetch function is not ended, and stays as it is
 /// error   filled on failure; may be NULL
 ///
-/// Returns IMAGE_CACHE_OK, what an earlier image_cache_write_chunk() for this writer failed with, or
+/// Returns IMAGE_CACHE_OK, the failure of an earlier image_cache_write_chunk() for this writer, or
 ///   IMAGE_CACHE_ERROR_SIZE_MISMATCH     there are fewer bytes than expected
-///   IMAGE_CACHE_ERROR_DIGEST_MISMATCH   the bytes do not have a digest that was expected
+///   IMAGE_CACHE_ERROR_DIGEST_MISMATCH   the bytes do not have an expected digest
 ///   IMAGE_CACHE_ERROR_LOST              the file was cleaned away, lost to another writer after a stall, or changed
 ///   IMAGE_CACHE_ERROR_ALREADY_CACHED    another program put a file there meanwhile
 ///   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up
-///   IMAGE_CACHE_ERROR_IO                the file cannot be synced or moved, or something else (a folder, say) has the
-///                                       image's name
+///   IMAGE_CACHE_ERROR_IO                the file cannot be synced or moved, or something else, for example a
+///                                       subdirectory, has the image's name
 ///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  writer is NULL, or was lent to a fetch function
-///   IMAGE_CACHE_ERROR_FORKED            the writer came here over fork()
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the writer began
 ///
-/// An index that cannot be written does not fail it: the log says so, and the index is put right later.
+/// On failure the file goes to invalid/, where image_cache_clean() removes it. An index that cannot be written does not fail
+/// the commit: it is logged, and the index is rebuilt later.
 ///
-/// Durability: with IMAGE_CACHE_DURABILITY_FULL the image is on the disk when this returns; with
+/// Durability: with IMAGE_CACHE_DURABILITY_FULL the image is on the disk when this returns. With
 /// IMAGE_CACHE_DURABILITY_NONE it need not be.
 /// Threads: one at a time. Blocks: for the disk. Since 0.1.
 #[unsafe(no_mangle)]
@@ -209,12 +219,14 @@ pub unsafe extern "C" fn image_cache_commit(
     }
 }
 
-/// Gives an image up and ends the writer. Its file goes to invalid/, with the reason, until the next image_cache_clean().
+/// Gives up an image, and ends the writer.
 ///
-/// writer  ended; NULL is fine; harmless in a forked child; of a writer that was lent to a fetch function, the fetch fails
-/// reason  kept with the file and logged, in UTF-8; NULL for none
+/// writer  the writer; may be NULL; harmless in a forked child; if it was lent to a fetch function, the fetch fails
+/// reason  stored with the file and logged, in UTF-8; NULL for none
 ///
-/// Threads: one at a time. Blocks: for a few system calls, and, of a long image that is hashed, for a few milliseconds. Since 0.1.
+/// The file goes to invalid/ with the reason, until the next image_cache_clean().
+///
+/// Threads: one at a time. Blocks: for a few system calls, and for a few milliseconds if a long image is hashed. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_abort(writer: *mut image_cache_writer_t, reason: *const c_char) {
     // SAFETY: see the module.
@@ -239,6 +251,6 @@ pub unsafe extern "C" fn image_cache_abort(writer: *mut image_cache_writer_t, re
 }
 
 unsafe fn is_lent(writer: *const image_cache_writer_t) -> bool {
-    // SAFETY: a writer that is not NULL is one of ours and alive.
+    // SAFETY: a writer that is not NULL is valid.
     unsafe { writer.as_ref() }.is_some_and(|writer| writer.slot().is_lent())
 }
