@@ -4,6 +4,7 @@
 //! only: calls that can be interrupted are repeated (`retry_on_intr`).
 
 pub(crate) mod attribute;
+pub(crate) mod descriptors;
 pub(crate) mod dir;
 pub(crate) mod file;
 pub(crate) mod fork_guard;
