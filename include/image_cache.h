@@ -359,6 +359,17 @@ typedef image_cache_status_t (*image_cache_fetch_fn)(void *user_data,
  */
 #define IMAGE_CACHE_ERROR_INTERNAL (-15)
 
+/**
+ * An allocation failed. Nothing was lost: the same call can be made again, or the handle ended. Every call may return it.
+ */
+#define IMAGE_CACHE_ERROR_NO_MEMORY (-16)
+
+/**
+ * Another process holds a lock for longer than the call waits, for example since it is stopped. Nothing was changed. Every
+ * call may return it, except those for a reader.
+ */
+#define IMAGE_CACHE_ERROR_TIMED_OUT (-17)
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus

@@ -1,6 +1,7 @@
 //! The error type. Every failure names the operation, the path and the cause.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -122,6 +123,22 @@ pub enum Error {
         path: PathBuf,
         /// The process that had it open.
         owner: u32,
+    },
+    /// An allocation failed. Nothing was lost, and the call can be repeated.
+    #[error("cannot {operation}: not enough memory")]
+    NoMemory {
+        /// What was tried, as a verb.
+        operation: &'static str,
+    },
+    /// Another process holds a lock for longer than the call waits. Nothing was changed.
+    #[error("cannot {operation} '{}' within {} s: another process holds the lock", .path.display(), .waited.as_secs_f32())]
+    TimedOut {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// The file that is locked.
+        path: PathBuf,
+        /// How long the call waited.
+        waited: Duration,
     },
     /// A defect of this library.
     #[error("internal error: {0}")]

@@ -160,11 +160,7 @@ impl IncompleteFile {
     /// Fails when another program removed or truncated the file, or wrote to it.
     pub fn check_intact(&self) -> Result<()> {
         let (links, size) = links_and_size(&self.file, || self.path())?;
-        if links == 0 {
-            Err(self.lost_name())
-        } else {
-            self.check_length(size)
-        }
+        if links == 0 { Err(self.lost_name()) } else { self.check_length(size) }
     }
 
     /// Fails when the file has another length than was written.

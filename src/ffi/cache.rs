@@ -315,5 +315,5 @@ pub unsafe extern "C" fn image_cache_list_queued(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { create(cache, list, error, |cache| cache.list_queued().map(List::of_queued)) }
+    unsafe { create(cache, list, error, |cache| cache.list_queued().and_then(List::of_queued)) }
 }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::ffi::call::{close, peek};
 use crate::ffi::handle::{Slot, handle};
 use crate::ffi::out::OutParameters as _;
-use crate::{CachedImage, Listing, QueuedImage};
+use crate::{CachedImage, Listing, QueuedImage, Result};
 
 /// One image of a list. The library allocates it; later versions may append fields. Since 0.1.
 #[repr(C)]
@@ -67,7 +67,7 @@ impl List {
         Self(Mutex::new(State { rest: images, current: None }))
     }
 
-    pub fn of_queued(images: Vec<QueuedImage>) -> Self {
+    pub fn of_queued(images: Vec<QueuedImage>) -> Result<Self> {
         let entry = |image: QueuedImage| CachedImage {
             image_id: image.image_id,
             size: 0,
@@ -76,7 +76,7 @@ impl List {
             last_modified: image.queued,
             digest: None,
         };
-        Self::of_cached(images.into_iter().map(entry).collect())
+        images.into_iter().map(entry).collect::<Listing>().into_complete().map(Self::of_cached)
     }
 
     /// The next entry, which lives until the next call or the end of the list; NULL at the end.

@@ -136,7 +136,7 @@ impl Index {
 
     /// All images, by id. Accesses that could not be written are included.
     pub fn list(&self, lock: &CacheLockGuard<'_>) -> Result<Listing> {
-        let images = self.driver.list(lock)?;
+        let images = self.driver.list(lock)?.into_complete()?;
         if self.pending.is_empty() {
             return Ok(images);
         }
@@ -145,7 +145,7 @@ impl Index {
             let accessed = pending.last_accessed.map_or(0, Timestamp::as_nanoseconds).max(image.last_accessed);
             Some(CachedImage { hits: image.hits.saturating_add(pending.hits), last_accessed: accessed, ..image })
         });
-        Ok(with_pending.collect())
+        with_pending.collect::<Listing>().into_complete()
     }
 
     /// A snapshot of the images in the order of eviction.

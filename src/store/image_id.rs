@@ -47,7 +47,11 @@ impl ReservedNames {
     pub fn image_id(&self, text: &str) -> Result<ImageId> {
         match self.objection(text) {
             None => Ok(ImageId(text.into())),
-            Some(why) => Err(Error::InvalidImageId { image_id: text.to_owned(), why }),
+            Some(why) => {
+                // A text of any length may be given.
+                let shown = &text[..text.floor_char_boundary(text.len().min(MAX_LENGTH + 1))];
+                Err(Error::InvalidImageId { image_id: shown.to_owned(), why })
+            }
         }
     }
 

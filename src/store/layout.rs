@@ -19,9 +19,9 @@ use crate::error::{Error, Result};
 use crate::store::image_id::{ImageId, ReservedNames};
 use crate::store::lock::CacheLockGuard;
 use crate::sys::dir::Directory;
-use crate::sys::file;
 use crate::sys::stat::FileStat;
 use crate::sys::time::Timestamp;
+use crate::sys::{file, memory};
 
 /// The subdirectories of the cache's directory.
 pub(crate) const SUBDIRECTORIES: [&str; 3] = ["incomplete", "invalid", "queue"];
@@ -144,7 +144,7 @@ impl Layout {
     ///
     /// Fails when the names cannot be listed. An image that cannot be stat'ed is included with its error.
     pub fn images(&self, area: Area) -> Result<impl Iterator<Item = (ImageId, Result<FileStat>)> + '_> {
-        let names = self.directory(area).names()?.collect::<Result<Vec<_>>>()?;
+        let names = memory::collect(self.directory(area).names()?, "list a directory")?;
         Ok(names.into_iter().filter_map(move |name| {
             let id = self.reserved.image_id_of(&name)?;
             let stat = self.stat(area, &id).map(DirEntry::image).transpose()?;

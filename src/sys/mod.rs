@@ -9,6 +9,7 @@ pub(crate) mod dir;
 pub(crate) mod file;
 pub(crate) mod fork_guard;
 pub(crate) mod lock;
+pub(crate) mod memory;
 pub(crate) mod open_registry;
 pub(crate) mod process;
 pub(crate) mod signals;
