@@ -257,7 +257,8 @@ typedef struct image_cache_entry_t {
  * capacity   how many it has room for, at least 1
  *
  * Returns how many bytes came, 0 at the end, a negative number for a failure, after which it is not called again. It is
- * called on the thread that calls image_cache_tee_read(). It must not throw or longjmp. Since 0.1.
+ * called on the thread that calls image_cache_tee_read(). It must not throw or longjmp;
+ * pthread_cancel() has no effect on the thread until image_cache_tee_read() returned. Since 0.1.
  */
 typedef int64_t (*image_cache_source_fn)(void *user_data, void *buffer, size_t capacity);
 
@@ -271,8 +272,8 @@ typedef int64_t (*image_cache_source_fn)(void *user_data, void *buffer, size_t c
  *            aborted by the prefetch
  *
  * Returns IMAGE_CACHE_OK to commit, anything else to give the image up: it stays queued. It is called on the thread that
- * called image_cache_prefetch(), and may call the library, but must not close that cache. It must not throw or longjmp.
- * Since 0.1.
+ * called image_cache_prefetch(), and may call the library, but must not close that cache. It must not throw or longjmp;
+ * pthread_cancel() has no effect on the thread until image_cache_prefetch() returned. Since 0.1.
  */
 typedef image_cache_status_t (*image_cache_fetch_fn)(void *user_data,
                                                      const char *image_id,

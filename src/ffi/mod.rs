@@ -10,6 +10,11 @@
 //! compares with what is returned; what remains to be said; "Durability:", where there is something to keep; "Threads:",
 //! "Blocks:" and "Since"; an example.
 //!
+//! # Cancellation
+//!
+//! No call is a cancellation point, and neither are the caller's functions that it calls: a thread that is cancelled there would
+//! unwind through the library, which aborts the process.
+//!
 //! # Safety
 //!
 //! For every function: a pointer is NULL, or valid for what the function does with it for the length of the call; a handle

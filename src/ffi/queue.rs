@@ -21,8 +21,8 @@ use crate::{Error, ImageCache, Result, Writer};
 ///            aborted by the prefetch
 ///
 /// Returns IMAGE_CACHE_OK to commit, anything else to give the image up: it stays queued. It is called on the thread that
-/// called image_cache_prefetch(), and may call the library, but must not close that cache. It must not throw or longjmp.
-/// Since 0.1.
+/// called image_cache_prefetch(), and may call the library, but must not close that cache. It must not throw or longjmp;
+/// pthread_cancel() has no effect on the thread until image_cache_prefetch() returned. Since 0.1.
 pub type image_cache_fetch_fn = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,

@@ -18,7 +18,8 @@ use crate::{Result, Tee};
 /// capacity   how many it has room for, at least 1
 ///
 /// Returns how many bytes came, 0 at the end, a negative number for a failure, after which it is not called again. It is
-/// called on the thread that calls image_cache_tee_read(). It must not throw or longjmp. Since 0.1.
+/// called on the thread that calls image_cache_tee_read(). It must not throw or longjmp;
+/// pthread_cancel() has no effect on the thread until image_cache_tee_read() returned. Since 0.1.
 pub type image_cache_source_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, buffer: *mut c_void, capacity: usize) -> i64>;
 
