@@ -108,7 +108,8 @@
 #define IMAGE_CACHE_DRIVER_XATTR 1
 
 /**
- * Extended attributes, or SQLite where the file system has none; the log says so.
+ * The driver that the directory was opened with before; else extended attributes, or SQLite where the file system has none,
+ * and the log says so.
  */
 #define IMAGE_CACHE_DRIVER_XATTR_OR_SQLITE 2
 
@@ -445,6 +446,26 @@ image_cache_status_t image_cache_options_set_driver(struct image_cache_options_t
                                                     struct image_cache_error_t *error);
 
 /**
+ * Chooses whether image_cache_open() may change the driver of a directory, or the name of its database.
+ *
+ * A directory keeps the driver, and the name of the database, that it was opened with first. Another one would show 0 hits
+ * for every image, and the former database would count as an image.
+ *
+ * options  changed
+ * change   true: the driver of these options is used, and kept; the hits of the former one are lost. false: an open with
+ *          another driver fails with IMAGE_CACHE_ERROR_INVALID_ARGUMENT. Default false
+ * error    filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
+ *
+ * Threads: any. Blocks: never. Since 0.1.
+ */
+image_cache_status_t image_cache_options_set_change_driver(struct image_cache_options_t *options,
+                                                           bool change,
+                                                           struct image_cache_error_t *error);
+
+/**
  * Sets the size that image_cache_prune() prunes to.
  *
  * options  changed
@@ -569,7 +590,8 @@ image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *o
  *
  * Returns IMAGE_CACHE_OK, or
  *   IMAGE_CACHE_ERROR_UNSUPPORTED       the file system has no extended attributes, and the driver is
- *                                       IMAGE_CACHE_DRIVER_XATTR; or the index was made by a newer version of the library
+ *                                       IMAGE_CACHE_DRIVER_XATTR; or the index was made by a newer version of the library; or
+ *                                       a folder is on another file system, subvolume or mount than the directory
  *   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up: something cannot be created or
  *                                       written
  *   IMAGE_CACHE_ERROR_IO                the directory or one of its folders cannot be created, opened or read, or a folder
@@ -578,8 +600,9 @@ image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *o
  *   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or put right: it cannot be read, another program
  *                                       has it locked, or something that is no file has its name (one that is damaged
  *                                       is made anew)
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for options and error); or the directory has files, but none of a
- *                                       cache's folders: it is no cache's
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for options and error); or the directory has files of others, and is no
+ *                                       cache; or it was used with another driver or database: see
+ *                                       image_cache_options_set_change_driver()
  *   IMAGE_CACHE_ERROR_FORKED            this process was forked by one that had the cache open with the SQLite driver
  *
  * Threads: any. Blocks: for the disk; the first open after a crash reads the whole directory. Since 0.1.

@@ -185,6 +185,11 @@ impl Error {
         }
     }
 
+    /// Whether a file or directory does not exist.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.has_errno([Errno::NOENT])
+    }
+
     /// Whether the process lacks the permission.
     pub(crate) fn is_denied(&self) -> bool {
         self.has_errno([Errno::PERM, Errno::ACCESS])

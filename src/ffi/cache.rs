@@ -28,7 +28,8 @@ handle!(image_cache_t, ImageCache, "cache", shared);
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///   IMAGE_CACHE_ERROR_UNSUPPORTED       the file system has no extended attributes, and the driver is
-///                                       IMAGE_CACHE_DRIVER_XATTR; or the index was made by a newer version of the library
+///                                       IMAGE_CACHE_DRIVER_XATTR; or the index was made by a newer version of the library; or
+///                                       a folder is on another file system, subvolume or mount than the directory
 ///   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up: something cannot be created or
 ///                                       written
 ///   IMAGE_CACHE_ERROR_IO                the directory or one of its folders cannot be created, opened or read, or a folder
@@ -37,8 +38,9 @@ handle!(image_cache_t, ImageCache, "cache", shared);
 ///   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or put right: it cannot be read, another program
 ///                                       has it locked, or something that is no file has its name (one that is damaged
 ///                                       is made anew)
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for options and error); or the directory has files, but none of a
-///                                       cache's folders: it is no cache's
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for options and error); or the directory has files of others, and is no
+///                                       cache; or it was used with another driver or database: see
+///                                       image_cache_options_set_change_driver()
 ///   IMAGE_CACHE_ERROR_FORKED            this process was forked by one that had the cache open with the SQLite driver
 ///
 /// Threads: any. Blocks: for the disk; the first open after a crash reads the whole directory. Since 0.1.

@@ -15,7 +15,8 @@ use crate::{DriverChoice, DriverKind, Durability, Log, LogLevel, Options, Result
 pub const IMAGE_CACHE_DRIVER_SQLITE: i32 = 0;
 /// Metadata in extended attributes of the image files; image_cache_open() fails where the file system has none.
 pub const IMAGE_CACHE_DRIVER_XATTR: i32 = 1;
-/// Extended attributes, or SQLite where the file system has none; the log says so.
+/// The driver that the directory was opened with before; else extended attributes, or SQLite where the file system has none,
+/// and the log says so.
 pub const IMAGE_CACHE_DRIVER_XATTR_OR_SQLITE: i32 = 2;
 
 /// A commit waits for nothing; the kernel writes the image back when it likes. An image that was committed this way, and whose
@@ -104,6 +105,30 @@ pub unsafe extern "C" fn image_cache_options_set_driver(
             driver_choice(driver).and_then(|driver| change(options, |old| Ok(old.driver(driver))))
         })
     }
+}
+
+/// Chooses whether image_cache_open() may change the driver of a directory, or the name of its database.
+///
+/// A directory keeps the driver, and the name of the database, that it was opened with first. Another one would show 0 hits
+/// for every image, and the former database would count as an image.
+///
+/// options  changed
+/// change   true: the driver of these options is used, and kept; the hits of the former one are lost. false: an open with
+///          another driver fails with IMAGE_CACHE_ERROR_INVALID_ARGUMENT. Default false
+/// error    filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
+///
+/// Threads: any. Blocks: never. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_options_set_change_driver(
+    options: *mut image_cache_options_t,
+    change: bool,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { call(options, (), error, |options| self::change(options, |old| Ok(old.change_driver(change)))) }
 }
 
 /// Sets the size that image_cache_prune() prunes to.

@@ -6,6 +6,7 @@ pub(crate) mod cached_image;
 pub(crate) mod driver;
 pub(crate) mod listing;
 pub(crate) mod pending;
+mod record;
 pub(crate) mod scan;
 pub(crate) mod sqlite;
 mod xattr;
@@ -18,10 +19,11 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::index::cached_image::CachedImage;
 use crate::index::driver::{
-    Driver, DriverChoice, DriverKind, EvictionOrder, Flush, ReconciledIndex, Totals, Unwritten,
+    Driver, DriverChoice, DriverKind, DriverRequest, EvictionOrder, Flush, ReconciledIndex, Totals, Unwritten,
 };
 use crate::index::listing::Listing;
 use crate::index::pending::{Access, PendingAccesses};
+use crate::index::record::DriverRecord;
 use crate::index::sqlite::driver::SqliteDriver;
 use crate::index::sqlite::files;
 use crate::index::xattr::XattrDriver;
@@ -45,15 +47,17 @@ impl Index {
         files::names(database)
     }
 
-    /// Opens the chosen driver. This may create or reset an index. `is_only_handle`: no other handle is open.
+    /// Opens the driver that is asked for, if the directory is used with that one. This may create or reset an index. `is_only_handle`: no other handle is open.
     pub fn open(
         layout: &Arc<Layout>,
-        choice: DriverChoice,
+        request: DriverRequest,
         database: &OsStr,
         log: &Log,
         lock: &CacheLockGuard<'_>,
         is_only_handle: bool,
     ) -> Result<Self> {
+        let recorded = DriverRecord::of(layout)?;
+        let choice = DriverRecord::choose(recorded.as_ref(), request, database, layout)?;
         let sqlite = || {
             SqliteDriver::open(layout, database, log, lock, is_only_handle)
                 .map(|driver| Box::new(driver) as Box<dyn Driver>)
@@ -70,6 +74,7 @@ impl Index {
                 sqlite()
             }),
         }?;
+        DriverRecord::new(driver.kind(), database).store(layout, lock, recorded.as_ref(), log);
         let pending = PendingAccesses::new(layout, driver.can_write_accesses());
         Ok(Self { layout: Arc::clone(layout), driver, pending })
     }

@@ -40,6 +40,11 @@ impl ReservedNames {
         Self(names.into_iter().collect())
     }
 
+    /// The names.
+    pub fn names(&self) -> impl Iterator<Item = &OsStr> {
+        self.0.iter().map(OsString::as_os_str)
+    }
+
     /// Validates an id.
     ///
     /// An id is 1 to 255 bytes of UTF-8 without control characters and without `/`. It does not begin with a `.`, since hidden

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::store::image_id::{ImageId, ReservedNames};
 use crate::store::lock::CacheLockGuard;
+use crate::store::recognise::check_is_a_cache;
 use crate::sys::dir::Directory;
 use crate::sys::stat::FileStat;
 use crate::sys::time::Timestamp;
@@ -85,7 +86,7 @@ impl Layout {
         let path = path.canonicalize().map_err(|error| Error::from_io("open the directory", path, &error))?;
         let cached = Directory::open(&path)?;
         let reserved = ReservedNames::new(SUBDIRECTORIES.into_iter().map(OsString::from).chain(reserved));
-        check_is_a_cache(&cached, &reserved)?;
+        check_is_a_cache(&cached, &SUBDIRECTORIES, &reserved)?;
         let [(incomplete, new_incomplete), (invalid, new_invalid), (queue, new_queue)] = [
             cached.open_or_create(SUBDIRECTORIES[0])?,
             cached.open_or_create(SUBDIRECTORIES[1])?,
@@ -207,29 +208,4 @@ impl Layout {
         self.cached.sync()?;
         self.incomplete.sync()
     }
-}
-
-/// Refuses a directory that has files, but none of the subdirectories: it was named by mistake, and its files would be pruned.
-fn check_is_a_cache(directory: &Directory, reserved: &ReservedNames) -> Result<()> {
-    let has_subdirectory =
-        || SUBDIRECTORIES.iter().try_fold(false, |has, name| Ok(has || directory.stat(name.as_ref())?.is_some()));
-    if has_subdirectory()? {
-        return Ok(());
-    }
-    for name in directory.names()? {
-        let name = name?;
-        let would_be_an_image =
-            reserved.image_id_of(&name).is_some() && directory.stat(&name)?.is_some_and(|stat| stat.is_regular);
-        // Checked again: another process may have created the cache meanwhile, and cached an image.
-        if would_be_an_image && !has_subdirectory()? {
-            return Err(Error::InvalidArgument(format!(
-                "'{}' is no cache: it has files, such as '{}', but none of the subdirectories {}. \
-                 Each file would count as an image, and could be pruned",
-                directory.path().display(),
-                name.display(),
-                SUBDIRECTORIES.join(", ")
-            )));
-        }
-    }
-    Ok(())
 }

@@ -52,6 +52,18 @@ pub(crate) fn duplicate(descriptor: impl AsFd) -> Result<OwnedFd, Errno> {
     retry_on_intr(|| fcntl_dupfd_cloexec(&descriptor, FIRST))
 }
 
+/// Gives an open descriptor's number to another file, for all threads at once. Calls that are under way end with the former file.
+#[allow(unsafe_code, reason = "a number that many threads use goes on being valid")]
+pub(crate) fn replace(descriptor: &OwnedFd, with: &OwnedFd) -> Result<(), Errno> {
+    // SAFETY: both are open, and the first one stays its owner's.
+    let replaced = unsafe { libc::dup3(with.as_raw_fd(), descriptor.as_raw_fd(), libc::O_CLOEXEC) };
+    if replaced < 0 { Err(last_error()) } else { Ok(()) }
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
 fn is_above(descriptor: &OwnedFd) -> bool {
     descriptor.as_raw_fd() >= FIRST
 }

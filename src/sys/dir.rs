@@ -8,10 +8,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    Access, AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, StatxFlags, accessat, fstat, fstatvfs, fsync, ftruncate,
-    futimens, mkdirat, renameat, renameat_with, statat, statx, syncfs, unlinkat, utimensat,
+    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatxFlags, accessat, fstat, fstatvfs, fsync,
+    ftruncate, futimens, mkdirat, renameat, renameat_with, statat, statx, syncfs, unlinkat, utimensat,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, Result};
 use crate::sys::descriptors::{self, open_at};
@@ -59,8 +59,38 @@ impl Directory {
         };
         match open_at(&self.descriptor, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
             Ok(descriptor) => Ok((Self { descriptor, path }, created)),
+            Err(Errno::NOTDIR | Errno::LOOP) => Err(self.not_a_directory(name)),
             Err(errno) => Err(Error::system("open the directory", &path, errno)),
         }
+    }
+
+    /// The error for a name that something other than a directory has.
+    fn not_a_directory(&self, name: &str) -> Error {
+        let stat = statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW);
+        let is_link = stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
+        let why = if is_link { "it is a symbolic link, which is not followed" } else { "it is not a directory" };
+        Error::Damaged { operation: "open the directory", path: self.path.join(name), why: why.to_owned() }
+    }
+
+    /// Opens a subdirectory; `None` when there is no such directory, or a symbolic link.
+    pub fn open_subdirectory(&self, name: &str) -> Result<Option<Self>> {
+        let path = self.path.join(name);
+        match open_at(&self.descriptor, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(descriptor) => Ok(Some(Self { descriptor, path })),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(Error::system("open the directory", &path, errno)),
+        }
+    }
+
+    /// Becomes another directory, for all threads that use this one: this one was removed. Keeps its path for messages.
+    pub fn turn_into(&self, other: &Self) -> Result<()> {
+        retry_on_intr(|| descriptors::replace(&self.descriptor, &other.descriptor))
+            .map_err(|errno| Error::system("open the directory", &self.path, errno))
+    }
+
+    /// Whether the directory was removed. False where that is unknown.
+    pub fn is_removed(&self) -> bool {
+        fstat(&self.descriptor).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
     /// Opens the same directory again, with an open file description of its own.
@@ -166,6 +196,11 @@ impl Directory {
     /// Moves a file to the same name in another directory, replacing a file there.
     pub fn replace(&self, name: &OsStr, to: &Self) -> Result<()> {
         renameat(&self.descriptor, name, &to.descriptor, name).map_err(|errno| self.failed("move", name, errno))
+    }
+
+    /// Renames a file in it, replacing a file with the new name.
+    pub fn rename(&self, name: &OsStr, to: &OsStr) -> Result<()> {
+        renameat(&self.descriptor, name, &self.descriptor, to).map_err(|errno| self.failed("rename", name, errno))
     }
 
     /// Makes changes of names in it durable.

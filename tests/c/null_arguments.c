@@ -46,6 +46,7 @@ static void options_and_open(image_cache_error_t *error)
     REFUSED(image_cache_options_set_database(NULL, "name.db", error));
     REFUSED(image_cache_options_set_database(options, NULL, error));
     REFUSED(image_cache_options_set_durability(NULL, IMAGE_CACHE_DURABILITY_FULL, error));
+    REFUSED(image_cache_options_set_change_driver(NULL, true, error));
     REFUSED(image_cache_options_set_streaming(NULL, true, error));
     REFUSED(image_cache_options_set_log(NULL, NULL, NULL, error));
     OK(image_cache_options_set_log(options, NULL, NULL, error)); /* switches logging off */

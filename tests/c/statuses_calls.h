@@ -10,6 +10,8 @@
 #define CALLS(X)                                                                                                       \
     X(options_set_driver, nothing, image_cache_options_set_driver(options, IMAGE_CACHE_DRIVER_XATTR, &error))          \
     X(options_set_driver, nothing, image_cache_options_set_driver(options, 99, &error))                                \
+    X(options_set_change_driver, nothing, image_cache_options_set_change_driver(options, true, &error))                \
+    X(options_set_change_driver, nothing, image_cache_options_set_change_driver(NULL, true, &error))                   \
     X(options_set_max_size, nothing, image_cache_options_set_max_size(options, 1, &error))                             \
     X(options_set_max_size, nothing, image_cache_options_set_max_size(NULL, 1, &error))                                \
     X(options_set_stall_time, nothing, image_cache_options_set_stall_time(options, 1, &error))                         \

@@ -50,6 +50,7 @@ CAN_FAIL = {
     "options_set_stall_time": [c_void_p, c_uint64],
     "options_set_database": [c_void_p, c_char_p],
     "options_set_durability": [c_void_p, c_int32],
+    "options_set_change_driver": [c_void_p, c_bool],
     "options_set_streaming": [c_void_p, c_bool],
     "options_set_log": [c_void_p, Log, c_void_p],
     "open": [c_char_p, c_void_p, POINTER(c_void_p)],
