@@ -20,6 +20,7 @@ use crate::store::image_id::{ImageId, ReservedNames};
 use crate::store::lock::CacheLockGuard;
 use crate::store::recognise::check_is_a_cache;
 use crate::sys::dir::Directory;
+use crate::sys::mount::check_is_movable;
 use crate::sys::stat::FileStat;
 use crate::sys::time::Timestamp;
 use crate::sys::{file, memory};
@@ -92,6 +93,9 @@ impl Layout {
             cached.open_or_create(SUBDIRECTORIES[1])?,
             cached.open_or_create(SUBDIRECTORIES[2])?,
         ];
+        for subdirectory in [&incomplete, &invalid, &queue] {
+            check_is_movable(subdirectory, &cached)?;
+        }
         if new_incomplete || new_invalid || new_queue {
             cached.sync()?;
         }

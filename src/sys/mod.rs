@@ -10,6 +10,7 @@ pub(crate) mod file;
 pub(crate) mod fork_guard;
 pub(crate) mod lock;
 pub(crate) mod memory;
+pub(crate) mod mount;
 pub(crate) mod open_registry;
 pub(crate) mod process;
 pub(crate) mod signals;
