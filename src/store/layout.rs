@@ -40,6 +40,19 @@ pub(crate) enum Area {
     Queue,
 }
 
+impl Area {
+    /// The name of the subdirectory, if it is one.
+    fn subdirectory(self) -> Option<&'static str> {
+        let [incomplete, invalid, queue] = SUBDIRECTORIES;
+        match self {
+            Self::Cached => None,
+            Self::Incomplete => Some(incomplete),
+            Self::Invalid => Some(invalid),
+            Self::Queue => Some(queue),
+        }
+    }
+}
+
 /// What has an image's name in one of the directories.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum DirEntry {
@@ -126,7 +139,12 @@ impl Layout {
 
     /// What has the image's name.
     pub fn stat(&self, area: Area, id: &ImageId) -> Result<DirEntry> {
-        Ok(match self.directory(area).stat(id.as_file_name())? {
+        let directory = self.directory(area);
+        let mut stat = directory.stat(id.as_file_name())?;
+        if stat.is_none() && self.follow(area)? {
+            stat = directory.stat(id.as_file_name())?;
+        }
+        Ok(match stat {
             None => DirEntry::Missing,
             Some(stat) if stat.is_regular => DirEntry::Image(stat),
             Some(_) => DirEntry::Foreign,
@@ -149,6 +167,7 @@ impl Layout {
     ///
     /// Fails when the names cannot be listed. An image that cannot be stat'ed is included with its error.
     pub fn images(&self, area: Area) -> Result<impl Iterator<Item = (ImageId, Result<FileStat>)> + '_> {
+        self.follow(area)?;
         let names = memory::collect(self.directory(area).names()?, "list a directory")?;
         Ok(names.into_iter().filter_map(move |name| {
             let id = self.reserved.image_id_of(&name)?;
@@ -165,7 +184,7 @@ impl Layout {
 
     /// Creates the image's incomplete file; `None` when its name is taken.
     pub fn create_incomplete(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<Option<File>> {
-        self.incomplete.create(id.as_file_name())
+        self.renewing(Area::Incomplete, || self.incomplete.create(id.as_file_name()))
     }
 
     /// Moves a finished file to its final name; false when that is taken.
@@ -175,7 +194,14 @@ impl Layout {
 
     /// Moves an image's file to `invalid/`, and replaces what an earlier failure left there.
     pub fn invalidate(&self, _lock: &CacheLockGuard<'_>, from: Area, id: &ImageId) -> Result<()> {
-        self.directory(from).replace(id.as_file_name(), &self.invalid)
+        let is_there = || self.stat(from, id).is_ok_and(|entry| entry.image().is_some());
+        match self.directory(from).replace(id.as_file_name(), &self.invalid) {
+            Err(error) if error.is_missing() && is_there() => {
+                self.renew(Area::Invalid)?;
+                self.directory(from).replace(id.as_file_name(), &self.invalid)
+            }
+            moved => moved,
+        }
     }
 
     /// Removes an image's file; false when there is none.
@@ -196,7 +222,8 @@ impl Layout {
 
     /// Appends an image to the queue; false when it is queued already.
     pub fn enqueue(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool> {
-        let Some(created) = self.queue.create(id.as_file_name())? else { return Ok(false) };
+        let created = self.renewing(Area::Queue, || self.queue.create(id.as_file_name()))?;
+        let Some(created) = created else { return Ok(false) };
         // The kernel can give the same mtime to files that are created within a few milliseconds.
         file::set_modified(&created, || self.path(Area::Queue, id), Timestamp::now())?;
         Ok(true)
@@ -211,5 +238,35 @@ impl Layout {
     pub fn sync_published(&self) -> Result<()> {
         self.cached.sync()?;
         self.incomplete.sync()
+    }
+
+    /// Creates files in a subdirectory, and the subdirectory when it was removed.
+    fn renewing<T>(&self, area: Area, create: impl Fn() -> Result<T>) -> Result<T> {
+        match create() {
+            Err(error) if error.is_missing() => {
+                self.renew(area)?;
+                create()
+            }
+            created => created,
+        }
+    }
+
+    /// Opens a subdirectory that was removed again, and creates it if no other handle has.
+    fn renew(&self, area: Area) -> Result<()> {
+        let Some(name) = area.subdirectory() else { return Ok(()) };
+        let (new, _) = self.cached.open_or_create(name)?;
+        check_is_movable(&new, &self.cached)?;
+        self.directory(area).turn_into(&new)
+    }
+
+    /// If a subdirectory was removed, and another handle created it again: opens that one. False when there is nothing to open.
+    fn follow(&self, area: Area) -> Result<bool> {
+        let Some(name) = area.subdirectory() else { return Ok(false) };
+        if !self.directory(area).is_removed() {
+            return Ok(false);
+        }
+        let Some(new) = self.cached.open_subdirectory(name)? else { return Ok(false) };
+        check_is_movable(&new, &self.cached)?;
+        self.directory(area).turn_into(&new).map(|()| true)
     }
 }
