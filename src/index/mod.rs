@@ -29,7 +29,7 @@ use crate::index::sqlite::files;
 use crate::index::xattr::XattrDriver;
 use crate::log::Log;
 use crate::store::image_id::ImageId;
-use crate::store::layout::Layout;
+use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
 use crate::sys::stat::FileStat;
 use crate::sys::time::Timestamp;
@@ -74,6 +74,14 @@ impl Index {
                 sqlite()
             }),
         }?;
+        if !layout.may_set_metadata() {
+            let lost = match driver.kind() {
+                DriverKind::Sqlite => "access times are kept in the index only",
+                DriverKind::Xattr => "hits and accesses are not recorded",
+            };
+            let path = layout.directory(Area::Cached).path().display();
+            log.warning(|| format!("'{path}' is on overlayfs, where setting a file's times copies the file: {lost}"));
+        }
         DriverRecord::new(driver.kind(), database).store(layout, lock, recorded.as_ref(), log);
         let pending = PendingAccesses::new(layout, driver.can_write_accesses());
         Ok(Self { layout: Arc::clone(layout), driver, pending })

@@ -119,6 +119,10 @@ impl Driver for XattrDriver {
             .map_err(|error| Error::from_io("set an extended attribute of", path, &error))
     }
 
+    fn can_write_accesses(&self) -> bool {
+        self.layout.may_set_metadata()
+    }
+
     /// The cache lock keeps two handles from losing each other's hits.
     fn write_accesses(&self, _lock: &CacheLockGuard<'_>, accesses: Accesses, _flush: Flush) -> Unwritten {
         let (mut pending, mut unwritable) = (Accesses::new(), Accesses::new());

@@ -20,7 +20,7 @@ use crate::store::image_id::{ImageId, ReservedNames};
 use crate::store::lock::CacheLockGuard;
 use crate::store::recognise::check_is_a_cache;
 use crate::sys::dir::Directory;
-use crate::sys::mount::check_is_movable;
+use crate::sys::mount::{check_is_movable, is_overlay};
 use crate::sys::stat::FileStat;
 use crate::sys::time::Timestamp;
 use crate::sys::{file, memory};
@@ -88,6 +88,8 @@ pub(crate) struct Layout {
     invalid: Directory,
     queue: Directory,
     reserved: ReservedNames,
+    /// See [`Self::may_set_metadata`].
+    is_overlay: bool,
 }
 
 impl Layout {
@@ -115,7 +117,8 @@ impl Layout {
         if created && let Some(parent) = path.parent() {
             Directory::open(parent)?.sync()?;
         }
-        Ok(Self { cached, incomplete, invalid, queue, reserved })
+        let is_overlay = is_overlay(&cached);
+        Ok(Self { cached, incomplete, invalid, queue, reserved, is_overlay })
     }
 
     /// Validates an image id.
@@ -130,6 +133,11 @@ impl Layout {
             Area::Invalid => &self.invalid,
             Area::Queue => &self.queue,
         }
+    }
+
+    /// Whether a reader may set the times and attributes of an image's file. On overlayfs this would copy a lower layer's file.
+    pub fn may_set_metadata(&self) -> bool {
+        !self.is_overlay
     }
 
     /// The path of an image's file, for messages.
