@@ -104,7 +104,9 @@ impl Options {
             name.clone_into(&mut self.database);
             return Ok(self);
         };
-        Err(Error::InvalidArgument(format!("{} cannot name the database: {why}", name.display())))
+        // A text of any length may be given.
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_DATABASE_NAME)]);
+        Err(Error::InvalidArgument(format!("cannot name the database: {why}: '{shown}'")))
     }
 
     /// What a commit waits for.

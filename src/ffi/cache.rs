@@ -7,6 +7,7 @@ use crate::ffi::call::{call, call_without_handle, close, create, give, peek};
 use crate::ffi::handle::{Slot, handle};
 use crate::ffi::list::{List, image_cache_list_t};
 use crate::ffi::options::{current, driver_number, image_cache_options_t};
+use crate::ffi::out::out;
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 use crate::{ImageCache, Options};
 
@@ -62,7 +63,7 @@ pub unsafe extern "C" fn image_cache_open(
 ) -> image_cache_status_t {
     // SAFETY: see the module.
     unsafe {
-        call_without_handle(cache, error, || {
+        call_without_handle(out!(cache), error, || {
             ImageCache::open(path("directory", directory)?, options_or_default(options)?).map(give)
         })
     }
@@ -126,7 +127,7 @@ pub unsafe extern "C" fn image_cache_is_cached(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, answer, error, |cache| cache.is_cached(self::image_id(image_id)?)) }
+    unsafe { call(cache, out!(answer), error, |cache| cache.is_cached(self::image_id(image_id)?)) }
 }
 
 /// Whether a file of an image stands in incomplete/, its writer alive or not. Whether one can begin to write it is for
@@ -148,7 +149,7 @@ pub unsafe extern "C" fn image_cache_is_being_cached(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, answer, error, |cache| cache.is_being_cached(self::image_id(image_id)?)) }
+    unsafe { call(cache, out!(answer), error, |cache| cache.is_being_cached(self::image_id(image_id)?)) }
 }
 
 /// Whether an image is in the queue.
@@ -169,7 +170,7 @@ pub unsafe extern "C" fn image_cache_is_queued(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, answer, error, |cache| cache.is_queued(self::image_id(image_id)?)) }
+    unsafe { call(cache, out!(answer), error, |cache| cache.is_queued(self::image_id(image_id)?)) }
 }
 
 /// Whether an image is neither cached nor being cached, and nothing else (a folder, say) has its name. It is false, too,
@@ -192,7 +193,7 @@ pub unsafe extern "C" fn image_cache_is_cacheable(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, answer, error, |cache| cache.is_cacheable(self::image_id(image_id)?)) }
+    unsafe { call(cache, out!(answer), error, |cache| cache.is_cacheable(self::image_id(image_id)?)) }
 }
 
 /// The size of all cached images.
@@ -215,7 +216,7 @@ pub unsafe extern "C" fn image_cache_get_cache_size(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, bytes, error, ImageCache::cache_size) }
+    unsafe { call(cache, out!(bytes), error, ImageCache::cache_size) }
 }
 
 /// The length of a cached image.
@@ -237,7 +238,7 @@ pub unsafe extern "C" fn image_cache_get_image_size(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, bytes, error, |cache| cache.image_size(self::image_id(image_id)?)) }
+    unsafe { call(cache, out!(bytes), error, |cache| cache.image_size(self::image_id(image_id)?)) }
 }
 
 /// How often an image was read (opened and closed) since it was cached.
@@ -268,7 +269,7 @@ pub unsafe extern "C" fn image_cache_get_hit_count(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, hits, error, |cache| cache.hit_count(self::image_id(image_id)?)) }
+    unsafe { call(cache, out!(hits), error, |cache| cache.hit_count(self::image_id(image_id)?)) }
 }
 
 /// Lists the cached images, by image id: a snapshot.
@@ -294,7 +295,7 @@ pub unsafe extern "C" fn image_cache_list_cached(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { create(cache, list, error, |cache| cache.list_cached().map(List::of_cached)) }
+    unsafe { create(cache, out!(list), error, |cache| cache.list_cached().map(List::of_cached)) }
 }
 
 /// Lists the queued images, oldest first: a snapshot. An entry's last_accessed and last_modified are when it was queued,
@@ -317,5 +318,5 @@ pub unsafe extern "C" fn image_cache_list_queued(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { create(cache, list, error, |cache| cache.list_queued().and_then(List::of_queued)) }
+    unsafe { create(cache, out!(list), error, |cache| cache.list_queued().and_then(List::of_queued)) }
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::ffi::call::{close, peek};
 use crate::ffi::handle::{Slot, handle};
-use crate::ffi::out::OutParameters as _;
+use crate::ffi::out::{OutParameters as _, out};
 use crate::{CachedImage, Listing, QueuedImage, Result};
 
 /// One image of a list. The library allocates it; later versions may append fields. Since 0.1.
@@ -130,10 +130,11 @@ pub unsafe extern "C" fn image_cache_list_next(
 ) -> bool {
     // SAFETY: see the module.
     unsafe {
-        entry.blank();
-        entry.check().is_ok_and(|()| {
+        let out = out!(entry);
+        out.blank();
+        out.check().is_ok_and(|()| {
             let next = peek(list, ptr::null(), List::next);
-            entry.store(next);
+            out.store(next);
             !next.is_null()
         })
     }

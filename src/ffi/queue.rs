@@ -8,6 +8,7 @@ use crate::ffi::argument::{image_id, invalid};
 use crate::ffi::cache::image_cache_t;
 use crate::ffi::call::call;
 use crate::ffi::handle::{Handle as _, Slot};
+use crate::ffi::out::out;
 use crate::ffi::status::{IMAGE_CACHE_OK, image_cache_error_t, image_cache_status_name, image_cache_status_t};
 use crate::ffi::writer::{Hold, image_cache_writer_t};
 use crate::{Error, ImageCache, Result, Writer};
@@ -56,7 +57,7 @@ pub unsafe extern "C" fn image_cache_queue_image(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, queued, error, |cache| cache.queue_image(self::image_id(image_id)?)) }
+    unsafe { call(cache, out!(queued), error, |cache| cache.queue_image(self::image_id(image_id)?)) }
 }
 
 /// Takes an image off the queue; one that is not queued is no error.
@@ -103,7 +104,7 @@ pub unsafe extern "C" fn image_cache_delete_all_queued_images(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, deleted, error, ImageCache::delete_all_queued_images) }
+    unsafe { call(cache, out!(deleted), error, ImageCache::delete_all_queued_images) }
 }
 
 /// Fetches each image that is queued now, oldest first, and caches it. An image whose fetch fails stays queued, and the
@@ -149,7 +150,7 @@ pub unsafe extern "C" fn image_cache_prefetch(
 ) -> image_cache_status_t {
     // SAFETY: see the module.
     unsafe {
-        call(cache, (fetched, failed), error, |cache| {
+        call(cache, (out!(fetched), out!(failed)), error, |cache| {
             let fetch = fetch.ok_or_else(|| invalid("fetch is NULL"))?;
             let done =
                 cache.prefetch(|image_id, writer| lend(writer, image_id, |id, writer| fetch(user_data, id, writer)))?;

@@ -134,7 +134,7 @@ fn status_of(error: &Error) -> image_cache_status_t {
         Error::DigestMismatch { .. } => IMAGE_CACHE_ERROR_DIGEST_MISMATCH,
         Error::SizeMismatch { .. } => IMAGE_CACHE_ERROR_SIZE_MISMATCH,
         Error::System { .. } if error.is_no_space() => IMAGE_CACHE_ERROR_NO_SPACE,
-        Error::System { .. } | Error::Damaged { .. } => IMAGE_CACHE_ERROR_IO,
+        Error::System { .. } | Error::MissingParent { .. } | Error::Damaged { .. } => IMAGE_CACHE_ERROR_IO,
         Error::Index { .. } => IMAGE_CACHE_ERROR_INDEX,
         Error::Unsupported(_) => IMAGE_CACHE_ERROR_UNSUPPORTED,
         Error::Lost { .. } => IMAGE_CACHE_ERROR_LOST,

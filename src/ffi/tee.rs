@@ -7,6 +7,7 @@ use crate::ffi::argument::{buffer, image_id, invalid};
 use crate::ffi::cache::image_cache_t;
 use crate::ffi::call::{call, close, create, peek};
 use crate::ffi::handle::{Slot, handle};
+use crate::ffi::out::out;
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 use crate::ffi::writer::expected;
 use crate::{Result, Tee};
@@ -79,7 +80,7 @@ pub unsafe extern "C" fn image_cache_tee_open(
 ) -> image_cache_status_t {
     // SAFETY: see the module.
     unsafe {
-        create(cache, tee, error, |cache| {
+        create(cache, out!(tee), error, |cache| {
             let function = source.ok_or_else(|| invalid("source is NULL"))?;
             cache.tee(self::image_id(image_id)?, Source { function, user_data })
         })
@@ -178,7 +179,7 @@ pub unsafe extern "C" fn image_cache_tee_read(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(tee, length, error, |tee| tee.read(self::buffer(buffer, capacity)?)) }
+    unsafe { call(tee, out!(length), error, |tee| tee.read(self::buffer(buffer, capacity)?)) }
 }
 
 /// Whether the bytes are being cached, or were cached at the end.

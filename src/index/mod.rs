@@ -56,7 +56,14 @@ impl Index {
         lock: &CacheLockGuard<'_>,
         is_only_handle: bool,
     ) -> Result<Self> {
-        let recorded = DriverRecord::of(layout)?;
+        let recorded = match DriverRecord::of(layout) {
+            // One bad file does not stop everything.
+            Err(error) if !error.is_lack_of_resources() => {
+                log.warning(|| error.to_string());
+                None
+            }
+            recorded => recorded?,
+        };
         let choice = DriverRecord::choose(recorded.as_ref(), request, database, layout)?;
         let sqlite = || {
             SqliteDriver::open(layout, database, log, lock, is_only_handle)

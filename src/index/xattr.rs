@@ -38,7 +38,7 @@ impl XattrDriver {
         let failed = |error: std::io::Error| {
             if attribute::is_unsupported(&error) {
                 let path = directory.path().display();
-                return Error::Unsupported(format!("the file system of '{path}' has no extended attributes"));
+                return Error::Unsupported(format!("the file system has no extended attributes: '{path}'"));
             }
             Error::from_io("set an extended attribute of", directory.path(), &error)
         };

@@ -36,6 +36,7 @@ impl Directory {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
             Err(Errno::ROFS) if path.exists() => Ok(false),
+            Err(Errno::NOENT) => Err(Error::MissingParent { path: path.to_owned() }),
             Err(errno) => Err(Error::system("create the directory", path, errno)),
         }
     }

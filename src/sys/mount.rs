@@ -8,7 +8,8 @@ use crate::sys::dir::Directory;
 /// Fails when files cannot be moved between a directory and its subdirectory, which then is another file system, subvolume or
 /// mount.
 pub(crate) fn check_is_movable(subdirectory: &Directory, directory: &Directory) -> Result<()> {
-    if subdirectory.id()?.device == directory.id()?.device && mount_of(subdirectory) == mount_of(directory) {
+    let is_other_mount = mount_of(subdirectory).zip(mount_of(directory)).is_some_and(|(mount, other)| mount != other);
+    if subdirectory.id()?.device == directory.id()?.device && !is_other_mount {
         return Ok(());
     }
     Err(Error::Unsupported(format!(
