@@ -62,6 +62,9 @@ pub enum Error {
         /// The length written, in bytes.
         actual: u64,
     },
+    /// The source ended without a byte, and an empty image was to be refused.
+    #[error("image '{0}' is empty: its source ended without a byte")]
+    Empty(String),
     /// A system call failed.
     #[error("cannot {}: {}: '{}'", without_of(.operation), std::io::Error::from_raw_os_error(*.os_error), .path.display())]
     System {

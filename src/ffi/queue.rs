@@ -21,9 +21,12 @@ use crate::{Error, ImageCache, Result, Writer};
 ///            image_cache_writer_expect_digest() and image_cache_write_chunk() may be called for it; it is committed or
 ///            aborted by the prefetch
 ///
-/// Returns IMAGE_CACHE_OK to commit, anything else to give the image up: it stays queued. It is called on the thread that
+/// Returns IMAGE_CACHE_OK to commit, anything else, a positive number too, to give the image up: it stays queued. It is called on the thread that
 /// called image_cache_prefetch(), and may call the library, but must not close that cache. It must not throw or longjmp;
 /// pthread_cancel() has no effect on the thread until image_cache_prefetch() returned. Since 0.1.
+///
+/// A binding's function that fails by accident must not return 0, which commits what was written: ctypes does so for a function
+/// that raises. As for image_cache_source_fn, catch everything and return IMAGE_CACHE_ERROR_SOURCE then; and expect the size.
 pub type image_cache_fetch_fn = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,

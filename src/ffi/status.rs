@@ -132,7 +132,7 @@ fn status_of(error: &Error) -> image_cache_status_t {
         Error::AlreadyCached(_) => IMAGE_CACHE_ERROR_ALREADY_CACHED,
         Error::BeingCached(_) => IMAGE_CACHE_ERROR_BEING_CACHED,
         Error::DigestMismatch { .. } => IMAGE_CACHE_ERROR_DIGEST_MISMATCH,
-        Error::SizeMismatch { .. } => IMAGE_CACHE_ERROR_SIZE_MISMATCH,
+        Error::SizeMismatch { .. } | Error::Empty(_) => IMAGE_CACHE_ERROR_SIZE_MISMATCH,
         Error::System { .. } if error.is_no_space() => IMAGE_CACHE_ERROR_NO_SPACE,
         Error::System { .. } | Error::MissingParent { .. } | Error::Damaged { .. } => IMAGE_CACHE_ERROR_IO,
         Error::Index { .. } => IMAGE_CACHE_ERROR_INDEX,

@@ -18,9 +18,34 @@ use crate::{Result, Tee};
 /// buffer     the bytes go there
 /// capacity   how many it has room for, at least 1
 ///
-/// Returns how many bytes came, 0 at the end, a negative number for a failure, after which it is not called again. It is
-/// called on the thread that calls image_cache_tee_read(). It must not throw or longjmp;
+/// Returns how many bytes came, 0 at the end, a negative number or more than capacity for a failure, after which it is not
+/// called again. It is called on the thread that calls image_cache_tee_read(). It must not throw or longjmp;
 /// pthread_cancel() has no effect on the thread until image_cache_tee_read() returned. Since 0.1.
+///
+/// A binding must not return an accidental number. Python's ctypes returns 0, or any number, from a function that raises; a Go
+/// function that panics ends the process. So catch everything, and expect a size or call image_cache_tee_refuse_empty():
+///
+/// ```python
+/// @CFUNCTYPE(c_int64, c_void_p, c_void_p, c_size_t)  # keep a reference to it as long as the tee lives
+/// def source(user_data, buffer, capacity):
+///     try:
+///         data = store.read(capacity)
+///         memmove(buffer, data, len(data))
+///         return len(data)
+///     except BaseException:
+///         return -1
+/// ```
+///
+/// ```go
+/// //export source
+/// func source(user_data, buffer unsafe.Pointer, capacity C.size_t) (length C.int64_t) {
+///     length = -1
+///     defer func() { recover() }()
+///     n, err := store.Read(unsafe.Slice((*byte)(buffer), capacity))
+///     if n == 0 && err != io.EOF { return -1 }
+///     return C.int64_t(n)
+/// }
+/// ```
 pub type image_cache_source_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, buffer: *mut c_void, capacity: usize) -> i64>;
 
@@ -108,6 +133,28 @@ pub unsafe extern "C" fn image_cache_tee_expect_size(
     unsafe { call(tee, (), error, |tee| tee.expect_size(bytes)) }
 }
 
+/// Refuses an empty image: a source that returns 0 in its first call fails the tee, with IMAGE_CACHE_ERROR_SIZE_MISMATCH, and
+/// nothing is published. For bindings, whose functions may return 0 by accident. Before the first read.
+///
+/// tee    changed
+/// error  filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  tee is NULL, or was read from already
+///   IMAGE_CACHE_ERROR_FORKED            the tee came here over fork()
+///
+/// After a failure nothing is cached any more; the bytes are handed on.
+///
+/// Threads: one at a time. Blocks: never, but for a few system calls after a failure. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_tee_refuse_empty(
+    tee: *mut image_cache_tee_t,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { call(tee, (), error, Tee::refuse_empty) }
+}
+
 /// Expects the source's bytes to have a digest. Before the first read.
 ///
 /// tee        changed
@@ -150,7 +197,8 @@ fn expect_digest(tee: &mut Tee<Source>, expected: Result<(crate::Algorithm, Stri
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///   IMAGE_CACHE_ERROR_SOURCE            the source failed, or said that it gave more than there was room for
-///   IMAGE_CACHE_ERROR_SIZE_MISMATCH     at the end: there are more or fewer bytes than expected
+///   IMAGE_CACHE_ERROR_SIZE_MISMATCH     at the end: there are more or fewer bytes than expected, or none at all after
+///                                       image_cache_tee_refuse_empty()
 ///   IMAGE_CACHE_ERROR_DIGEST_MISMATCH   at the end: the bytes do not have a digest that was expected
 ///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  a NULL (but for error, and for buffer when capacity is 0)
 ///   IMAGE_CACHE_ERROR_FORKED            the tee came here over fork()

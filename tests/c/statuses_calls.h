@@ -91,6 +91,8 @@
     X(tee_open, nothing, image_cache_tee_open(cache, "teed", NULL, &source, &new_tee, &error))                         \
     X(tee_expect_size, open_tee, image_cache_tee_expect_size(my_tee, 1, &error))                                       \
     X(tee_expect_size, begin_tee, image_cache_tee_expect_size(my_tee, 1, &error))                                      \
+    X(tee_refuse_empty, open_tee, image_cache_tee_refuse_empty(my_tee, &error))                                        \
+    X(tee_refuse_empty, begin_tee, image_cache_tee_refuse_empty(my_tee, &error))                                       \
     X(tee_expect_digest, open_tee, image_cache_tee_expect_digest(my_tee, "md5", EMPTY_MD5, &error))                    \
     X(tee_expect_digest, open_tee, image_cache_tee_expect_digest(my_tee, "md4", EMPTY_MD5, &error))                    \
     X(tee_expect_digest, open_tee, image_cache_tee_expect_digest(my_tee, "md5", "d41d", &error))                       \

@@ -73,6 +73,7 @@ CAN_FAIL = {
     "read_at": [c_void_p, c_uint64, c_void_p, c_size_t, POINTER(c_size_t)],
     "tee_open": [c_void_p, c_char_p, Source, c_void_p, POINTER(c_void_p)],
     "tee_expect_size": [c_void_p, c_uint64],
+    "tee_refuse_empty": [c_void_p],
     "tee_expect_digest": [c_void_p, c_char_p, c_char_p],
     "tee_read": [c_void_p, c_void_p, c_size_t, POINTER(c_size_t)],
     "queue_image": [c_void_p, c_char_p, POINTER(c_bool)],
