@@ -8,6 +8,7 @@ use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
 use crate::store::recognise::OWN_SUBDIRECTORY;
 use crate::sys::file;
+use crate::sys::signals::without_size_signal;
 
 /// No text of ours is longer, in bytes.
 const MAX_LENGTH: u64 = 4096;
@@ -30,7 +31,10 @@ pub(crate) fn write(layout: &Layout, _lock: &CacheLockGuard<'_>, name: &str, tex
     let (name, new) = (OsStr::new(name), OsStr::new(&new));
     own.remove(new)?;
     let Some(file) = own.create(new)? else { return Err(Error::exists("create", &own.path_of(new))) };
-    file::append(&file, || own.path_of(new), text)?;
-    file::sync(&file, || own.path_of(new))?;
-    own.rename(new, name)
+    let path = || own.path_of(new);
+    let written = without_size_signal(|| file::append(&file, path, text));
+    written.and_then(|()| file::sync(&file, path)).and_then(|()| own.rename(new, name)).inspect_err(|_| {
+        // If this fails, the next write removes it.
+        let _ = own.remove(new);
+    })
 }
