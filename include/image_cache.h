@@ -128,7 +128,8 @@
 #define IMAGE_CACHE_DRIVER_XATTR 1
 
 /**
- * Extended attributes. On a file system without them: SQLite, which is logged.
+ * The driver that the directory was opened with before. For a new directory: extended attributes, or SQLite on a file
+ * system without them, which is logged.
  */
 #define IMAGE_CACHE_DRIVER_XATTR_OR_SQLITE 2
 
@@ -294,10 +295,37 @@ typedef struct image_cache_entry_t {
  * buffer     receives the bytes
  * capacity   the size of the buffer in bytes, at least 1
  *
- * Returns the number of bytes, 0 at the end, or a negative number on failure.
+ * Returns the number of bytes, 0 at the end, or a negative number on failure. More than capacity is a failure, too.
  *
  * The function is called on the thread that calls image_cache_tee_read(). It is not called again after a failure. It
- * must not throw or longjmp. Since 0.1.
+ * must not throw or longjmp. pthread_cancel() has no effect on the thread until image_cache_tee_read() returns. Since
+ * 0.1.
+ *
+ * A binding's function must not return a number by accident. Python's ctypes returns 0, or any number, from a function
+ * that raises. A Go function that panics ends the process. Catch everything, and expect a size or call
+ * image_cache_tee_refuse_empty():
+ *
+ * ```python
+ * @CFUNCTYPE(c_int64, c_void_p, c_void_p, c_size_t)  # keep a reference to it until the tee is closed
+ * def source(user_data, buffer, capacity):
+ *     try:
+ *         data = store.read(capacity)
+ *         memmove(buffer, data, len(data))
+ *         return len(data)
+ *     except BaseException:
+ *         return -1
+ * ```
+ *
+ * ```go
+ * //export source
+ * func source(user_data, buffer unsafe.Pointer, capacity C.size_t) (length C.int64_t) {
+ *     length = -1
+ *     defer func() { recover() }()
+ *     n, err := store.Read(unsafe.Slice((*byte)(buffer), capacity))
+ *     if n == 0 && err != io.EOF { return -1 }
+ *     return C.int64_t(n)
+ * }
+ * ```
  */
 typedef int64_t (*image_cache_source_fn)(void *user_data, void *buffer, size_t capacity);
 
@@ -308,12 +336,16 @@ typedef int64_t (*image_cache_source_fn)(void *user_data, void *buffer, size_t c
  * image_id   the image; valid until the function returns
  * writer     the image's writer, lent until the function returns
  *
- * Returns IMAGE_CACHE_OK to commit the image, anything else to give it up: it stays queued.
+ * Returns IMAGE_CACHE_OK to commit the image. Any other number, a positive one too, gives it up: it stays queued.
  *
  * The function may call image_cache_writer_expect_size(), image_cache_writer_expect_digest() and
  * image_cache_write_chunk() for the writer. The prefetch commits or aborts the writer. The function is called on the
  * thread that called image_cache_prefetch(). It may call the library, but must not close that cache. It must not throw
- * or longjmp. Since 0.1.
+ * or longjmp. pthread_cancel() has no effect on the thread until image_cache_prefetch() returns. Since 0.1.
+ *
+ * A binding's function must not return 0 by accident, which commits what was written. Python's ctypes returns 0 from a
+ * function that raises. Catch everything, as for image_cache_source_fn, and return IMAGE_CACHE_ERROR_SOURCE. Expect
+ * the size, too.
  */
 typedef image_cache_status_t (*image_cache_fetch_fn)(void *user_data,
                                                      const char *image_id,
@@ -402,6 +434,18 @@ typedef image_cache_status_t (*image_cache_fetch_fn)(void *user_data,
  */
 #define IMAGE_CACHE_ERROR_INTERNAL (-15)
 
+/**
+ * An allocation failed. Nothing is lost: the same call can be made again, or the handle ended. Every call may return
+ * it.
+ */
+#define IMAGE_CACHE_ERROR_NO_MEMORY (-16)
+
+/**
+ * Another process holds a lock for longer than the call waits, for example because it is stopped. Nothing is changed.
+ * Every call may return it, except those for a reader.
+ */
+#define IMAGE_CACHE_ERROR_TIMED_OUT (-17)
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -478,6 +522,26 @@ void image_cache_options_free(struct image_cache_options_t *options);
 image_cache_status_t image_cache_options_set_driver(struct image_cache_options_t *options,
                                                     int32_t driver,
                                                     struct image_cache_error_t *error);
+
+/**
+ * Chooses whether image_cache_open() may change the driver of a directory, or the name of its database.
+ *
+ * A directory keeps the driver, and the name of the database, that it was first opened with. With another one, every
+ * image would have 0 hits, and the old database would count as an image.
+ *
+ * options  the options
+ * change   true: the driver of these options is used and kept, and the hits of the old one are lost. false: an open
+ *          with another driver fails with IMAGE_CACHE_ERROR_INVALID_ARGUMENT. Default false
+ * error    filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
+ *
+ * Threads: any. Blocks: never. Since 0.1.
+ */
+image_cache_status_t image_cache_options_set_change_driver(struct image_cache_options_t *options,
+                                                           bool change,
+                                                           struct image_cache_error_t *error);
 
 /**
  * Sets the size that image_cache_prune() prunes to.
@@ -602,7 +666,8 @@ image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *o
  *
  * Returns IMAGE_CACHE_OK, or
  *   IMAGE_CACHE_ERROR_UNSUPPORTED       the driver is IMAGE_CACHE_DRIVER_XATTR, and the file system has no extended
- *                                       attributes; or a newer version of the library made the index
+ *                                       attributes; a newer version of the library made the index; or a subdirectory
+ *                                       is on another file system, subvolume or mount than the directory
  *   IMAGE_CACHE_ERROR_NO_SPACE          something cannot be created or written: the disk, a quota or the inodes are
  *                                       used up
  *   IMAGE_CACHE_ERROR_IO                the directory or a subdirectory cannot be created, opened or read; a
@@ -610,8 +675,9 @@ image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *o
  *                                       host restarted cannot be removed
  *   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or repaired: it cannot be read, another
  *                                       program has locked it, or it is not a file (a damaged index is rebuilt)
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  directory or cache is NULL; or the directory has files, but no subdirectory of
- *                                       a cache: it is not a cache's directory
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  directory or cache is NULL; the directory has other files, and is not a
+ *                                       cache's; or it was used with another driver or database: see
+ *                                       image_cache_options_set_change_driver()
  *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked while the cache was open with the SQLite
  *                                       driver
  *
@@ -1204,6 +1270,25 @@ image_cache_status_t image_cache_tee_expect_size(struct image_cache_tee_t *tee,
                                                  struct image_cache_error_t *error);
 
 /**
+ * Refuses an empty image. To be called before the first read.
+ *
+ * If the source returns 0 in its first call, the tee fails with IMAGE_CACHE_ERROR_SIZE_MISMATCH, and nothing is
+ * published. This is for bindings, whose functions may return 0 by accident.
+ *
+ * tee    the tee
+ * error  filled on failure; may be NULL
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  tee is NULL, or was read already
+ *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the tee was opened
+ *
+ * After a failure nothing is cached any more. The bytes are still handed on.
+ *
+ * Threads: one at a time. Blocks: never, except for a few system calls after a failure. Since 0.1.
+ */
+image_cache_status_t image_cache_tee_refuse_empty(struct image_cache_tee_t *tee, struct image_cache_error_t *error);
+
+/**
  * Sets a digest that the source's bytes must have. To be called before the first read.
  *
  * tee        the tee
@@ -1233,7 +1318,8 @@ image_cache_status_t image_cache_tee_expect_digest(struct image_cache_tee_t *tee
  *
  * Returns IMAGE_CACHE_OK, or
  *   IMAGE_CACHE_ERROR_SOURCE            the source failed, or returned more than capacity
- *   IMAGE_CACHE_ERROR_SIZE_MISMATCH     at the end: there are more or fewer bytes than expected
+ *   IMAGE_CACHE_ERROR_SIZE_MISMATCH     at the end: there are more or fewer bytes than expected, or none after
+ *                                       image_cache_tee_refuse_empty()
  *   IMAGE_CACHE_ERROR_DIGEST_MISMATCH   at the end: the bytes do not have an expected digest
  *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  tee or length is NULL; or buffer is NULL, and capacity is not 0
  *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the tee was opened

@@ -1,13 +1,15 @@
 //! The error type. Every failure names the operation, the path and the cause.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
 /// The result of every operation of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failure: the operation, the path, and the cause.
+/// A failure: the operation, the cause, and the path. In the message, the path comes last: a C program's message is cut at 503
+/// bytes, and must not lose the cause of a failure on a long path.
 ///
 /// It can be cloned: a failed writer returns its first failure again from every later call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +19,7 @@ pub enum Error {
     #[error("{0}")]
     InvalidArgument(String),
     /// The text cannot name an image.
-    #[error("{image_id:?} cannot name an image: {why}")]
+    #[error("cannot name an image: {why}: {image_id:?}")]
     InvalidImageId {
         /// The text as it was given (bytes that are not UTF-8 replaced).
         image_id: String,
@@ -60,8 +62,11 @@ pub enum Error {
         /// The length written, in bytes.
         actual: u64,
     },
+    /// The source ended without a byte, and an empty image was to be refused.
+    #[error("image '{0}' is empty: its source ended without a byte")]
+    Empty(String),
     /// A system call failed.
-    #[error("cannot {operation} '{}': {}", .path.display(), std::io::Error::from_raw_os_error(*.os_error))]
+    #[error("cannot {}: {}: '{}'", without_of(.operation), std::io::Error::from_raw_os_error(*.os_error), .path.display())]
     System {
         /// What was tried, as a verb.
         operation: &'static str,
@@ -70,8 +75,14 @@ pub enum Error {
         /// The error number (`errno`).
         os_error: i32,
     },
+    /// The directory's parent does not exist.
+    #[error("cannot create the directory: its parent does not exist, and parents are not created: '{}'", .path.display())]
+    MissingParent {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A file of the cache is not as it must be.
-    #[error("cannot {operation} '{}': {why}", .path.display())]
+    #[error("cannot {}: {why}: '{}'", without_of(.operation), .path.display())]
     Damaged {
         /// What was tried, as a verb.
         operation: &'static str,
@@ -81,7 +92,7 @@ pub enum Error {
         why: String,
     },
     /// The driver's metadata could not be read or written.
-    #[error("cannot {operation} '{}': {cause}", .path.display())]
+    #[error("cannot {}: {cause}: '{}'", without_of(.operation), .path.display())]
     Index {
         /// What was tried, as a verb.
         operation: &'static str,
@@ -116,12 +127,31 @@ pub enum Error {
         owner: u32,
     },
     /// The index was open when this process was forked. Opening it here would damage it, since SQLite keeps state per process.
-    #[error("'{}' was open in process {owner} when it forked this one: open it after forking, or call exec first", .path.display())]
+    #[error(
+        "the cache was open in process {owner} when it forked this one: open it after forking, or call exec first: '{}'",
+        .path.display()
+    )]
     OpenAcrossFork {
         /// The cache's directory.
         path: PathBuf,
         /// The process that had it open.
         owner: u32,
+    },
+    /// An allocation failed. Nothing was lost, and the call can be repeated.
+    #[error("cannot {operation}: not enough memory")]
+    NoMemory {
+        /// What was tried, as a verb.
+        operation: &'static str,
+    },
+    /// Another process holds a lock for longer than the call waits. Nothing was changed.
+    #[error("cannot {operation} within {} s: another process holds the lock: '{}'", .waited.as_secs_f32(), .path.display())]
+    TimedOut {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// The file that is locked.
+        path: PathBuf,
+        /// How long the call waited.
+        waited: Duration,
     },
     /// A defect of this library.
     #[error("internal error: {0}")]
@@ -164,8 +194,14 @@ impl Error {
     pub fn os_error(&self) -> Option<i32> {
         match self {
             Self::System { os_error, .. } => Some(*os_error),
+            Self::MissingParent { .. } => Some(Errno::NOENT.raw_os_error()),
             _ => None,
         }
+    }
+
+    /// Whether a file or directory does not exist.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.has_errno([Errno::NOENT])
     }
 
     /// Whether the process lacks the permission.
@@ -191,4 +227,9 @@ impl Error {
     fn has_errno<const N: usize>(&self, errnos: [Errno; N]) -> bool {
         self.os_error().is_some_and(|os_error| errnos.iter().any(|errno| errno.raw_os_error() == os_error))
     }
+}
+
+/// "set the times of" is followed by the cause instead of the path.
+fn without_of(operation: &'static str) -> &'static str {
+    operation.strip_suffix(" of").unwrap_or(operation)
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::index::driver::DriverChoice;
+use crate::index::driver::{DriverChoice, DriverRequest};
 use crate::index::sqlite::files::{DEFAULT_DATABASE, MAX_DATABASE_NAME, is_beside_default};
 use crate::log::Log;
 use crate::store::layout::SUBDIRECTORIES;
@@ -24,7 +24,7 @@ pub enum Durability {
 /// How a cache is opened. The defaults are Glance's where it has one.
 #[derive(Debug, Clone)]
 pub struct Options {
-    pub(crate) driver: DriverChoice,
+    pub(crate) driver: DriverRequest,
     pub(crate) max_size: u64,
     pub(crate) stall_time: Duration,
     pub(crate) database: OsString,
@@ -36,7 +36,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            driver: DriverChoice::default(),
+            driver: DriverRequest::default(),
             max_size: 10 << 30,
             stall_time: Duration::from_hours(24),
             database: DEFAULT_DATABASE.into(),
@@ -56,7 +56,15 @@ impl Options {
     /// Where metadata is kept.
     #[must_use]
     pub fn driver(mut self, driver: DriverChoice) -> Self {
-        self.driver = driver;
+        self.driver.choice = driver;
+        self
+    }
+
+    /// Whether a directory may be opened with another driver, or another name of the database, than it was used with. Hits and times
+    /// of access are lost then; the former index stays as a file, and counts as an image. Without it, such an open is refused.
+    #[must_use]
+    pub fn change_driver(mut self, change: bool) -> Self {
+        self.driver.may_change = change;
         self
     }
 
@@ -96,7 +104,9 @@ impl Options {
             name.clone_into(&mut self.database);
             return Ok(self);
         };
-        Err(Error::InvalidArgument(format!("{} cannot name the database: {why}", name.display())))
+        // A text of any length may be given.
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_DATABASE_NAME)]);
+        Err(Error::InvalidArgument(format!("cannot name the database: {why}: '{shown}'")))
     }
 
     /// What a commit waits for.

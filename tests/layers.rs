@@ -25,6 +25,36 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("fast_md5", &["digest/"]),
 ];
 
+/// The one file that makes descriptors, and the ends of paths that would make one elsewhere.
+const DESCRIPTORS: &str = "sys/descriptors.rs";
+const MAKE_DESCRIPTORS: &[&str] = &[
+    "rustix::fs::open",
+    "fs::openat",
+    "fs::openat2",
+    "Dir::read_from",
+    "fs::memfd_create",
+    "fs::inotify",
+    "io::dup",
+    "io::dup2",
+    "io::dup3",
+    "io::fcntl_dupfd_cloexec",
+    "rustix::event",
+    "rustix::net",
+    "rustix::pipe",
+    "libc::open",
+    "libc::openat",
+    "libc::dup",
+    "libc::fcntl",
+    "File::open",
+    "File::create",
+    "OpenOptions",
+    "fs::read",
+    "fs::read_dir",
+    "fs::read_to_string",
+    "fs::write",
+    "fs::copy",
+];
+
 /// A source file and the paths that it names, by `use` or in full.
 struct Source {
     text: String,
@@ -101,6 +131,23 @@ fn what_one_place_knows_stays_there() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn one_file_makes_descriptors() {
+    let mut wrong = Vec::new();
+    for (file, source) in sources().iter().filter(|(file, _)| *file != DESCRIPTORS) {
+        for path in source.paths.iter().map(|path| path.join("::")) {
+            let makes_one = |name: &&str| path.ends_with(*name) || path.starts_with(&format!("{name}::"));
+            if MAKE_DESCRIPTORS.iter().any(makes_one) && !path.starts_with("crate::") {
+                wrong.push(format!("{file} names {path}"));
+            }
+        }
+        if source.text.contains(".try_clone") {
+            wrong.push(format!("{file} duplicates a descriptor"));
+        }
+    }
+    assert!(wrong.is_empty(), "outside of {DESCRIPTORS}:\n{}", wrong.join("\n"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{DRIVERS, Scratch, cache_image, files, ids, read_image};
-use image_cache::{Algorithm, DriverChoice, Error, Options};
+use image_cache::{Algorithm, DriverChoice, DriverKind, Error, Options};
 
 const SQLITE: DriverChoice = DriverChoice::Sqlite;
 
@@ -89,7 +89,7 @@ fn an_unfinished_change_of_a_dead_process_is_reconciled_under_a_live_handle() {
 fn each_driver_sees_the_other_drivers_changes() {
     let scratch = Scratch::new(SQLITE);
     let sqlite = scratch.open();
-    let xattr = scratch.open_with(scratch.options.clone().driver(DriverChoice::Xattr));
+    let xattr = scratch.open_with(scratch.options.clone().driver(DriverChoice::Xattr).change_driver(true));
     cache_image(&xattr, "1", b"one");
     cache_image(&sqlite, "2", b"two");
     xattr.delete_cached_image("2").unwrap();
@@ -97,7 +97,7 @@ fn each_driver_sees_the_other_drivers_changes() {
     assert_eq!(ids(&sqlite), ["1"]);
     assert_eq!(sqlite.cache_size().unwrap(), 3);
     drop(sqlite);
-    assert_eq!(ids(&scratch.open()), ["1"]);
+    assert_eq!(ids(&scratch.open_with(scratch.options.clone().change_driver(true))), ["1"]);
 }
 
 #[test]
@@ -304,10 +304,58 @@ fn the_caches_own_changes_need_no_scan() {
 fn an_image_is_not_overwritten_when_its_name_is_given_as_the_database() {
     let scratch = Scratch::new(SQLITE);
     cache_image(&scratch.open(), "image", &[b'x'; 10_000]);
-    let options = scratch.options.clone().database("image").unwrap();
+    let options = scratch.options.clone().database("image").unwrap().change_driver(true);
     let refused = image_cache::ImageCache::open(scratch.path(), options);
     assert!(matches!(refused, Err(Error::Index { .. })), "{refused:?}");
     assert_eq!(read_image(&scratch.open(), "image"), [b'x'; 10_000]);
+}
+
+#[test]
+fn subdirectories_that_are_removed_under_a_live_handle_are_created_again() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let (cache, other) = (scratch.open(), scratch.open());
+        let remove_all = || {
+            for name in ["incomplete", "invalid", "queue"] {
+                std::fs::remove_dir_all(scratch.file(name)).unwrap();
+            }
+        };
+        remove_all();
+        cache_image(&cache, "1", b"one");
+        assert!(cache.queue_image("2").unwrap());
+        let writer = cache.begin_write("3").unwrap();
+        std::fs::remove_dir(scratch.file("invalid")).unwrap_or_default();
+        writer.abort("tested");
+        assert!(scratch.file("invalid/3").exists());
+        // The other handle sees what this one created.
+        assert!(other.is_queued("2").unwrap() && other.list_queued().unwrap().len() == 1);
+        let writer = cache.begin_write("4").unwrap();
+        assert!(other.is_being_cached("4").unwrap());
+        drop(writer);
+        remove_all();
+        let elsewhere = scratch.file(".elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, scratch.file("incomplete")).unwrap();
+        let refused = cache.begin_write("5").err().unwrap().to_string();
+        assert!(refused.contains("symbolic link"), "{refused}");
+        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_directory_keeps_its_driver_unless_a_change_is_asked_for() {
+    let scratch = Scratch::new(SQLITE);
+    drop(scratch.open());
+    let asked = |options: Options| image_cache::ImageCache::open(scratch.path(), options);
+    let xattr = || scratch.options.clone().driver(DriverChoice::Xattr);
+    let either = || scratch.options.clone().driver(DriverChoice::XattrOrSqlite);
+    let refused = asked(xattr()).unwrap_err();
+    assert!(matches!(&refused, Error::InvalidArgument(why) if why.contains("xattr") && why.contains("cache.db")));
+    assert!(asked(scratch.options.clone().database("other.db").unwrap()).is_err());
+    assert_eq!(asked(either()).unwrap().driver(), DriverKind::Sqlite);
+    drop(asked(xattr().change_driver(true)).unwrap());
+    assert_eq!(asked(either()).unwrap().driver(), DriverKind::Xattr);
+    assert!(asked(scratch.options.clone()).is_err());
 }
 
 #[test]

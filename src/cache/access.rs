@@ -71,6 +71,9 @@ fn flush_locked(cache: &CacheInner, lock: &CacheLockGuard<'_>, flush: Flush) -> 
 fn set_access_time(cache: &CacheInner, id: &ImageId, file: &File) -> (Timestamp, Result<()>) {
     const PROMPT: Duration = Duration::from_micros(20);
     const ATTEMPTS: usize = 4; // some file systems always take longer
+    if !cache.layout().may_set_metadata() {
+        return (Timestamp::now_as_access(), Ok(()));
+    }
     let mut attempts_left = ATTEMPTS;
     loop {
         let at = Timestamp::now_as_access();

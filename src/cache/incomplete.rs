@@ -160,12 +160,15 @@ impl IncompleteFile {
     /// Fails when another program removed or truncated the file, or wrote to it.
     pub fn check_intact(&self) -> Result<()> {
         let (links, size) = links_and_size(&self.file, || self.path())?;
-        if links == 0 {
-            Err(self.lost_name())
-        } else if size != self.written {
-            Err(Error::Lost { image_id: self.id.to_string(), why: "another program changed its length" })
-        } else {
+        if links == 0 { Err(self.lost_name()) } else { self.check_length(size) }
+    }
+
+    /// Fails when the file has another length than was written.
+    pub fn check_length(&self, size: u64) -> Result<()> {
+        if size == self.written {
             Ok(())
+        } else {
+            Err(Error::Lost { image_id: self.id.to_string(), why: "another program changed its length" })
         }
     }
 

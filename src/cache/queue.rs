@@ -8,7 +8,11 @@ use crate::error::Result;
 use crate::log::SkippedErrors;
 use crate::store::image_id::ImageId;
 use crate::store::layout::Area;
+use crate::sys::memory;
 use crate::sys::time::Timestamp;
+
+/// For messages.
+const LIST: &str = "list the queue";
 
 /// An image in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +40,8 @@ pub(crate) fn list(cache: &CacheInner) -> Result<Vec<QueuedImage>> {
     let mut images = Vec::new();
     for (id, queued) in entries(cache)?.0 {
         if !cache.layout().has(Area::Cached, &id)? {
-            images.push(QueuedImage { image_id: id.to_string(), queued: queued.as_nanoseconds() });
+            let image = QueuedImage { image_id: id.to_string(), queued: queued.as_nanoseconds() };
+            memory::push(&mut images, image, LIST)?;
         }
     }
     Ok(images)
@@ -46,7 +51,8 @@ pub(crate) fn list(cache: &CacheInner) -> Result<Vec<QueuedImage>> {
 pub(crate) fn entries(cache: &CacheInner) -> Result<(Vec<(ImageId, Timestamp)>, u64)> {
     let mut skipped = SkippedErrors::new(cache.log());
     let images = cache.layout().images(Area::Queue)?;
-    let mut queue: Vec<_> = images.filter_map(|(id, stat)| Some((id, skipped.note(stat)?.modified))).collect();
+    let queued = images.filter_map(|(id, stat)| Some(Ok((id, skipped.note(stat)?.modified))));
+    let mut queue = memory::collect(queued, LIST)?;
     queue.sort_unstable_by(|(id, queued), (other_id, other)| (queued, id).cmp(&(other, other_id)));
     Ok((queue, skipped.count()))
 }

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::store::attributes;
 use crate::store::image_id::ImageId;
 use crate::store::layout::Area;
+use crate::sys::memory;
 use crate::sys::stat::FileStat;
 
 /// How many images are removed each time that the cache lock is held.
@@ -24,7 +25,7 @@ pub(crate) fn delete(cache: &CacheInner, id: &ImageId) -> Result<()> {
 /// Deletes every image that is cached now. Returns how many there were.
 pub(crate) fn delete_all(cache: &CacheInner) -> Result<u64> {
     // An image that cannot be stat'ed fails below, after the others were deleted.
-    let ids: Vec<_> = cache.layout().images(Area::Cached)?.map(|(id, _)| id).collect();
+    let ids = memory::collect(cache.layout().images(Area::Cached)?.map(|(id, _)| Ok(id)), "list the images")?;
     let mut deleted = 0;
     let mut result = Ok(());
     for batch in ids.chunks(BATCH) {

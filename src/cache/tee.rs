@@ -61,6 +61,15 @@ impl<S: Read> Tee<S> {
         self.0.get_mut()?.expect(|expectations| expectations.expect_size(bytes))
     }
 
+    /// Refuses an empty image: a source that ends at once, without a byte, fails the tee with [`Error::Empty`]. For sources that may
+    /// return 0 by accident. To be called before the first read.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] after the first read, [`Error::Forked`].
+    pub fn refuse_empty(&mut self) -> Result<()> {
+        self.0.get_mut()?.expect(Expectations::refuse_empty)
+    }
+
     /// Expects a digest of the source's bytes. To be called before the first read.
     ///
     /// # Errors
@@ -81,8 +90,8 @@ impl<S: Read> Tee<S> {
     /// Reads the source's next bytes, with one call of the source. Returns 0 at the end, where the image is published.
     ///
     /// # Errors
-    /// [`Error::Source`] when the source failed; at the end, after all bytes were handed on, [`Error::SizeMismatch`] or
-    /// [`Error::DigestMismatch`]. Each is returned again by every later call. [`Error::Forked`].
+    /// [`Error::Source`] when the source failed; at the end, after all bytes were handed on, [`Error::SizeMismatch`],
+    /// [`Error::Empty`] or [`Error::DigestMismatch`]. Each is returned again by every later call. [`Error::Forked`].
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         self.0.get_mut()?.read(buffer)
     }

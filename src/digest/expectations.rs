@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 #[derive(Default)]
 pub(crate) struct Expectations {
     size: Option<u64>,
+    refuses_empty: bool,
     digests: Vec<(Algorithm, String)>,
     /// Boxed, since most writers expect no digest.
     hasher: Box<Hasher>,
@@ -28,6 +29,13 @@ impl Expectations {
                 Ok(())
             }
         }
+    }
+
+    /// Expects at least one byte.
+    pub fn refuse_empty(&mut self) -> Result<()> {
+        self.check_not_begun()?;
+        self.refuses_empty = true;
+        Ok(())
     }
 
     /// Expects a digest: at most one of each algorithm.
@@ -85,6 +93,10 @@ impl Expectations {
 
     /// Compares size and digests at the end. Returns the strongest digest, as `algorithm:hex`, or the first mismatch.
     pub fn conclude(&mut self, image_id: &str) -> Result<Option<String>> {
+        if self.refuses_empty && self.received == 0 {
+            self.stop();
+            return Err(Error::Empty(image_id.to_owned()));
+        }
         if let Some(size) = self.size
             && size != self.received
         {

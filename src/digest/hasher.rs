@@ -2,8 +2,8 @@
 //!
 //! A hash is slower than memory, and often slower than a disk. With a thread for each algorithm, hasher and writing overlap, and
 //! an image takes as long as the slowest of them. Bytes are copied into batches that all threads share. The caller waits for a
-//! thread that falls behind, so there are at most three batches: one being filled, one waiting, one being hashed. No thread
-//! outlives its [`Hasher`].
+//! thread that falls behind, so there are at most three batches: one being filled, one waiting, one being hashed. Without memory
+//! for a batch, the rest of the stream is hashed on the caller's thread. No thread outlives its [`Hasher`].
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -88,13 +88,24 @@ impl Hasher {
 
     fn hash_on_threads(&mut self, mut data: &[u8]) {
         while !data.is_empty() && self.workers.iter().any(|(_, worker)| worker.is_threaded()) {
-            let filling = Arc::make_mut(&mut self.filling);
-            filling.reserve_exact(BATCH - filling.len());
+            let Some(filling) = batch_with_room(&mut self.filling) else { return self.end_threads(data) };
             let (next, rest) = data.split_at(data.len().min(BATCH - filling.len()));
             filling.extend_from_slice(next);
             data = rest;
             if filling.len() == BATCH {
                 self.send_batch();
+            }
+        }
+    }
+
+    /// Moves all algorithms back to the caller's thread, after all batches were hashed, and hashes `rest` there.
+    fn end_threads(&mut self, rest: &[u8]) {
+        for (_, worker) in &mut self.workers {
+            if worker.is_threaded()
+                && let Some(mut state) = std::mem::replace(worker, Worker::Failed).into_state()
+            {
+                state.update(rest);
+                *worker = Worker::Inline(state);
             }
         }
     }
@@ -123,7 +134,10 @@ impl Hasher {
         let [last, oldest] = &mut self.sent;
         std::mem::swap(last, oldest);
         std::mem::swap(last, &mut self.filling);
-        Arc::make_mut(&mut self.filling).clear();
+        match Arc::get_mut(&mut self.filling) {
+            Some(filling) => filling.clear(),
+            None => self.filling = Batch::default(),
+        }
     }
 
     /// Ends the threads after they hashed what was sent. Returns the state of each algorithm.
@@ -144,6 +158,14 @@ impl Drop for Hasher {
     }
 }
 
+/// The batch, with room for [`BATCH`] bytes in all; `None` when there is no memory. Then it is empty.
+fn batch_with_room(batch: &mut Batch) -> Option<&mut Vec<u8>> {
+    // It is shared with no thread: `send_batch` replaces it.
+    let bytes = Arc::get_mut(batch)?;
+    bytes.try_reserve_exact(BATCH - bytes.len()).ok()?;
+    Some(bytes)
+}
+
 /// Where one algorithm is computed.
 enum Worker {
     Inline(Box<HashState>),
@@ -152,6 +174,8 @@ enum Worker {
         batches: Option<Sender<Batch>>,
         thread: JoinHandle<Option<Box<HashState>>>,
     },
+    /// Its thread ended early.
+    Failed,
 }
 
 impl Worker {
@@ -181,6 +205,7 @@ impl Worker {
     fn into_state(self) -> Option<Box<HashState>> {
         match self {
             Self::Inline(state) => Some(state),
+            Self::Failed => None,
             Self::Threaded { batches, thread } => {
                 drop(batches);
                 thread.join().ok().flatten()
@@ -279,6 +304,20 @@ mod tests {
             assert_eq!(hasher.workers.iter().filter(|(_, worker)| worker.is_threaded()).count(), threads);
             assert_eq!(hasher.finish().unwrap(), reference(&data));
         }
+    }
+
+    #[test]
+    fn without_memory_for_a_batch_the_rest_is_hashed_inline() {
+        let data = bytes(8, usize::try_from(INLINE).unwrap() + 3 * BATCH + 7);
+        let (first, rest) = data.split_at(data.len() - BATCH - 7);
+        let mut hasher = of_all_algorithms();
+        hasher.update(first);
+        assert!(hasher.filling.is_empty() && hasher.workers.iter().all(|(_, worker)| worker.is_threaded()));
+        let (failed, last) = rest.split_at(BATCH / 2);
+        hasher.end_threads(failed);
+        hasher.update(last);
+        assert!(!hasher.workers.iter().any(|(_, worker)| worker.is_threaded()));
+        assert_eq!(hasher.finish().unwrap(), reference(&data));
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::{Error, Result};
 
+/// What is copied of a text, in bytes. No valid text is longer, and no message shows as much.
+const MAX_COPIED: usize = 4096;
+
 /// The error for an invalid argument.
 pub(super) fn invalid(what: impl Into<String>) -> Error {
     Error::InvalidArgument(what.into())
@@ -29,16 +32,17 @@ pub(super) unsafe fn path<'a>(name: &str, text: *const c_char) -> Result<&'a OsS
 pub(super) unsafe fn image_id<'a>(text: *const c_char) -> Result<&'a str> {
     // SAFETY: the caller guarantees it.
     let bytes = unsafe { bytes("image_id", text) }?;
-    std::str::from_utf8(bytes).map_err(|_| Error::InvalidImageId {
-        image_id: String::from_utf8_lossy(bytes).into_owned(),
-        why: "it is not UTF-8",
-    })
+    std::str::from_utf8(bytes).map_err(|_| Error::InvalidImageId { image_id: copied(bytes), why: "it is not UTF-8" })
 }
 
-/// Other text. Bytes that are not UTF-8 are replaced, so the text then equals no expected one.
+/// Other text, cut at 4 KiB. Bytes that are not UTF-8 are replaced, so the text then equals no expected one.
 pub(super) unsafe fn text(name: &str, text: *const c_char) -> Result<String> {
     // SAFETY: the caller guarantees it.
-    unsafe { bytes(name, text) }.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    unsafe { bytes(name, text) }.map(copied)
+}
+
+fn copied(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_COPIED)]).into_owned()
 }
 
 /// Data to be read; NULL with length 0 is empty.

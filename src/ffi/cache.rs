@@ -7,6 +7,7 @@ use crate::ffi::call::{call, call_without_handle, close, create, give, peek};
 use crate::ffi::handle::{Slot, handle};
 use crate::ffi::list::{List, image_cache_list_t};
 use crate::ffi::options::{current, driver_number, image_cache_options_t};
+use crate::ffi::out::out;
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 use crate::{ImageCache, Options};
 
@@ -26,7 +27,8 @@ handle!(image_cache_t, ImageCache, "cache", shared);
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///   IMAGE_CACHE_ERROR_UNSUPPORTED       the driver is IMAGE_CACHE_DRIVER_XATTR, and the file system has no extended
-///                                       attributes; or a newer version of the library made the index
+///                                       attributes; a newer version of the library made the index; or a subdirectory
+///                                       is on another file system, subvolume or mount than the directory
 ///   IMAGE_CACHE_ERROR_NO_SPACE          something cannot be created or written: the disk, a quota or the inodes are
 ///                                       used up
 ///   IMAGE_CACHE_ERROR_IO                the directory or a subdirectory cannot be created, opened or read; a
@@ -34,8 +36,9 @@ handle!(image_cache_t, ImageCache, "cache", shared);
 ///                                       host restarted cannot be removed
 ///   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or repaired: it cannot be read, another
 ///                                       program has locked it, or it is not a file (a damaged index is rebuilt)
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  directory or cache is NULL; or the directory has files, but no subdirectory of
-///                                       a cache: it is not a cache's directory
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  directory or cache is NULL; the directory has other files, and is not a
+///                                       cache's; or it was used with another driver or database: see
+///                                       image_cache_options_set_change_driver()
 ///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked while the cache was open with the SQLite
 ///                                       driver
 ///
@@ -64,7 +67,7 @@ pub unsafe extern "C" fn image_cache_open(
 ) -> image_cache_status_t {
     // SAFETY: see the module.
     unsafe {
-        call_without_handle(cache, error, || {
+        call_without_handle(out!(cache), error, || {
             ImageCache::open(path("directory", directory)?, options_or_default(options)?).map(give)
         })
     }
@@ -129,7 +132,7 @@ pub unsafe extern "C" fn image_cache_is_cached(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, answer, error, |cache| cache.is_cached(self::image_id(image_id)?)) }
+    unsafe { call(cache, out!(answer), error, |cache| cache.is_cached(self::image_id(image_id)?)) }
 }
 
 /// Whether incomplete/ has a file of an image, its writer alive or dead.
@@ -152,7 +155,7 @@ pub unsafe extern "C" fn image_cache_is_being_cached(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, answer, error, |cache| cache.is_being_cached(self::image_id(image_id)?)) }
+    unsafe { call(cache, out!(answer), error, |cache| cache.is_being_cached(self::image_id(image_id)?)) }
 }
 
 /// Whether an image is in the queue.
@@ -173,7 +176,7 @@ pub unsafe extern "C" fn image_cache_is_queued(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, answer, error, |cache| cache.is_queued(self::image_id(image_id)?)) }
+    unsafe { call(cache, out!(answer), error, |cache| cache.is_queued(self::image_id(image_id)?)) }
 }
 
 /// Whether an image is neither cached nor being cached, and its name is free.
@@ -198,7 +201,7 @@ pub unsafe extern "C" fn image_cache_is_cacheable(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, answer, error, |cache| cache.is_cacheable(self::image_id(image_id)?)) }
+    unsafe { call(cache, out!(answer), error, |cache| cache.is_cacheable(self::image_id(image_id)?)) }
 }
 
 /// The size of all cached images.
@@ -221,7 +224,7 @@ pub unsafe extern "C" fn image_cache_get_cache_size(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, bytes, error, ImageCache::cache_size) }
+    unsafe { call(cache, out!(bytes), error, ImageCache::cache_size) }
 }
 
 /// The length of a cached image.
@@ -243,7 +246,7 @@ pub unsafe extern "C" fn image_cache_get_image_size(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, bytes, error, |cache| cache.image_size(self::image_id(image_id)?)) }
+    unsafe { call(cache, out!(bytes), error, |cache| cache.image_size(self::image_id(image_id)?)) }
 }
 
 /// How often an image was read (opened and closed) since it was cached.
@@ -274,7 +277,7 @@ pub unsafe extern "C" fn image_cache_get_hit_count(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, hits, error, |cache| cache.hit_count(self::image_id(image_id)?)) }
+    unsafe { call(cache, out!(hits), error, |cache| cache.hit_count(self::image_id(image_id)?)) }
 }
 
 /// Lists the cached images, ordered by image id: a snapshot.
@@ -300,7 +303,7 @@ pub unsafe extern "C" fn image_cache_list_cached(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { create(cache, list, error, |cache| cache.list_cached().map(List::of_cached)) }
+    unsafe { create(cache, out!(list), error, |cache| cache.list_cached().map(List::of_cached)) }
 }
 
 /// Lists the queued images, oldest first: a snapshot.
@@ -325,5 +328,5 @@ pub unsafe extern "C" fn image_cache_list_queued(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { create(cache, list, error, |cache| cache.list_queued().map(List::of_queued)) }
+    unsafe { create(cache, out!(list), error, |cache| cache.list_queued().and_then(List::of_queued)) }
 }

@@ -9,10 +9,10 @@ use crate::Result;
 use crate::ffi::argument::invalid;
 use crate::ffi::guard::{check_not_logging, guard};
 use crate::ffi::handle::{Handle, Slot};
-use crate::ffi::out::OutParameters;
+use crate::ffi::out::{Out, OutParameters};
 use crate::ffi::status::{IMAGE_CACHE_OK, image_cache_error_t, image_cache_status_t};
 
-/// Calls `body` with the value behind a handle, and stores its results. `out` is `()`, a pointer, or two pointers.
+/// Calls `body` with the value behind a handle, and stores its results. `out` is `()`, one out parameter, or two.
 pub(super) unsafe fn call<H: Handle, O: OutParameters>(
     handle: *const H,
     out: O,
@@ -46,7 +46,7 @@ pub(super) unsafe fn call_without_handle<O: OutParameters>(
 /// Calls `body` with the value behind a handle, and stores a new handle with its result.
 pub(super) unsafe fn create<H: Handle, N: Handle>(
     handle: *const H,
-    out: *mut *mut N,
+    out: Out<*mut N>,
     error: *mut image_cache_error_t,
     body: impl FnOnce(H::Borrow<'_>) -> Result<N::Value>,
 ) -> image_cache_status_t {
@@ -73,6 +73,8 @@ pub(super) unsafe fn end<H: Handle>(
     });
     let outcome = usable.and_then(|()| {
         guard(&AtomicBool::new(false), || {
+            // SAFETY: it is one of ours and not ended yet.
+            unsafe { &*handle }.slot().mark_ended();
             // SAFETY: `give` created it, and the caller does not use it again.
             body(unsafe { Box::from_raw(handle) }.into_slot().into_value())
         })
@@ -142,7 +144,8 @@ mod tests {
         let number = give::<Shared>(7);
         let mut error = image_cache_error_t::default();
         let mut out = 1_u64;
-        let status = unsafe { call(number, &raw mut out, &raw mut error, |_| panic!("a defect")) };
+        let status =
+            unsafe { call(number, Out { name: "out", pointer: &raw mut out }, &raw mut error, |_| panic!("a defect")) };
         assert_eq!((status, out), (IMAGE_CACHE_ERROR_INTERNAL, 0));
         assert!(error.text().contains("a defect"), "{}", error.text());
         let status = unsafe { call(number, (), &raw mut error, |_| Ok(())) };

@@ -1,4 +1,5 @@
-//! The guard around every call: it catches panics, and refuses calls from within a log function.
+//! The guard around every call: it catches panics, keeps the thread from being cancelled, and refuses calls from within
+//! a log function.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,7 +7,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::ffi::argument::invalid;
-use crate::{Error, Result};
+use crate::{CancellationDisabled, Error, Result};
 
 thread_local! {
     /// Whether this thread runs a log function of the caller.
@@ -21,6 +22,7 @@ thread_local! {
 pub(super) fn guard<T>(broken: &AtomicBool, body: impl FnOnce() -> Result<T>) -> Result<T> {
     check_not_logging()?;
     silence_our_panics();
+    let _disabled = CancellationDisabled::new();
     // `body` may call a function of the caller, which may call the library again.
     let outer = GUARDED.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(body));

@@ -2,7 +2,7 @@
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::ffi::argument::invalid;
 use crate::{Error, Result};
@@ -55,7 +55,11 @@ macro_rules! handle {
 }
 pub(super) use handle;
 
+/// Marks a handle that C may use.
+const LIVE: u32 = 0x1a6e_ca5e;
+
 /// The value of a handle.
+#[repr(C)]
 pub(super) struct Slot<V> {
     /// Set by a panic: the value is not used again.
     broken: AtomicBool,
@@ -64,6 +68,9 @@ pub(super) struct Slot<V> {
     /// Lent to a callback, which does not end it.
     lent: bool,
     value: UnsafeCell<V>,
+    /// [`LIVE`] until the handle is ended. A caller that uses it again gets an error, as long as the memory is not
+    /// reused. It is last: the allocator writes to the beginning of freed memory.
+    life: AtomicU32,
 }
 
 impl<V> Slot<V> {
@@ -73,6 +80,7 @@ impl<V> Slot<V> {
             busy: AtomicBool::new(false),
             lent: false,
             value: UnsafeCell::new(value),
+            life: AtomicU32::new(LIVE),
         }
     }
 
@@ -93,8 +101,16 @@ impl<V> Slot<V> {
         self.value.into_inner()
     }
 
+    /// The handle is about to be freed.
+    pub fn mark_ended(&self) {
+        self.life.store(0, Ordering::Release);
+    }
+
     /// Fails when the value cannot be used now. `name` is for the message.
     pub fn check(&self, name: &str) -> Result<()> {
+        if self.life.load(Ordering::Acquire) != LIVE {
+            return Err(invalid(format!("this {name} was ended already, or is none")));
+        }
         if self.broken.load(Ordering::Relaxed) {
             return Err(Error::Internal(format!("this {name} is not used again after an internal error")));
         }

@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::ffi::call::{close, peek};
 use crate::ffi::handle::{Slot, handle};
-use crate::ffi::out::OutParameters as _;
-use crate::{CachedImage, Listing, QueuedImage};
+use crate::ffi::out::{OutParameters as _, out};
+use crate::{CachedImage, Listing, QueuedImage, Result};
 
 /// One image of a list.
 ///
@@ -72,7 +72,7 @@ impl List {
         Self(Mutex::new(State { rest: images, current: None }))
     }
 
-    pub fn of_queued(images: Vec<QueuedImage>) -> Self {
+    pub fn of_queued(images: Vec<QueuedImage>) -> Result<Self> {
         let entry = |image: QueuedImage| CachedImage {
             image_id: image.image_id,
             size: 0,
@@ -81,7 +81,7 @@ impl List {
             last_modified: image.queued,
             digest: None,
         };
-        Self::of_cached(images.into_iter().map(entry).collect())
+        images.into_iter().map(entry).collect::<Listing>().into_complete().map(Self::of_cached)
     }
 
     /// The next entry, or NULL at the end. It is valid until the next call or the end of the list.
@@ -135,10 +135,11 @@ pub unsafe extern "C" fn image_cache_list_next(
 ) -> bool {
     // SAFETY: see the module.
     unsafe {
-        entry.blank();
-        entry.check().is_ok_and(|()| {
+        let out = out!(entry);
+        out.blank();
+        out.check().is_ok_and(|()| {
             let next = peek(list, ptr::null(), List::next);
-            entry.store(next);
+            out.store(next);
             !next.is_null()
         })
     }

@@ -7,6 +7,7 @@ use crate::ImageCache;
 use crate::ffi::argument::image_id;
 use crate::ffi::cache::image_cache_t;
 use crate::ffi::call::call;
+use crate::ffi::out::out;
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 
 /// Deletes a cached image. An image that is not cached is no error.
@@ -57,7 +58,7 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, deleted, error, ImageCache::delete_all_cached_images) }
+    unsafe { call(cache, out!(deleted), error, ImageCache::delete_all_cached_images) }
 }
 
 /// Deletes the least recently accessed images, until the cache has at most its maximum size.
@@ -94,7 +95,11 @@ pub unsafe extern "C" fn image_cache_prune(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, (images, bytes), error, |cache| cache.prune().map(|pruned| (pruned.images, pruned.bytes))) }
+    unsafe {
+        call(cache, (out!(images), out!(bytes)), error, |cache| {
+            cache.prune().map(|pruned| (pruned.images, pruned.bytes))
+        })
+    }
 }
 
 /// Removes invalid images, and incomplete files that have stalled.
@@ -123,5 +128,7 @@ pub unsafe extern "C" fn image_cache_clean(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, removed, error, |cache| cache.clean(u64::try_from(stall_time).ok().map(Duration::from_secs))) }
+    unsafe {
+        call(cache, out!(removed), error, |cache| cache.clean(u64::try_from(stall_time).ok().map(Duration::from_secs)))
+    }
 }

@@ -15,6 +15,11 @@
 //! 5. "Durability:", if it matters; "Threads:", "Blocks:" and "Since".
 //! 6. An example.
 //!
+//! # Cancellation
+//!
+//! No call is a cancellation point, and neither are the caller's functions that it calls. A thread that is cancelled
+//! there would unwind through the library, which aborts the process.
+//!
 //! # Safety
 //!
 //! For every function: a pointer is NULL, or valid for the function's use of it during the call. A handle is NULL, or

@@ -17,7 +17,8 @@ pub const IMAGE_CACHE_DRIVER_SQLITE: i32 = 0;
 ///
 /// image_cache_open() fails on a file system without extended attributes.
 pub const IMAGE_CACHE_DRIVER_XATTR: i32 = 1;
-/// Extended attributes. On a file system without them: SQLite, which is logged.
+/// The driver that the directory was opened with before. For a new directory: extended attributes, or SQLite on a file
+/// system without them, which is logged.
 pub const IMAGE_CACHE_DRIVER_XATTR_OR_SQLITE: i32 = 2;
 
 /// A commit does not wait: the kernel writes the image back later.
@@ -112,6 +113,30 @@ pub unsafe extern "C" fn image_cache_options_set_driver(
             driver_choice(driver).and_then(|driver| change(options, |old| Ok(old.driver(driver))))
         })
     }
+}
+
+/// Chooses whether image_cache_open() may change the driver of a directory, or the name of its database.
+///
+/// A directory keeps the driver, and the name of the database, that it was first opened with. With another one, every
+/// image would have 0 hits, and the old database would count as an image.
+///
+/// options  the options
+/// change   true: the driver of these options is used and kept, and the hits of the old one are lost. false: an open
+///          with another driver fails with IMAGE_CACHE_ERROR_INVALID_ARGUMENT. Default false
+/// error    filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
+///
+/// Threads: any. Blocks: never. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_options_set_change_driver(
+    options: *mut image_cache_options_t,
+    change: bool,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { call(options, (), error, |options| self::change(options, |old| Ok(old.change_driver(change)))) }
 }
 
 /// Sets the size that image_cache_prune() prunes to.

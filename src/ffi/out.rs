@@ -30,6 +30,28 @@ impl<T> Blank for *const T {
     const BLANK: Self = ptr::null();
 }
 
+/// An out parameter with its name, for messages.
+pub(super) struct Out<T> {
+    pub name: &'static str,
+    pub pointer: *mut T,
+}
+
+impl<T> Clone for Out<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Out<T> {}
+
+/// The out parameter of that name.
+macro_rules! out {
+    ($name:ident) => {
+        $crate::ffi::out::Out { name: stringify!($name), pointer: $name }
+    };
+}
+pub(super) use out;
+
 /// The out parameters of a function: none, one, or two.
 pub(super) trait OutParameters: Copy {
     type Values;
@@ -56,27 +78,27 @@ impl OutParameters for () {
     unsafe fn store(self, (): ()) {}
 }
 
-impl<T: Blank> OutParameters for *mut T {
+impl<T: Blank> OutParameters for Out<T> {
     type Values = T;
 
     unsafe fn blank(self) {
-        if !self.is_null() {
+        if !self.pointer.is_null() {
             // SAFETY: an out parameter that is not NULL has room for a value.
-            unsafe { self.write(T::BLANK) };
+            unsafe { self.pointer.write(T::BLANK) };
         }
     }
 
     fn check(self) -> Result<()> {
-        if self.is_null() { Err(invalid("an out parameter is NULL")) } else { Ok(()) }
+        if self.pointer.is_null() { Err(invalid(format!("{} is NULL", self.name))) } else { Ok(()) }
     }
 
     unsafe fn store(self, value: T) {
         // SAFETY: `check` found that it is not NULL, so it has room for a value.
-        unsafe { self.write(value) };
+        unsafe { self.pointer.write(value) };
     }
 }
 
-impl<T: Blank, U: Blank> OutParameters for (*mut T, *mut U) {
+impl<T: Blank, U: Blank> OutParameters for (Out<T>, Out<U>) {
     type Values = (T, U);
 
     unsafe fn blank(self) {

@@ -8,6 +8,7 @@ use crate::ffi::argument::{image_id, invalid};
 use crate::ffi::cache::image_cache_t;
 use crate::ffi::call::call;
 use crate::ffi::handle::{Handle as _, Slot};
+use crate::ffi::out::out;
 use crate::ffi::status::{IMAGE_CACHE_OK, image_cache_error_t, image_cache_status_name, image_cache_status_t};
 use crate::ffi::writer::{Hold, image_cache_writer_t};
 use crate::{Error, ImageCache, Result, Writer};
@@ -18,12 +19,16 @@ use crate::{Error, ImageCache, Result, Writer};
 /// image_id   the image; valid until the function returns
 /// writer     the image's writer, lent until the function returns
 ///
-/// Returns IMAGE_CACHE_OK to commit the image, anything else to give it up: it stays queued.
+/// Returns IMAGE_CACHE_OK to commit the image. Any other number, a positive one too, gives it up: it stays queued.
 ///
 /// The function may call image_cache_writer_expect_size(), image_cache_writer_expect_digest() and
 /// image_cache_write_chunk() for the writer. The prefetch commits or aborts the writer. The function is called on the
 /// thread that called image_cache_prefetch(). It may call the library, but must not close that cache. It must not throw
-/// or longjmp. Since 0.1.
+/// or longjmp. pthread_cancel() has no effect on the thread until image_cache_prefetch() returns. Since 0.1.
+///
+/// A binding's function must not return 0 by accident, which commits what was written. Python's ctypes returns 0 from a
+/// function that raises. Catch everything, as for image_cache_source_fn, and return IMAGE_CACHE_ERROR_SOURCE. Expect
+/// the size, too.
 pub type image_cache_fetch_fn = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,
@@ -59,7 +64,7 @@ pub unsafe extern "C" fn image_cache_queue_image(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, queued, error, |cache| cache.queue_image(self::image_id(image_id)?)) }
+    unsafe { call(cache, out!(queued), error, |cache| cache.queue_image(self::image_id(image_id)?)) }
 }
 
 /// Removes an image from the queue. An image that is not queued is no error.
@@ -106,7 +111,7 @@ pub unsafe extern "C" fn image_cache_delete_all_queued_images(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(cache, deleted, error, ImageCache::delete_all_queued_images) }
+    unsafe { call(cache, out!(deleted), error, ImageCache::delete_all_queued_images) }
 }
 
 /// Fetches and caches each image that is queued now, oldest first.
@@ -154,7 +159,7 @@ pub unsafe extern "C" fn image_cache_prefetch(
 ) -> image_cache_status_t {
     // SAFETY: see the module.
     unsafe {
-        call(cache, (fetched, failed), error, |cache| {
+        call(cache, (out!(fetched), out!(failed)), error, |cache| {
             let fetch = fetch.ok_or_else(|| invalid("fetch is NULL"))?;
             let done =
                 cache.prefetch(|image_id, writer| lend(writer, image_id, |id, writer| fetch(user_data, id, writer)))?;

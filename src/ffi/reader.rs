@@ -8,6 +8,7 @@ use crate::ffi::argument::{buffer, image_id};
 use crate::ffi::cache::image_cache_t;
 use crate::ffi::call::{call, close, create, peek};
 use crate::ffi::handle::{Slot, handle};
+use crate::ffi::out::out;
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 
 /// An open cached image.
@@ -48,7 +49,7 @@ pub unsafe extern "C" fn image_cache_open_for_read(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { create(cache, reader, error, |cache| cache.open_for_read(self::image_id(image_id)?)) }
+    unsafe { create(cache, out!(reader), error, |cache| cache.open_for_read(self::image_id(image_id)?)) }
 }
 
 /// Reads the image's next bytes.
@@ -80,7 +81,7 @@ pub unsafe extern "C" fn image_cache_read(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(reader, length, error, |reader| reader.read(self::buffer(buffer, capacity)?)) }
+    unsafe { call(reader, out!(length), error, |reader| reader.read(self::buffer(buffer, capacity)?)) }
 }
 
 /// Reads bytes at an offset. The position of image_cache_read() does not change.
@@ -106,7 +107,7 @@ pub unsafe extern "C" fn image_cache_read_at(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(reader, length, error, |reader| reader.read_at(offset, self::buffer(buffer, capacity)?)) }
+    unsafe { call(reader, out!(length), error, |reader| reader.read_at(offset, self::buffer(buffer, capacity)?)) }
 }
 
 /// The image's length in bytes.

@@ -46,9 +46,15 @@ pub const IMAGE_CACHE_ERROR_SOURCE: image_cache_status_t = -13;
 pub const IMAGE_CACHE_ERROR_FORKED: image_cache_status_t = -14;
 /// A defect of this library; the message says where. The handle refuses further work.
 pub const IMAGE_CACHE_ERROR_INTERNAL: image_cache_status_t = -15;
+/// An allocation failed. Nothing is lost: the same call can be made again, or the handle ended. Every call may return
+/// it.
+pub const IMAGE_CACHE_ERROR_NO_MEMORY: image_cache_status_t = -16;
+/// Another process holds a lock for longer than the call waits, for example because it is stopped. Nothing is changed.
+/// Every call may return it, except those for a reader.
+pub const IMAGE_CACHE_ERROR_TIMED_OUT: image_cache_status_t = -17;
 
 /// Every status with its name.
-const NAMES: [(image_cache_status_t, &CStr); 16] = [
+const NAMES: [(image_cache_status_t, &CStr); 18] = [
     (IMAGE_CACHE_OK, c"IMAGE_CACHE_OK"),
     (IMAGE_CACHE_ERROR_INVALID_ARGUMENT, c"IMAGE_CACHE_ERROR_INVALID_ARGUMENT"),
     (IMAGE_CACHE_ERROR_INVALID_IMAGE_ID, c"IMAGE_CACHE_ERROR_INVALID_IMAGE_ID"),
@@ -65,6 +71,8 @@ const NAMES: [(image_cache_status_t, &CStr); 16] = [
     (IMAGE_CACHE_ERROR_SOURCE, c"IMAGE_CACHE_ERROR_SOURCE"),
     (IMAGE_CACHE_ERROR_FORKED, c"IMAGE_CACHE_ERROR_FORKED"),
     (IMAGE_CACHE_ERROR_INTERNAL, c"IMAGE_CACHE_ERROR_INTERNAL"),
+    (IMAGE_CACHE_ERROR_NO_MEMORY, c"IMAGE_CACHE_ERROR_NO_MEMORY"),
+    (IMAGE_CACHE_ERROR_TIMED_OUT, c"IMAGE_CACHE_ERROR_TIMED_OUT"),
 ];
 
 /// Describes why a call failed. The caller allocates it.
@@ -131,15 +139,17 @@ fn status_of(error: &Error) -> image_cache_status_t {
         Error::AlreadyCached(_) => IMAGE_CACHE_ERROR_ALREADY_CACHED,
         Error::BeingCached(_) => IMAGE_CACHE_ERROR_BEING_CACHED,
         Error::DigestMismatch { .. } => IMAGE_CACHE_ERROR_DIGEST_MISMATCH,
-        Error::SizeMismatch { .. } => IMAGE_CACHE_ERROR_SIZE_MISMATCH,
+        Error::SizeMismatch { .. } | Error::Empty(_) => IMAGE_CACHE_ERROR_SIZE_MISMATCH,
         Error::System { .. } if error.is_no_space() => IMAGE_CACHE_ERROR_NO_SPACE,
-        Error::System { .. } | Error::Damaged { .. } => IMAGE_CACHE_ERROR_IO,
+        Error::System { .. } | Error::MissingParent { .. } | Error::Damaged { .. } => IMAGE_CACHE_ERROR_IO,
         Error::Index { .. } => IMAGE_CACHE_ERROR_INDEX,
         Error::Unsupported(_) => IMAGE_CACHE_ERROR_UNSUPPORTED,
         Error::Lost { .. } => IMAGE_CACHE_ERROR_LOST,
         Error::Source { .. } => IMAGE_CACHE_ERROR_SOURCE,
         Error::Forked { .. } | Error::OpenAcrossFork { .. } => IMAGE_CACHE_ERROR_FORKED,
         Error::Internal(_) => IMAGE_CACHE_ERROR_INTERNAL,
+        Error::NoMemory { .. } => IMAGE_CACHE_ERROR_NO_MEMORY,
+        Error::TimedOut { .. } => IMAGE_CACHE_ERROR_TIMED_OUT,
     }
 }
 

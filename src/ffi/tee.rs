@@ -7,6 +7,7 @@ use crate::ffi::argument::{buffer, image_id, invalid};
 use crate::ffi::cache::image_cache_t;
 use crate::ffi::call::{call, close, create, peek};
 use crate::ffi::handle::{Slot, handle};
+use crate::ffi::out::out;
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 use crate::ffi::writer::expected;
 use crate::{Result, Tee};
@@ -17,10 +18,37 @@ use crate::{Result, Tee};
 /// buffer     receives the bytes
 /// capacity   the size of the buffer in bytes, at least 1
 ///
-/// Returns the number of bytes, 0 at the end, or a negative number on failure.
+/// Returns the number of bytes, 0 at the end, or a negative number on failure. More than capacity is a failure, too.
 ///
 /// The function is called on the thread that calls image_cache_tee_read(). It is not called again after a failure. It
-/// must not throw or longjmp. Since 0.1.
+/// must not throw or longjmp. pthread_cancel() has no effect on the thread until image_cache_tee_read() returns. Since
+/// 0.1.
+///
+/// A binding's function must not return a number by accident. Python's ctypes returns 0, or any number, from a function
+/// that raises. A Go function that panics ends the process. Catch everything, and expect a size or call
+/// image_cache_tee_refuse_empty():
+///
+/// ```python
+/// @CFUNCTYPE(c_int64, c_void_p, c_void_p, c_size_t)  # keep a reference to it until the tee is closed
+/// def source(user_data, buffer, capacity):
+///     try:
+///         data = store.read(capacity)
+///         memmove(buffer, data, len(data))
+///         return len(data)
+///     except BaseException:
+///         return -1
+/// ```
+///
+/// ```go
+/// //export source
+/// func source(user_data, buffer unsafe.Pointer, capacity C.size_t) (length C.int64_t) {
+///     length = -1
+///     defer func() { recover() }()
+///     n, err := store.Read(unsafe.Slice((*byte)(buffer), capacity))
+///     if n == 0 && err != io.EOF { return -1 }
+///     return C.int64_t(n)
+/// }
+/// ```
 pub type image_cache_source_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, buffer: *mut c_void, capacity: usize) -> i64>;
 
@@ -81,7 +109,7 @@ pub unsafe extern "C" fn image_cache_tee_open(
 ) -> image_cache_status_t {
     // SAFETY: see the module.
     unsafe {
-        create(cache, tee, error, |cache| {
+        create(cache, out!(tee), error, |cache| {
             let function = source.ok_or_else(|| invalid("source is NULL"))?;
             cache.tee(self::image_id(image_id)?, Source { function, user_data })
         })
@@ -107,6 +135,30 @@ pub unsafe extern "C" fn image_cache_tee_expect_size(
 ) -> image_cache_status_t {
     // SAFETY: see the module.
     unsafe { call(tee, (), error, |tee| tee.expect_size(bytes)) }
+}
+
+/// Refuses an empty image. To be called before the first read.
+///
+/// If the source returns 0 in its first call, the tee fails with IMAGE_CACHE_ERROR_SIZE_MISMATCH, and nothing is
+/// published. This is for bindings, whose functions may return 0 by accident.
+///
+/// tee    the tee
+/// error  filled on failure; may be NULL
+///
+/// Returns IMAGE_CACHE_OK, or
+///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  tee is NULL, or was read already
+///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the tee was opened
+///
+/// After a failure nothing is cached any more. The bytes are still handed on.
+///
+/// Threads: one at a time. Blocks: never, except for a few system calls after a failure. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_tee_refuse_empty(
+    tee: *mut image_cache_tee_t,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { call(tee, (), error, Tee::refuse_empty) }
 }
 
 /// Sets a digest that the source's bytes must have. To be called before the first read.
@@ -150,7 +202,8 @@ fn expect_digest(tee: &mut Tee<Source>, expected: Result<(crate::Algorithm, Stri
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///   IMAGE_CACHE_ERROR_SOURCE            the source failed, or returned more than capacity
-///   IMAGE_CACHE_ERROR_SIZE_MISMATCH     at the end: there are more or fewer bytes than expected
+///   IMAGE_CACHE_ERROR_SIZE_MISMATCH     at the end: there are more or fewer bytes than expected, or none after
+///                                       image_cache_tee_refuse_empty()
 ///   IMAGE_CACHE_ERROR_DIGEST_MISMATCH   at the end: the bytes do not have an expected digest
 ///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  tee or length is NULL; or buffer is NULL, and capacity is not 0
 ///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the tee was opened
@@ -182,7 +235,7 @@ pub unsafe extern "C" fn image_cache_tee_read(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { call(tee, length, error, |tee| tee.read(self::buffer(buffer, capacity)?)) }
+    unsafe { call(tee, out!(length), error, |tee| tee.read(self::buffer(buffer, capacity)?)) }
 }
 
 /// Whether the bytes are being cached, or were cached at the end.

@@ -7,6 +7,7 @@ use crate::ffi::argument::{data, image_id, invalid, text};
 use crate::ffi::cache::image_cache_t;
 use crate::ffi::call::{call, create, end};
 use crate::ffi::handle::{Handle as _, Slot, handle};
+use crate::ffi::out::out;
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 use crate::{Algorithm, Error, Result, Writer};
 
@@ -82,7 +83,9 @@ pub unsafe extern "C" fn image_cache_begin_write(
 ) -> image_cache_status_t {
     // SAFETY: see the module.
     unsafe {
-        create(cache, writer, error, |cache| cache.begin_write(self::image_id(image_id)?).map(Box::new).map(Hold::Own))
+        create(cache, out!(writer), error, |cache| {
+            cache.begin_write(self::image_id(image_id)?).map(Box::new).map(Hold::Own)
+        })
     }
 }
 

@@ -28,6 +28,14 @@ pub enum DriverChoice {
     XattrOrSqlite,
 }
 
+/// The driver that a handle asks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct DriverRequest {
+    pub choice: DriverChoice,
+    /// Whether it replaces another one that the directory was used with.
+    pub may_change: bool,
+}
+
 /// The driver in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DriverKind {

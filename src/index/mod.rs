@@ -6,6 +6,7 @@ pub(crate) mod cached_image;
 pub(crate) mod driver;
 pub(crate) mod listing;
 pub(crate) mod pending;
+mod record;
 pub(crate) mod scan;
 pub(crate) mod sqlite;
 mod xattr;
@@ -18,16 +19,17 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::index::cached_image::CachedImage;
 use crate::index::driver::{
-    Driver, DriverChoice, DriverKind, EvictionOrder, Flush, ReconciledIndex, Totals, Unwritten,
+    Driver, DriverChoice, DriverKind, DriverRequest, EvictionOrder, Flush, ReconciledIndex, Totals, Unwritten,
 };
 use crate::index::listing::Listing;
 use crate::index::pending::{Access, PendingAccesses};
+use crate::index::record::DriverRecord;
 use crate::index::sqlite::driver::SqliteDriver;
 use crate::index::sqlite::files;
 use crate::index::xattr::XattrDriver;
 use crate::log::Log;
 use crate::store::image_id::ImageId;
-use crate::store::layout::Layout;
+use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
 use crate::sys::stat::FileStat;
 use crate::sys::time::Timestamp;
@@ -45,15 +47,24 @@ impl Index {
         files::names(database)
     }
 
-    /// Opens the chosen driver. This may create or reset an index. `is_only_handle`: no other handle is open.
+    /// Opens the driver that is asked for, if the directory is used with that one. This may create or reset an index. `is_only_handle`: no other handle is open.
     pub fn open(
         layout: &Arc<Layout>,
-        choice: DriverChoice,
+        request: DriverRequest,
         database: &OsStr,
         log: &Log,
         lock: &CacheLockGuard<'_>,
         is_only_handle: bool,
     ) -> Result<Self> {
+        let recorded = match DriverRecord::of(layout) {
+            // One bad file does not stop everything.
+            Err(error) if !error.is_lack_of_resources() => {
+                log.warning(|| error.to_string());
+                None
+            }
+            recorded => recorded?,
+        };
+        let choice = DriverRecord::choose(recorded.as_ref(), request, database, layout)?;
         let sqlite = || {
             SqliteDriver::open(layout, database, log, lock, is_only_handle)
                 .map(|driver| Box::new(driver) as Box<dyn Driver>)
@@ -70,6 +81,15 @@ impl Index {
                 sqlite()
             }),
         }?;
+        if !layout.may_set_metadata() {
+            let lost = match driver.kind() {
+                DriverKind::Sqlite => "access times are kept in the index only",
+                DriverKind::Xattr => "hits and accesses are not recorded",
+            };
+            let path = layout.directory(Area::Cached).path().display();
+            log.warning(|| format!("'{path}' is on overlayfs, where setting a file's times copies the file: {lost}"));
+        }
+        DriverRecord::new(driver.kind(), database).store(layout, lock, recorded.as_ref(), log);
         let pending = PendingAccesses::new(layout, driver.can_write_accesses());
         Ok(Self { layout: Arc::clone(layout), driver, pending })
     }
@@ -136,7 +156,7 @@ impl Index {
 
     /// All images, by id. Accesses that could not be written are included.
     pub fn list(&self, lock: &CacheLockGuard<'_>) -> Result<Listing> {
-        let images = self.driver.list(lock)?;
+        let images = self.driver.list(lock)?.into_complete()?;
         if self.pending.is_empty() {
             return Ok(images);
         }
@@ -145,7 +165,7 @@ impl Index {
             let accessed = pending.last_accessed.map_or(0, Timestamp::as_nanoseconds).max(image.last_accessed);
             Some(CachedImage { hits: image.hits.saturating_add(pending.hits), last_accessed: accessed, ..image })
         });
-        Ok(with_pending.collect())
+        with_pending.collect::<Listing>().into_complete()
     }
 
     /// A snapshot of the images in the order of eviction.

@@ -6,6 +6,7 @@ use crate::log::{Log, SkippedErrors};
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
+use crate::sys::memory;
 use crate::sys::stat::FileStat;
 
 /// The totals of all images that can be stat'ed.
@@ -24,8 +25,8 @@ fn add_up(images: impl Iterator<Item = FileStat>) -> Totals {
 /// All images that can be stat'ed, least recently accessed first.
 pub(crate) fn eviction_order<'a>(layout: &Layout, log: &Log) -> Result<Box<dyn EvictionOrder + 'a>> {
     let mut skipped = SkippedErrors::new(log);
-    let images = layout.images(Area::Cached)?.filter_map(|(id, stat)| Some((id, skipped.note(stat)?)));
-    let mut images: Vec<_> = images.collect();
+    let images = layout.images(Area::Cached)?.filter_map(|(id, stat)| Some(Ok((id, skipped.note(stat)?))));
+    let mut images = memory::collect(images, "sort the images")?;
     images.sort_unstable_by(|(id, stat), (other_id, other)| (stat.accessed, id).cmp(&(other.accessed, other_id)));
     let totals = add_up(images.iter().map(|(_, stat)| *stat));
     Ok(Box::new(Sorted { totals, images: images.into_iter(), skipped: skipped.into_first() }))

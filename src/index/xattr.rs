@@ -38,7 +38,7 @@ impl XattrDriver {
         let failed = |error: std::io::Error| {
             if attribute::is_unsupported(&error) {
                 let path = directory.path().display();
-                return Error::Unsupported(format!("the file system of '{path}' has no extended attributes"));
+                return Error::Unsupported(format!("the file system has no extended attributes: '{path}'"));
             }
             Error::from_io("set an extended attribute of", directory.path(), &error)
         };
@@ -117,6 +117,10 @@ impl Driver for XattrDriver {
         attributes::set(file, Attribute::Hits, "0")
             .and_then(|()| digest.map_or(Ok(()), |digest| attributes::set(file, Attribute::Digest, digest)))
             .map_err(|error| Error::from_io("set an extended attribute of", path, &error))
+    }
+
+    fn can_write_accesses(&self) -> bool {
+        self.layout.may_set_metadata()
     }
 
     /// The cache lock keeps two handles from losing each other's hits.

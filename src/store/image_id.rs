@@ -40,6 +40,11 @@ impl ReservedNames {
         Self(names.into_iter().collect())
     }
 
+    /// The names.
+    pub fn names(&self) -> impl Iterator<Item = &OsStr> {
+        self.0.iter().map(OsString::as_os_str)
+    }
+
     /// Validates an id.
     ///
     /// An id is 1 to 255 bytes of UTF-8 without control characters and without `/`. It does not begin with a `.`, since hidden
@@ -47,7 +52,11 @@ impl ReservedNames {
     pub fn image_id(&self, text: &str) -> Result<ImageId> {
         match self.objection(text) {
             None => Ok(ImageId(text.into())),
-            Some(why) => Err(Error::InvalidImageId { image_id: text.to_owned(), why }),
+            Some(why) => {
+                // A text of any length may be given.
+                let shown = &text[..text.floor_char_boundary(text.len().min(MAX_LENGTH + 1))];
+                Err(Error::InvalidImageId { image_id: shown.to_owned(), why })
+            }
         }
     }
 

@@ -18,10 +18,12 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::store::image_id::{ImageId, ReservedNames};
 use crate::store::lock::CacheLockGuard;
+use crate::store::recognise::check_is_a_cache;
 use crate::sys::dir::Directory;
-use crate::sys::file;
+use crate::sys::mount::{check_is_movable, is_overlay};
 use crate::sys::stat::FileStat;
 use crate::sys::time::Timestamp;
+use crate::sys::{file, memory};
 
 /// The subdirectories of the cache's directory.
 pub(crate) const SUBDIRECTORIES: [&str; 3] = ["incomplete", "invalid", "queue"];
@@ -36,6 +38,19 @@ pub(crate) enum Area {
     Incomplete,
     Invalid,
     Queue,
+}
+
+impl Area {
+    /// The name of the subdirectory, if it is one.
+    fn subdirectory(self) -> Option<&'static str> {
+        let [incomplete, invalid, queue] = SUBDIRECTORIES;
+        match self {
+            Self::Cached => None,
+            Self::Incomplete => Some(incomplete),
+            Self::Invalid => Some(invalid),
+            Self::Queue => Some(queue),
+        }
+    }
 }
 
 /// What has an image's name in one of the directories.
@@ -73,6 +88,8 @@ pub(crate) struct Layout {
     invalid: Directory,
     queue: Directory,
     reserved: ReservedNames,
+    /// See [`Self::may_set_metadata`].
+    is_overlay: bool,
 }
 
 impl Layout {
@@ -85,19 +102,23 @@ impl Layout {
         let path = path.canonicalize().map_err(|error| Error::from_io("open the directory", path, &error))?;
         let cached = Directory::open(&path)?;
         let reserved = ReservedNames::new(SUBDIRECTORIES.into_iter().map(OsString::from).chain(reserved));
-        check_is_a_cache(&cached, &reserved)?;
+        check_is_a_cache(&cached, &SUBDIRECTORIES, &reserved)?;
         let [(incomplete, new_incomplete), (invalid, new_invalid), (queue, new_queue)] = [
             cached.open_or_create(SUBDIRECTORIES[0])?,
             cached.open_or_create(SUBDIRECTORIES[1])?,
             cached.open_or_create(SUBDIRECTORIES[2])?,
         ];
+        for subdirectory in [&incomplete, &invalid, &queue] {
+            check_is_movable(subdirectory, &cached)?;
+        }
         if new_incomplete || new_invalid || new_queue {
             cached.sync()?;
         }
         if created && let Some(parent) = path.parent() {
             Directory::open(parent)?.sync()?;
         }
-        Ok(Self { cached, incomplete, invalid, queue, reserved })
+        let is_overlay = is_overlay(&cached);
+        Ok(Self { cached, incomplete, invalid, queue, reserved, is_overlay })
     }
 
     /// Validates an image id.
@@ -114,6 +135,11 @@ impl Layout {
         }
     }
 
+    /// Whether a reader may set the times and attributes of an image's file. On overlayfs this would copy a lower layer's file.
+    pub fn may_set_metadata(&self) -> bool {
+        !self.is_overlay
+    }
+
     /// The path of an image's file, for messages.
     pub fn path(&self, area: Area, id: &ImageId) -> PathBuf {
         self.directory(area).path_of(id.as_file_name())
@@ -121,7 +147,12 @@ impl Layout {
 
     /// What has the image's name.
     pub fn stat(&self, area: Area, id: &ImageId) -> Result<DirEntry> {
-        Ok(match self.directory(area).stat(id.as_file_name())? {
+        let directory = self.directory(area);
+        let mut stat = directory.stat(id.as_file_name())?;
+        if stat.is_none() && self.follow(area)? {
+            stat = directory.stat(id.as_file_name())?;
+        }
+        Ok(match stat {
             None => DirEntry::Missing,
             Some(stat) if stat.is_regular => DirEntry::Image(stat),
             Some(_) => DirEntry::Foreign,
@@ -144,7 +175,8 @@ impl Layout {
     ///
     /// Fails when the names cannot be listed. An image that cannot be stat'ed is included with its error.
     pub fn images(&self, area: Area) -> Result<impl Iterator<Item = (ImageId, Result<FileStat>)> + '_> {
-        let names = self.directory(area).names()?.collect::<Result<Vec<_>>>()?;
+        self.follow(area)?;
+        let names = memory::collect(self.directory(area).names()?, "list a directory")?;
         Ok(names.into_iter().filter_map(move |name| {
             let id = self.reserved.image_id_of(&name)?;
             let stat = self.stat(area, &id).map(DirEntry::image).transpose()?;
@@ -160,7 +192,7 @@ impl Layout {
 
     /// Creates the image's incomplete file; `None` when its name is taken.
     pub fn create_incomplete(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<Option<File>> {
-        self.incomplete.create(id.as_file_name())
+        self.renewing(Area::Incomplete, || self.incomplete.create(id.as_file_name()))
     }
 
     /// Moves a finished file to its final name; false when that is taken.
@@ -170,7 +202,14 @@ impl Layout {
 
     /// Moves an image's file to `invalid/`, and replaces what an earlier failure left there.
     pub fn invalidate(&self, _lock: &CacheLockGuard<'_>, from: Area, id: &ImageId) -> Result<()> {
-        self.directory(from).replace(id.as_file_name(), &self.invalid)
+        let is_there = || self.stat(from, id).is_ok_and(|entry| entry.image().is_some());
+        match self.directory(from).replace(id.as_file_name(), &self.invalid) {
+            Err(error) if error.is_missing() && is_there() => {
+                self.renew(Area::Invalid)?;
+                self.directory(from).replace(id.as_file_name(), &self.invalid)
+            }
+            moved => moved,
+        }
     }
 
     /// Removes an image's file; false when there is none.
@@ -191,7 +230,8 @@ impl Layout {
 
     /// Appends an image to the queue; false when it is queued already.
     pub fn enqueue(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool> {
-        let Some(created) = self.queue.create(id.as_file_name())? else { return Ok(false) };
+        let created = self.renewing(Area::Queue, || self.queue.create(id.as_file_name()))?;
+        let Some(created) = created else { return Ok(false) };
         // The kernel can give the same mtime to files that are created within a few milliseconds.
         file::set_modified(&created, || self.path(Area::Queue, id), Timestamp::now())?;
         Ok(true)
@@ -207,29 +247,34 @@ impl Layout {
         self.cached.sync()?;
         self.incomplete.sync()
     }
-}
 
-/// Refuses a directory that has files, but none of the subdirectories: it was named by mistake, and its files would be pruned.
-fn check_is_a_cache(directory: &Directory, reserved: &ReservedNames) -> Result<()> {
-    let has_subdirectory =
-        || SUBDIRECTORIES.iter().try_fold(false, |has, name| Ok(has || directory.stat(name.as_ref())?.is_some()));
-    if has_subdirectory()? {
-        return Ok(());
-    }
-    for name in directory.names()? {
-        let name = name?;
-        let would_be_an_image =
-            reserved.image_id_of(&name).is_some() && directory.stat(&name)?.is_some_and(|stat| stat.is_regular);
-        // Checked again: another process may have created the cache meanwhile, and cached an image.
-        if would_be_an_image && !has_subdirectory()? {
-            return Err(Error::InvalidArgument(format!(
-                "'{}' is no cache: it has files, such as '{}', but none of the subdirectories {}. \
-                 Each file would count as an image, and could be pruned",
-                directory.path().display(),
-                name.display(),
-                SUBDIRECTORIES.join(", ")
-            )));
+    /// Creates files in a subdirectory, and the subdirectory when it was removed.
+    fn renewing<T>(&self, area: Area, create: impl Fn() -> Result<T>) -> Result<T> {
+        match create() {
+            Err(error) if error.is_missing() => {
+                self.renew(area)?;
+                create()
+            }
+            created => created,
         }
     }
-    Ok(())
+
+    /// Opens a subdirectory that was removed again, and creates it if no other handle has.
+    fn renew(&self, area: Area) -> Result<()> {
+        let Some(name) = area.subdirectory() else { return Ok(()) };
+        let (new, _) = self.cached.open_or_create(name)?;
+        check_is_movable(&new, &self.cached)?;
+        self.directory(area).turn_into(&new)
+    }
+
+    /// If a subdirectory was removed, and another handle created it again: opens that one. False when there is nothing to open.
+    fn follow(&self, area: Area) -> Result<bool> {
+        let Some(name) = area.subdirectory() else { return Ok(false) };
+        if !self.directory(area).is_removed() {
+            return Ok(false);
+        }
+        let Some(new) = self.cached.open_subdirectory(name)? else { return Ok(false) };
+        check_is_movable(&new, &self.cached)?;
+        self.directory(area).turn_into(&new).map(|()| true)
+    }
 }

@@ -6,5 +6,7 @@ pub(crate) mod attributes;
 pub(crate) mod image_id;
 pub(crate) mod layout;
 pub(crate) mod lock;
+pub(crate) mod own_files;
+mod recognise;
 pub(crate) mod stamp;
 pub(crate) mod unsynced;

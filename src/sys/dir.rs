@@ -3,23 +3,24 @@
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    Access, AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, StatxFlags, accessat, fstat, fstatvfs, fsync, ftruncate,
-    futimens, mkdirat, openat, renameat, renameat_with, statat, statx, syncfs, unlinkat, utimensat,
+    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatxFlags, accessat, fstat, fstatvfs, fsync,
+    ftruncate, futimens, mkdirat, renameat, renameat_with, statat, statx, syncfs, unlinkat, utimensat,
 };
-use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, Result};
+use crate::sys::descriptors::{self, open_at};
 use crate::sys::stat::{FileId, FileStat};
 use crate::sys::time::Timestamp;
 
-const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::RDONLY);
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY);
 /// Follows no symbolic link, and does not wait for the other end of a fifo.
-const PLAIN: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+const PLAIN: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// An open directory, with its path for messages.
 #[derive(Debug)]
@@ -35,13 +36,14 @@ impl Directory {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
             Err(Errno::ROFS) if path.exists() => Ok(false),
+            Err(Errno::NOENT) => Err(Error::MissingParent { path: path.to_owned() }),
             Err(errno) => Err(Error::system("create the directory", path, errno)),
         }
     }
 
     /// Opens a directory by its path, following symbolic links: the caller chose it.
     pub fn open(path: &Path) -> Result<Self> {
-        retry_on_intr(|| openat(CWD, path, DIRECTORY, Mode::empty()))
+        descriptors::open(path, DIRECTORY)
             .map(|descriptor| Self { descriptor, path: path.to_owned() })
             .map_err(|errno| Error::system("open the directory", path, errno))
     }
@@ -56,15 +58,45 @@ impl Directory {
             Err(Errno::ROFS) if self.stat(OsStr::new(name))?.is_some() => false,
             Err(errno) => return Err(Error::system("create the directory", &path, errno)),
         };
-        match retry_on_intr(|| openat(&self.descriptor, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())) {
+        match open_at(&self.descriptor, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
             Ok(descriptor) => Ok((Self { descriptor, path }, created)),
+            Err(Errno::NOTDIR | Errno::LOOP) => Err(self.not_a_directory(name)),
             Err(errno) => Err(Error::system("open the directory", &path, errno)),
         }
     }
 
+    /// The error for a name that something other than a directory has.
+    fn not_a_directory(&self, name: &str) -> Error {
+        let stat = statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW);
+        let is_link = stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
+        let why = if is_link { "it is a symbolic link, which is not followed" } else { "it is not a directory" };
+        Error::Damaged { operation: "open the directory", path: self.path.join(name), why: why.to_owned() }
+    }
+
+    /// Opens a subdirectory; `None` when there is no such directory, or a symbolic link.
+    pub fn open_subdirectory(&self, name: &str) -> Result<Option<Self>> {
+        let path = self.path.join(name);
+        match open_at(&self.descriptor, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(descriptor) => Ok(Some(Self { descriptor, path })),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(Error::system("open the directory", &path, errno)),
+        }
+    }
+
+    /// Becomes another directory, for all threads that use this one: this one was removed. Keeps its path for messages.
+    pub fn turn_into(&self, other: &Self) -> Result<()> {
+        retry_on_intr(|| descriptors::replace(&self.descriptor, &other.descriptor))
+            .map_err(|errno| Error::system("open the directory", &self.path, errno))
+    }
+
+    /// Whether the directory was removed. False where that is unknown.
+    pub fn is_removed(&self) -> bool {
+        fstat(&self.descriptor).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
     /// Opens the same directory again, with an open file description of its own.
     pub fn reopen(&self) -> Result<OwnedFd> {
-        retry_on_intr(|| openat(&self.descriptor, c".", DIRECTORY, Mode::empty()))
+        open_at(&self.descriptor, c".", DIRECTORY, Mode::empty())
             .map_err(|errno| Error::system("open the directory", &self.path, errno))
     }
 
@@ -84,8 +116,8 @@ impl Directory {
     /// leave a file of the right length with a hole.
     pub fn create(&self, name: &OsStr) -> Result<Option<File>> {
         let flags = PLAIN | OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::APPEND;
-        match retry_on_intr(|| openat(&self.descriptor, name, flags, Mode::from_raw_mode(0o666))) {
-            Ok(descriptor) => above_standard(descriptor).map(Some).map_err(|errno| self.failed("create", name, errno)),
+        match open_at(&self.descriptor, name, flags, Mode::from_raw_mode(0o666)) {
+            Ok(descriptor) => Ok(Some(File::from(descriptor))),
             Err(Errno::EXIST) => Ok(None),
             Err(errno) => Err(self.failed("create", name, errno)),
         }
@@ -94,8 +126,7 @@ impl Directory {
     /// Opens an existing file for reading, with `O_NOATIME` where that is permitted. `None` when there is no file, or a symbolic
     /// link or the like in its place.
     pub fn open_file(&self, name: &OsStr) -> Result<Option<File>> {
-        let open =
-            |flags| retry_on_intr(|| openat(&self.descriptor, name, PLAIN | OFlags::RDONLY | flags, Mode::empty()));
+        let open = |flags| open_at(&self.descriptor, name, PLAIN | OFlags::RDONLY | flags, Mode::empty());
         // O_NOATIME is the owner's right.
         let opened = match open(OFlags::NOATIME) {
             Err(Errno::PERM) => open(OFlags::empty()),
@@ -110,7 +141,7 @@ impl Directory {
 
     /// Truncates a file to 0 bytes, if it exists.
     pub fn truncate(&self, name: &OsStr) -> Result<()> {
-        match openat(&self.descriptor, name, PLAIN | OFlags::WRONLY, Mode::empty()) {
+        match open_at(&self.descriptor, name, PLAIN | OFlags::WRONLY, Mode::empty()) {
             Ok(file) => ftruncate(&file, 0).map_err(|errno| self.failed("truncate", name, errno)),
             Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.failed("open", name, errno)),
@@ -120,8 +151,7 @@ impl Directory {
     /// Opens a handle that keeps a file's bytes allocated after its name is removed. `None` when there is no file, or no
     /// descriptor is available.
     pub fn hold(&self, name: &OsStr) -> Result<Option<OwnedFd>> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match retry_on_intr(|| openat(&self.descriptor, name, flags, Mode::empty())) {
+        match open_at(&self.descriptor, name, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
             Ok(descriptor) => Ok(Some(descriptor)),
             // The bytes are then freed by the removal itself, which takes longer.
             Err(Errno::NOENT | Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Ok(None),
@@ -167,6 +197,11 @@ impl Directory {
     /// Moves a file to the same name in another directory, replacing a file there.
     pub fn replace(&self, name: &OsStr, to: &Self) -> Result<()> {
         renameat(&self.descriptor, name, &to.descriptor, name).map_err(|errno| self.failed("move", name, errno))
+    }
+
+    /// Renames a file in it, replacing a file with the new name.
+    pub fn rename(&self, name: &OsStr, to: &OsStr) -> Result<()> {
+        renameat(&self.descriptor, name, &self.descriptor, to).map_err(|errno| self.failed("rename", name, errno))
     }
 
     /// Makes changes of names in it durable.
@@ -238,7 +273,8 @@ impl Directory {
             let path = self.path.clone();
             move |errno| Error::system("list", &path, errno)
         };
-        let entries = retry_on_intr(|| Dir::read_from(&self.descriptor)).map_err(&failed)?;
+        // An open file description of its own has an offset of its own.
+        let entries = Dir::new(self.reopen()?).map_err(&failed)?;
         Ok(entries.filter_map(move |entry| match entry {
             Ok(entry) => {
                 is_name(entry.file_name()).then(|| Ok(OsString::from_vec(entry.file_name().to_bytes().to_vec())))
@@ -256,16 +292,6 @@ impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
-}
-
-/// Moves a descriptor to 3 or above. A host that closed its standard descriptors may still print to these numbers, and must not
-/// print into an image.
-fn above_standard(descriptor: OwnedFd) -> std::result::Result<File, Errno> {
-    const FIRST_FREE: i32 = 3;
-    if descriptor.as_raw_fd() >= FIRST_FREE {
-        return Ok(File::from(descriptor));
-    }
-    fcntl_dupfd_cloexec(&descriptor, FIRST_FREE).map(File::from)
 }
 
 fn is_name(name: &CStr) -> bool {

@@ -7,9 +7,10 @@ use std::os::fd::IntoRawFd as _;
 use std::path::PathBuf;
 
 use rustix::fs::{Timestamps, fsync, ftruncate, futimens};
-use rustix::io::{Errno, fcntl_dupfd_cloexec, pread, retry_on_intr, try_close};
+use rustix::io::{Errno, pread, retry_on_intr, try_close};
 
 use crate::error::{Error, Result};
+use crate::sys::descriptors::duplicate;
 use crate::sys::time::Timestamp;
 
 /// Reads bytes at an offset; 0 at the end of the file.
@@ -57,7 +58,7 @@ fn set_times(file: &File, path: impl FnOnce() -> PathBuf, times: &Timestamps, op
 ///
 /// Returns false when no descriptor was available for the duplicate: then nothing was reported.
 pub(crate) fn flush_by_closing(file: &File, path: impl FnOnce() -> PathBuf) -> Result<bool> {
-    let closed = retry_on_intr(|| match fcntl_dupfd_cloexec(file, 0) {
+    let closed = retry_on_intr(|| match duplicate(file) {
         Ok(duplicate) => close(duplicate.into_raw_fd()).map(|()| true),
         Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Ok(false),
         Err(errno) => Err(errno),

@@ -4,10 +4,13 @@
 //! only: calls that can be interrupted are repeated (`retry_on_intr`).
 
 pub(crate) mod attribute;
+pub(crate) mod descriptors;
 pub(crate) mod dir;
 pub(crate) mod file;
 pub(crate) mod fork_guard;
 pub(crate) mod lock;
+pub(crate) mod memory;
+pub(crate) mod mount;
 pub(crate) mod open_registry;
 pub(crate) mod process;
 pub(crate) mod signals;

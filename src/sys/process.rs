@@ -5,10 +5,16 @@
 //! the next number. The counter lives in ordinary memory, which the child inherits, so no process gets a number that it could
 //! find in a handle of an ancestor. A child that shares its parent's memory (`vfork`, `posix_spawn`) shares the page, too.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+use rustix::fs::OFlags;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+
+use crate::sys::descriptors;
 
 /// One process, distinct from its ancestors and descendants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +22,9 @@ pub(crate) struct ProcessInstance(u64);
 
 /// The id of the host's present boot; `None` where `/proc` does not have it.
 pub(crate) fn boot_id() -> Option<String> {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let mut id = String::new();
+    let file = descriptors::open(Path::new("/proc/sys/kernel/random/boot_id"), OFlags::RDONLY).ok()?;
+    File::from(file).read_to_string(&mut id).ok()?;
     let id = id.trim();
     (!id.is_empty()).then(|| id.to_owned())
 }

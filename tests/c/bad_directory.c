@@ -154,13 +154,15 @@ static void a_directory_of_other_files(void)
     CHECK(cache == NULL && strstr(check_error.message, "thesis") != NULL);
     CHECK(!exists(in_directory("home/incomplete")) && !exists(in_directory("home/cache.db")));
 
-    /* Hidden files, directories and an index are not images. A cache's subdirectory marks a cache. */
+    /* Hidden files, and what mkfs creates, are not images. One of a cache's subdirectories marks no cache, all do. */
     CHECK(rename(in_directory("home/thesis"), in_directory("home/.thesis")) == 0);
     CHECK(mkdir(in_directory("home/lost+found"), 0755) == 0);
     OK(image_cache_open(in_directory("home"), options, &cache, &check_error));
     image_cache_close(cache);
     CHECK(mkdir(in_directory("glance"), 0755) == 0 && mkdir(in_directory("glance/queue"), 0755) == 0);
     make_file(in_directory("glance/image"), "image");
+    STATUS(IMAGE_CACHE_ERROR_INVALID_ARGUMENT, image_cache_open(in_directory("glance"), options, &cache, &check_error));
+    CHECK(mkdir(in_directory("glance/incomplete"), 0755) == 0 && mkdir(in_directory("glance/invalid"), 0755) == 0);
     OK(image_cache_open(in_directory("glance"), options, &cache, &check_error));
     CHECK(is_cached(cache, "image"));
     image_cache_close(cache);

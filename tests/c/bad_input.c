@@ -39,14 +39,16 @@ static void statuses_and_versions(void)
         {IMAGE_CACHE_ERROR_SOURCE, "IMAGE_CACHE_ERROR_SOURCE"},
         {IMAGE_CACHE_ERROR_FORKED, "IMAGE_CACHE_ERROR_FORKED"},
         {IMAGE_CACHE_ERROR_INTERNAL, "IMAGE_CACHE_ERROR_INTERNAL"},
-        {-16, "IMAGE_CACHE_ERROR_UNKNOWN"},
+        {IMAGE_CACHE_ERROR_NO_MEMORY, "IMAGE_CACHE_ERROR_NO_MEMORY"},
+        {IMAGE_CACHE_ERROR_TIMED_OUT, "IMAGE_CACHE_ERROR_TIMED_OUT"},
+        {-18, "IMAGE_CACHE_ERROR_UNKNOWN"},
         {1, "IMAGE_CACHE_ERROR_UNKNOWN"},
         {INT32_MIN, "IMAGE_CACHE_ERROR_UNKNOWN"},
         {INT32_MAX, "IMAGE_CACHE_ERROR_UNKNOWN"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         CHECK(strcmp(image_cache_status_name(names[i].status), names[i].name) == 0);
-    for (int32_t i = 0; i < 16; i++) /* the numbers are part of the ABI */
+    for (int32_t i = 0; i < 18; i++) /* the numbers are part of the ABI */
         CHECK(names[i].status == -i);
 
     CHECK(sizeof(image_cache_error_t) == 512);
@@ -223,6 +225,7 @@ static int64_t failing_source(void *user_data, void *buffer, size_t capacity)
 
 static void bad_sources(image_cache_t *cache)
 {
+    char buffer_of_source[8];
     const image_cache_source_fn sources[] = {overflowing_source, failing_source};
     for (size_t i = 0; i < 2; i++) {
         image_cache_tee_t *tee = NULL;
@@ -234,6 +237,18 @@ static void bad_sources(image_cache_t *cache)
         image_cache_tee_close(tee);
         CHECK(!is_cached(cache, "teed") && !exists(in_directory("cache/incomplete/teed")));
     }
+    /* A source that returns 0 by accident, as a ctypes function that raises, publishes nothing if that is refused. */
+    text_source_t nothing = {"", 0, 4, 0};
+    image_cache_tee_t *empty = NULL;
+    size_t none = 7;
+    OK(image_cache_tee_open(cache, "teed", read_text, &nothing, &empty, &check_error));
+    OK(image_cache_tee_refuse_empty(empty, &check_error));
+    for (int i = 0; i < 2; i++) {
+        STATUS(IMAGE_CACHE_ERROR_SIZE_MISMATCH, image_cache_tee_read(empty, buffer_of_source, 8, &none, &check_error));
+        CHECK(none == 0 && strstr(check_error.message, "is empty") != NULL);
+    }
+    image_cache_tee_close(empty);
+    CHECK(!is_cached(cache, "teed"));
     /* A refused expectation can cost the tee its caching. It still delivers every byte. */
     text_source_t text = {"delivered", 0, 4, 0};
     image_cache_tee_t *tee = NULL;

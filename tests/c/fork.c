@@ -109,6 +109,7 @@ static void use_streams_in_child(void)
     CHECK(length == 0);
     FORKED(image_cache_read_at(reader, 0, buffer, sizeof buffer, &length, &check_error));
     FORKED(image_cache_tee_expect_size(tee, 1, &check_error));
+    FORKED(image_cache_tee_refuse_empty(tee, &check_error));
     FORKED(image_cache_tee_expect_digest(tee, "md5", "d41d8cd98f00b204e9800998ecf8427e", &check_error));
     FORKED(image_cache_tee_read(tee, buffer, sizeof buffer, &length, &check_error));
     CHECK(!image_cache_tee_is_caching(tee) && source.calls == 0);

@@ -46,6 +46,7 @@ static void options_and_open(image_cache_error_t *error)
     REFUSED(image_cache_options_set_database(NULL, "name.db", error));
     REFUSED(image_cache_options_set_database(options, NULL, error));
     REFUSED(image_cache_options_set_durability(NULL, IMAGE_CACHE_DURABILITY_FULL, error));
+    REFUSED(image_cache_options_set_change_driver(NULL, true, error));
     REFUSED(image_cache_options_set_streaming(NULL, true, error));
     REFUSED(image_cache_options_set_log(NULL, NULL, NULL, error));
     OK(image_cache_options_set_log(options, NULL, NULL, error)); /* switches logging off */
@@ -176,6 +177,7 @@ static void tees(image_cache_error_t *error)
     REFUSED(image_cache_tee_open(cache, "new", read_text, &source, NULL, error));
 
     REFUSED(image_cache_tee_expect_size(NULL, 1, error));
+    REFUSED(image_cache_tee_refuse_empty(NULL, error));
     REFUSED(image_cache_tee_expect_digest(NULL, "md5", "d41d8cd98f00b204e9800998ecf8427e", error));
     image_cache_tee_t *other = NULL; /* a tee does not cache after a refused expectation */
     OK(image_cache_tee_open(cache, "other", read_text, &source, &other, error));

@@ -10,6 +10,8 @@
 #define CALLS(X)                                                                                                       \
     X(options_set_driver, nothing, image_cache_options_set_driver(options, IMAGE_CACHE_DRIVER_XATTR, &error))          \
     X(options_set_driver, nothing, image_cache_options_set_driver(options, 99, &error))                                \
+    X(options_set_change_driver, nothing, image_cache_options_set_change_driver(options, true, &error))                \
+    X(options_set_change_driver, nothing, image_cache_options_set_change_driver(NULL, true, &error))                   \
     X(options_set_max_size, nothing, image_cache_options_set_max_size(options, 1, &error))                             \
     X(options_set_max_size, nothing, image_cache_options_set_max_size(NULL, 1, &error))                                \
     X(options_set_stall_time, nothing, image_cache_options_set_stall_time(options, 1, &error))                         \
@@ -89,6 +91,8 @@
     X(tee_open, nothing, image_cache_tee_open(cache, "teed", NULL, &source, &new_tee, &error))                         \
     X(tee_expect_size, open_tee, image_cache_tee_expect_size(my_tee, 1, &error))                                       \
     X(tee_expect_size, begin_tee, image_cache_tee_expect_size(my_tee, 1, &error))                                      \
+    X(tee_refuse_empty, open_tee, image_cache_tee_refuse_empty(my_tee, &error))                                        \
+    X(tee_refuse_empty, begin_tee, image_cache_tee_refuse_empty(my_tee, &error))                                       \
     X(tee_expect_digest, open_tee, image_cache_tee_expect_digest(my_tee, "md5", EMPTY_MD5, &error))                    \
     X(tee_expect_digest, open_tee, image_cache_tee_expect_digest(my_tee, "md4", EMPTY_MD5, &error))                    \
     X(tee_expect_digest, open_tee, image_cache_tee_expect_digest(my_tee, "md5", "d41d", &error))                       \
@@ -124,7 +128,7 @@ static const struct {
 } calls[] = {
 #define ROW(function, before, call) {"image_cache_" #function, before},
     CALLS(ROW)};
-enum { CALL_COUNT = sizeof calls / sizeof *calls, STATUS_COUNT = 16 };
+enum { CALL_COUNT = sizeof calls / sizeof *calls, STATUS_COUNT = 18 };
 
 static image_cache_status_t make_call(size_t which)
 {

@@ -214,7 +214,7 @@ fn symbolic_links() -> Result<(), Failed> {
             fs::rename(scratch.file(subdirectory), &moved).unwrap();
             symlink(&moved, scratch.file(subdirectory)).unwrap();
             let refused = ImageCache::open(scratch.path(), scratch.options.clone());
-            assert!(matches!(refused, Err(Error::System { .. })), "{subdirectory}: {refused:?}");
+            assert!(matches!(refused, Err(Error::Damaged { .. })), "{subdirectory}: {refused:?}");
             fs::remove_file(scratch.file(subdirectory)).unwrap();
             fs::rename(&moved, scratch.file(subdirectory)).unwrap();
         }
@@ -274,7 +274,7 @@ fn other_index() -> Result<(), Failed> {
     let scratch = Scratch::new(DriverChoice::Sqlite);
     let first = scratch.open();
     cache_image(&first, "1", b"12345");
-    let other = scratch.open_with(scratch.options.clone().database("other.db")?.max_size(0));
+    let other = scratch.open_with(scratch.options.clone().database("other.db")?.change_driver(true).max_size(0));
     assert_eq!(ids(&other), ["1"]);
     for name in ["cache.db", "cache.db-wal", "cache.db-shm", "cache.db-journal"] {
         assert!(matches!(other.open_for_read(name), Err(Error::InvalidImageId { .. })));

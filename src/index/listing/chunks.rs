@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use serde::Serialize;
 
+use crate::error::{Error, Result};
+
 /// The size of a chunk, in bytes. The allocator maps such a chunk, and unmaps it when it is freed. Unwritten pages use no memory.
 const CHUNK: usize = 256 << 10;
 
@@ -24,23 +26,26 @@ impl Chunks {
         self.length
     }
 
-    /// Appends a value.
-    pub fn push(&mut self, value: &impl Serialize) {
+    /// Appends a value. On failure the queue is as it was.
+    pub fn push(&mut self, value: &impl Serialize) -> Result<()> {
         let mut packed = std::mem::take(&mut self.packed);
         packed.clear();
         // Numbers, bytes and texts can be written to a Vec: this cannot fail.
-        let Ok(packed) = postcard::to_extend(value, packed) else { return debug_assert!(false, "packing failed") };
+        let packed = postcard::to_extend(value, packed).map_err(|error| Error::Internal(error.to_string()))?;
         if let Some(chunk) = self.bytes.back_mut()
             && chunk.capacity() - chunk.len() >= packed.len()
         {
             chunk.extend_from_slice(&packed);
         } else {
-            let mut chunk = Vec::with_capacity(CHUNK.max(packed.len()));
+            let mut chunk = Vec::new();
+            let reserved = chunk.try_reserve_exact(CHUNK.max(packed.len()));
+            reserved.and_then(|()| self.bytes.try_reserve(1)).map_err(|_| no_memory())?;
             chunk.extend_from_slice(&packed);
             self.bytes.push_back(chunk);
         }
         self.length += 1;
         self.packed = packed;
+        Ok(())
     }
 
     /// Removes the first value. `unpack` gets its bytes and those of later values, and returns the rest.
@@ -59,4 +64,8 @@ impl Chunks {
         }
         Some(value)
     }
+}
+
+pub(super) fn no_memory() -> Error {
+    Error::NoMemory { operation: "list the images" }
 }

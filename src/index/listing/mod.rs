@@ -8,6 +8,7 @@ mod sorted;
 use std::fmt;
 use std::iter::FusedIterator;
 
+use crate::error::{Error, Result};
 use crate::index::cached_image::CachedImage;
 use crate::index::listing::chunks::Chunks;
 use crate::index::listing::entry::Entry;
@@ -19,14 +20,26 @@ pub(crate) use crate::index::listing::sorted::sort_ids;
 /// It does not need the cache any more. It holds a million images in some tens of MiB, unpacks a [`CachedImage`] at each step, and
 /// frees memory as it is read.
 #[derive(Clone, Default)]
-pub struct Listing(Chunks);
+pub struct Listing {
+    images: Chunks,
+    /// Images are missing, since the memory did not suffice.
+    failure: Option<Error>,
+}
+
+impl Listing {
+    /// Fails when the listing is incomplete.
+    pub(crate) fn into_complete(self) -> Result<Self> {
+        self.failure.map_or(Ok(Self { failure: None, ..self }), Err)
+    }
+}
 
 impl FromIterator<CachedImage> for Listing {
-    /// Keeps the order of the iterator.
+    /// Keeps the order of the iterator. Stops where the memory does not suffice: see [`Self::into_complete`].
     fn from_iter<I: IntoIterator<Item = CachedImage>>(images: I) -> Self {
-        let mut chunks = Chunks::default();
-        images.into_iter().for_each(|image| chunks.push(&Entry::from(&image)));
-        Self(chunks)
+        let mut listing = Self::default();
+        let packed = images.into_iter().try_for_each(|image| listing.images.push(&Entry::from(&image)));
+        listing.failure = packed.err();
+        listing
     }
 }
 
@@ -34,11 +47,11 @@ impl Iterator for Listing {
     type Item = CachedImage;
 
     fn next(&mut self) -> Option<CachedImage> {
-        self.0.pop(|bytes| postcard::take_from_bytes::<Entry<'_>>(bytes).map(|(entry, rest)| (entry.into(), rest)))
+        self.images.pop(|bytes| postcard::take_from_bytes::<Entry<'_>>(bytes).map(|(entry, rest)| (entry.into(), rest)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.0.len(), Some(self.0.len()))
+        (self.images.len(), Some(self.images.len()))
     }
 }
 
@@ -48,7 +61,7 @@ impl FusedIterator for Listing {}
 
 impl fmt::Debug for Listing {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Listing").field("left", &self.0.len()).finish_non_exhaustive()
+        formatter.debug_struct("Listing").field("left", &self.images.len()).finish_non_exhaustive()
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BinaryHeap;
 use crate::error::Result;
 use crate::index::listing::chunks::Chunks;
 use crate::index::listing::entry::PackedId;
+use crate::sys::memory;
 
 /// How many ids are strings at a time.
 const RUN: usize = 32 << 10;
@@ -16,12 +17,12 @@ pub(crate) fn sort_ids(ids: impl Iterator<Item = Result<String>>) -> Result<impl
     let mut runs = Vec::new();
     let mut strings = Vec::new();
     for id in ids {
-        strings.push(id?);
+        memory::push(&mut strings, id?, "sort the images")?;
         if strings.len() == RUN {
-            runs.push(pack(&mut strings));
+            runs.push(pack(&mut strings)?);
         }
     }
-    runs.push(pack(&mut strings));
+    runs.push(pack(&mut strings)?);
     drop(strings);
     let first = runs.iter_mut().enumerate().filter_map(|(number, run)| Some(Reverse((pop(run)?, number)))).collect();
     let mut first: BinaryHeap<_> = first;
@@ -33,11 +34,11 @@ pub(crate) fn sort_ids(ids: impl Iterator<Item = Result<String>>) -> Result<impl
 }
 
 /// Sorts and packs a run of ids, and empties the vector.
-fn pack(ids: &mut Vec<String>) -> Chunks {
+fn pack(ids: &mut Vec<String>) -> Result<Chunks> {
     ids.sort_unstable();
     let mut run = Chunks::default();
-    ids.drain(..).for_each(|id| run.push(&PackedId::from(id.as_str())));
-    run
+    ids.drain(..).try_for_each(|id| run.push(&PackedId::from(id.as_str())))?;
+    Ok(run)
 }
 
 fn pop(run: &mut Chunks) -> Option<String> {

@@ -90,9 +90,11 @@ impl IndexFiles {
     pub fn check_are_regular(&self) -> Result<()> {
         for suffix in SUFFIXES {
             if self.stat(suffix)?.is_some_and(|stat| !stat.is_regular) {
-                let name = with_suffix(&self.name, suffix);
-                let cause = format!("'{}' is no regular file", name.display());
-                return Err(Error::Index { operation: "open the index", path: self.path.clone(), cause });
+                let path = self.directory().path_of(&with_suffix(&self.name, suffix));
+                let what = if path.is_dir() { "a directory" } else { "no regular file" };
+                let cause =
+                    format!("it is {what}, and must be a regular file; remove it, or choose another database name");
+                return Err(Error::Index { operation: "open the index", path, cause });
             }
         }
         Ok(())

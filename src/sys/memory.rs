@@ -1,0 +1,17 @@
+//! Vectors whose length other programs or the caller choose. A failed allocation is an error, not an abort.
+
+use crate::error::{Error, Result};
+
+/// Appends a value. `operation` is for the message.
+pub(crate) fn push<T>(values: &mut Vec<T>, value: T, operation: &'static str) -> Result<()> {
+    values.try_reserve(1).map_err(|_| Error::NoMemory { operation })?;
+    values.push(value);
+    Ok(())
+}
+
+/// Collects values, up to the first error.
+pub(crate) fn collect<T>(values: impl IntoIterator<Item = Result<T>>, operation: &'static str) -> Result<Vec<T>> {
+    let mut collected = Vec::new();
+    values.into_iter().try_for_each(|value| push(&mut collected, value?, operation))?;
+    Ok(collected)
+}
