@@ -338,7 +338,8 @@ class Fetch(unittest.TestCase):
 
     # A directory has the image's name: the cache opens, and the image cannot be cached.
     def test_image_that_cannot_be_cached(self):
-        os.makedirs(os.path.join(self.cache, "image"))
+        for directory in ("incomplete", "invalid", "queue", "image"):
+            os.makedirs(os.path.join(self.cache, directory))
         self.assertEqual(self.fetch("whole", "--output", "-", "--md5", MD5, printed="not cached"), IMAGE)
         self.fetch("whole", "--output", "-", "--md5", "0" * 32, code=1, printed="IMAGE_CACHE_ERROR_DIGEST_MISMATCH")
         self.fetch("whole", code=1, printed="could not be cached")
