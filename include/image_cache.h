@@ -442,7 +442,7 @@ typedef image_cache_status_t (*image_cache_fetch_fn)(void *user_data,
 
 /**
  * Another process holds a lock for longer than the call waits, for example because it is stopped. Nothing is changed.
- * Every call may return it, except those for a reader.
+ * No call of this version has such a limit, so none returns it yet.
  */
 #define IMAGE_CACHE_ERROR_TIMED_OUT (-17)
 

@@ -143,7 +143,7 @@ pub enum Error {
         /// What was tried, as a verb.
         operation: &'static str,
     },
-    /// Another process holds a lock for longer than the call waits. Nothing was changed.
+    /// Another process holds a lock for longer than the call waits. Nothing was changed. No call returns it yet.
     #[error("cannot {operation} within {} s: another process holds the lock: '{}'", .waited.as_secs_f32(), .path.display())]
     TimedOut {
         /// What was tried, as a verb.

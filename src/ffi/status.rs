@@ -50,7 +50,7 @@ pub const IMAGE_CACHE_ERROR_INTERNAL: image_cache_status_t = -15;
 /// it.
 pub const IMAGE_CACHE_ERROR_NO_MEMORY: image_cache_status_t = -16;
 /// Another process holds a lock for longer than the call waits, for example because it is stopped. Nothing is changed.
-/// Every call may return it, except those for a reader.
+/// No call of this version has such a limit, so none returns it yet.
 pub const IMAGE_CACHE_ERROR_TIMED_OUT: image_cache_status_t = -17;
 
 /// Every status with its name.
