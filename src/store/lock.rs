@@ -9,6 +9,9 @@
 //!
 //! All are `flock` locks, which the kernel drops with their holder. The cache lock is taken after the prune lock. It is never
 //! held while image data is copied, hashed, synced or freed, or while a caller's function runs, except a log function.
+//!
+//! A known gap: when a subdirectory is removed below running handles, their locks stay on the removed directory. A handle that
+//! is opened afterwards locks the new one, so the two do not exclude each other until the former handles are closed.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;

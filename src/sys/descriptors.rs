@@ -1,4 +1,5 @@
-//! New descriptors: the only place that opens files and duplicates descriptors. None gets the number 0, 1 or 2.
+//! New descriptors: the only place that opens files and duplicates descriptors. None gets the number 0, 1 or 2. SQLite opens
+//! the index's files itself.
 //!
 //! A host may have closed its standard descriptors, and other threads of it may still print to these numbers. An open returns
 //! the lowest free number. So free ones are occupied while the library opens, by a descriptor that can neither be read nor
