@@ -1,7 +1,8 @@
 //! The error type. Every failure names the operation, the path and the cause.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
@@ -38,8 +39,8 @@ pub enum Error {
     #[error("image '{0}' is cached already")]
     AlreadyCached(String),
     /// A live writer has the image, in this process or in another.
-    #[error("image '{0}' is being cached by another writer")]
-    BeingCached(String),
+    #[error("{0}")]
+    BeingCached(BeingCached),
     /// The bytes do not have the expected digest.
     #[error("image '{image_id}' has the {algorithm} digest {actual}, expected was {expected}")]
     DigestMismatch {
@@ -143,7 +144,7 @@ pub enum Error {
         /// What was tried, as a verb.
         operation: &'static str,
     },
-    /// Another process holds a lock for longer than the call waits. Nothing was changed. No call returns it yet.
+    /// Another process holds a lock for longer than the call waits. Nothing was changed.
     #[error("cannot {operation} within {} s: another process holds the lock: '{}'", .waited.as_secs_f32(), .path.display())]
     TimedOut {
         /// What was tried, as a verb.
@@ -156,6 +157,34 @@ pub enum Error {
     /// A defect of this library.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+/// An image that a writer has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BeingCached {
+    /// The image.
+    pub image_id: String,
+    /// The writer's process; `None` when another program wrote the incomplete file, or when it is unknown.
+    pub process: Option<u32>,
+    /// When the writer began: nanoseconds since the Unix epoch.
+    pub since: Option<i64>,
+}
+
+impl fmt::Display for BeingCached {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { image_id, process, since } = self;
+        write!(formatter, "image '{image_id}' is being cached by ")?;
+        match process {
+            Some(process) => write!(formatter, "process {process}")?,
+            None => formatter.write_str("another program")?,
+        }
+        // After the clock was set back, it is 0 s.
+        since.map_or(Ok(()), |since| {
+            let began = UNIX_EPOCH + Duration::from_nanos(since.try_into().unwrap_or(0));
+            let seconds = SystemTime::now().duration_since(began).unwrap_or_default().as_secs();
+            write!(formatter, ", for {seconds} s now")
+        })
+    }
 }
 
 impl Error {
@@ -202,6 +231,11 @@ impl Error {
     /// Whether a file or directory does not exist.
     pub(crate) fn is_missing(&self) -> bool {
         self.has_errno([Errno::NOENT])
+    }
+
+    /// Whether something other than a directory is in the path.
+    pub(crate) fn is_not_a_directory(&self) -> bool {
+        self.has_errno([Errno::NOTDIR, Errno::LOOP])
     }
 
     /// Whether the process lacks the permission.

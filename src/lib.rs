@@ -62,7 +62,7 @@ pub use crate::cache::reader::Reader;
 pub use crate::cache::tee::Tee;
 pub use crate::cache::writer::Writer;
 pub use crate::digest::algorithm::Algorithm;
-pub use crate::error::{Error, Result};
+pub use crate::error::{BeingCached, Error, Result};
 pub use crate::index::cached_image::CachedImage;
 pub use crate::index::driver::{DriverChoice, DriverKind};
 pub use crate::index::listing::Listing;

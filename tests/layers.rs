@@ -44,7 +44,6 @@ const MAKE_DESCRIPTORS: &[&str] = &[
     "libc::open",
     "libc::openat",
     "libc::dup",
-    "libc::fcntl",
     "File::open",
     "File::create",
     "OpenOptions",

@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{DRIVERS, Scratch, age, cache_image, files, read_image};
+use common::{DRIVERS, Scratch, age, cache_image, files, leave_by_dead_writer, read_image};
 use image_cache::{Algorithm, Durability, Error, Options};
 
 /// The `f_type` of tmpfs (`TMPFS_MAGIC`).
@@ -31,7 +31,7 @@ fn an_unlocked_incomplete_file_of_a_dead_writer_is_replaced() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
         let cache = scratch.open();
-        std::fs::write(scratch.file("incomplete/1"), b"left by a crash").unwrap();
+        leave_by_dead_writer(&scratch.file("incomplete/1"), b"left by a crash");
         assert!(cache.is_being_cached("1").unwrap());
         cache_image(&cache, "1", b"new");
         assert_eq!(read_image(&cache, "1"), b"new");
@@ -43,15 +43,67 @@ fn an_unlocked_incomplete_file_of_a_dead_writer_is_replaced() {
 fn a_writer_that_stalled_loses_its_image_to_the_next_one() {
     for driver in DRIVERS {
         let scratch = Scratch::new(driver);
-        let cache = scratch.open();
+        // The shortest stall time is 2 s. It cannot be simulated: it is measured without the host's clock.
+        let cache = scratch.open_with(scratch.options.clone().stall_time(Duration::ZERO));
         let mut stalled = cache.begin_write("1").unwrap();
         stalled.write_chunk(b"slow").unwrap();
-        age(&scratch.file("incomplete/1"), Duration::from_hours(25));
+        let began = Instant::now();
+        while let Err(error) = cache.begin_write("1").map(|writer| writer.abort("found that the other one stalled")) {
+            assert!(matches!(error, Error::BeingCached(_)) && began.elapsed() < Duration::from_mins(1), "{error}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(began.elapsed() >= Duration::from_millis(1900));
         cache_image(&cache, "1", b"fast");
         assert!(matches!(stalled.write_chunk(b"er"), Err(Error::Lost { .. })));
         assert!(matches!(stalled.commit(), Err(Error::Lost { .. })));
         assert_eq!(read_image(&cache, "1"), b"fast");
-        assert!(files(&scratch.file("invalid")).is_empty());
+        assert_eq!(files(&scratch.file("invalid")), ["1"]);
+    }
+}
+
+#[test]
+fn a_live_writer_does_not_stall_because_of_the_times_of_its_file() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let (cache, other) = (scratch.open(), scratch.open());
+        let mut writer = cache.begin_write("1").unwrap();
+        writer.write_chunk(b"steady").unwrap();
+        age(&scratch.file("incomplete/1"), Duration::from_hours(25));
+        let error = other.begin_write("1").map(drop).unwrap_err().to_string();
+        let process = std::process::id();
+        assert!(error.contains(&format!("process {process}")) && error.contains(" s now"), "{error}");
+        assert_eq!(other.clean(None).unwrap(), 0);
+        writer.commit().unwrap();
+        assert_eq!(read_image(&other, "1"), b"steady");
+    }
+}
+
+#[test]
+fn a_file_of_another_program_counts_as_a_live_writers_until_it_stalls() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        std::fs::write(scratch.file("incomplete/1"), b"Glance's").unwrap();
+        assert!(!cache.queue_image("1").unwrap());
+        assert!(matches!(cache.begin_write("1"), Err(Error::BeingCached(_))));
+        assert_eq!(cache.clean(None).unwrap(), 0);
+        age(&scratch.file("incomplete/1"), Duration::from_hours(25));
+        cache_image(&cache, "1", b"ours");
+        assert_eq!(read_image(&cache, "1"), b"ours");
+    }
+}
+
+#[test]
+fn an_image_has_the_mode_of_other_files_of_the_process() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        cache_image(&scratch.open(), "1", b"data");
+        let mode = |name| {
+            std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(scratch.file(name)).unwrap().permissions())
+        };
+        std::fs::write(scratch.file("other"), b"").unwrap();
+        assert_eq!(mode("1"), mode("other"));
+        assert_eq!(mode(".image_cache/lock") & 0o077 & !0o060, 0);
     }
 }
 

@@ -47,8 +47,15 @@ fn record(cache: &CacheInner, id: &ImageId, stat: &FileStat, access: Access) {
     }
 }
 
+/// A reader does not wait for the cache lock. It leaves its accesses to the next flush.
 fn flush(cache: &CacheInner, flush: Flush) {
-    let flushed = cache.lock.acquire().and_then(|lock| flush_locked(cache, &lock, flush));
+    let flushed = match flush {
+        Flush::Quick => cache.lock.try_acquire().and_then(|lock| match lock {
+            Some(lock) => flush_locked(cache, &lock, flush),
+            None => Ok(()),
+        }),
+        Flush::Final => cache.lock.acquire().and_then(|lock| flush_locked(cache, &lock, flush)),
+    };
     cache.unwritten_accesses.note(flushed, cache.log(), |error| format!("{error}; accesses are written later"));
 }
 

@@ -6,15 +6,17 @@
 //!
 //! 1. Stat the final name: an image there is cached already.
 //! 2. Create `incomplete/<id>` exclusively. No second writer can share or truncate a new inode.
-//! 3. If the name is taken, try to lock its file.
-//!    - The lock is free: its writer is dead, since the kernel drops a lock with its process. Remove the name, and go to 2.
-//!    - The lock is held: a live writer has the image. If it has written nothing for longer than the stall time, it loses the name
-//!      as well. It keeps its inode, where it harms nobody, and its next call fails.
-//! 4. Lock the new file. A process killed between 2 and 4 leaves an unlocked file, which counts as a dead writer's.
+//! 3. If the name is taken, find out whose it is (see `store::writers`).
+//!    - Its writer is dead: remove the name, and go to 2. The file need not be opened for that.
+//!    - A live writer has the image, or another program does. If it has written nothing for longer than the stall time, it loses
+//!      the name as well. It keeps its inode, where it harms nobody, and its next call fails. A writer that has all bytes, and
+//!      verifies or syncs them, does not stall: else two slow writers would replace each other without end.
+//! 4. Lock the new file for its writer. A process killed between 2 and 4 leaves a marked, unlocked file: a dead writer's.
 //!
 //! # Append
 //!
-//! Before each chunk: the file still has a name, and the length that was written. After each 8 MiB, write-back starts (see
+//! Before each chunk: the file still has a name, and the length that was written. Twice a second, a heartbeat is written beside
+//! the lock. After each 8 MiB, write-back starts (see
 //! `writeback`). Its errors are final like those of a sync, since the kernel may report them only once.
 //!
 //! # Invalidate
@@ -28,15 +30,15 @@ use std::time::Duration;
 
 use crate::cache::inner::CacheInner;
 use crate::cache::writeback::Writeback;
-use crate::error::{Error, Result};
+use crate::error::{BeingCached, Error, Result};
 use crate::store::attributes;
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry};
 use crate::store::lock::CacheLockGuard;
+use crate::store::writers::Writer;
 use crate::sys::file;
-use crate::sys::lock::{is_unlocked, try_lock};
 use crate::sys::signals::{has_size_limit, without_size_signal};
-use crate::sys::stat::{FileId, FileStat, links_and_size};
+use crate::sys::stat::{FileId, FileStat, STICKY, StatAndBirth, links_and_size};
 use crate::sys::time::Timestamp;
 
 /// A live writer keeps its image at least this long, whatever the stall time: some file systems store mtimes in steps of 2 s.
@@ -71,8 +73,8 @@ impl IncompleteFile {
             DirEntry::Image(_) => return Err(Error::AlreadyCached(id.to_string())),
             DirEntry::Foreign => return Err(cache.layout().occupied(Area::Cached, &id)),
         }
-        let file = create(cache, &lock, &id)?;
-        let file_id = FileStat::of(&file, || cache.layout().path(Area::Incomplete, &id))?.id;
+        let (file, stat) = create(cache, &lock, &id)?;
+        let file_id = stat.id;
         let writeback = Writeback::new(cache.durability, cache.streaming);
         let cache = Arc::clone(cache);
         Ok(Self { cache, id, file, file_id, written: 0, unlimited_until: 0, writeback, has_ended: false })
@@ -81,6 +83,7 @@ impl IncompleteFile {
     /// Appends bytes.
     pub fn append(&mut self, data: &[u8]) -> Result<()> {
         self.check_intact()?;
+        self.cache.lock.writers().beat(self.file_id.inode);
         self.write_without_signal(data).inspect_err(|error| self.free_space(error))?;
         self.written += data.len() as u64;
         let started = self.writeback.advance(&self.file, self.written, || path_of(&self.cache, &self.id));
@@ -100,6 +103,7 @@ impl IncompleteFile {
 
     /// All bytes were appended. Starts the write-back of the last ones, while their digest is computed.
     pub fn end_of_bytes(&mut self) -> Result<()> {
+        self.cache.lock.writers().finish(self.file_id.inode);
         let started = self.writeback.start_rest(&self.file, self.written, || path_of(&self.cache, &self.id));
         started.inspect_err(|error| self.free_space(error))
     }
@@ -132,9 +136,14 @@ impl IncompleteFile {
         }
     }
 
-    /// The file was published: its drop does nothing.
+    /// The file was published: its drop leaves it alone.
     pub fn end_published(mut self) {
         self.has_ended = true;
+    }
+
+    /// Takes the mark of an incomplete file off. Called under the cache lock, directly before the file leaves `incomplete/`.
+    pub fn unmark(&self, stat: &FileStat) -> Result<()> {
+        file::set_mode(&self.file, || self.path(), stat.permissions & !STICKY)
     }
 
     fn end_invalid(&mut self, reason: &str) {
@@ -143,9 +152,9 @@ impl IncompleteFile {
         log.info(|| format!("image '{}' was not cached: {reason}", self.id));
         attributes::record_failure(&self.file, reason);
         let moved = self.cache.lock.acquire().and_then(|lock| {
-            if !self.has_its_name()? {
-                return Ok(());
-            }
+            let Some(stat) = self.stat_in(Area::Incomplete)? else { return Ok(()) };
+            // In invalid/, the mark means nothing.
+            let _ = self.unmark(&stat);
             layout.invalidate(&lock, Area::Incomplete, &self.id).or_else(|error| {
                 log.warning(|| error.to_string());
                 // A removed file is better than one that blocks the name.
@@ -199,6 +208,8 @@ impl Drop for IncompleteFile {
         if !self.has_ended {
             self.end_invalid("its writer was closed before the end");
         }
+        // Before the file is closed: its inode number may then belong to another writer's file.
+        self.cache.lock.writers().end(self.file_id.inode);
     }
 }
 
@@ -207,40 +218,56 @@ fn path_of(cache: &CacheInner, id: &ImageId) -> PathBuf {
 }
 
 /// Creates and locks the incomplete file. Replaces the file of a dead or stalled writer.
-fn create(cache: &CacheInner, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<File> {
+fn create(cache: &CacheInner, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<(File, FileStat)> {
     let layout = cache.layout();
     let path = || path_of(cache, id);
     for _ in 0..ATTEMPTS {
         if let Some(file) = layout.create_incomplete(lock, id)? {
-            return if try_lock(&file, path)? { Ok(file) } else { Err(Error::BeingCached(id.to_string())) };
+            let stat = FileStat::of(&file, path)?;
+            let written = StatAndBirth { stat, born: file::birth(&file) };
+            if cache.lock.begin_writer(lock, &written)? {
+                return Ok((file, stat));
+            }
+            // The lock of a dying writer whose inode number was reused. The next file has another number, or the lock is gone.
+            layout.remove(lock, Area::Incomplete, id)?;
+            continue;
         }
-        let Some((former, stat)) = layout.open_file(Area::Incomplete, id)? else {
+        let Some(former) = layout.written(id)? else {
             match layout.stat(Area::Incomplete, id)? {
                 DirEntry::Foreign => return Err(layout.occupied(Area::Incomplete, id)),
                 _ => continue,
             }
         };
-        let idle = stat.modified.distance(Timestamp::now());
-        if try_lock(&former, path)? {
-            cache.log().info(|| format!("'{}' is a dead writer's, and is replaced", path().display()));
-        } else if idle > cache.stall_time.max(MIN_STALL) {
-            cache
+        let writer = lock.writer_of(&former)?;
+        if writer.has_the_image(cache.stall_time.max(MIN_STALL)) {
+            return Err(being_cached(id, &writer));
+        }
+        match writer {
+            Writer::Dead => {
+                cache.log().info(|| format!("'{}' is a dead writer's, and is replaced", path().display()));
+            }
+            Writer::Live { idle, .. } | Writer::Unknown { idle } => cache
                 .log()
-                .warning(|| format!("the writer of '{}' stalled for {idle:?}; it is replaced", path().display()));
-        } else {
-            return Err(Error::BeingCached(id.to_string()));
+                .warning(|| format!("the writer of '{}' stalled for {idle:?}; it is replaced", path().display())),
         }
         layout.remove(lock, Area::Incomplete, id)?;
     }
-    Err(Error::BeingCached(id.to_string()))
+    Err(being_cached(id, &Writer::Dead))
+}
+
+fn being_cached(id: &ImageId, writer: &Writer) -> Error {
+    let (process, since) = match writer {
+        Writer::Live { process, since, .. } => (*process, since.map(Timestamp::as_nanoseconds)),
+        Writer::Dead | Writer::Unknown { .. } => (None, None),
+    };
+    Error::BeingCached(BeingCached { image_id: id.to_string(), process, since })
 }
 
 /// Whether a dead writer's incomplete file exists, which the next writer replaces.
-pub(crate) fn is_left_by_a_dead_writer(cache: &CacheInner, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool> {
+pub(crate) fn is_left_by_a_dead_writer(cache: &CacheInner, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool> {
     if cache.layout().has(Area::Cached, id)? {
         return Ok(false);
     }
-    let Some((file, _)) = cache.layout().open_file(Area::Incomplete, id)? else { return Ok(false) };
-    // The cache lock keeps two callers from meeting each other's lock.
-    is_unlocked(&file, || path_of(cache, id))
+    let Some(file) = cache.layout().written(id)? else { return Ok(false) };
+    Ok(matches!(lock.writer_of(&file)?, Writer::Dead))
 }

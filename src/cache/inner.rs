@@ -8,15 +8,13 @@ use crate::index::Index;
 use crate::log::{Log, LogOnce};
 use crate::options::Durability;
 use crate::store::layout::Layout;
-use crate::store::lock::{CacheLock, CacheLockGuard, OpenLock, PruneLock};
+use crate::store::lock::{CacheLockGuard, Locks};
 use crate::store::unsynced::Unsynced;
 
 /// The state behind a cache's handles. `lifecycle` opens and closes it.
 pub(crate) struct CacheInner {
     pub catalog: Catalog,
-    pub lock: CacheLock,
-    pub prune_lock: PruneLock,
-    pub open_lock: OpenLock,
+    pub lock: Locks,
     /// Bytes.
     pub max_size: u64,
     pub stall_time: Duration,
@@ -42,9 +40,9 @@ impl CacheInner {
         &self.catalog.log
     }
 
-    /// Takes the cache lock, and reconciles the index.
+    /// Takes the cache lock for a query, and reconciles the index.
     pub fn lock_reconciled(&self) -> Result<CacheLockGuard<'_>> {
-        let lock = self.lock.acquire()?;
+        let lock = self.lock.acquire_to_query()?;
         self.catalog.reconcile(&lock)?;
         Ok(lock)
     }

@@ -13,7 +13,7 @@ use crate::index::driver::{Flush, ReconciledIndex};
 use crate::log::LogOnce;
 use crate::options::Options;
 use crate::store::layout::{Area, Layout};
-use crate::store::lock::{CacheLock, CacheLockGuard, OpenLock, PruneLock};
+use crate::store::lock::{CacheLockGuard, Locks};
 use crate::store::stamp::DirectoryStamp;
 use crate::store::unsynced::Unsynced;
 
@@ -21,25 +21,21 @@ use crate::store::unsynced::Unsynced;
 pub(crate) fn open(path: &Path, options: Options) -> Result<CacheInner> {
     let Options { driver, max_size, stall_time, database, durability, streaming, log } = options;
     let layout = Arc::new(Layout::open(path, Index::reserved_names(&database))?);
-    let cache_lock = CacheLock::new(layout.directory(Area::Incomplete))?;
-    let prune_lock = PruneLock::new(layout.directory(Area::Invalid))?;
-    let open_lock = OpenLock::new(layout.directory(Area::Queue))?;
+    let locks = Locks::new(layout.shared_directory());
     let catalog = {
-        let lock = cache_lock.acquire()?;
+        let lock = locks.acquire_to_query()?;
         // Before the driver is opened: SQLite creates files in the directory.
         let modified = layout.directory(Area::Cached).modified()?;
-        let is_only_handle = open_lock.is_only_handle(&lock)?;
+        let is_only_handle = lock.is_only_handle()?;
         let index = Index::open(&layout, driver, &database, &log, &lock, is_only_handle)?;
         let catalog = Catalog { layout, index, log };
         recover(&catalog, &lock, modified, is_only_handle)?;
-        open_lock.acquire(&lock)?;
+        locks.acquire_open(&lock)?;
         catalog
     };
     Ok(CacheInner {
         catalog,
-        lock: cache_lock,
-        prune_lock,
-        open_lock,
+        lock: locks,
         max_size,
         stall_time,
         durability,
@@ -63,7 +59,7 @@ fn close(cache: &CacheInner) -> Result<()> {
     for (id, file, error) in cache.unsynced.sync(cache.layout(), cache.log()) {
         withdraw(cache, &id, &file, &error);
     }
-    let lock = cache.lock.acquire()?;
+    let lock = cache.lock.acquire_to_query()?;
     if cache.index().can_flush()
         && let Err(error) = cache.catalog.reconcile(&lock)
     {
@@ -73,7 +69,7 @@ fn close(cache: &CacheInner) -> Result<()> {
         Some(index) => close_index(cache, &lock, index),
         None => cache.index().close(&lock, Flush::Final, cache.log()),
     };
-    cache.open_lock.release();
+    cache.lock.release_open();
     closed
 }
 
@@ -115,5 +111,5 @@ fn restamp_if_only_handle(
     index: &dyn ReconciledIndex,
 ) -> Result<Option<DirectoryStamp>> {
     let stamp = DirectoryStamp::begin(lock, cache.catalog.directory())?;
-    Ok((cache.open_lock.is_only_handle(lock)? && index.restamp(lock, &stamp)?).then_some(stamp))
+    Ok((lock.is_only_handle()? && index.restamp(lock, &stamp)?).then_some(stamp))
 }

@@ -41,7 +41,7 @@ pub(crate) fn cache_size(cache: &CacheInner) -> Result<u64> {
 pub(crate) fn hit_count(cache: &CacheInner, id: &ImageId) -> Result<u64> {
     let lock = cache.lock_reconciled().or_else(|error| {
         cache.log().warning(|| format!("{error}; the index is rebuilt before its next query"));
-        cache.lock.acquire()
+        cache.lock.acquire_to_query()
     })?;
     flush_for_query(cache, &lock);
     cache.catalog.query_locked(&lock, |lock| {

@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::store::image_id::{ImageId, ReservedNames};
@@ -21,7 +22,7 @@ use crate::store::lock::CacheLockGuard;
 use crate::store::recognise::check_is_a_cache;
 use crate::sys::dir::Directory;
 use crate::sys::mount::{check_is_movable, is_overlay};
-use crate::sys::stat::FileStat;
+use crate::sys::stat::{FileStat, StatAndBirth};
 use crate::sys::time::Timestamp;
 use crate::sys::{file, memory};
 
@@ -83,7 +84,7 @@ pub(crate) struct Removed {
 /// step for all processes that respect the lock.
 #[derive(Debug)]
 pub(crate) struct Layout {
-    cached: Directory,
+    cached: Arc<Directory>,
     incomplete: Directory,
     invalid: Directory,
     queue: Directory,
@@ -118,12 +119,17 @@ impl Layout {
             Directory::open(parent)?.sync()?;
         }
         let is_overlay = is_overlay(&cached);
-        Ok(Self { cached, incomplete, invalid, queue, reserved, is_overlay })
+        Ok(Self { cached: Arc::new(cached), incomplete, invalid, queue, reserved, is_overlay })
     }
 
     /// Validates an image id.
     pub fn image_id(&self, text: &str) -> Result<ImageId> {
         self.reserved.image_id(text)
+    }
+
+    /// The cache's directory, to be kept.
+    pub fn shared_directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.cached)
     }
 
     pub fn directory(&self, area: Area) -> &Directory {
@@ -190,9 +196,15 @@ impl Layout {
         Ok(names.filter_map(|name| name.map(|name| self.reserved.image_id_of(&name)).transpose()))
     }
 
-    /// Creates the image's incomplete file; `None` when its name is taken.
+    /// Creates the image's incomplete file, with the mark of our own (see `writers`). `None` when its name is taken.
     pub fn create_incomplete(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<Option<File>> {
-        self.renewing(Area::Incomplete, || self.incomplete.create(id.as_file_name()))
+        self.renewing(Area::Incomplete, || self.incomplete.create_marked(id.as_file_name()))
+    }
+
+    /// The image's incomplete file, with its time of birth.
+    pub fn written(&self, id: &ImageId) -> Result<Option<StatAndBirth>> {
+        let Some(stat) = self.stat(Area::Incomplete, id)?.image() else { return Ok(None) };
+        Ok(Some(StatAndBirth { stat, born: self.incomplete.birth_of(id.as_file_name()) }))
     }
 
     /// Moves a finished file to its final name; false when that is taken.

@@ -1,95 +1,241 @@
-//! The locks of a cache's directory, over all threads and processes of the host.
+//! The locks of a cache, over all threads and processes of the host: bytes of `.image_cache/lock`.
 //!
-//! | lock | on | held |
+//! | lock | byte | held |
 //! |---|---|---|
-//! | cache lock | `incomplete/` | while names change, or must not change: for microseconds, except rebuilds and scans |
-//! | prune lock | `invalid/` | for one prune, so that two do not evict the same excess twice |
-//! | open-handle lock | `queue/`, shared | as long as a handle is open |
-//! | a writer's lock | its file in `incomplete/` | as long as the writer lives |
+//! | cache lock | 0 | while names or the index change, or must not change: for microseconds |
+//! | prune lock | 1 | for one prune, so that two do not evict the same excess twice |
+//! | open-handle lock | 2, shared | as long as a handle is open |
+//! | a writer's lock | 2^62 + the inode of its incomplete file | as long as the writer lives (see `writers`) |
 //!
-//! All are `flock` locks, which the kernel drops with their holder. The cache lock is taken after the prune lock. It is never
-//! held while image data is copied, hashed, synced or freed, or while a caller's function runs, except a log function.
+//! The kernel drops them with their holder. Who may only read the directory cannot open the lock file, and delays nobody (see
+//! `lock_file`). The cache lock is taken after the prune lock. It is never held while image data is copied, hashed, synced or
+//! freed, or while a caller's function runs, except a log function.
 //!
-//! A known gap: when a subdirectory is removed below running handles, their locks stay on the removed directory. A handle that
-//! is opened afterwards locks the new one, so the two do not exclude each other until the former handles are closed.
+//! A process that is stopped keeps its locks. So every wait ends after [`LIMIT`], with [`Error::TimedOut`]. Opening, reading and
+//! closing an image do not wait at all: they take the cache lock only if it is free.
+//!
+//! # A lock file that is removed
+//!
+//! An operator may remove or replace the lock file below open handles. Locks on two files exclude nobody. So who has taken the
+//! cache lock checks that the file still has its name. If not, the handle opens or creates the present one, and takes its
+//! open-handle lock and its writers' locks there. Until a handle has noticed, others do not see its locks. They treat incomplete
+//! files that are older than the lock file as files of unknown writers, which keep their images until they stall.
 
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::store::lock_file::LockFile;
+use crate::store::writers::{Writer, Writers};
 use crate::sys::dir::Directory;
-use crate::sys::lock::{HostLock, HostLockGuard, try_lock, try_lock_shared, unlock};
+use crate::sys::lock::{LockKind, poll};
+use crate::sys::stat::StatAndBirth;
 
-/// The lock under which names change.
+/// How long a call waits for a lock at most.
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+
+const CACHE: u64 = 0;
+const PRUNE: u64 = 1;
+const OPEN: u64 = 2;
+
+/// The locks of one handle.
 #[derive(Debug)]
-pub(crate) struct CacheLock(HostLock);
+pub(crate) struct Locks {
+    /// The cache's directory.
+    directory: Arc<Directory>,
+    /// The present lock file, once it was opened.
+    file: Mutex<Option<Arc<LockFile>>>,
+    /// Keeps the handle's threads apart, which share its open file descriptions.
+    cache_threads: Mutex<()>,
+    prune_threads: Mutex<()>,
+    /// The lock file on which this handle has the open-handle lock.
+    open_on: Mutex<Option<Arc<LockFile>>>,
+    writers: Writers,
+}
 
 /// Proof that the cache lock is held. Functions take it whose look at a name and change of it must be one step.
+///
+/// A handle that may not write has no lock file. It changes nothing, and its queries get a guard that holds no lock.
 #[derive(Debug)]
-pub(crate) struct CacheLockGuard<'a>(#[allow(dead_code, reason = "dropping it unlocks")] HostLockGuard<'a>);
+pub(crate) struct CacheLockGuard<'a>(Held<'a>);
 
-impl CacheLock {
-    /// `directory` is `incomplete/`.
-    pub fn new(directory: &Directory) -> Result<Self> {
-        HostLock::new(directory).map(Self)
-    }
+/// Holds the prune lock until it is dropped.
+#[derive(Debug)]
+pub(crate) struct PruneLockGuard<'a>(#[allow(dead_code, reason = "dropping it unlocks")] Held<'a>);
 
-    /// Waits for the lock.
-    pub fn acquire(&self) -> Result<CacheLockGuard<'_>> {
-        self.0.acquire().map(CacheLockGuard)
+/// A locked byte of the lock file.
+#[derive(Debug)]
+struct Held<'a> {
+    file: Option<Arc<LockFile>>,
+    byte: u64,
+    _threads: MutexGuard<'a, ()>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            file.unlock(self.byte);
+        }
     }
 }
 
-/// The lock of the one prune at a time.
-#[derive(Debug)]
-pub(crate) struct PruneLock(HostLock);
-
-impl PruneLock {
-    /// `directory` is `invalid/`.
-    pub fn new(directory: &Directory) -> Result<Self> {
-        HostLock::new(directory).map(Self)
-    }
-
-    /// Waits for the lock.
-    pub fn acquire(&self) -> Result<HostLockGuard<'_>> {
-        self.0.acquire()
-    }
-}
-
-/// Shows other handles, here and in other processes, that this handle is open. It is used under the cache lock only.
-#[derive(Debug)]
-pub(crate) struct OpenLock {
-    descriptor: OwnedFd,
-    path: PathBuf,
-}
-
-impl OpenLock {
-    /// `directory` is `queue/`. Takes no lock yet.
-    pub fn new(directory: &Directory) -> Result<Self> {
-        Ok(Self { descriptor: directory.reopen()?, path: directory.path().to_owned() })
-    }
-
-    /// Whether no other handle is open. If so, this handle's lock becomes exclusive until [`Self::acquire`] or [`Self::release`].
-    pub fn is_only_handle(&self, _lock: &CacheLockGuard<'_>) -> Result<bool> {
-        try_lock(&self.descriptor, || self.path.clone())
-    }
-
-    /// Takes the shared lock, until it is released or the process ends.
-    pub fn acquire(&self, _lock: &CacheLockGuard<'_>) -> Result<()> {
-        if try_lock_shared(&self.descriptor, || self.path.clone())? {
-            Ok(())
-        } else {
-            Err(Error::would_block("lock", &self.path))
+impl Locks {
+    /// Takes no lock, and opens no file yet.
+    pub fn new(directory: Arc<Directory>) -> Self {
+        Self {
+            directory,
+            file: Mutex::default(),
+            cache_threads: Mutex::default(),
+            prune_threads: Mutex::default(),
+            open_on: Mutex::default(),
+            writers: Writers::default(),
         }
     }
 
-    pub fn release(&self) {
-        unlock(self.descriptor.as_fd());
+    /// Waits for the cache lock, to change something.
+    pub fn acquire(&self) -> Result<CacheLockGuard<'_>> {
+        let deadline = Instant::now() + LIMIT;
+        let threads = locked(&self.cache_threads);
+        self.lock_cache(threads, deadline)?.ok_or_else(|| self.timed_out("lock the cache"))
+    }
+
+    /// Waits for the cache lock, to query something. A handle that has no permission to write gets a guard that holds nothing.
+    pub fn acquire_to_query(&self) -> Result<CacheLockGuard<'_>> {
+        match self.acquire() {
+            // A full disk may have no room for the lock file. Queries need not fail for that.
+            Err(error) if error.is_not_permitted() || error.is_no_space() => {
+                let threads = locked(&self.cache_threads);
+                Ok(CacheLockGuard(Held { file: None, byte: CACHE, _threads: threads }))
+            }
+            acquired => acquired,
+        }
+    }
+
+    /// The cache lock, if it is free now.
+    pub fn try_acquire(&self) -> Result<Option<CacheLockGuard<'_>>> {
+        let threads = match self.cache_threads.try_lock() {
+            Ok(threads) => threads,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        };
+        self.lock_cache(threads, Instant::now())
+    }
+
+    /// Waits for the prune lock.
+    pub fn acquire_prune(&self) -> Result<PruneLockGuard<'_>> {
+        let deadline = Instant::now() + LIMIT;
+        let threads = locked(&self.prune_threads);
+        let file = self.lock_byte(PRUNE, deadline)?.ok_or_else(|| self.timed_out("lock the cache for a prune"))?;
+        Ok(PruneLockGuard(Held { file: Some(file), byte: PRUNE, _threads: threads }))
+    }
+
+    /// Takes the open-handle lock, until it is released or the process ends.
+    pub fn acquire_open(&self, lock: &CacheLockGuard<'_>) -> Result<()> {
+        let Some(file) = lock.file() else { return Ok(()) };
+        // Others have it exclusively under the cache lock only.
+        if !file.try_hold(OPEN, LockKind::Shared)? {
+            return Err(Error::would_block("lock", file.path()));
+        }
+        *locked(&self.open_on) = Some(Arc::clone(file));
+        Ok(())
+    }
+
+    /// Releases the open-handle lock.
+    pub fn release_open(&self) {
+        if let Some(file) = locked(&self.open_on).take() {
+            file.release(OPEN);
+        }
+    }
+
+    /// Locks a new incomplete file for its writer. False when the lock of another file's writer, which is ending, is still there.
+    pub fn begin_writer(&self, lock: &CacheLockGuard<'_>, file: &StatAndBirth) -> Result<bool> {
+        lock.file().map_or(Ok(false), |lock_file| self.writers.begin(lock_file, file))
+    }
+
+    /// The writers of this handle.
+    pub fn writers(&self) -> &Writers {
+        &self.writers
+    }
+
+    /// Takes the cache lock. `None` after the deadline.
+    fn lock_cache<'a>(&'a self, threads: MutexGuard<'a, ()>, deadline: Instant) -> Result<Option<CacheLockGuard<'a>>> {
+        let Some(file) = self.lock_byte(CACHE, deadline)? else { return Ok(None) };
+        let guard = CacheLockGuard(Held { file: Some(Arc::clone(&file)), byte: CACHE, _threads: threads });
+        self.writers.move_to(&file)?;
+        self.move_open_to(&file)?;
+        Ok(Some(guard))
+    }
+
+    /// Takes the open-handle lock on a lock file that replaced another one.
+    fn move_open_to(&self, file: &Arc<LockFile>) -> Result<()> {
+        let mut open_on = locked(&self.open_on);
+        if open_on.as_ref().is_some_and(|present| !Arc::ptr_eq(present, file))
+            && file.try_hold(OPEN, LockKind::Shared)?
+        {
+            *open_on = Some(Arc::clone(file));
+        }
+        Ok(())
+    }
+
+    /// Locks a byte of the present lock file. `None` after the deadline.
+    fn lock_byte(&self, byte: u64, deadline: Instant) -> Result<Option<Arc<LockFile>>> {
+        poll(deadline, || {
+            let file = self.present_file()?;
+            let is_locked = file.try_lock(byte, LockKind::Exclusive)?;
+            // Checked without the lock as well: a process that is stopped may hold it on a file that was removed.
+            match file.has_its_name(&self.directory) {
+                Ok(true) => return Ok(is_locked.then_some(file)),
+                Ok(false) => drop(locked(&self.file).take_if(|present| Arc::ptr_eq(present, &file))),
+                Err(error) => {
+                    file.unlock(byte);
+                    return Err(error);
+                }
+            }
+            file.unlock(byte);
+            Ok(None)
+        })
+    }
+
+    /// The lock file, opened if necessary.
+    fn present_file(&self) -> Result<Arc<LockFile>> {
+        let mut slot = locked(&self.file);
+        if let Some(file) = &*slot {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(LockFile::of(&self.directory)?);
+        *slot = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn timed_out(&self, operation: &'static str) -> Error {
+        Error::TimedOut { operation, path: LockFile::path_in(&self.directory), waited: LIMIT }
     }
 }
 
-impl Drop for OpenLock {
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl CacheLockGuard<'_> {
+    /// Whether no other handle than this one is open. If so, its open-handle lock becomes exclusive until [`Locks::acquire_open`] or
+    /// [`Locks::release_open`].
+    pub fn is_only_handle(&self) -> Result<bool> {
+        self.file().map_or(Ok(false), |file| file.try_hold(OPEN, LockKind::Exclusive))
+    }
+
+    /// Whose an incomplete file is.
+    pub fn writer_of(&self, file: &StatAndBirth) -> Result<Writer> {
+        Writer::of(self.file(), file)
+    }
+
+    /// The lock file; `None` for a handle that may not write.
+    fn file(&self) -> Option<&Arc<LockFile>> {
+        self.0.file.as_ref()
+    }
+}
+
+impl Drop for Locks {
     fn drop(&mut self) {
-        self.release();
+        self.release_open();
     }
 }

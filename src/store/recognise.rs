@@ -7,6 +7,10 @@ use crate::sys::dir::Directory;
 /// The subdirectory for what is ours alone. Glance ignores it, and it is never an image, since it is hidden.
 pub(crate) const OWN_SUBDIRECTORY: &str = ".image_cache";
 
+/// The file in it whose bytes are locked, and its path from the cache's directory.
+pub(crate) const LOCK_FILE: &str = "lock";
+pub(crate) const LOCK_PATH: &str = ".image_cache/lock";
+
 /// `mkfs` creates it in the root of some file systems.
 const LOST_AND_FOUND: &str = "lost+found";
 

@@ -15,7 +15,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, Result};
 use crate::sys::descriptors::{self, open_at};
-use crate::sys::stat::{FileId, FileStat};
+use crate::sys::stat::{FileId, FileStat, STICKY, birth};
 use crate::sys::time::Timestamp;
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY);
@@ -115,12 +115,46 @@ impl Directory {
     /// Appending detects a truncation by others: the bytes that follow leave the file too short. Writing at an offset would
     /// leave a file of the right length with a hole.
     pub fn create(&self, name: &OsStr) -> Result<Option<File>> {
-        let flags = PLAIN | OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::APPEND;
-        match open_at(&self.descriptor, name, flags, Mode::from_raw_mode(0o666)) {
+        self.create_with(name, OFlags::APPEND, 0o666)
+    }
+
+    /// Creates a new file as [`Self::create`] does, with the sticky bit.
+    pub fn create_marked(&self, name: &OsStr) -> Result<Option<File>> {
+        self.create_with(name, OFlags::APPEND, STICKY | 0o666)
+    }
+
+    /// Creates a new file for reading and writing that only its owner may open, with the sticky bit. `None` when the name is taken.
+    pub fn create_private(&self, name: &OsStr) -> Result<Option<File>> {
+        self.create_with(name, OFlags::empty(), STICKY | 0o600)
+    }
+
+    fn create_with(&self, name: &OsStr, flags: OFlags, mode: u32) -> Result<Option<File>> {
+        let flags = PLAIN | OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | flags;
+        match open_at(&self.descriptor, name, flags, Mode::from_raw_mode(mode)) {
             Ok(descriptor) => Ok(Some(File::from(descriptor))),
             Err(Errno::EXIST) => Ok(None),
             Err(errno) => Err(self.failed("create", name, errno)),
         }
+    }
+
+    /// Opens an existing file for reading and writing. `None` when there is none.
+    pub fn open_to_write(&self, name: &OsStr) -> Result<Option<File>> {
+        match open_at(&self.descriptor, name, PLAIN | OFlags::RDWR, Mode::empty()) {
+            Ok(descriptor) => Ok(Some(File::from(descriptor))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.failed("open", name, errno)),
+        }
+    }
+
+    /// Whether the group may write in it.
+    pub fn is_group_writable(&self) -> Result<bool> {
+        let stat = fstat(&self.descriptor).map_err(|errno| Error::system("stat", &self.path, errno))?;
+        Ok(stat.st_mode & 0o020 != 0)
+    }
+
+    /// When the file with that name was created; `None` where the file system does not know.
+    pub fn birth_of(&self, name: &OsStr) -> Option<Timestamp> {
+        birth(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)
     }
 
     /// Opens an existing file for reading, with `O_NOATIME` where that is permitted. `None` when there is no file, or a symbolic

@@ -1,16 +1,19 @@
 //! Calls on open files: reading at an offset, syncing, truncating, setting times. Each failure names the path, which `path`
 //! computes only then.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::IntoRawFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-use rustix::fs::{Timestamps, fsync, ftruncate, futimens};
+use rustix::fs::{AtFlags, Mode, Timestamps, fchmod, fsync, ftruncate, futimens};
 use rustix::io::{Errno, pread, retry_on_intr, try_close};
 
 use crate::error::{Error, Result};
 use crate::sys::descriptors::duplicate;
+use crate::sys::stat;
 use crate::sys::time::Timestamp;
 
 /// Reads bytes at an offset; 0 at the end of the file.
@@ -21,6 +24,22 @@ pub(crate) fn read_at(file: &File, path: impl FnOnce() -> PathBuf, offset: u64, 
 /// Writes all of the bytes, at the end of a file that [`crate::sys::dir::Directory::create`] opened.
 pub(crate) fn append(mut file: &File, path: impl FnOnce() -> PathBuf, data: &[u8]) -> Result<()> {
     file.write_all(data).map_err(|error| Error::from_io("write", &path(), &error))
+}
+
+/// Writes all of the bytes at an offset, into a file that is not open for appending.
+pub(crate) fn write_at(file: &File, path: impl FnOnce() -> PathBuf, offset: u64, data: &[u8]) -> Result<()> {
+    file.write_all_at(data, offset).map_err(|error| Error::from_io("write", &path(), &error))
+}
+
+/// Sets the mode, whatever the process's umask.
+pub(crate) fn set_mode(file: &File, path: impl FnOnce() -> PathBuf, mode: u32) -> Result<()> {
+    retry_on_intr(|| fchmod(file, Mode::from_raw_mode(mode)))
+        .map_err(|errno| Error::system("set the mode of", &path(), errno))
+}
+
+/// When the file was created; `None` where the file system does not know.
+pub(crate) fn birth(file: &File) -> Option<Timestamp> {
+    stat::birth(file, OsStr::new(""), AtFlags::EMPTY_PATH)
 }
 
 /// Makes a file's bytes and attributes durable. A failure is final: the kernel may have dropped the dirty pages, and a second

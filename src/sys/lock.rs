@@ -1,83 +1,135 @@
-//! `flock` locks: the kernel drops them when their holder dies.
+//! Locks on single bytes of a file, over all threads and processes of the host: open file description (OFD) locks of Linux.
+//!
+//! A lock belongs to the open file description, so two descriptions exclude each other within one process, too, and closing
+//! another descriptor of the same file releases nothing. The kernel drops a lock with the last descriptor of its description.
+//! An exclusive lock needs a descriptor that is open for writing.
 
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::error::{Error, Result};
-use crate::sys::dir::Directory;
-
-/// An exclusive lock over all threads and processes of the host: a mutex between the threads of one handle, `flock` between
-/// handles and processes.
-#[derive(Debug)]
-pub(crate) struct HostLock {
-    threads: Mutex<()>,
-    descriptor: OwnedFd,
-    path: PathBuf,
+/// How a byte is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LockKind {
+    Shared,
+    Exclusive,
 }
 
-/// Holds a [`HostLock`] until it is dropped.
-#[derive(Debug)]
-pub(crate) struct HostLockGuard<'a> {
-    lock: &'a HostLock,
-    _threads: MutexGuard<'a, ()>,
-}
-
-impl HostLock {
-    /// A lock on `directory`, through an open file description of its own, to which `flock` belongs.
-    pub fn new(directory: &Directory) -> Result<Self> {
-        Ok(Self { threads: Mutex::new(()), descriptor: directory.reopen()?, path: directory.path().to_owned() })
-    }
-
-    /// Waits for the lock.
-    pub fn acquire(&self) -> Result<HostLockGuard<'_>> {
-        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        retry_on_intr(|| flock(&self.descriptor, FlockOperation::LockExclusive))
-            .map_err(|errno| Error::system("lock", &self.path, errno))?;
-        Ok(HostLockGuard { lock: self, _threads: threads })
+/// Tries to lock a byte, which need not exist in the file. Changes the kind of a lock that this description has already. False
+/// when the lock of another description is in the way.
+pub(crate) fn try_lock(file: impl AsFd, byte: u64, kind: LockKind) -> Result<bool, Errno> {
+    let kind = match kind {
+        LockKind::Shared => libc::F_RDLCK,
+        LockKind::Exclusive => libc::F_WRLCK,
+    };
+    match lock_call(file.as_fd(), libc::F_OFD_SETLK, kind, byte) {
+        Ok(_) => Ok(true),
+        Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
+        Err(errno) => Err(errno),
     }
 }
 
-impl Drop for HostLockGuard<'_> {
-    fn drop(&mut self) {
-        unlock(self.lock.descriptor.as_fd());
-    }
-}
-
-/// Tries to lock a file exclusively; false when another open file description, here or in another process, has a lock on it.
-pub(crate) fn try_lock(file: impl AsFd, path: impl FnOnce() -> PathBuf) -> Result<bool> {
-    try_flock(file.as_fd(), path, FlockOperation::NonBlockingLockExclusive)
-}
-
-/// Tries to take a shared lock; false when another open file description has the file locked exclusively.
-pub(crate) fn try_lock_shared(file: impl AsFd, path: impl FnOnce() -> PathBuf) -> Result<bool> {
-    try_flock(file.as_fd(), path, FlockOperation::NonBlockingLockShared)
-}
-
-/// Whether nobody has the file locked. The lock that this takes is released explicitly: a child that another thread forks
-/// meanwhile may hold the descriptor open for longer.
-pub(crate) fn is_unlocked(file: &File, path: impl FnOnce() -> PathBuf) -> Result<bool> {
-    let was_unlocked = try_lock(file, path)?;
-    if was_unlocked {
-        unlock(file.as_fd());
-    }
-    Ok(was_unlocked)
-}
-
-/// Releases a lock. This is not left to the close of the descriptor, which a forked child may hold open for longer.
-pub(crate) fn unlock(descriptor: BorrowedFd<'_>) {
+/// Releases a byte. This is not left to the close of the descriptor, which a forked child may hold open for longer.
+pub(crate) fn unlock(file: impl AsFd, byte: u64) {
     // Unlocking does not fail on a valid descriptor.
-    let _ = flock(descriptor, FlockOperation::Unlock);
+    let _ = lock_call(file.as_fd(), libc::F_OFD_SETLK, libc::F_UNLCK, byte);
 }
 
-fn try_flock(descriptor: BorrowedFd<'_>, path: impl FnOnce() -> PathBuf, operation: FlockOperation) -> Result<bool> {
-    match retry_on_intr(|| flock(descriptor, operation)) {
-        Ok(()) => Ok(true),
-        Err(Errno::WOULDBLOCK) => Ok(false),
-        Err(errno) => Err(Error::system("lock", &path(), errno)),
+/// Whether another description has the byte locked exclusively. Shared locks do not count: who may only read a file can take
+/// them. Needs no permission to write.
+pub(crate) fn is_locked(file: impl AsFd, byte: u64) -> Result<bool, Errno> {
+    lock_call(file.as_fd(), libc::F_OFD_GETLK, libc::F_RDLCK, byte).map(|found| found != libc::F_UNLCK)
+}
+
+/// Repeats `attempt` until it succeeds, fails, or the deadline has passed; `None` then. There is one attempt at least.
+///
+/// The kernel has no limit for the wait on a lock, except a signal, which is the host's. So this polls. The first intervals are
+/// as short as most locks are held.
+pub(crate) fn poll<T, E>(deadline: Instant, mut attempt: impl FnMut() -> Result<Option<T>, E>) -> Result<Option<T>, E> {
+    const YIELDS: u32 = 3;
+    const LONGEST: Duration = Duration::from_millis(1);
+    let mut interval = Duration::from_micros(10);
+    for count in 0_u32.. {
+        if let Some(value) = attempt()? {
+            return Ok(Some(value));
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+        if count < YIELDS {
+            thread::yield_now();
+        } else {
+            thread::sleep(interval);
+            interval = (interval * 2).min(LONGEST);
+        }
+    }
+    Ok(None)
+}
+
+/// Makes a call on the lock of one byte. Returns the kind of lock that the call reports.
+#[allow(unsafe_code, reason = "rustix has no such call")]
+#[allow(clippy::cast_possible_truncation, reason = "the kinds are 0, 1 and 2, and SEEK_SET is 0")]
+fn lock_call(file: BorrowedFd<'_>, command: libc::c_int, kind: libc::c_int, byte: u64) -> Result<libc::c_int, Errno> {
+    let start = byte.try_into().map_err(|_| Errno::INVAL)?;
+    // SAFETY: all fields are integers.
+    let mut lock: libc::flock64 = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = start;
+    lock.l_len = 1;
+    retry_on_intr(|| {
+        // SAFETY: the descriptor is open for as long as the call takes, and the pointer is valid for it.
+        let result = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) };
+        if result < 0 { Err(last_error()) } else { Ok(libc::c_int::from(lock.l_type)) }
+    })
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    fn descriptions() -> (tempfile::TempDir, File, File) {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("lock");
+        File::create(&path).unwrap();
+        let open = || File::options().read(true).write(true).open(&path).unwrap();
+        let (one, other) = (open(), open());
+        (scratch, one, other)
+    }
+
+    #[test]
+    fn a_byte_is_exclusive_between_two_descriptions_and_others_stay_free() {
+        let (_scratch, one, other) = descriptions();
+        let far = 1 << 62;
+        assert!(try_lock(&one, far, LockKind::Exclusive).unwrap() && is_locked(&other, far).unwrap());
+        assert!(!try_lock(&other, far, LockKind::Exclusive).unwrap() && !is_locked(&one, far).unwrap());
+        assert!(try_lock(&other, far + 1, LockKind::Exclusive).unwrap());
+        unlock(&one, far);
+        assert!(try_lock(&other, far, LockKind::Exclusive).unwrap());
+    }
+
+    #[test]
+    fn a_shared_lock_is_no_live_writers() {
+        let (_scratch, one, other) = descriptions();
+        assert!(try_lock(&one, 7, LockKind::Shared).unwrap() && try_lock(&other, 7, LockKind::Shared).unwrap());
+        assert!(!is_locked(&one, 7).unwrap() && !try_lock(&one, 7, LockKind::Exclusive).unwrap());
+    }
+
+    #[test]
+    fn a_poll_ends_at_its_deadline_after_one_attempt() {
+        let mut attempts = 0;
+        let polled = poll(Instant::now(), || {
+            attempts += 1;
+            Ok::<_, Errno>(None::<()>)
+        });
+        assert!(polled.unwrap().is_none() && attempts == 1);
     }
 }

@@ -1,6 +1,8 @@
 //! What `stat` says of a file.
 
+use std::ffi::OsStr;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, FileType, Stat, StatxFlags, fstat, statx};
@@ -8,6 +10,9 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::sys::time::Timestamp;
+
+/// A bit of a file's mode that has no meaning for regular files on Linux.
+pub(crate) const STICKY: u32 = 0o1000;
 
 /// Identifies a file whatever its name. Two files that exist at the same time never share an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,6 +27,8 @@ pub(crate) struct FileStat {
     pub id: FileId,
     /// A regular file, not a directory, symbolic link, fifo, socket or device.
     pub is_regular: bool,
+    /// The mode without the file's type.
+    pub permissions: u32,
     /// Bytes.
     pub size: u64,
     pub accessed: Timestamp,
@@ -30,7 +37,20 @@ pub(crate) struct FileStat {
     pub changed: Timestamp,
 }
 
+/// The status of a file, and when it was created, if the file system knows. Together they tell a file from a later one that got
+/// its inode number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StatAndBirth {
+    pub stat: FileStat,
+    pub born: Option<Timestamp>,
+}
+
 impl FileStat {
+    /// Whether its mode has the sticky bit.
+    pub fn is_sticky(&self) -> bool {
+        self.permissions & STICKY != 0
+    }
+
     /// The status of an open file. `path` is called for messages.
     pub fn of(file: &File, path: impl FnOnce() -> PathBuf) -> Result<Self> {
         fstat(file).map(Self::from).map_err(|errno| Error::system("stat", &path(), errno))
@@ -44,12 +64,20 @@ impl From<Stat> for FileStat {
         Self {
             id: FileId { device: stat.st_dev, inode: stat.st_ino },
             is_regular: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
+            permissions: stat.st_mode & 0o7777,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             accessed: Timestamp::from_parts(stat.st_atime, stat.st_atime_nsec),
             modified: Timestamp::from_parts(stat.st_mtime, stat.st_mtime_nsec),
             changed: Timestamp::from_parts(stat.st_ctime, stat.st_ctime_nsec),
         }
     }
+}
+
+/// When a file was created; `None` where the file system does not know. An empty name means the file that is open.
+pub(crate) fn birth(file: impl AsFd, name: &OsStr, flags: AtFlags) -> Option<Timestamp> {
+    let status = statx(file, name, flags, StatxFlags::BTIME).ok()?;
+    let is_known = StatxFlags::from_bits_retain(status.stx_mask).contains(StatxFlags::BTIME);
+    is_known.then(|| Timestamp::from_parts(status.stx_btime.tv_sec, status.stx_btime.tv_nsec.into()))
 }
 
 /// How many names an open file has, and its size in bytes: 0 names after it was removed.

@@ -108,6 +108,12 @@ impl Timestamp {
     }
 }
 
+/// The time since some point in the past, which all processes of the host share. No step of the host's clock changes it.
+pub(crate) fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0))
+}
+
 const OMIT: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
 
 #[cfg(test)]

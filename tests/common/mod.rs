@@ -89,6 +89,12 @@ pub fn files(path: &Path) -> Vec<String> {
     names
 }
 
+/// Creates the incomplete file of a dead writer, which has the sticky bit.
+pub fn leave_by_dead_writer(path: &Path, data: &[u8]) {
+    std::fs::write(path, data).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o1644)).unwrap();
+}
+
 /// Sets a file's modification time to `age` ago.
 pub fn age(path: &Path, age: Duration) {
     File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() - age).unwrap();

@@ -25,7 +25,6 @@ pub enum Kind {
     Change,
     /// Reads a file's metadata, or a directory's names.
     Query,
-    Lock,
     Map,
 }
 
@@ -72,7 +71,6 @@ const CALLS: &[(c_long, &str, Kind)] = &[
     (libc::SYS_readlinkat, "readlinkat", Kind::Query),
     (libc::SYS_getdents64, "getdents64", Kind::Query),
     (libc::SYS_lseek, "lseek", Kind::Query),
-    (libc::SYS_flock, "flock", Kind::Lock),
     (libc::SYS_mmap, "mmap", Kind::Map),
 ];
 
@@ -105,7 +103,7 @@ pub fn may_change_files(call: &Call) -> bool {
         number if HARMLESS.contains(&number) => false,
         _ => !matches!(
             listed(call),
-            Some(Kind::Control | Kind::Read | Kind::Sync | Kind::Close | Kind::Query | Kind::Lock | Kind::Map)
+            Some(Kind::Control | Kind::Read | Kind::Sync | Kind::Close | Kind::Query | Kind::Map)
         ),
     }
 }
@@ -148,7 +146,6 @@ pub fn errors(call: &Call) -> &'static [Errno] {
         Some(Kind::Write | Kind::Close | Kind::Sync) => &[EIO, ENOSPC, EDQUOT, EINTR],
         Some(Kind::Name | Kind::Change) => &[EIO, ENOSPC, EDQUOT, EACCES],
         Some(Kind::Remove | Kind::Query) => &[EIO, EACCES],
-        Some(Kind::Lock) => &[EIO, EINTR, ENOLCK],
         Some(Kind::Map) => &[ENOMEM, EACCES],
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::Path;
 
 use image_cache::{Algorithm, ImageCache, Writer};
@@ -77,7 +77,10 @@ impl Fixture {
             assert!(cache.queue_image(id).unwrap());
         }
         drop(cache);
-        fs::write(directory.join("incomplete").join(DEAD), &bytes_of(DEAD)[..1000]).unwrap();
+        let dead = directory.join("incomplete").join(DEAD);
+        fs::write(&dead, &bytes_of(DEAD)[..1000]).unwrap();
+        // The mark of a writer's file.
+        fs::set_permissions(&dead, PermissionsExt::from_mode(0o1644)).unwrap();
         fs::write(directory.join("invalid").join(FAILED), &bytes_of(FAILED)[..1000]).unwrap();
         match self {
             Self::Empty | Self::Usual => {}

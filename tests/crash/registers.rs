@@ -94,8 +94,7 @@ fn int(register: u64) -> i32 {
 fn is_unlock(process: Pid, number: c_long, arguments: &[u64; 6]) -> bool {
     let operation = int(arguments[1]);
     match number {
-        libc::SYS_flock => operation & libc::LOCK_UN != 0,
-        libc::SYS_fcntl if [libc::F_SETLK, libc::F_SETLKW].contains(&operation) => {
+        libc::SYS_fcntl if [libc::F_SETLK, libc::F_SETLKW, libc::F_OFD_SETLK].contains(&operation) => {
             // `struct flock` begins with the lock's type, of 16 bits.
             let start = ptrace::read(process, arguments[2] as ptrace::AddressType).unwrap_or_default();
             start & 0xffff == c_long::from(libc::F_UNLCK)

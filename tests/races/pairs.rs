@@ -5,7 +5,6 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs;
 use std::sync::mpsc;
 use std::thread;
 
@@ -13,7 +12,7 @@ use image_cache::{DriverChoice, ImageCache, Result};
 
 use crate::caches::{AT_ONCE, name_of};
 use crate::checks::{check_image, check_listing, read_without_atime};
-use crate::common::{Scratch, cache_image, files};
+use crate::common::{Scratch, cache_image, files, leave_by_dead_writer};
 use crate::history::wall_clock;
 use crate::points::{Progress, with_interleaved, with_progress};
 
@@ -152,7 +151,7 @@ const STATES: &[(&str, State)] = &[
     ("queued", |_, cache| assert!(cache.queue_image(IMAGE).unwrap())),
     ("cached", |_, cache| cache_image(cache, IMAGE, b"first")),
     ("left by a dead writer", |scratch, _| {
-        fs::write(scratch.file("incomplete").join(IMAGE), b"half").unwrap();
+        leave_by_dead_writer(&scratch.file("incomplete").join(IMAGE), b"half");
     }),
 ];
 

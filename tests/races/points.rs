@@ -85,18 +85,24 @@ fn to_int(result: i64) -> c_int {
     c_int::try_from(result).unwrap_or(-1)
 }
 
+/// The library's locks. The third argument is variable; it is passed in the same register as a fixed one.
 #[unsafe(no_mangle)]
-extern "C" fn flock(descriptor: c_int, operation: c_int) -> c_int {
-    // SAFETY: the system call takes any numbers.
-    let call = |operation: c_int| to_int(unsafe { libc::syscall(libc::SYS_flock, descriptor, operation) });
-    pass_point();
-    if operation == libc::LOCK_EX {
-        if call(operation | libc::LOCK_NB) == 0 {
-            return 0;
-        }
-        send_blocked();
+unsafe extern "C" fn fcntl(descriptor: c_int, command: c_int, argument: *mut c_void) -> c_int {
+    // SAFETY: the caller's arguments are passed on unchanged.
+    let call = || to_int(unsafe { libc::syscall(libc::SYS_fcntl, descriptor, command, argument) });
+    if command != libc::F_OFD_SETLK {
+        return call();
     }
-    call(operation)
+    pass_point();
+    let result = call();
+    // The lock is another's, and the library will try again.
+    if result == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN) {
+        send_blocked();
+        // What this called may have changed it.
+        // SAFETY: it is this thread's.
+        unsafe { *libc::__errno_location() = libc::EAGAIN };
+    }
+    result
 }
 
 #[unsafe(no_mangle)]

@@ -20,6 +20,14 @@ OPERATION(make_file)
     report_system(call, (file == NULL || fclose(file) == 0) && written);
 }
 
+OPERATION(make_dead)
+{
+    FILE *file = fopen(TEXT(0).bytes, "wbe");
+    bool written = file != NULL && fwrite(TEXT(1).bytes, 1, TEXT(1).length, file) == TEXT(1).length;
+    bool closed = file == NULL || fclose(file) == 0;
+    report_system(call, closed && written && chmod(TEXT(0).bytes, 01644) == 0);
+}
+
 OPERATION(make_directory)
 {
     report_system(call, mkdir(TEXT(0).bytes, 0755) == 0);
@@ -154,6 +162,7 @@ OPERATION(attribute)
 
 const struct operation file_operations[] = {
     {"make_file", "pd", make_file},
+    {"make_dead", "pd", make_dead},
     {"make_directory", "p", make_directory},
     {"make_fifo", "p", make_fifo},
     {"make_symlink", "pt", make_symlink},

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,6 +17,7 @@ pub fn operate(scenario: &mut Scenario, name: &str, arguments: &[&[u8]]) -> Opti
     let path = scenario.path(arguments.first()?);
     Some(match (name, arguments) {
         ("make_file", [_, content]) => data(content).map(|content| Output::system(fs::write(path, content))),
+        ("make_dead", [_, content]) => data(content).map(|content| Output::system(make_dead(&path, &content))),
         ("make_directory", [_]) => Ok(Output::system(fs::create_dir(path))),
         ("make_fifo", [_]) => Ok(Output::system(mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o644), 0))),
         ("make_symlink", [_, target]) => Ok(Output::system(symlink(OsStr::from_bytes(target), path))),
@@ -35,6 +36,12 @@ pub fn operate(scenario: &mut Scenario, name: &str, arguments: &[&[u8]]) -> Opti
 
 fn remove(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) }
+}
+
+/// Creates the incomplete file of a dead writer, which has the sticky bit.
+fn make_dead(path: &Path, content: &[u8]) -> io::Result<()> {
+    fs::write(path, content)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o1644))
 }
 
 /// Creates empty files 0, 1, 2, ... until the disk has no free inode.
