@@ -67,12 +67,13 @@ pub(crate) struct IncompleteFile {
 impl IncompleteFile {
     /// Becomes the image's writer.
     pub fn begin(cache: &Arc<CacheInner>, id: ImageId) -> Result<Self> {
-        let lock = cache.lock.acquire()?;
+        let lock = cache.lock.acquire_to_query()?;
         match cache.layout().stat(Area::Cached, &id)? {
             DirEntry::Missing => {}
             DirEntry::Image(_) => return Err(Error::AlreadyCached(id.to_string())),
             DirEntry::Foreign => return Err(cache.layout().occupied(Area::Cached, &id)),
         }
+        lock.check_held()?;
         let (file, stat) = create(cache, &lock, &id)?;
         let file_id = stat.id;
         let writeback = Writeback::new(cache.durability, cache.streaming);
@@ -141,9 +142,10 @@ impl IncompleteFile {
         self.has_ended = true;
     }
 
-    /// Takes the mark of an incomplete file off. Called under the cache lock, directly before the file leaves `incomplete/`.
-    pub fn unmark(&self, stat: &FileStat) -> Result<()> {
-        file::set_mode(&self.file, || self.path(), stat.permissions & !STICKY)
+    /// Takes the mark of an incomplete file off. Called after the file has left `incomplete/`: there, it would look like another
+    /// program's. If this fails, or the process dies before, the file keeps a bit that has no meaning elsewhere.
+    pub fn unmark(&self, stat: &FileStat) {
+        let _ = file::set_mode(&self.file, || self.path(), stat.permissions & !STICKY);
     }
 
     fn end_invalid(&mut self, reason: &str) {
@@ -153,13 +155,13 @@ impl IncompleteFile {
         attributes::record_failure(&self.file, reason);
         let moved = self.cache.lock.acquire().and_then(|lock| {
             let Some(stat) = self.stat_in(Area::Incomplete)? else { return Ok(()) };
-            // In invalid/, the mark means nothing.
-            let _ = self.unmark(&stat);
-            layout.invalidate(&lock, Area::Incomplete, &self.id).or_else(|error| {
+            let moved = layout.invalidate(&lock, Area::Incomplete, &self.id).or_else(|error| {
                 log.warning(|| error.to_string());
                 // A removed file is better than one that blocks the name.
                 layout.remove(&lock, Area::Incomplete, &self.id).map(drop)
-            })
+            });
+            self.unmark(&stat);
+            moved
         });
         if let Err(error) = moved {
             log.error(|| error.to_string());

@@ -56,7 +56,9 @@ pub(crate) struct NameChange<'a> {
 }
 
 impl<'a> NameChange<'a> {
+    /// Fails when this process may not take the cache lock.
     pub fn begin(catalog: &'a Catalog, lock: &'a CacheLockGuard<'a>) -> Result<Self> {
+        lock.check_held()?;
         let indexed = match catalog.index.reconciled() {
             Some(index) => Some((index, DirectoryStamp::begin(lock, catalog.directory())?)),
             None => None,

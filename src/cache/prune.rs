@@ -26,7 +26,11 @@ pub struct Pruned {
 /// Evicts until the cache is within its limit, or no candidate is left.
 pub(crate) fn prune(cache: &CacheInner) -> Result<Pruned> {
     // Two prunes at the same time would compute the same excess, and evict twice as much.
-    let _prune_lock = cache.lock.acquire_prune()?;
+    let _prune_lock = match cache.lock.acquire_prune() {
+        // Below the limit, there is nothing to do. Above it, the removal fails.
+        Err(error) if error.is_not_permitted() => None,
+        acquired => Some(acquired?),
+    };
     let (lock, mut order) = eviction_order(cache)?;
     let totals = order.totals();
     // The first victims are chosen and removed under one lock.

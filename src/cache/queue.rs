@@ -25,8 +25,11 @@ pub struct QueuedImage {
 
 /// Appends an image to the queue. False when it is queued, cached or being cached, or its name is taken.
 pub(crate) fn enqueue(cache: &CacheInner, id: &ImageId) -> Result<bool> {
-    let lock = cache.lock.acquire()?;
+    let lock = cache.lock.acquire_to_query()?;
     let is_free = is_cacheable(cache, id)? || is_left_by_a_dead_writer(cache, &lock, id)?;
+    if is_free {
+        lock.check_held()?;
+    }
     Ok(is_free && cache.layout().enqueue(&lock, id)?)
 }
 

@@ -20,7 +20,9 @@ pub(crate) fn recover(
     let Catalog { layout, index, log } = catalog;
     let index = index.reconciled();
     let was_current = index.map_or(Ok(true), |index| index.is_current(lock, modified))?;
-    let dropped = if is_only_handle { unsynced::drop_unsynced(layout, log, lock)? } else { 0 };
+    // A handle that may not write does not know whether it is the only one. It refuses to serve what may be torn.
+    let must_drop = is_only_handle || lock.check_held().is_err();
+    let dropped = if must_drop { unsynced::drop_unsynced(layout, log, lock)? } else { 0 };
     if let Some(index) = index {
         if !was_current || dropped > 0 {
             catalog.rebuild(lock, index)?;

@@ -16,7 +16,10 @@ pub(crate) const BATCH: usize = 64;
 
 /// Deletes an image, if it is cached.
 pub(crate) fn delete(cache: &CacheInner, id: &ImageId) -> Result<()> {
-    let lock = cache.lock.acquire()?;
+    let lock = cache.lock.acquire_to_query()?;
+    if lock.check_held().is_err() && !cache.layout().has(Area::Cached, id)? {
+        return Ok(());
+    }
     let removal = NameChange::begin(&cache.catalog, &lock)?.remove(std::slice::from_ref(id));
     drop(lock);
     removal.result

@@ -55,7 +55,8 @@ pub(crate) struct Locks {
 
 /// Proof that the cache lock is held. Functions take it whose look at a name and change of it must be one step.
 ///
-/// A handle that may not write has no lock file. It changes nothing, and its queries get a guard that holds no lock.
+/// A handle that may not write has no lock file. It changes nothing, and its queries get a guard that holds no lock: see
+/// [`Self::check_held`].
 #[derive(Debug)]
 pub(crate) struct CacheLockGuard<'a>(Held<'a>);
 
@@ -66,14 +67,15 @@ pub(crate) struct PruneLockGuard<'a>(#[allow(dead_code, reason = "dropping it un
 /// A locked byte of the lock file.
 #[derive(Debug)]
 struct Held<'a> {
-    file: Option<Arc<LockFile>>,
+    /// The file, or why there is none.
+    file: Result<Arc<LockFile>>,
     byte: u64,
     _threads: MutexGuard<'a, ()>,
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if let Some(file) = &self.file {
+        if let Ok(file) = &self.file {
             file.unlock(self.byte);
         }
     }
@@ -105,7 +107,7 @@ impl Locks {
             // A full disk may have no room for the lock file. Queries need not fail for that.
             Err(error) if error.is_not_permitted() || error.is_no_space() => {
                 let threads = locked(&self.cache_threads);
-                Ok(CacheLockGuard(Held { file: None, byte: CACHE, _threads: threads }))
+                Ok(CacheLockGuard(Held { file: Err(error), byte: CACHE, _threads: threads }))
             }
             acquired => acquired,
         }
@@ -126,7 +128,7 @@ impl Locks {
         let deadline = Instant::now() + LIMIT;
         let threads = locked(&self.prune_threads);
         let file = self.lock_byte(PRUNE, deadline)?.ok_or_else(|| self.timed_out("lock the cache for a prune"))?;
-        Ok(PruneLockGuard(Held { file: Some(file), byte: PRUNE, _threads: threads }))
+        Ok(PruneLockGuard(Held { file: Ok(file), byte: PRUNE, _threads: threads }))
     }
 
     /// Takes the open-handle lock, until it is released or the process ends.
@@ -160,7 +162,7 @@ impl Locks {
     /// Takes the cache lock. `None` after the deadline.
     fn lock_cache<'a>(&'a self, threads: MutexGuard<'a, ()>, deadline: Instant) -> Result<Option<CacheLockGuard<'a>>> {
         let Some(file) = self.lock_byte(CACHE, deadline)? else { return Ok(None) };
-        let guard = CacheLockGuard(Held { file: Some(Arc::clone(&file)), byte: CACHE, _threads: threads });
+        let guard = CacheLockGuard(Held { file: Ok(Arc::clone(&file)), byte: CACHE, _threads: threads });
         self.writers.move_to(&file)?;
         self.move_open_to(&file)?;
         Ok(Some(guard))
@@ -223,6 +225,11 @@ impl CacheLockGuard<'_> {
         self.file().map_or(Ok(false), |file| file.try_hold(OPEN, LockKind::Exclusive))
     }
 
+    /// Fails when the guard holds no lock, so that nothing may be changed.
+    pub fn check_held(&self) -> Result<()> {
+        self.0.file.as_ref().map(drop).map_err(Error::clone)
+    }
+
     /// Whose an incomplete file is.
     pub fn writer_of(&self, file: &StatAndBirth) -> Result<Writer> {
         Writer::of(self.file(), file)
@@ -230,7 +237,7 @@ impl CacheLockGuard<'_> {
 
     /// The lock file; `None` for a handle that may not write.
     fn file(&self) -> Option<&Arc<LockFile>> {
-        self.0.file.as_ref()
+        self.0.file.as_ref().ok()
     }
 }
 

@@ -25,7 +25,8 @@ pub(crate) fn read(layout: &Layout, name: &str) -> Result<Option<Vec<u8>>> {
 }
 
 /// Replaces the text of that name. After a crash, it is the former one or this one.
-pub(crate) fn write(layout: &Layout, _lock: &CacheLockGuard<'_>, name: &str, text: &[u8]) -> Result<()> {
+pub(crate) fn write(layout: &Layout, lock: &CacheLockGuard<'_>, name: &str, text: &[u8]) -> Result<()> {
+    lock.check_held()?;
     let (own, _) = layout.directory(Area::Cached).open_or_create(OWN_SUBDIRECTORY)?;
     let new = format!("{name}.new");
     let (name, new) = (OsStr::new(name), OsStr::new(&new));

@@ -9,8 +9,8 @@
 //!
 //! # A file without a live writer
 //!
-//! It is a dead writer's if we created it: then it has the sticky bit, which it loses at its end, or an entry. Anything else was
-//! put there by another program, a live Glance for example, and counts as a live writer's until it stalls.
+//! It is a dead writer's if we created it: then it has the sticky bit, which it loses after it has left `incomplete/`. Anything else
+//! was put there by another program, a live Glance for example, and counts as a live writer's until it stalls.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -93,9 +93,9 @@ impl Writer {
         let idle = file.stat.modified.distance(Timestamp::now());
         let Some(lock_file) = lock_file else { return Ok(Self::Unknown { idle }) };
         let inode = file.stat.id.inode;
-        let born = file.born.map_or(0, Timestamp::as_nanoseconds);
-        let entry = entries(lock_file)?.into_iter().find(|entry| entry.inode == inode && entry.born == born);
         if lock_file.is_locked(byte_of(inode))? {
+            let born = file.born.map_or(0, Timestamp::as_nanoseconds);
+            let entry = entries(lock_file)?.into_iter().find(|entry| entry.inode == inode && entry.born == born);
             let Some(entry) = entry else { return Ok(Self::Live { process: None, since: None, idle }) };
             let idle = match entry.beat {
                 FINISHING => Duration::ZERO,
@@ -105,7 +105,7 @@ impl Writer {
         }
         let is_older = file.born.zip(lock_file.born).is_some_and(|(file, lock_file)| file < lock_file);
         let is_marked = (file.stat.is_sticky() || !lock_file.keeps_modes) && !is_older;
-        Ok(if entry.is_some() || is_marked { Self::Dead } else { Self::Unknown { idle } })
+        Ok(if is_marked { Self::Dead } else { Self::Unknown { idle } })
     }
 
     /// Whether it may not be replaced: it lives or may live, and has not stalled.

@@ -312,7 +312,7 @@ fn newer() {
 fn index_alone() -> Result<(), Failed> {
     use std::os::unix::fs::PermissionsExt as _;
     let scratch = filled(DriverChoice::Sqlite);
-    for part in [".", "incomplete", "invalid", "queue"] {
+    for part in [".", "incomplete", "invalid", "queue", ".image_cache", ".image_cache/lock"] {
         std::fs::set_permissions(scratch.file(part), std::fs::Permissions::from_mode(0o777)).unwrap();
     }
     std::fs::set_permissions(scratch.path().parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
