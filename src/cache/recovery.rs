@@ -19,7 +19,11 @@ pub(crate) fn recover(
 ) -> Result<()> {
     let Catalog { layout, index, log } = catalog;
     let index = index.reconciled();
-    let was_current = index.map_or(Ok(true), |index| index.is_current(lock, modified))?;
+    let (index, was_current) = match index.map_or(Ok(true), |index| index.is_current(lock, modified)) {
+        // It is rebuilt before its next query.
+        Err(error) if error.is_index_locked() => (None, false),
+        was_current => (index, was_current?),
+    };
     let dropped = if is_only_handle { unsynced::drop_unsynced(layout, log, lock)? } else { 0 };
     if let Some(index) = index {
         if !was_current || dropped > 0 {

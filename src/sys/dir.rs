@@ -3,13 +3,13 @@
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatxFlags, accessat, fstat, fstatvfs, fsync,
-    ftruncate, futimens, mkdirat, renameat, renameat_with, statat, statx, syncfs, unlinkat, utimensat,
+    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatxFlags, accessat, fchmod, fstat, fstatvfs,
+    fsync, ftruncate, futimens, mkdirat, renameat, renameat_with, stat, statat, statx, syncfs, unlinkat, utimensat,
 };
 use rustix::io::{Errno, retry_on_intr};
 
@@ -121,6 +121,37 @@ impl Directory {
             Err(Errno::EXIST) => Ok(None),
             Err(errno) => Err(self.failed("create", name, errno)),
         }
+    }
+
+    /// Creates a new, empty file that nobody may read who may not write it: with mode 0660 where the umask leaves the group's
+    /// right to write, else 0600. False when the name is taken.
+    pub fn create_private(&self, name: &OsStr) -> Result<bool> {
+        // Never readable to the group alone, not for a moment: this shows what the umask leaves.
+        const PROBE: Mode = Mode::RUSR.union(Mode::WUSR).union(Mode::WGRP);
+        let flags = PLAIN | OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+        let file = match open_at(&self.descriptor, name, flags, PROBE) {
+            Ok(file) => file,
+            Err(Errno::EXIST) => return Ok(false),
+            Err(errno) => return Err(self.failed("create", name, errno)),
+        };
+        let failed = |errno| self.failed("set the mode of", name, errno);
+        if Mode::from_raw_mode(fstat(&file).map_err(failed)?.st_mode).contains(Mode::WGRP) {
+            fchmod(&file, PROBE | Mode::RGRP).map_err(failed)?;
+        }
+        Ok(true)
+    }
+
+    /// A path that leads through this directory's descriptor, whatever happens to the directory's own path. `None` where `/proc`
+    /// is missing.
+    pub fn path_through_descriptor(&self) -> Option<PathBuf> {
+        let id = self.id().ok()?;
+        // A thread can have descriptors of its own, and the process's first thread can have ended.
+        let paths = ["/proc/thread-self/fd", "/proc/self/fd"].map(|directory| {
+            let mut path = PathBuf::from(directory);
+            path.push(self.descriptor.as_raw_fd().to_string());
+            path
+        });
+        paths.into_iter().find(|path| stat(path).is_ok_and(|stat| FileStat::from(stat).id == id))
     }
 
     /// Opens an existing file for reading, with `O_NOATIME` where that is permitted. `None` when there is no file, or a symbolic
