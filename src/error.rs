@@ -187,7 +187,20 @@ impl fmt::Display for BeingCached {
     }
 }
 
+/// The cause of an index that another program has locked.
+const INDEX_LOCKED: &str = "it is locked by another program";
+
 impl Error {
+    /// An index that another program has locked. Nothing was changed.
+    pub(crate) fn index_locked(operation: &'static str, path: &Path) -> Self {
+        Self::Index { operation, path: path.to_owned(), cause: INDEX_LOCKED.to_owned() }
+    }
+
+    /// Whether another program has the index locked. The call can be repeated once the cache lock was released.
+    pub(crate) fn is_index_locked(&self) -> bool {
+        matches!(self, Self::Index { cause, .. } if cause == INDEX_LOCKED)
+    }
+
     /// A failed system call.
     pub(crate) fn system(operation: &'static str, path: &Path, errno: Errno) -> Self {
         Self::System { operation, path: path.to_owned(), os_error: errno.raw_os_error() }

@@ -19,7 +19,11 @@ pub(crate) fn recover(
 ) -> Result<()> {
     let Catalog { layout, index, log } = catalog;
     let index = index.reconciled();
-    let was_current = index.map_or(Ok(true), |index| index.is_current(lock, modified))?;
+    let (index, was_current) = match index.map_or(Ok(true), |index| index.is_current(lock, modified)) {
+        // It is rebuilt before its next query.
+        Err(error) if error.is_index_locked() => (None, false),
+        was_current => (index, was_current?),
+    };
     // A handle that may not write does not know whether it is the only one. It refuses to serve what may be torn.
     let must_drop = is_only_handle || lock.check_held().is_err();
     let dropped = if must_drop { unsynced::drop_unsynced(layout, log, lock)? } else { 0 };

@@ -17,7 +17,7 @@ use crate::sys::dir::Directory;
 use crate::sys::file;
 use crate::sys::lock::{LockKind, is_locked, try_lock, unlock};
 use crate::sys::signals::without_size_signal;
-use crate::sys::stat::{FileId, FileStat, STICKY};
+use crate::sys::stat::{FileId, FileStat};
 use crate::sys::time::Timestamp;
 
 /// How often the name is tried while others create and remove it.
@@ -126,9 +126,5 @@ fn open_or_create(own: &Directory) -> Result<Option<File>> {
     if let Some(file) = own.open_to_write(name)? {
         return Ok(Some(file));
     }
-    let Some(file) = own.create_private(name)? else { return Ok(None) };
-    if own.is_group_writable()? {
-        file::set_mode(&file, || own.path_of(name), STICKY | 0o660)?;
-    }
-    Ok(Some(file))
+    own.create_private(name, true)
 }

@@ -1,5 +1,5 @@
 //! New descriptors: the only place that opens files and duplicates descriptors. None gets the number 0, 1 or 2. SQLite opens
-//! the index's files itself.
+//! the index's files itself, within [`with_standard_occupied`].
 //!
 //! A host may have closed its standard descriptors, and other threads of it may still print to these numbers. An open returns
 //! the lowest free number. So free ones are occupied while the library opens, by a descriptor that can neither be read nor
@@ -31,6 +31,13 @@ pub(crate) fn above_standard<E: From<Errno>>(open: impl FnOnce() -> Result<Owned
         open()
     };
     opened.and_then(|descriptor| if is_above(&descriptor) { Ok(descriptor) } else { Ok(duplicate(&descriptor)?) })
+}
+
+/// Runs code that opens descriptors itself, as SQLite does, while the number of no standard descriptor is free. Fails when the
+/// free ones cannot be occupied; `work` then is not run.
+pub(crate) fn with_standard_occupied<T>(work: impl FnOnce() -> T) -> Result<T, Errno> {
+    let _occupied = if are_standard_open() { None } else { Some(Occupied::new()?) };
+    Ok(work())
 }
 
 /// Opens a name in a directory, close-on-exec.

@@ -3,13 +3,13 @@
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatxFlags, accessat, fstat, fstatvfs, fsync,
-    ftruncate, futimens, mkdirat, renameat, renameat_with, statat, statx, syncfs, unlinkat, utimensat,
+    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatxFlags, accessat, fchmod, fstat, fstatvfs,
+    fsync, ftruncate, futimens, mkdirat, renameat, renameat_with, stat, statat, statx, syncfs, unlinkat, utimensat,
 };
 use rustix::io::{Errno, retry_on_intr};
 
@@ -123,11 +123,6 @@ impl Directory {
         self.create_with(name, OFlags::APPEND, STICKY | 0o666)
     }
 
-    /// Creates a new file for reading and writing that only its owner may open, with the sticky bit. `None` when the name is taken.
-    pub fn create_private(&self, name: &OsStr) -> Result<Option<File>> {
-        self.create_with(name, OFlags::empty(), STICKY | 0o600)
-    }
-
     fn create_with(&self, name: &OsStr, flags: OFlags, mode: u32) -> Result<Option<File>> {
         let flags = PLAIN | OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | flags;
         match open_at(&self.descriptor, name, flags, Mode::from_raw_mode(mode)) {
@@ -146,15 +141,36 @@ impl Directory {
         }
     }
 
-    /// Whether the group may write in it.
-    pub fn is_group_writable(&self) -> Result<bool> {
-        let stat = fstat(&self.descriptor).map_err(|errno| Error::system("stat", &self.path, errno))?;
-        Ok(stat.st_mode & 0o020 != 0)
-    }
-
     /// When the file with that name was created; `None` where the file system does not know.
     pub fn birth_of(&self, name: &OsStr) -> Option<Timestamp> {
         birth(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Creates a new, empty file for reading and writing that nobody may read who may not write it: with mode 0660 where the umask
+    /// leaves the group's right to write, else 0600; `and_sticky` adds the sticky bit. `None` when the name is taken.
+    pub fn create_private(&self, name: &OsStr, and_sticky: bool) -> Result<Option<File>> {
+        // Never readable to the group alone, not for a moment: this shows what the umask leaves.
+        const PROBE: u32 = 0o620;
+        let sticky = if and_sticky { STICKY } else { 0 };
+        let Some(file) = self.create_with(name, OFlags::empty(), PROBE | sticky)? else { return Ok(None) };
+        let failed = |errno| self.failed("set the mode of", name, errno);
+        if Mode::from_raw_mode(fstat(&file).map_err(failed)?.st_mode).contains(Mode::WGRP) {
+            fchmod(&file, Mode::from_raw_mode(PROBE | 0o040 | sticky)).map_err(failed)?;
+        }
+        Ok(Some(file))
+    }
+
+    /// A path that leads through this directory's descriptor, whatever happens to the directory's own path. `None` where `/proc`
+    /// is missing.
+    pub fn path_through_descriptor(&self) -> Option<PathBuf> {
+        let id = self.id().ok()?;
+        // A thread can have descriptors of its own, and the process's first thread can have ended.
+        let paths = ["/proc/thread-self/fd", "/proc/self/fd"].map(|directory| {
+            let mut path = PathBuf::from(directory);
+            path.push(self.descriptor.as_raw_fd().to_string());
+            path
+        });
+        paths.into_iter().find(|path| stat(path).is_ok_and(|stat| FileStat::from(stat).id == id))
     }
 
     /// Opens an existing file for reading, with `O_NOATIME` where that is permitted. `None` when there is no file, or a symbolic

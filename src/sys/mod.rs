@@ -3,6 +3,7 @@
 //! Every system call of the crate is made in here, and so are its signal masks, threads and clocks. `EINTR` is handled here
 //! only: calls that can be interrupted are repeated (`retry_on_intr`).
 
+pub(crate) mod at_fork;
 pub(crate) mod attribute;
 pub(crate) mod descriptors;
 pub(crate) mod dir;

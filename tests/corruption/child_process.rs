@@ -5,6 +5,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use crate::index_files;
+
 const TASK: &str = "IMAGE_CACHE_CORRUPTION_TASK";
 
 /// A process that runs this program: it performs its task, prints "done", and ends when this is dropped.
@@ -64,6 +66,15 @@ pub fn run_as_child() -> bool {
         }
         ("copy", [from, to]) => {
             fs::copy(from, to).unwrap();
+            None
+        }
+        ("closed", [directory]) => {
+            let output = index_files::use_without_standard_descriptors(directory);
+            fs::File::from(output).write_all(b"done\n").unwrap();
+            return true;
+        }
+        ("forks", [directory]) => {
+            index_files::fork_beside_threads(directory);
             None
         }
         other => panic!("{other:?} is no task"),

@@ -12,6 +12,7 @@ mod common;
 mod database;
 mod disk;
 mod fixture;
+mod index_files;
 mod locked;
 mod mutation;
 mod names;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         attributes::trials(),
         database::trials(),
         disk::trials(),
+        index_files::trials(),
         locked::trials(),
         names::trials(),
         read_only::trials(),

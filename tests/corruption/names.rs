@@ -287,7 +287,7 @@ fn other_index() -> Result<(), Failed> {
         assert_eq!(Options::new().database(name).is_ok(), name == "cache.db");
     }
     other.prune()?;
-    assert!(scratch.file("cache.db").exists() && scratch.file("cache.db-wal").exists());
+    assert!(scratch.file("cache.db").exists() && scratch.file("cache.db-journal").exists());
     assert_eq!(OsStr::new("cache.db"), scratch.file("cache.db").file_name().unwrap());
     drop(other);
     assert!(!first.is_cached("1")?);

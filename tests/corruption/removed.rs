@@ -21,6 +21,8 @@ pub fn trials() -> Vec<Trial> {
         trials.push(Trial::test(name, move || moved(driver)));
         let name = format!("removed::{driver:?}::a_directory_put_in_its_place_is_not_touched");
         trials.push(Trial::test(name, move || replaced(driver)));
+        let name = format!("removed::{driver:?}::an_empty_directory_put_in_its_place_stays_empty");
+        trials.push(Trial::test(name, move || emptied(driver)));
     }
     trials
 }
@@ -104,6 +106,24 @@ fn moved(driver: DriverChoice) -> Result<(), Failed> {
     Ok(())
 }
 
+fn emptied(driver: DriverChoice) -> Result<(), Failed> {
+    let scratch = Scratch::new(driver);
+    let cache = scratch.open();
+    cache_image(&cache, "1", b"12345");
+    let elsewhere = scratch.path().with_file_name("elsewhere");
+    fs::rename(scratch.path(), &elsewhere).unwrap();
+    fs::create_dir(scratch.path()).unwrap();
+    cache_image(&cache, "2", b"x");
+    read_image(&cache, "1");
+    assert_eq!((ids(&cache).len(), cache.hit_count("1")?), (2, 1));
+    assert!(cache.delete_cached_image("2").is_ok() && cache.cache_size()? == 5);
+    drop(cache);
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+    let cache = ImageCache::open(&elsewhere, scratch.options.clone())?;
+    assert_eq!((ids(&cache).len(), cache.hit_count("1")?), (1, 1));
+    Ok(())
+}
+
 fn replaced(driver: DriverChoice) -> Result<(), Failed> {
     let scratch = Scratch::new(driver);
     let old = scratch.open();
@@ -115,10 +135,10 @@ fn replaced(driver: DriverChoice) -> Result<(), Failed> {
     assert_eq!(read_image(&old, "1"), b"old bytes");
     use_all(&old)?;
     drop(old);
-    // SQLite removes files by path on close: the other cache's files must stay.
+    // The other cache's files must stay.
     assert_eq!((ids(&new), new.hit_count("1")?, new.cache_size()?), (vec!["1".to_owned()], 1, 3));
     if driver == DriverChoice::Sqlite {
-        assert!(scratch.file("cache.db-wal").exists());
+        assert!(scratch.file("cache.db-journal").exists());
     }
     cache_image(&new, "2", b"x");
     drop(new);

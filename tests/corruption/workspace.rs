@@ -26,11 +26,13 @@ pub fn become_nobody() {
     set_thread_res_uid(user, user, user).unwrap();
 }
 
-/// Makes a directory and everything in it readable for all users.
+/// Makes a directory and everything in it readable for all users. The index is not when it is made: without hits, nobody needs it.
 pub fn make_readable(directory: &Path) {
     for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
         if entry.file_type().unwrap().is_dir() {
             make_readable(&entry.path());
+        } else if entry.file_name().to_string_lossy().starts_with("cache.db") {
+            fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o644)).unwrap();
         }
     }
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();

@@ -1,14 +1,16 @@
-//! Opening the database, its settings, and resetting a damaged one.
+//! Opening the database, its settings, and resetting a damaged one. All of it is done within `sql::in_sqlite`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, ffi};
 
 use crate::error::{Error, Result};
 use crate::index::sqlite::files::IndexFiles;
 use crate::index::sqlite::schema::{self, SCHEMA_VERSION};
-use crate::index::sqlite::sql::{LONG_WAIT, SqlResult, index_error, is_damage};
+use crate::index::sqlite::sql::{SqlResult, index_error, is_damage};
+use crate::index::sqlite::vfs;
 use crate::log::Log;
 
 /// Without `SQLITE_OPEN_URI`, so that a path is a path. `Database` has the mutex.
@@ -16,17 +18,18 @@ pub(super) const FLAGS: OpenFlags =
     OpenFlags::SQLITE_OPEN_NO_MUTEX.union(OpenFlags::SQLITE_OPEN_NOFOLLOW).union(OpenFlags::SQLITE_OPEN_EXRESCODE);
 
 /// Opens the database, and creates a missing one. A damaged one is emptied; the caller rebuilds it. `is_only_handle`: no other handle
-/// is open. A database that SQLite may not write is a system error.
+/// is open. A database that SQLite may not write is a system error. One that another program has locked is not waited for
+/// ([`Error::is_index_locked`]).
 pub(super) fn open(files: &IndexFiles, log: &Log, is_only_handle: bool) -> Result<Connection> {
     let path = files.path();
     let failed = |error: rusqlite::Error| index_error("open the index", path, &error);
     let mut connection = connect(files)?;
-    let mut prepared = set_up(&mut connection, log);
+    let mut prepared = set_up(&mut connection, Some(files), log);
     if prepared.as_ref().is_err_and(is_damage) {
         // A transient read error looks the same. Hits and digests are worth a second attempt.
         drop(connection);
         connection = connect(files)?;
-        prepared = set_up(&mut connection, log);
+        prepared = set_up(&mut connection, Some(files), log);
     }
     // The file's header can declare it read-only, which is damage as well.
     let is_read_only = connection.is_readonly(MAIN_DB).map_err(failed)?;
@@ -46,7 +49,7 @@ pub(super) fn open(files: &IndexFiles, log: &Log, is_only_handle: bool) -> Resul
         drop(connection);
         files.truncate()?;
         connection = connect(files)?;
-        set_up(&mut connection, log).map_err(failed)?;
+        set_up(&mut connection, Some(files), log).map_err(failed)?;
     }
     not_newer(connection, path)
 }
@@ -55,13 +58,26 @@ fn connect(files: &IndexFiles) -> Result<Connection> {
     let path = files.path();
     let failed = |error: rusqlite::Error| index_error("open the index", path, &error);
     let flags = FLAGS | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    let connection = open_path(files.path_for_sqlite(), flags).map_err(failed)?;
     // SQLite falls back to reading where it may not write.
     if connection.is_readonly(MAIN_DB).map_err(failed)? {
         return Err(Error::not_writable("open for writing", path, files.may_write()?));
     }
-    connection.busy_timeout(LONG_WAIT).map_err(failed)?;
     Ok(connection)
+}
+
+/// Opens a database through our file layer. Its statements do not wait for other programs.
+pub(super) fn open_path(path: impl AsRef<Path>, flags: OpenFlags) -> SqlResult<Connection> {
+    if !vfs::register() {
+        return Err(failure(ffi::SQLITE_NOMEM));
+    }
+    let connection = Connection::open_with_flags_and_vfs(path, flags, vfs::NAME)?;
+    connection.busy_timeout(Duration::ZERO)?;
+    Ok(connection)
+}
+
+fn failure(code: std::ffi::c_int) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
 }
 
 /// Refuses a database of a newer version.
@@ -80,8 +96,11 @@ pub(super) fn not_newer(connection: Connection, path: &Path) -> Result<Connectio
 /// Opens an index in memory, which lives as long as its connection.
 pub(super) fn open_in_memory(path: &Path, log: &Log) -> Result<Connection> {
     let failed = |error: rusqlite::Error| index_error("open, in memory, the index", path, &error);
+    if !vfs::register() {
+        return Err(failed(failure(ffi::SQLITE_NOMEM)));
+    }
     let mut connection = Connection::open_in_memory().map_err(failed)?;
-    set_up(&mut connection, log).map_err(failed)?;
+    set_up(&mut connection, None, log).map_err(failed)?;
     Ok(connection)
 }
 
@@ -118,25 +137,50 @@ fn is_ours(files: &IndexFiles, damage: &rusqlite::Error) -> bool {
 }
 
 /// Applies the settings, and creates or repairs the schema. A database of a newer version is left untouched. False when it has
-/// other tables.
-fn set_up(connection: &mut Connection, log: &Log) -> SqlResult<bool> {
+/// other tables. `files`: those of the database, unless it is in memory or was set up before.
+fn set_up(connection: &mut Connection, files: Option<&IndexFiles>, log: &Log) -> SqlResult<bool> {
     connection.set_prepared_statement_cache_capacity(64);
     // Another program may have written the schema.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    // No mapping: an I/O error on one kills the host. No temporary files outside of the cache.
-    connection.execute_batch("PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;")?;
-    if schema::version(connection)? > SCHEMA_VERSION {
+    // No mapping: an I/O error on one kills the host. No temporary files outside of the cache. A rebuild's large journal shrinks.
+    connection
+        .execute_batch("PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 1048576;")?;
+    let version = match schema::version(connection) {
+        // Our file layer has no shared memory, so a database in WAL mode cannot be opened like this. In its exclusive mode, SQLite
+        // keeps the log's index in its heap. It is locked then, which fails while another program has the database open.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
+            connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE;")?;
+            schema::version(connection)
+        }
+        version => version,
+    }?;
+    if version > SCHEMA_VERSION {
         return Ok(true);
     }
-    // A write-ahead log saves a sync per transaction. A power cut may lose the last transactions, which the next open detects by
-    // the stamp. Where the log is not available, SQLite keeps its rollback journal, and returns its mode.
-    let mode = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?;
-    if mode == "delete" {
-        // Creating and removing a journal would change the directory's mtime.
-        connection.query_row("PRAGMA journal_mode = TRUNCATE", [], |row| row.get::<_, String>(0))?;
+    // A power cut may leave anything, which the next open detects. The journal stays when a transaction ends: creating and removing
+    // it would change the directory's names. A write-ahead log is merged and removed by this.
+    connection.execute_batch("PRAGMA synchronous = OFF;")?;
+    let mode = connection.query_row("PRAGMA journal_mode = PERSIST", [], |row| row.get::<_, String>(0))?;
+    if mode == "wal" {
+        return Err(failure(ffi::SQLITE_BUSY));
     }
-    connection.execute_batch("PRAGMA synchronous = NORMAL;")?;
-    schema::repair(connection, log)
+    // While the lock is held, nobody else can have the shared memory open.
+    if let Some(files) = files
+        && connection.query_row("PRAGMA locking_mode", [], |row| row.get::<_, String>(0))? == "exclusive"
+    {
+        let _ = files.remove_shared_memory();
+    }
+    // The next statement releases the lock.
+    connection.execute_batch("PRAGMA locking_mode = NORMAL;")?;
+    let is_ours = schema::repair(connection, log)?;
+    if let Some(files) = files
+        && is_ours
+        && !files.stat("-journal").is_ok_and(|journal| journal.is_some())
+    {
+        // Any transaction creates the journal.
+        connection.pragma_update(None, "user_version", schema::version(connection)?)?;
+    }
+    Ok(is_ours)
 }
 
 const OTHER_TABLES: &str = "it has other tables than its own";
@@ -144,9 +188,18 @@ const OTHER_TABLES: &str = "it has other tables than its own";
 /// Empties the database in place. It must not be removed or replaced: another process may have it open.
 pub(super) fn reset(connection: &mut Connection, log: &Log) -> SqlResult<()> {
     connection.flush_prepared_statement_cache();
+    // A damaged header may declare WAL mode, which works in the exclusive mode only. `set_up` ends it.
+    connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE;")?;
+    let emptied = empty(connection).and_then(|()| set_up(connection, None, log));
+    if emptied.is_err() {
+        let _ = connection.execute_batch("PRAGMA locking_mode = NORMAL; PRAGMA user_version;");
+    }
+    emptied.map(drop)
+}
+
+fn empty(connection: &Connection) -> SqlResult<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_RESET_DATABASE, true)?;
     let emptied = connection.execute_batch("VACUUM");
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_RESET_DATABASE, false)?;
-    emptied?;
-    set_up(connection, log).map(drop)
+    emptied
 }

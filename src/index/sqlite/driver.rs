@@ -22,7 +22,7 @@ use crate::index::sqlite::files::IndexFiles;
 use crate::index::sqlite::rebuild;
 use crate::index::sqlite::rows::{cached_image, number};
 use crate::index::sqlite::snapshot::Snapshot;
-use crate::index::sqlite::sql::{LONG_WAIT, NO_WAIT, SHORT_WAIT, SqlResult, is_damage};
+use crate::index::sqlite::sql::{SqlResult, in_sqlite, is_damage};
 use crate::log::Log;
 use crate::store::attributes::{self, Attribute};
 use crate::store::image_id::ImageId;
@@ -30,7 +30,6 @@ use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
 use crate::store::stamp::DirectoryStamp;
 use crate::sys::open_registry::OpenRegistration;
-use crate::sys::signals::without_size_signal;
 use crate::sys::time::Timestamp;
 
 /// Where the index is.
@@ -79,18 +78,23 @@ impl SqliteDriver {
             });
         }
         files.create();
-        let (home, connection) = match without_size_signal(|| connection::open(&files, log, is_only_handle)) {
-            Ok(connection) => (Home::File, connection),
+        let opened = in_sqlite("open the index", files.path(), || connection::open(&files, log, is_only_handle));
+        let in_memory =
+            || in_sqlite("open, in memory, the index", files.path(), || connection::open_in_memory(files.path(), log));
+        let (home, connection) = match opened {
+            Ok(connection) => (Home::File, Some(connection)),
             Err(error @ Error::Unsupported(_)) => return Err(error),
             Err(error) if error.is_not_permitted() || !files.may_write()? => {
                 log.warning(|| format!("{error}; hits and accesses are not recorded"));
                 let snapshot = Snapshot::new(layout, database, log)?;
-                (Home::Copy(snapshot), connection::open_in_memory(files.path(), log)?)
+                (Home::Copy(snapshot), Some(in_memory()?))
             }
+            // It is opened at a later use.
+            Err(error) if error.is_index_locked() => (Home::File, None),
             // SQLite cannot create its files on a full disk. Without an index, what is cached could not even be pruned.
             Err(error) if error.is_no_space() || !directory.has_room()? => {
                 log.warning(|| format!("{error}; the disk is full: the index is in memory, without earlier hits"));
-                (Home::Memory, connection::open_in_memory(files.path(), log)?)
+                (Home::Memory, Some(in_memory()?))
             }
             Err(error) => return Err(error),
         };
@@ -98,7 +102,7 @@ impl SqliteDriver {
             layout: Arc::clone(layout),
             log: log.clone(),
             home,
-            database: Database::new(files, connection, is_suspect),
+            database: Database::new(files, log.clone(), connection, is_suspect),
             skipped: Mutex::default(),
             _registration: registration,
         })
@@ -107,7 +111,7 @@ impl SqliteDriver {
     /// Makes the index agree with the directory, except for images that cannot be stat'ed.
     fn try_rebuild(&self, lock: &CacheLockGuard<'_>, stamp: &DirectoryStamp) -> Result<Rebuilt> {
         let mut listed = Ok(());
-        let rebuilt = self.database.write("enter the directory in the index", LONG_WAIT, lock, |transaction| {
+        let rebuilt = self.database.write("enter the directory in the index", lock, |transaction| {
             if let Home::Copy(snapshot) = &self.home {
                 snapshot.copy_to(transaction)?;
             }
@@ -156,14 +160,10 @@ impl Driver for SqliteDriver {
         !matches!(self.home, Home::Copy(_))
     }
 
-    fn write_accesses(&self, lock: &CacheLockGuard<'_>, accesses: Accesses, flush: Flush) -> Unwritten {
-        let busy_timeout = match flush {
-            Flush::Quick => NO_WAIT,
-            Flush::Final => LONG_WAIT,
-        };
-        let written = self.database.write("record accesses in the index", busy_timeout, lock, |transaction| {
-            changes::add_accesses(transaction, &accesses)
-        });
+    fn write_accesses(&self, lock: &CacheLockGuard<'_>, accesses: Accesses, _flush: Flush) -> Unwritten {
+        let written = self
+            .database
+            .write("record accesses in the index", lock, |transaction| changes::add_accesses(transaction, &accesses));
         let (pending, outcome) = match written {
             Ok(unknown) => (unknown, Ok(())),
             Err(error) => (accesses, Err(error)),
@@ -267,27 +267,22 @@ impl ReconciledIndex for SqliteDriver {
         record: &Record<'_>,
         stamp: &DirectoryStamp,
     ) -> Result<bool> {
-        self.database.write("enter an image in the index", SHORT_WAIT, lock, |transaction| {
+        self.database.write("enter an image in the index", lock, |transaction| {
             follow(transaction, stamp, || changes::insert(transaction, id, record))
         })
     }
 
     fn remove(&self, lock: &CacheLockGuard<'_>, ids: &[ImageId], stamp: &DirectoryStamp) -> Result<bool> {
-        self.database.write("remove images from the index", SHORT_WAIT, lock, |transaction| {
+        self.database.write("remove images from the index", lock, |transaction| {
             follow(transaction, stamp, || ids.chunks(MAX_IDS).try_for_each(|ids| changes::delete(transaction, ids)))
         })
     }
 
     fn restamp(&self, lock: &CacheLockGuard<'_>, stamp: &DirectoryStamp) -> Result<bool> {
-        self.database.write("write to the index", LONG_WAIT, lock, |transaction| follow(transaction, stamp, || Ok(())))
+        self.database.write("write to the index", lock, |transaction| follow(transaction, stamp, || Ok(())))
     }
 
-    fn prepare_close(&self, _lock: &CacheLockGuard<'_>) {
-        // A failure is repeated by the close.
-        let _ = self.database.read("checkpoint the index", |connection| {
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-        });
-    }
+    fn prepare_close(&self, _lock: &CacheLockGuard<'_>) {}
 
     fn mark_closed(&self, _lock: &CacheLockGuard<'_>, stamp: &DirectoryStamp) {
         if let Home::File = &self.home {

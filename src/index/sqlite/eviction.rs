@@ -19,7 +19,7 @@ use crate::index::pending::PendingAccesses;
 use crate::index::sqlite::changes;
 use crate::index::sqlite::database::Database;
 use crate::index::sqlite::rows::{number, timestamp, to_sql};
-use crate::index::sqlite::sql::{NO_WAIT, SqlResult};
+use crate::index::sqlite::sql::SqlResult;
 use crate::log::Log;
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, Layout};
@@ -161,7 +161,7 @@ impl ByAccess<'_> {
         if accesses.is_empty() {
             return;
         }
-        let corrected = self.database.write("correct the order of access in the index", NO_WAIT, lock, |transaction| {
+        let corrected = self.database.write("correct the order of access in the index", lock, |transaction| {
             changes::set_accessed(transaction, accesses)
         });
         if let Err(error) = corrected {

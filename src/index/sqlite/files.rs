@@ -1,6 +1,7 @@
 //! The files of the index. Only this file knows what SQLite appends to a database's name.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ pub(crate) const DEFAULT_DATABASE: &str = "cache.db";
 /// The longest name of a database, in bytes: `-journal` must fit behind it.
 pub(crate) const MAX_DATABASE_NAME: usize = 255 - "-journal".len();
 
-/// The database itself, its journal, its write-ahead log, and its shared memory.
+/// The database itself, its journal, and the two files of WAL mode: the write-ahead log and its shared memory. The first version of
+/// this library used that mode, and other programs may.
 const SUFFIXES: [&str; 4] = ["", "-journal", "-wal", "-shm"];
 
 /// The names of a database's files, and those of the default one, which another handle may use.
@@ -65,11 +67,17 @@ impl IndexFiles {
         self.name == DEFAULT_DATABASE
     }
 
-    /// Creates a missing database, empty, with the mode that the process's other files have. SQLite itself would deny others to
-    /// write it. Its journals copy the mode. If this fails, SQLite tries as well, and reports the failure.
+    /// Creates a missing database, empty. Nobody may read it who may not write it: a reader's lock would keep us from writing,
+    /// for as long as he likes. So a user who may only read the directory has no hits. A database that another program made keeps
+    /// its mode. Its journal copies the mode. If this fails, SQLite tries as well, and reports the failure.
     pub fn create(&self) {
         // The file is new, so closing it releases no POSIX lock that this process has on it.
-        drop(self.directory().create(&self.name));
+        let _ = self.directory().create_private(&self.name, false);
+    }
+
+    /// The path for SQLite: through the directory's descriptor where that is possible.
+    pub fn path_for_sqlite(&self) -> PathBuf {
+        self.directory().path_through_descriptor().map_or_else(|| self.path.clone(), |path| path.join(&self.name))
     }
 
     /// The status of the file with that suffix.
@@ -77,13 +85,25 @@ impl IndexFiles {
         self.directory().stat(&with_suffix(&self.name, suffix))
     }
 
-    /// Whether a crash left a log or a journal with content.
-    pub fn has_journal(&self) -> Result<bool> {
-        let mut has_journal = false;
-        for suffix in ["-wal", "-journal"] {
-            has_journal |= self.stat(suffix)?.is_some_and(|stat| stat.size > 0);
+    /// Whether the database itself may be half of a transaction: it has a journal to be rolled back, or a log of WAL mode. A journal
+    /// whose header is zeros belongs to no transaction.
+    pub fn is_unfinished(&self) -> Result<bool> {
+        if self.stat("-wal")?.is_some_and(|stat| stat.size > 0) {
+            return Ok(true);
         }
-        Ok(has_journal)
+        let name = with_suffix(&self.name, "-journal");
+        // SQLite has no lock on the journal that closing it would release.
+        let Some(mut journal) = self.directory().open_file(&name)? else { return Ok(false) };
+        let mut first = [0];
+        let length = journal.read(&mut first);
+        let length = length.map_err(|error| Error::from_io("read", &self.directory().path_of(&name), &error))?;
+        // SQLite decides by the first byte as well.
+        Ok(length > 0 && first != [0])
+    }
+
+    /// Removes the shared memory that a connection in WAL mode left.
+    pub fn remove_shared_memory(&self) -> Result<()> {
+        self.directory().remove(&with_suffix(&self.name, "-shm")).map(drop)
     }
 
     /// Fails when something other than a regular file has a name of the index. SQLite would open it, and hang on a fifo.

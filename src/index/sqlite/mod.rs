@@ -1,10 +1,13 @@
 //! The SQLite driver: Glance's table, with an index on the order of access and totals kept by triggers, so that no operation's
 //! cost grows with the number of images. Only this directory knows SQLite.
 //!
-//! The database is read and written under the cache lock only. So none of our own processes ever finds it busy, even when another
-//! one was killed within a transaction and the next one recovers the log. SQLite's own busy handler starves writers: with four of
-//! them, waits of more than a second were measured. A transaction that writes begins as IMMEDIATE: one that began by reading
-//! could not wait for its turn.
+//! The database is read and written under the cache lock only. So none of our own processes ever finds it locked, even when another
+//! one was killed within a transaction and the next one rolls it back. It needs no concurrency of its own: it has a rollback
+//! journal, which stays (`journal_mode = PERSIST`), so that no transaction changes the directory's names. Nothing is synced:
+//! after a power cut the index is checked, and compared with the directory.
+//!
+//! Another program's lock on the database is never waited for, since the cache lock is held. The call fails, and its caller can
+//! repeat it later ([`Error::is_index_locked`](crate::error::Error::is_index_locked)).
 
 mod changes;
 mod connection;
@@ -17,3 +20,4 @@ mod rows;
 mod schema;
 mod snapshot;
 mod sql;
+mod vfs;

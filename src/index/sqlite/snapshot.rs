@@ -1,10 +1,18 @@
 //! An index that may not be written, on a read-only file system or without the permission. Its rows are copied to memory, where
 //! the directory is entered as well.
+//!
+//! The file is read without SQLite's locks: a reader's lock, of a process that was stopped, would keep writers waiting. So the
+//! file can change meanwhile, and rows count only if it did not. Before and after they are read, no transaction is half written,
+//! and size, times and change counter are the same. (A transaction writes the header of its journal first, then the first page
+//! with the counter, then the other pages. The journal's header is cleared last.)
+//!
+//! A database in WAL mode is read if its log is empty. The log itself is not read: SQLite would map shared memory for it.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, Transaction, params_from_iter};
@@ -12,9 +20,17 @@ use rusqlite::{Connection, OpenFlags, Transaction, params_from_iter};
 use crate::error::{Error, Result};
 use crate::index::sqlite::connection;
 use crate::index::sqlite::files::IndexFiles;
-use crate::index::sqlite::sql::{SqlResult, index_error};
+use crate::index::sqlite::sql::{SqlResult, in_sqlite, index_error};
+use crate::index::sqlite::vfs;
 use crate::log::{Log, LogOnce};
 use crate::store::layout::Layout;
+
+/// How often the rows are read before they are given up.
+const ATTEMPTS: usize = 5;
+/// The pause between two attempts: longer than most transactions.
+const PAUSE: Duration = Duration::from_millis(1);
+
+type Rows = Vec<[Value; 6]>;
 
 /// The hits, order of access and digests in the file.
 pub(super) struct Snapshot {
@@ -28,7 +44,7 @@ impl Snapshot {
     pub fn new(layout: &Arc<Layout>, database: &OsStr, log: &Log) -> Result<Self> {
         let files = IndexFiles::new(layout, database);
         let snapshot = Self { files, log: log.clone(), unreadable: LogOnce::default() };
-        match snapshot.open() {
+        match in_sqlite("open the index", snapshot.files.path(), || snapshot.open().map(drop)) {
             Err(error @ Error::Unsupported(_)) => Err(error),
             _ => Ok(snapshot),
         }
@@ -37,7 +53,7 @@ impl Snapshot {
     /// Replaces all rows by those of the file.
     pub fn copy_to(&self, transaction: &Transaction<'_>) -> SqlResult<()> {
         transaction.execute("DELETE FROM cached_images", [])?;
-        let rows = self.open().and_then(|connection| self.rows(&connection));
+        let rows = self.rows();
         let readable = rows.as_ref().map(drop).map_err(Error::clone);
         self.unreadable.note(readable, &self.log, |error| format!("{error}; its hits and digests are unknown"));
         let Ok(rows) = rows else { return Ok(()) };
@@ -48,39 +64,62 @@ impl Snapshot {
         rows.into_iter().try_for_each(|row| insert.execute(params_from_iter(row)).map(drop))
     }
 
-    fn rows(&self, connection: &Connection) -> Result<Vec<[Value; 6]>> {
-        let rows = || {
-            let mut select = connection.prepare(
-                "SELECT image_id, last_accessed, last_modified, size, hits, checksum FROM cached_images
-                 WHERE typeof(image_id) = 'text'",
-            )?;
-            let rows = select.query_map([], |row| {
-                // Text that is not UTF-8 becomes NULL.
-                let value = |column| row.get::<_, Value>(column).unwrap_or(Value::Null);
-                Ok(std::array::from_fn(value))
-            })?;
-            rows.collect::<SqlResult<Vec<_>>>()
-        };
-        rows().map_err(|error| index_error("read the index", self.files.path(), &error))
+    fn rows(&self) -> Result<Rows> {
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                std::thread::sleep(PAUSE);
+            }
+            if let Some(rows) = in_sqlite("read the index", self.files.path(), || self.try_rows())? {
+                return Ok(rows);
+            }
+        }
+        let cause = "it is being written, or its last writer was killed".to_owned();
+        Err(Error::Index { operation: "read the index", path: self.files.path().to_owned(), cause })
+    }
+
+    /// The rows; `None` when the file changes meanwhile.
+    fn try_rows(&self) -> Result<Option<Rows>> {
+        if self.files.is_unfinished()? {
+            return Ok(None);
+        }
+        let connection = self.open()?;
+        let before = self.state(&connection)?;
+        let rows = select(&connection).map_err(|error| index_error("read the index", self.files.path(), &error));
+        if self.files.is_unfinished()? || self.state(&connection)? != before {
+            return Ok(None);
+        }
+        rows.map(Some)
+    }
+
+    /// What no transaction leaves as it was.
+    fn state(&self, connection: &Connection) -> Result<impl PartialEq + use<>> {
+        let stat = self.files.stat("")?.map(|stat| (stat.id, stat.size, stat.modified, stat.changed));
+        Ok((stat, vfs::header(connection)))
     }
 
     /// Opens the file without writing to it, or to the directory.
     fn open(&self) -> Result<Connection> {
-        let path = self.files.path();
-        let flags = connection::FLAGS | OpenFlags::SQLITE_OPEN_READ_ONLY;
-        // A closed cache has no log. To read it, SQLite would create an empty one and its shared memory, unless the file is declared
-        // immutable. The cache lock keeps our own processes from writing meanwhile.
-        let opened = if self.files.has_journal()? {
-            Connection::open_with_flags(path, flags)
-        } else {
-            Connection::open_with_flags(immutable(path), flags | OpenFlags::SQLITE_OPEN_URI)
-        };
-        let opened = opened.map_err(|error| index_error("open the index", path, &error))?;
-        connection::not_newer(opened, path)
+        let flags = connection::FLAGS | OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let opened = connection::open_path(immutable(&self.files.path_for_sqlite()), flags)
+            .map_err(|error| index_error("open the index", self.files.path(), &error))?;
+        connection::not_newer(opened, self.files.path())
     }
 }
 
-/// The URI of an immutable file.
+fn select(connection: &Connection) -> SqlResult<Rows> {
+    let mut select = connection.prepare(
+        "SELECT image_id, last_accessed, last_modified, size, hits, checksum FROM cached_images
+         WHERE typeof(image_id) = 'text'",
+    )?;
+    let rows = select.query_map([], |row| {
+        // Text that is not UTF-8 becomes NULL.
+        let value = |column| row.get::<_, Value>(column).unwrap_or(Value::Null);
+        Ok(std::array::from_fn(value))
+    })?;
+    rows.collect()
+}
+
+/// The URI of an immutable file: SQLite takes no lock on it, and reads neither a journal nor a log.
 fn immutable(path: &Path) -> String {
     let escaped = path.as_os_str().as_bytes().iter().map(|byte| match byte {
         b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => char::from(*byte).to_string(),

@@ -1,27 +1,36 @@
-//! Results of SQLite, and how long its statements wait for other programs.
+//! Results of SQLite, and what surrounds each use of it.
 
 use std::path::Path;
-use std::time::Duration;
 
 use rusqlite::ErrorCode;
 
-use crate::error::Error;
-
-/// The busy timeout of operations on which everything depends.
-pub(super) const LONG_WAIT: Duration = Duration::from_secs(2);
-/// The busy timeout of changes that a rebuild can repeat later, at the price of a scan.
-pub(super) const SHORT_WAIT: Duration = Duration::from_millis(100);
-/// The busy timeout of a reader, which does not wait.
-pub(super) const NO_WAIT: Duration = Duration::ZERO;
+use crate::error::{Error, Result};
+use crate::sys::at_fork;
+use crate::sys::signals::without_size_signal;
 
 pub(super) type SqlResult<T> = rusqlite::Result<T>;
 
+/// Runs `work`, which calls SQLite: no other thread of the process forks meanwhile, and no write raises SIGXFSZ. Every call of
+/// SQLite is made within.
+pub(super) fn in_sqlite<T>(operation: &'static str, path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let Some(_inside) = at_fork::enter() else {
+        let cause = "this process was forked while another thread used the index; call exec, or fork again".to_owned();
+        return Err(Error::Index { operation, path: path.to_owned(), cause });
+    };
+    without_size_signal(work)
+}
+
 /// Converts an error of SQLite. A full disk becomes a system error: the caller can free space.
 pub(super) fn index_error(operation: &'static str, path: &Path, error: &rusqlite::Error) -> Error {
-    if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
-        return Error::no_space(operation, path);
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Error::no_space(operation, path),
+        Some(ErrorCode::DatabaseBusy) => Error::index_locked(operation, path),
+        // The message has the path that SQLite was given.
+        Some(ErrorCode::CannotOpen) => {
+            Error::Index { operation, path: path.to_owned(), cause: "SQLite cannot open a file of it".to_owned() }
+        }
+        _ => Error::Index { operation, path: path.to_owned(), cause: error.to_string() },
     }
-    Error::Index { operation, path: path.to_owned(), cause: error.to_string() }
 }
 
 /// Whether the failure is the database's own, so that only a rebuild helps: it is damaged, or its tables or rows are not the
