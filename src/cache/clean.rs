@@ -27,7 +27,7 @@ pub(crate) fn clean(cache: &CacheInner, stall_time: Duration) -> Result<u64> {
 }
 
 fn remove_invalid(cache: &CacheInner, id: &ImageId) -> Result<bool> {
-    cache.layout().remove(&cache.lock.acquire()?, Area::Invalid, id)
+    Ok(cache.layout().remove(&cache.lock.acquire()?, Area::Invalid, id)?.is_some())
 }
 
 fn remove_stalled(cache: &CacheInner, id: &ImageId, stall_time: Duration) -> Result<bool> {
@@ -38,7 +38,7 @@ fn remove_stalled(cache: &CacheInner, id: &ImageId, stall_time: Duration) -> Res
         return Ok(false);
     }
     cache.log().info(|| format!("image '{id}' was not written to for {stall_time:?}: its file is removed"));
-    cache.layout().remove(&lock, Area::Incomplete, id)
+    Ok(cache.layout().remove(&lock, Area::Incomplete, id)?.is_some())
 }
 
 /// Whether the file was not written to for that long. A time in the future, after the clock was set back, counts by its distance.

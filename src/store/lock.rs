@@ -13,6 +13,7 @@
 //! A known gap: when a subdirectory is removed below running handles, their locks stay on the removed directory. A handle that
 //! is opened afterwards locks the new one, so the two do not exclude each other until the former handles are closed.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
@@ -26,7 +27,26 @@ pub(crate) struct CacheLock(HostLock);
 
 /// Proof that the cache lock is held. Functions take it whose look at a name and change of it must be one step.
 #[derive(Debug)]
-pub(crate) struct CacheLockGuard<'a>(#[allow(dead_code, reason = "dropping it unlocks")] HostLockGuard<'a>);
+pub(crate) struct CacheLockGuard<'a> {
+    #[allow(dead_code, reason = "dropping it unlocks")]
+    lock: HostLockGuard<'a>,
+    /// Removed files, whose bytes are freed with their last descriptor: after the lock, since fields are dropped in their order.
+    removed: RefCell<Vec<OwnedFd>>,
+}
+
+impl CacheLockGuard<'_> {
+    /// Keeps a removed file until the lock is released.
+    pub fn free_afterwards(&self, removed: OwnedFd) {
+        let mut files = self.removed.borrow_mut();
+        // The host needs descriptors, too. No step of ours removes more large files, except the recovery after a restart.
+        if files.len() < MAX_REMOVED && files.try_reserve(1).is_ok() {
+            files.push(removed);
+        }
+    }
+}
+
+/// How many removed files are kept until the lock is released.
+const MAX_REMOVED: usize = 128;
 
 impl CacheLock {
     /// `directory` is `incomplete/`.
@@ -36,7 +56,7 @@ impl CacheLock {
 
     /// Waits for the lock.
     pub fn acquire(&self) -> Result<CacheLockGuard<'_>> {
-        self.0.acquire().map(CacheLockGuard)
+        Ok(CacheLockGuard { lock: self.0.acquire()?, removed: RefCell::default() })
     }
 }
 

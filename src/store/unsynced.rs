@@ -122,11 +122,11 @@ pub(crate) fn drop_unsynced(layout: &Layout, log: &Log, lock: &CacheLockGuard<'_
         match mark {
             Ok(None) => {}
             Ok(mark) if mark == present => has_present = true,
-            Ok(_) => dropped += u64::from(layout.remove(lock, Area::Cached, &id)?),
+            Ok(_) => dropped += u64::from(layout.remove(lock, Area::Cached, &id)?.is_some()),
             // An unreadable mark counts as a mark: other users may be able to open the file, and it may be torn.
             Err(error) => {
                 log.warning(|| error.to_string());
-                dropped += u64::from(layout.remove(lock, Area::Cached, &id)?);
+                dropped += u64::from(layout.remove(lock, Area::Cached, &id)?.is_some());
             }
         }
     }
