@@ -858,10 +858,10 @@ image_cache_status_t image_cache_get_image_size(const struct image_cache_t *cach
  *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or hits is NULL
  *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
  *
- * The count includes all hits of this handle and of closed handles. Other handles, in this process or another, write
- * the first few hits in each second at once. They collect the other hits in memory, and write them at a query of hits,
- * a list or a prune through them, at their close, or when a reader of theirs opens or closes a second later. A process
- * that is killed, or ends without image_cache_close(), loses the hits that it collected.
+ * The count includes all hits of this handle and of closed handles. Other handles, in this process or another, collect
+ * their hits in memory. They write them as a reader of theirs closes, at most once a second; at a query of hits, a list
+ * or a prune through them; and at their close. A process that is killed, or ends without image_cache_close(), loses the
+ * hits that it collected. Hits of a handle that may not write are not counted.
  *
  * Threads: any. Blocks: for the index. Since 0.1.
  */
@@ -1208,10 +1208,10 @@ int image_cache_reader_fd(const struct image_cache_reader_t *reader);
  *
  * reader  the reader; may be NULL; harmless in a forked child
  *
- * The first few hits in each second are written at once, the others later: see image_cache_get_hit_count(). A hit that
- * cannot be written is logged, and tried again later. Once the reader's cache is closed, each hit is written at once.
+ * Hits are written at most once a second: see image_cache_get_hit_count(). A hit that cannot be written is logged, and
+ * tried again later. Once the reader's cache is closed, each hit is written at once.
  *
- * Threads: one at a time. Blocks: a few times in a second for the index. Since 0.1.
+ * Threads: one at a time. Blocks: once a second for the index. Since 0.1.
  */
 void image_cache_reader_close(struct image_cache_reader_t *reader);
 

@@ -110,9 +110,9 @@ impl ImageCache {
 
     /// How often the image was read since it was cached; 0 when it is not cached.
     ///
-    /// All hits through this handle and through closed handles are counted. Other handles write the first few hits of each second at
-    /// once. They collect the rest in memory until a query of hits, a listing or a prune through them, until they are closed, or until
-    /// a reader of theirs opens or closes a second later.
+    /// All hits through this handle and through closed handles are counted. Other handles collect their hits in memory, and write
+    /// them as a reader of theirs closes, at most once a second; at a query of hits, a listing or a prune through them; and at
+    /// their close. Hits of a handle that may not write are not counted.
     ///
     /// # Errors
     /// See [`ImageCache`].

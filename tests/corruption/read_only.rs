@@ -142,6 +142,7 @@ fn quiet_log(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
         cache.hit_count("1")?;
         cache.cache_size()?;
     }
+    assert_eq!(cache.hit_count("1")?, 2, "nothing is kept that can never be written");
     // One message for the access, one for the hit.
     assert!(message_count() <= at_open + 2, "{:?}", scratch.messages);
     drop(cache);
