@@ -670,9 +670,8 @@ image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *o
  *                                       is on another file system, subvolume or mount than the directory
  *   IMAGE_CACHE_ERROR_NO_SPACE          something cannot be created or written: the disk, a quota or the inodes are
  *                                       used up
- *   IMAGE_CACHE_ERROR_IO                the directory or a subdirectory cannot be created, opened or read; a
- *                                       subdirectory is a symbolic link; or images that were not synced before the
- *                                       host restarted cannot be removed
+ *   IMAGE_CACHE_ERROR_IO                the directory or a subdirectory cannot be created, opened or read; or a
+ *                                       subdirectory is a symbolic link
  *   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or repaired: it cannot be read, another
  *                                       program has locked it, or it is not a file (a damaged index is rebuilt)
  *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  directory or cache is NULL; the directory has other files, and is not a
@@ -1578,7 +1577,8 @@ image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
  * live writer gets IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit. In invalid/, subdirectories stay, and
  * names that no image can have. If a file cannot be removed, the others are removed all the same.
  *
- * Durability: removals are not synced. After a power cut a file may be there again.
+ * Durability: removals are not synced. After a power cut a file may be there again. Images that were committed with
+ * IMAGE_CACHE_DURABILITY_NONE are synced, also those of a process that died.
  * Threads: any. Blocks: for the directories. Since 0.1.
  */
 image_cache_status_t image_cache_clean(const struct image_cache_t *cache,

@@ -1,8 +1,9 @@
-//! Removing invalid and stalled files.
+//! Removing invalid and stalled files, and syncing what a process that died published without a sync.
 
 use std::time::Duration;
 
 use crate::cache::inner::CacheInner;
+use crate::cache::remove::withdraw_all;
 use crate::error::Result;
 use crate::log::SkippedErrors;
 use crate::store::image_id::ImageId;
@@ -23,6 +24,8 @@ pub(crate) fn clean(cache: &CacheInner, stall_time: Duration) -> Result<u64> {
             stat.and_then(|stat| Ok(has_stalled(&stat, stall_time) && remove_stalled(cache, &id, stall_time)?));
         removed += u64::from(skipped.note(cleaned).unwrap_or(false));
     }
+    // A restart of the host would cost them.
+    withdraw_all(cache, cache.unsynced.sync_all(cache.layout(), cache.log()));
     skipped.outcome(removed)
 }
 
