@@ -670,9 +670,8 @@ image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *o
  *                                       is on another file system, subvolume or mount than the directory
  *   IMAGE_CACHE_ERROR_NO_SPACE          something cannot be created or written: the disk, a quota or the inodes are
  *                                       used up
- *   IMAGE_CACHE_ERROR_IO                the directory or a subdirectory cannot be created, opened or read; a
- *                                       subdirectory is a symbolic link; or images that were not synced before the
- *                                       host restarted cannot be removed
+ *   IMAGE_CACHE_ERROR_IO                the directory or a subdirectory cannot be created, opened or read; or a
+ *                                       subdirectory is a symbolic link
  *   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or repaired: it cannot be read, another
  *                                       program has locked it, or it is not a file (a damaged index is rebuilt)
  *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  directory or cache is NULL; the directory has other files, and is not a
@@ -858,10 +857,10 @@ image_cache_status_t image_cache_get_image_size(const struct image_cache_t *cach
  *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or hits is NULL
  *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
  *
- * The count includes all hits of this handle and of closed handles. Other handles, in this process or another, write
- * the first few hits in each second at once. They collect the other hits in memory, and write them at a query of hits,
- * a list or a prune through them, at their close, or when a reader of theirs opens or closes a second later. A process
- * that is killed, or ends without image_cache_close(), loses the hits that it collected.
+ * The count includes all hits of this handle and of closed handles. Other handles, in this process or another, collect
+ * their hits in memory. They write them as a reader of theirs closes, at most once a second; at a query of hits, a list
+ * or a prune through them; and at their close. A process that is killed, or ends without image_cache_close(), loses the
+ * hits that it collected. Hits of a handle that may not write are not counted.
  *
  * Threads: any. Blocks: for the index. Since 0.1.
  */
@@ -1208,10 +1207,10 @@ int image_cache_reader_fd(const struct image_cache_reader_t *reader);
  *
  * reader  the reader; may be NULL; harmless in a forked child
  *
- * The first few hits in each second are written at once, the others later: see image_cache_get_hit_count(). A hit that
- * cannot be written is logged, and tried again later. Once the reader's cache is closed, each hit is written at once.
+ * Hits are written at most once a second: see image_cache_get_hit_count(). A hit that cannot be written is logged, and
+ * tried again later. Once the reader's cache is closed, each hit is written at once.
  *
- * Threads: one at a time. Blocks: a few times in a second for the index. Since 0.1.
+ * Threads: one at a time. Blocks: once a second for the index. Since 0.1.
  */
 void image_cache_reader_close(struct image_cache_reader_t *reader);
 
@@ -1578,7 +1577,8 @@ image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
  * live writer gets IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit. In invalid/, subdirectories stay, and
  * names that no image can have. If a file cannot be removed, the others are removed all the same.
  *
- * Durability: removals are not synced. After a power cut a file may be there again.
+ * Durability: removals are not synced. After a power cut a file may be there again. Images that were committed with
+ * IMAGE_CACHE_DURABILITY_NONE are synced, also those of a process that died.
  * Threads: any. Blocks: for the directories. Since 0.1.
  */
 image_cache_status_t image_cache_clean(const struct image_cache_t *cache,

@@ -102,6 +102,25 @@ fn many_hits_are_flushed_without_a_query() {
 }
 
 #[test]
+fn readers_write_their_hits_once_a_second() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let (cache, other) = (scratch.open(), scratch.open());
+        cache_image(&cache, "1", b"x");
+        read_image(&cache, "1");
+        assert_eq!(other.hit_count("1").unwrap(), 1);
+        for _ in 0..10 {
+            read_image(&cache, "1");
+        }
+        let waiting = other.hit_count("1").unwrap();
+        assert!(waiting < 11, "{waiting}: each hit is written as it comes");
+        std::thread::sleep(std::time::Duration::from_millis(1050));
+        read_image(&cache, "1");
+        assert_eq!(other.hit_count("1").unwrap(), 12);
+    }
+}
+
+#[test]
 fn prune_orders_accesses_that_are_not_yet_in_the_index() {
     const IMAGES: usize = 300;
     let scratch = Scratch::new(DriverChoice::Sqlite);

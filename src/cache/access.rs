@@ -1,7 +1,6 @@
 //! Recording that an image was opened, and that it was read. A reader never fails for it.
 
 use std::fs::File;
-use std::time::Duration;
 
 use crate::cache::inner::CacheInner;
 use crate::error::Result;
@@ -73,21 +72,11 @@ fn flush_locked(cache: &CacheInner, lock: &CacheLockGuard<'_>, flush: Flush) -> 
     cache.index().flush(lock, flush)
 }
 
-/// Sets a file's atime to the present, and returns that. If the thread was interrupted between reading the clock and setting the
-/// time, it does both again: another reader may have set a later time meanwhile.
+/// Sets a file's atime to the present, and returns that. Where two readers do so in the wrong order, the flush corrects it.
 fn set_access_time(cache: &CacheInner, id: &ImageId, file: &File) -> (Timestamp, Result<()>) {
-    const PROMPT: Duration = Duration::from_micros(20);
-    const ATTEMPTS: usize = 4; // some file systems always take longer
+    let at = Timestamp::now_as_access();
     if !cache.layout().may_set_metadata() {
-        return (Timestamp::now_as_access(), Ok(()));
+        return (at, Ok(()));
     }
-    let mut attempts_left = ATTEMPTS;
-    loop {
-        let at = Timestamp::now_as_access();
-        let set = file::set_accessed(file, || cache.layout().path(Area::Cached, id), at);
-        attempts_left -= 1;
-        if set.is_err() || at.distance(Timestamp::now()) <= PROMPT || attempts_left == 0 {
-            return (at, set);
-        }
-    }
+    (at, file::set_accessed(file, || cache.layout().path(Area::Cached, id), at))
 }

@@ -1,8 +1,9 @@
-//! Removing invalid and stalled files.
+//! Removing invalid and stalled files, and syncing what a process that died published without a sync.
 
 use std::time::Duration;
 
 use crate::cache::inner::CacheInner;
+use crate::cache::remove::withdraw_all;
 use crate::error::Result;
 use crate::log::SkippedErrors;
 use crate::store::image_id::ImageId;
@@ -20,11 +21,13 @@ pub(crate) fn clean(cache: &CacheInner, stall_time: Duration) -> Result<u64> {
     for (id, _) in cache.layout().images(Area::Incomplete)? {
         removed += u64::from(skipped.note(remove_stalled(cache, &id, stall_time)).unwrap_or(false));
     }
+    // A restart of the host would cost them.
+    withdraw_all(cache, cache.unsynced.sync_all(cache.layout(), cache.log()));
     skipped.outcome(removed)
 }
 
 fn remove_invalid(cache: &CacheInner, id: &ImageId) -> Result<bool> {
-    cache.layout().remove(&cache.lock.acquire()?, Area::Invalid, id)
+    Ok(cache.layout().remove(&cache.lock.acquire()?, Area::Invalid, id)?.is_some())
 }
 
 fn remove_stalled(cache: &CacheInner, id: &ImageId, stall_time: Duration) -> Result<bool> {
@@ -38,5 +41,5 @@ fn remove_stalled(cache: &CacheInner, id: &ImageId, stall_time: Duration) -> Res
         Writer::Dead => format!("the incomplete file of image '{id}' is a dead writer's: it is removed"),
         _ => format!("image '{id}' was not written to for {stall_time:?}: its file is removed"),
     });
-    cache.layout().remove(&lock, Area::Incomplete, id)
+    Ok(cache.layout().remove(&lock, Area::Incomplete, id)?.is_some())
 }

@@ -45,7 +45,7 @@ impl ImageCache {
     ///
     /// # Errors
     /// [`crate::Error::System`] when the directory or a subdirectory cannot be created or opened (a symbolic link in place of a
-    /// subdirectory is refused), or when images that were not synced before the host restarted cannot be removed;
+    /// subdirectory is refused);
     /// [`crate::Error::Index`] when the index is locked by another program, or is no file; [`crate::Error::Unsupported`] when the
     /// chosen driver does not work on this file system, or a newer version of this library made the index;
     /// [`crate::Error::OpenAcrossFork`] when the process that forked this one had the cache open with the SQLite driver.
@@ -65,7 +65,7 @@ impl ImageCache {
     /// # Errors
     /// See [`ImageCache`].
     pub fn is_cached(&self, image_id: &str) -> Result<bool> {
-        self.has(Area::Cached, image_id)
+        self.with_id(image_id, |inner, id| query::is_cached(inner, &id))
     }
 
     /// Whether a file of the image stands in `incomplete/`, its writer alive or not.
@@ -73,7 +73,7 @@ impl ImageCache {
     /// # Errors
     /// See [`ImageCache`].
     pub fn is_being_cached(&self, image_id: &str) -> Result<bool> {
-        self.has(Area::Incomplete, image_id)
+        self.with_id(image_id, |inner, id| inner.layout().has(Area::Incomplete, &id))
     }
 
     /// Whether the image is queued.
@@ -110,9 +110,9 @@ impl ImageCache {
 
     /// How often the image was read since it was cached; 0 when it is not cached.
     ///
-    /// All hits through this handle and through closed handles are counted. Other handles write the first few hits of each second at
-    /// once. They collect the rest in memory until a query of hits, a listing or a prune through them, until they are closed, or until
-    /// a reader of theirs opens or closes a second later.
+    /// All hits through this handle and through closed handles are counted. Other handles collect their hits in memory, and write
+    /// them as a reader of theirs closes, at most once a second; at a query of hits, a listing or a prune through them; and at
+    /// their close. Hits of a handle that may not write are not counted.
     ///
     /// # Errors
     /// See [`ImageCache`].
@@ -228,10 +228,6 @@ impl ImageCache {
     pub fn clean(&self, stall_time: Option<Duration>) -> Result<u64> {
         let inner = self.inner.get()?;
         clean::clean(inner, stall_time.unwrap_or(inner.stall_time))
-    }
-
-    fn has(&self, area: Area, image_id: &str) -> Result<bool> {
-        self.with_id(image_id, |inner, id| inner.layout().has(area, &id))
     }
 
     /// The one place where ids are validated.

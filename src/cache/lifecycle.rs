@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::cache::catalog::Catalog;
 use crate::cache::inner::CacheInner;
 use crate::cache::recovery::recover;
-use crate::cache::remove::withdraw;
+use crate::cache::remove::withdraw_all;
 use crate::error::Result;
 use crate::index::Index;
 use crate::index::driver::{Flush, ReconciledIndex};
@@ -22,16 +22,16 @@ pub(crate) fn open(path: &Path, options: Options) -> Result<CacheInner> {
     let Options { driver, max_size, stall_time, database, durability, streaming, log } = options;
     let layout = Arc::new(Layout::open(path, Index::reserved_names(&database))?);
     let locks = Locks::new(layout.shared_directory());
-    let catalog = {
+    let (catalog, suspects) = {
         let lock = locks.acquire_to_query()?;
         // Before the driver is opened: SQLite creates files in the directory.
         let modified = layout.directory(Area::Cached).modified()?;
         let is_only_handle = lock.is_only_handle()?;
         let index = Index::open(&layout, driver, &database, &log, &lock, is_only_handle)?;
         let catalog = Catalog { layout, index, log };
-        recover(&catalog, &lock, modified, is_only_handle)?;
+        let suspects = recover(&catalog, &lock, modified, is_only_handle)?;
         locks.acquire_open(&lock)?;
-        catalog
+        (catalog, suspects)
     };
     Ok(CacheInner {
         catalog,
@@ -40,7 +40,7 @@ pub(crate) fn open(path: &Path, options: Options) -> Result<CacheInner> {
         stall_time,
         durability,
         streaming,
-        unsynced: Unsynced::default(),
+        unsynced: Unsynced::new(suspects),
         unwritten_accesses: LogOnce::default(),
         unset_access_times: LogOnce::default(),
     })
@@ -56,9 +56,7 @@ impl Drop for CacheInner {
 
 /// Ends the last handle of this state. Syncs what was published without a sync, flushes accesses, and closes the driver.
 fn close(cache: &CacheInner) -> Result<()> {
-    for (id, file, error) in cache.unsynced.sync(cache.layout(), cache.log()) {
-        withdraw(cache, &id, &file, &error);
-    }
+    withdraw_all(cache, cache.unsynced.sync(cache.layout(), cache.log()));
     let lock = cache.lock.acquire_to_query()?;
     if cache.index().can_flush()
         && let Err(error) = cache.catalog.reconcile(&lock)

@@ -23,7 +23,7 @@ use crate::cache::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::index::driver::{ReconciledIndex, Record};
 use crate::store::image_id::ImageId;
-use crate::store::layout::{Area, DirEntry, Removed};
+use crate::store::layout::{Area, DirEntry};
 use crate::store::lock::CacheLockGuard;
 use crate::store::stamp::DirectoryStamp;
 
@@ -38,14 +38,13 @@ pub(crate) enum RemoveOutcome {
     Failed,
 }
 
-/// The result of removing several images. Dropping it frees the files' bytes, which belongs after the cache lock.
+/// The result of removing several images.
 #[derive(Debug)]
 pub(crate) struct Removal {
     /// One for each image, in their order.
     pub outcomes: Vec<RemoveOutcome>,
     /// The first failure.
     pub result: Result<()>,
-    files: Vec<Removed>,
 }
 
 /// One change of names, under the cache lock.
@@ -84,17 +83,15 @@ impl<'a> NameChange<'a> {
     pub fn remove(mut self, ids: &[ImageId]) -> Removal {
         let layout = &self.catalog.layout;
         let lock = self.lock;
-        let mut removal = Removal { outcomes: Vec::with_capacity(ids.len()), result: Ok(()), files: Vec::new() };
+        let mut removal = Removal { outcomes: Vec::with_capacity(ids.len()), result: Ok(()) };
         let mut removed = Vec::with_capacity(ids.len());
         for id in ids {
-            let outcome = match self.step(|| layout.unlink(lock, Area::Cached, id)) {
-                Ok(Some(file)) => {
+            let outcome = match self.step(|| layout.remove(lock, Area::Cached, id)) {
+                Ok(Some(size)) => {
                     if let Err(error) = layout.remove(lock, Area::Queue, id) {
                         self.catalog.log.warning(|| error.to_string());
                     }
                     removed.push(id.clone());
-                    let size = file.size;
-                    removal.files.push(file);
                     RemoveOutcome::Removed { size }
                 }
                 // The program that removed it changed the index, or left another mtime.

@@ -1,12 +1,16 @@
 //! Questions about one image or all of them.
 
+use std::fs::File;
+
 use crate::cache::access::flush_for_query;
 use crate::cache::inner::CacheInner;
 use crate::error::{Error, Result};
+use crate::index::cached_image::CachedImage;
 use crate::index::listing::Listing;
 use crate::index::scan;
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry};
+use crate::sys::stat::FileStat;
 
 /// Whether the image is neither cached nor being cached, and nothing else has its name.
 pub(crate) fn is_cacheable(cache: &CacheInner, id: &ImageId) -> Result<bool> {
@@ -15,10 +19,36 @@ pub(crate) fn is_cacheable(cache: &CacheInner, id: &ImageId) -> Result<bool> {
     Ok(is_free(Area::Incomplete)? && is_free(Area::Cached)?)
 }
 
+/// Whether the image is cached.
+pub(crate) fn is_cached(cache: &CacheInner, id: &ImageId) -> Result<bool> {
+    Ok(stat_served(cache, id)?.is_some())
+}
+
 /// The length of a cached image, in bytes.
 pub(crate) fn image_size(cache: &CacheInner, id: &ImageId) -> Result<u64> {
-    let entry = cache.layout().stat(Area::Cached, id)?;
-    entry.image().map(|stat| stat.size).ok_or_else(|| not_found(cache, id))
+    stat_served(cache, id)?.map(|stat| stat.size).ok_or_else(|| not_found(cache, id))
+}
+
+/// Opens an image's file. `None` when it is not cached, or may be torn by a restart of the host, and could not be removed.
+pub(crate) fn open_served(cache: &CacheInner, id: &ImageId) -> Result<Option<(File, FileStat)>> {
+    match cache.layout().open_file(Area::Cached, id)? {
+        Some((file, _)) if cache.unsynced.is_suspect(cache.layout(), &file, id)? => Ok(None),
+        opened => Ok(opened),
+    }
+}
+
+/// The status of the file that [`open_served`] opens.
+fn stat_served(cache: &CacheInner, id: &ImageId) -> Result<Option<FileStat>> {
+    let present = cache.layout().stat(Area::Cached, id)?.image();
+    if !cache.unsynced.has_suspects() {
+        return Ok(present);
+    }
+    match open_served(cache, id) {
+        Ok(served) => Ok(served.map(|(_, stat)| stat)),
+        // As without suspects, an image that only others may open is there.
+        Err(error) if error.is_denied() => Ok(present),
+        Err(error) => Err(error),
+    }
 }
 
 /// The error for an image that is not cached.
@@ -44,15 +74,22 @@ pub(crate) fn hit_count(cache: &CacheInner, id: &ImageId) -> Result<u64> {
         cache.lock.acquire_to_query()
     })?;
     flush_for_query(cache, &lock);
-    cache.catalog.query_locked(&lock, |lock| {
-        if cache.layout().has(Area::Cached, id)? { cache.index().hits(lock, id) } else { Ok(0) }
-    })
+    cache.catalog.query_locked(&lock, |lock| if is_cached(cache, id)? { cache.index().hits(lock, id) } else { Ok(0) })
 }
 
 /// All cached images, by id.
 pub(crate) fn list(cache: &CacheInner) -> Result<Listing> {
     cache.query(|lock| {
         flush_for_query(cache, lock);
-        cache.index().list(lock)
+        let listing = cache.index().list(lock)?;
+        if !cache.unsynced.has_suspects() {
+            return Ok(listing);
+        }
+        let is_served = |image: &CachedImage| {
+            let id = cache.layout().image_id(&image.image_id);
+            // An image that cannot be examined is listed, too, when none is suspect.
+            id.and_then(|id| is_cached(cache, &id)).unwrap_or(true)
+        };
+        listing.filter(is_served).collect::<Listing>().into_complete()
     })
 }

@@ -62,7 +62,7 @@ pub(crate) fn entries(cache: &CacheInner) -> Result<(Vec<(ImageId, Timestamp)>, 
 
 /// Removes an image from the queue. False when it was not queued.
 pub(crate) fn dequeue(cache: &CacheInner, id: &ImageId) -> Result<bool> {
-    cache.layout().remove(&cache.lock.acquire()?, Area::Queue, id)
+    Ok(cache.layout().remove(&cache.lock.acquire()?, Area::Queue, id)?.is_some())
 }
 
 /// Empties the queue. Returns how many images were in it.

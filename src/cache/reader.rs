@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::cache::access::{record_hit, record_open};
 use crate::cache::inner::CacheInner;
-use crate::cache::query::not_found;
+use crate::cache::query::{not_found, open_served};
 use crate::error::{Error, Result};
 use crate::store::image_id::ImageId;
 use crate::store::layout::Area;
@@ -34,7 +34,7 @@ struct State {
 
 impl Reader {
     pub(crate) fn open(cache: &Arc<CacheInner>, id: &ImageId) -> Result<Self> {
-        let Some((file, stat)) = cache.layout().open_file(Area::Cached, id)? else {
+        let Some((file, stat)) = open_served(cache, id)? else {
             return Err(not_found(cache, id));
         };
         record_open(cache, id, &file, &stat);

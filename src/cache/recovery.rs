@@ -6,17 +6,17 @@ use crate::log::SkippedErrors;
 use crate::store::layout::Area;
 use crate::store::lock::CacheLockGuard;
 use crate::store::stamp::DirectoryStamp;
-use crate::store::unsynced;
+use crate::store::unsynced::{self, Suspects};
 use crate::sys::time::Timestamp;
 
 /// Repairs the cache. `modified` is the directory's mtime before the driver created files of its own. The first handle, which has
-/// no other beside it (`is_only_handle`), repairs more.
+/// no other beside it (`is_only_handle`), repairs more. Returns which images may be torn, and could not be removed.
 pub(crate) fn recover(
     catalog: &Catalog,
     lock: &CacheLockGuard<'_>,
     modified: Timestamp,
     is_only_handle: bool,
-) -> Result<()> {
+) -> Result<Suspects> {
     let Catalog { layout, index, log } = catalog;
     let index = index.reconciled();
     let (index, was_current) = match index.map_or(Ok(true), |index| index.is_current(lock, modified)) {
@@ -24,11 +24,9 @@ pub(crate) fn recover(
         Err(error) if error.is_index_locked() => (None, false),
         was_current => (index, was_current?),
     };
-    // A handle that may not write does not know whether it is the only one. It refuses to serve what may be torn.
-    let must_drop = is_only_handle || lock.check_held().is_err();
-    let dropped = if must_drop { unsynced::drop_unsynced(layout, log, lock)? } else { 0 };
+    let dropped = unsynced::drop_unsynced(layout, log, lock, is_only_handle)?;
     if let Some(index) = index {
-        if !was_current || dropped > 0 {
+        if !was_current || dropped.images > 0 {
             catalog.rebuild(lock, index)?;
         } else if catalog.directory().modified()? != modified {
             let stamp = DirectoryStamp::begin(lock, catalog.directory())?.since(modified);
@@ -40,7 +38,7 @@ pub(crate) fn recover(
     if is_only_handle {
         dequeue_cached(catalog, lock)?;
     }
-    Ok(())
+    Ok(dropped.suspects)
 }
 
 /// Removes cached images from the queue, where a writer left them that died after it published.

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::store::attributes;
 use crate::store::image_id::ImageId;
 use crate::store::layout::Area;
+use crate::store::unsynced::Unsyncable;
 use crate::sys::memory;
 use crate::sys::stat::FileStat;
 
@@ -41,6 +42,13 @@ pub(crate) fn delete_all(cache: &CacheInner) -> Result<u64> {
         result = result.and(removal.result);
     }
     result.map(|()| deleted)
+}
+
+/// Takes back images that were published without a sync, and that could not be synced later.
+pub(crate) fn withdraw_all(cache: &CacheInner, unsyncable: Vec<Unsyncable>) {
+    for (id, file, error) in unsyncable {
+        withdraw(cache, &id, &file, &error);
+    }
 }
 
 /// Takes back a published image whose bytes or name may not be on the disk. A failed sync is final.

@@ -31,9 +31,8 @@ handle!(image_cache_t, ImageCache, "cache", shared);
 ///                                       is on another file system, subvolume or mount than the directory
 ///   IMAGE_CACHE_ERROR_NO_SPACE          something cannot be created or written: the disk, a quota or the inodes are
 ///                                       used up
-///   IMAGE_CACHE_ERROR_IO                the directory or a subdirectory cannot be created, opened or read; a
-///                                       subdirectory is a symbolic link; or images that were not synced before the
-///                                       host restarted cannot be removed
+///   IMAGE_CACHE_ERROR_IO                the directory or a subdirectory cannot be created, opened or read; or a
+///                                       subdirectory is a symbolic link
 ///   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or repaired: it cannot be read, another
 ///                                       program has locked it, or it is not a file (a damaged index is rebuilt)
 ///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  directory or cache is NULL; the directory has other files, and is not a
@@ -263,10 +262,10 @@ pub unsafe extern "C" fn image_cache_get_image_size(
 ///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or hits is NULL
 ///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
-/// The count includes all hits of this handle and of closed handles. Other handles, in this process or another, write
-/// the first few hits in each second at once. They collect the other hits in memory, and write them at a query of hits,
-/// a list or a prune through them, at their close, or when a reader of theirs opens or closes a second later. A process
-/// that is killed, or ends without image_cache_close(), loses the hits that it collected.
+/// The count includes all hits of this handle and of closed handles. Other handles, in this process or another, collect
+/// their hits in memory. They write them as a reader of theirs closes, at most once a second; at a query of hits, a list
+/// or a prune through them; and at their close. A process that is killed, or ends without image_cache_close(), loses the
+/// hits that it collected. Hits of a handle that may not write are not counted.
 ///
 /// Threads: any. Blocks: for the index. Since 0.1.
 #[unsafe(no_mangle)]

@@ -118,7 +118,8 @@ pub unsafe extern "C" fn image_cache_prune(
 /// live writer gets IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit. In invalid/, subdirectories stay, and
 /// names that no image can have. If a file cannot be removed, the others are removed all the same.
 ///
-/// Durability: removals are not synced. After a power cut a file may be there again.
+/// Durability: removals are not synced. After a power cut a file may be there again. Images that were committed with
+/// IMAGE_CACHE_DURABILITY_NONE are synced, also those of a process that died.
 /// Threads: any. Blocks: for the directories. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_clean(

@@ -143,10 +143,10 @@ pub unsafe extern "C" fn image_cache_reader_fd(reader: *const image_cache_reader
 ///
 /// reader  the reader; may be NULL; harmless in a forked child
 ///
-/// The first few hits in each second are written at once, the others later: see image_cache_get_hit_count(). A hit that
-/// cannot be written is logged, and tried again later. Once the reader's cache is closed, each hit is written at once.
+/// Hits are written at most once a second: see image_cache_get_hit_count(). A hit that cannot be written is logged, and
+/// tried again later. Once the reader's cache is closed, each hit is written at once.
 ///
-/// Threads: one at a time. Blocks: a few times in a second for the index. Since 0.1.
+/// Threads: one at a time. Blocks: once a second for the index. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_reader_close(reader: *mut image_cache_reader_t) {
     // SAFETY: see the module.

@@ -100,17 +100,15 @@ pub(crate) struct Rebuilt {
 pub(crate) enum Flush {
     /// Does not wait for other programs. What cannot be written stays pending.
     Quick,
-    /// Waits up to 2 s for other programs, and retries what was unwritable before: what stays pending is lost.
+    /// Waits up to 2 s for other programs: what stays pending is lost.
     Final,
 }
 
-/// What is left of accesses that a driver was given to write.
+/// What is left of accesses that a driver was given to write. Those that this process has no permission to write are dropped.
 #[derive(Debug)]
 pub(crate) struct Unwritten {
     /// To be retried: writing failed, or the index has no such image yet.
     pub pending: Accesses,
-    /// This process has no permission to write these.
-    pub unwritable: Accesses,
     /// The first failure.
     pub outcome: Result<()>,
 }

@@ -29,7 +29,7 @@ use crate::index::sqlite::files;
 use crate::index::xattr::XattrDriver;
 use crate::log::Log;
 use crate::store::image_id::ImageId;
-use crate::store::layout::{Area, Layout};
+use crate::store::layout::{Area, DirEntry, Layout};
 use crate::store::lock::CacheLockGuard;
 use crate::sys::stat::FileStat;
 use crate::sys::time::Timestamp;
@@ -115,7 +115,7 @@ impl Index {
 
     /// Whether accesses wait to be written.
     pub fn can_flush(&self) -> bool {
-        self.pending.can_flush()
+        !self.pending.is_empty()
     }
 
     /// Postpones the next flush by a reader.
@@ -131,23 +131,24 @@ impl Index {
     /// Writes the pending accesses. Those that could not be written stay pending; so do those of an image that the index does
     /// not have, which is no failure.
     pub fn flush(&self, lock: &CacheLockGuard<'_>, flush: Flush) -> Result<()> {
-        if flush == Flush::Final {
-            // A file system that was read-only for a while, for example.
-            self.pending.retry_unwritable();
-        }
-        if !self.pending.can_flush() {
+        if self.pending.is_empty() {
             return Ok(());
         }
         let accesses = self.pending.take(lock);
-        let Unwritten { pending, unwritable, outcome } = self.driver.write_accesses(lock, accesses, flush);
-        self.pending.keep_unwritable(unwritable);
+        let Unwritten { pending, outcome } = self.driver.write_accesses(lock, accesses, flush);
         self.pending.put_back(pending);
         outcome
     }
 
     /// The hits of an image; 0 when the driver has no such image.
     pub fn hits(&self, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<u64> {
-        Ok(self.driver.hits(lock, id)?.saturating_add(self.pending.of(lock, id).hits))
+        let written = self.driver.hits(lock, id)?;
+        if self.pending.is_empty() {
+            return Ok(written);
+        }
+        let present = self.layout.stat(Area::Cached, id).ok().and_then(DirEntry::image);
+        let pending = present.map_or(0, |stat| self.pending.of(id, &stat).hits);
+        Ok(written.saturating_add(pending))
     }
 
     pub fn totals(&self, lock: &CacheLockGuard<'_>) -> Result<Totals> {
@@ -157,13 +158,14 @@ impl Index {
     /// All images, by id. Accesses that could not be written are included.
     pub fn list(&self, lock: &CacheLockGuard<'_>) -> Result<Listing> {
         let images = self.driver.list(lock)?.into_complete()?;
-        if self.pending.is_empty() {
+        let pending = self.pending.by_id();
+        if pending.is_empty() {
             return Ok(images);
         }
-        let with_pending = images.filter_map(|image| {
-            let pending = self.pending.of(lock, &self.layout.image_id(&image.image_id).ok()?);
+        let with_pending = images.map(|image| {
+            let Some(pending) = pending.get(&image.image_id) else { return image };
             let accessed = pending.last_accessed.map_or(0, Timestamp::as_nanoseconds).max(image.last_accessed);
-            Some(CachedImage { hits: image.hits.saturating_add(pending.hits), last_accessed: accessed, ..image })
+            CachedImage { hits: image.hits.saturating_add(pending.hits), last_accessed: accessed, ..image }
         });
         with_pending.collect::<Listing>().into_complete()
     }

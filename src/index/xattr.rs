@@ -125,7 +125,7 @@ impl Driver for XattrDriver {
 
     /// The cache lock keeps two handles from losing each other's hits.
     fn write_accesses(&self, _lock: &CacheLockGuard<'_>, accesses: Accesses, _flush: Flush) -> Unwritten {
-        let (mut pending, mut unwritable) = (Accesses::new(), Accesses::new());
+        let mut pending = Accesses::new();
         let mut outcome = Ok(());
         for (file, mut access) in accesses {
             match self.write_access(&file.id, &mut access) {
@@ -134,7 +134,6 @@ impl Driver for XattrDriver {
                     self.unwritable.note(Err::<(), _>(error), &self.log, |error| {
                         format!("{error}; hits and accesses are not recorded")
                     });
-                    unwritable.insert(file, access);
                 }
                 Err(error) => {
                     outcome = outcome.and(Err(error));
@@ -142,7 +141,7 @@ impl Driver for XattrDriver {
                 }
             }
         }
-        Unwritten { pending, unwritable, outcome }
+        Unwritten { pending, outcome }
     }
 
     fn hits(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<u64> {

@@ -12,7 +12,6 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -68,14 +67,6 @@ impl DirEntry {
     pub fn image(self) -> Option<FileStat> {
         if let Self::Image(stat) = self { Some(stat) } else { None }
     }
-}
-
-/// A file whose name was removed. Dropping it frees its bytes.
-#[derive(Debug)]
-pub(crate) struct Removed {
-    /// Bytes.
-    pub size: u64,
-    _handle: Option<OwnedFd>,
 }
 
 /// The open directories of a cache.
@@ -213,8 +204,9 @@ impl Layout {
     }
 
     /// Moves an image's file to `invalid/`, and replaces what an earlier failure left there.
-    pub fn invalidate(&self, _lock: &CacheLockGuard<'_>, from: Area, id: &ImageId) -> Result<()> {
+    pub fn invalidate(&self, lock: &CacheLockGuard<'_>, from: Area, id: &ImageId) -> Result<()> {
         let is_there = || self.stat(from, id).is_ok_and(|entry| entry.image().is_some());
+        self.free_after_removal(lock, Area::Invalid, id)?;
         match self.directory(from).replace(id.as_file_name(), &self.invalid) {
             Err(error) if error.is_missing() && is_there() => {
                 self.renew(Area::Invalid)?;
@@ -224,20 +216,23 @@ impl Layout {
         }
     }
 
-    /// Removes an image's file; false when there is none.
-    pub fn remove(&self, lock: &CacheLockGuard<'_>, area: Area, id: &ImageId) -> Result<bool> {
-        Ok(self.unlink(lock, area, id)?.is_some())
+    /// Removes an image's file, and returns its size in bytes; `None` when there is none. A large file's bytes are freed after the
+    /// cache lock is released.
+    pub fn remove(&self, lock: &CacheLockGuard<'_>, area: Area, id: &ImageId) -> Result<Option<u64>> {
+        let Some(size) = self.free_after_removal(lock, area, id)? else { return Ok(None) };
+        Ok(self.directory(area).remove(id.as_file_name())?.then_some(size))
     }
 
-    /// Removes the name of an image's file; `None` when there is none.
-    ///
-    /// A large file's bytes are freed when the result is dropped, which takes long and belongs after the cache lock. A small
-    /// file's bytes are freed at once, which is faster.
-    pub fn unlink(&self, _lock: &CacheLockGuard<'_>, area: Area, id: &ImageId) -> Result<Option<Removed>> {
+    /// Has the bytes of a file, which is to be removed or replaced, freed after the cache lock is released: that can take seconds.
+    /// A small file's bytes are freed at once, which is faster. Returns the size; `None` when there is no such file.
+    fn free_after_removal(&self, lock: &CacheLockGuard<'_>, area: Area, id: &ImageId) -> Result<Option<u64>> {
         let Some(stat) = self.stat(area, id)?.image() else { return Ok(None) };
-        let directory = self.directory(area);
-        let handle = if stat.size > SMALL { directory.hold(id.as_file_name())? } else { None };
-        Ok(directory.remove(id.as_file_name())?.then_some(Removed { size: stat.size, _handle: handle }))
+        if stat.size > SMALL
+            && let Some(file) = self.directory(area).hold(id.as_file_name())?
+        {
+            lock.free_afterwards(file);
+        }
+        Ok(Some(stat.size))
     }
 
     /// Appends an image to the queue; false when it is queued already.
@@ -288,5 +283,44 @@ impl Layout {
         let Some(new) = self.cached.open_subdirectory(name)? else { return Ok(false) };
         check_is_movable(&new, &self.cached)?;
         self.directory(area).turn_into(&new).map(|()| true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::lock::CacheLock;
+
+    /// How many descriptors of this process lead to a removed file below the directory.
+    fn removed_files(directory: &Path) -> usize {
+        let targets =
+            std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| std::fs::read_link(entry.unwrap().path()));
+        let is_removed = |path: &PathBuf| path.starts_with(directory) && path.to_string_lossy().ends_with("(deleted)");
+        targets.filter(|target| target.as_ref().is_ok_and(is_removed)).count()
+    }
+
+    #[test]
+    fn the_bytes_of_large_files_are_freed_after_the_cache_lock() {
+        let scratch = tempfile::tempdir().unwrap();
+        let directory = scratch.path().canonicalize().unwrap().join("cache");
+        let layout = Layout::open(&directory, []).unwrap();
+        let id = layout.image_id("1").unwrap();
+        let make = |area, size| {
+            std::fs::File::create(layout.path(area, &id)).unwrap().set_len(size).unwrap();
+        };
+        make(Area::Cached, SMALL + 1);
+        make(Area::Invalid, SMALL + 1);
+        make(Area::Incomplete, SMALL);
+        let lock = CacheLock::new(layout.directory(Area::Incomplete)).unwrap();
+        {
+            let lock = lock.acquire().unwrap();
+            layout.invalidate(&lock, Area::Cached, &id).unwrap();
+            assert_eq!(removed_files(&directory), 1, "the replaced file");
+            assert_eq!(layout.remove(&lock, Area::Invalid, &id), Ok(Some(SMALL + 1)));
+            assert_eq!(layout.remove(&lock, Area::Invalid, &id), Ok(None));
+            assert_eq!(layout.remove(&lock, Area::Incomplete, &id), Ok(Some(SMALL)));
+            assert_eq!(removed_files(&directory), 2, "a small file is not kept");
+        }
+        assert_eq!(removed_files(&directory), 0);
     }
 }

@@ -21,6 +21,8 @@
 //! open-handle lock and its writers' locks there. Until a handle has noticed, others do not see its locks. They treat incomplete
 //! files that are older than the lock file as files of unknown writers, which keep their images until they stall.
 
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -58,7 +60,14 @@ pub(crate) struct Locks {
 /// A handle that may not write has no lock file. It changes nothing, and its queries get a guard that holds no lock: see
 /// [`Self::check_held`].
 #[derive(Debug)]
-pub(crate) struct CacheLockGuard<'a>(Held<'a>);
+pub(crate) struct CacheLockGuard<'a> {
+    held: Held<'a>,
+    /// Removed files, whose bytes are freed with their last descriptor: after the lock, since fields are dropped in their order.
+    removed: RefCell<Vec<OwnedFd>>,
+}
+
+/// How many removed files are kept until the lock is released.
+const MAX_REMOVED: usize = 128;
 
 /// Holds the prune lock until it is dropped.
 #[derive(Debug)]
@@ -107,7 +116,7 @@ impl Locks {
             // A full disk may have no room for the lock file. Queries need not fail for that.
             Err(error) if error.is_not_permitted() || error.is_no_space() => {
                 let threads = locked(&self.cache_threads);
-                Ok(CacheLockGuard(Held { file: Err(error), byte: CACHE, _threads: threads }))
+                Ok(CacheLockGuard::new(Held { file: Err(error), byte: CACHE, _threads: threads }))
             }
             acquired => acquired,
         }
@@ -162,7 +171,7 @@ impl Locks {
     /// Takes the cache lock. `None` after the deadline.
     fn lock_cache<'a>(&'a self, threads: MutexGuard<'a, ()>, deadline: Instant) -> Result<Option<CacheLockGuard<'a>>> {
         let Some(file) = self.lock_byte(CACHE, deadline)? else { return Ok(None) };
-        let guard = CacheLockGuard(Held { file: Ok(Arc::clone(&file)), byte: CACHE, _threads: threads });
+        let guard = CacheLockGuard::new(Held { file: Ok(Arc::clone(&file)), byte: CACHE, _threads: threads });
         self.writers.move_to(&file)?;
         self.move_open_to(&file)?;
         Ok(Some(guard))
@@ -218,7 +227,20 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl CacheLockGuard<'_> {
+impl<'a> CacheLockGuard<'a> {
+    fn new(held: Held<'a>) -> Self {
+        Self { held, removed: RefCell::default() }
+    }
+
+    /// Keeps a removed file until the lock is released.
+    pub fn free_afterwards(&self, removed: OwnedFd) {
+        let mut files = self.removed.borrow_mut();
+        // The host needs descriptors, too. No step of ours removes more large files, except the recovery after a restart.
+        if files.len() < MAX_REMOVED && files.try_reserve(1).is_ok() {
+            files.push(removed);
+        }
+    }
+
     /// Whether no other handle than this one is open. If so, its open-handle lock becomes exclusive until [`Locks::acquire_open`] or
     /// [`Locks::release_open`].
     pub fn is_only_handle(&self) -> Result<bool> {
@@ -227,7 +249,7 @@ impl CacheLockGuard<'_> {
 
     /// Fails when the guard holds no lock, so that nothing may be changed.
     pub fn check_held(&self) -> Result<()> {
-        self.0.file.as_ref().map(drop).map_err(Error::clone)
+        self.held.file.as_ref().map(drop).map_err(Error::clone)
     }
 
     /// Whose an incomplete file is.
@@ -237,7 +259,7 @@ impl CacheLockGuard<'_> {
 
     /// The lock file; `None` for a handle that may not write.
     fn file(&self) -> Option<&Arc<LockFile>> {
-        self.0.file.as_ref().ok()
+        self.held.file.as_ref().ok()
     }
 }
 

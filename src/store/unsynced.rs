@@ -8,14 +8,24 @@
 //!
 //! The first open in another boot, or on another mount, drops all marked files. The directory carries a mark, too, so that this
 //! open need not look at each file. A handle that closes syncs what it published, removes the marks, and syncs the directory, so
-//! both are durable. Where no mark can be set (no attributes, no boot id, Linux before 6.8 without mount ids), publishing syncs.
+//! both are durable. A clean does the same for all marked files: those of a process that died would be dropped after a restart.
+//! Where no mark can be set (no attributes, no boot id, Linux before 6.8 without mount ids), publishing syncs.
+//!
+//! # What cannot be dropped
+//!
+//! A file whose mark cannot be read, or that cannot be removed (an unreadable inode, another user's file, an immutable one, a
+//! read-only mount), is logged and left behind. The directory is marked so that every later open looks again. A handle
+//! that opened such a directory reads the mark of each image that it opens, and does not serve one of another boot or mount.
+//!
+//! A directory that is mounted twice (a container's bind mount) has live images with the marks of two mounts. A handle that is
+//! opened beside another one therefore trusts all marks of the present boot, unless files were left behind.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::log::Log;
+use crate::log::{Log, SkippedErrors};
 use crate::store::attributes::{self, Attribute};
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, Layout};
@@ -26,15 +36,53 @@ use crate::sys::{file, process};
 /// Above this number of files, one sync of the file system is faster than a sync of each.
 const MANY: usize = 32;
 
+/// Above this number of images, their ids are not kept: the close reads the marks of all images instead.
+const MAX_IDS: usize = 1024;
+
+/// The directory's mark while marked files are left behind. No boot and no mount has it.
+const LEFT_BEHIND: &str = "left behind";
+
+/// Which marked images may be torn, and are not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Suspects {
+    #[default]
+    None,
+    OfOtherBoots,
+    OfOtherBootsAndMounts,
+}
+
+/// What the drop at an open did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Dropped {
+    pub images: u64,
+    pub suspects: Suspects,
+}
+
 /// What one handle published without a sync.
 #[derive(Debug, Default)]
 pub(crate) struct Unsynced {
-    ids: Mutex<BTreeSet<ImageId>>,
+    published: Mutex<Published>,
     /// The mark, once the directory has it. It does not change while a handle is open.
     mark: OnceLock<String>,
+    suspects: Suspects,
 }
 
+#[derive(Debug, Default)]
+struct Published {
+    ids: BTreeSet<ImageId>,
+    /// There are more than [`MAX_IDS`]: `ids` is empty.
+    is_any: bool,
+}
+
+/// A file that could not be synced, and must be withdrawn.
+pub(crate) type Unsyncable = (ImageId, File, Error);
+
 impl Unsynced {
+    /// `suspects`: what the drop at the open left.
+    pub fn new(suspects: Suspects) -> Self {
+        Self { suspects, ..Self::default() }
+    }
+
     /// Marks a finished file before it is published. False when that is impossible, and the file must be synced.
     pub fn mark(&self, layout: &Layout, file: &File, id: &ImageId) -> bool {
         let marked = self.directory_mark(layout).is_some_and(|mark| {
@@ -42,26 +90,49 @@ impl Unsynced {
             attributes::set(file, Attribute::Unsynced, mark).is_ok()
         });
         if marked {
-            self.ids().insert(id.clone());
+            let mut published = self.published();
+            if !published.is_any {
+                published.ids.insert(id.clone());
+            }
+            if published.ids.len() > MAX_IDS {
+                *published = Published { ids: BTreeSet::new(), is_any: true };
+            }
         }
         marked
     }
 
-    /// The present mark, after the directory got it.
+    /// The present mark, after the directory got it, or has one that covers it.
     fn directory_mark(&self, layout: &Layout) -> Option<&str> {
         if let Some(mark) = self.mark.get() {
             return Some(mark);
         }
         let mark = present_mark(layout.directory(Area::Cached))?;
-        mark_directory(layout, &mark).ok()?;
+        // What was left behind must still be found after a restart.
+        if self.suspects == Suspects::None || mark_of_directory(layout).ok()?.is_none() {
+            mark_directory(layout, &mark).ok()?;
+        }
         Some(self.mark.get_or_init(|| mark))
     }
 
-    /// Syncs what was published and still exists, and removes the marks. Returns the files that could not be synced, which must
-    /// be withdrawn.
-    pub fn sync(&self, layout: &Layout, log: &Log) -> Vec<(ImageId, File, Error)> {
+    /// Syncs what was published and still exists, and removes the marks. Returns the files that could not be synced.
+    pub fn sync(&self, layout: &Layout, log: &Log) -> Vec<Unsyncable> {
+        let Published { ids, is_any } = std::mem::take(&mut *self.published());
+        if is_any { self.sync_all(layout, log) } else { self.sync_images(layout, log, ids) }
+    }
+
+    /// Syncs all images with the present mark, whichever handle published them, and removes the marks.
+    pub fn sync_all(&self, layout: &Layout, log: &Log) -> Vec<Unsyncable> {
+        match marked_images(layout, log) {
+            Ok(ids) => self.sync_images(layout, log, ids),
+            Err(error) => {
+                log.error(|| format!("{error}; unsynced images are dropped after a restart"));
+                Vec::new()
+            }
+        }
+    }
+
+    fn sync_images(&self, layout: &Layout, log: &Log, ids: BTreeSet<ImageId>) -> Vec<Unsyncable> {
         let mut failed = Vec::new();
-        let ids = std::mem::take(&mut *self.ids());
         if ids.is_empty() {
             return failed;
         }
@@ -86,72 +157,133 @@ impl Unsynced {
         }
         // The removal of the marks must be durable as well, else images of a closed cache are dropped. File systems write changes
         // of names and attributes in order. This change of the directory comes after all of them, and its sync covers them.
-        let directory = layout.directory(Area::Cached);
-        let marked = present_mark(directory).map_or(Ok(()), |mark| mark_directory(layout, &mark));
+        let mark = match self.suspects {
+            Suspects::None => present_mark(layout.directory(Area::Cached)),
+            _ => Some(LEFT_BEHIND.to_owned()),
+        };
+        let marked = mark.map_or(Ok(()), |mark| mark_directory(layout, &mark));
         if let Err(error) = marked.and_then(|()| layout.sync_published()) {
             log.error(|| error.to_string());
         }
         failed
     }
 
-    fn ids(&self) -> MutexGuard<'_, BTreeSet<ImageId>> {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether some images may be torn, so that each must be examined before it is served.
+    pub fn has_suspects(&self) -> bool {
+        self.suspects != Suspects::None
+    }
+
+    /// Whether this image may be torn.
+    pub fn is_suspect(&self, layout: &Layout, file: &File, id: &ImageId) -> Result<bool> {
+        if !self.has_suspects() {
+            return Ok(false);
+        }
+        let Some(mark) = mark_of_image(layout, file, id)? else { return Ok(false) };
+        Ok(match self.suspects {
+            Suspects::OfOtherBootsAndMounts => present_mark(layout.directory(Area::Cached)) != Some(mark),
+            _ => is_of_other_boot(&mark),
+        })
+    }
+
+    fn published(&self) -> MutexGuard<'_, Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Removes the files that were marked in another boot or on another mount. Returns how many there were.
-pub(crate) fn drop_unsynced(layout: &Layout, log: &Log, lock: &CacheLockGuard<'_>) -> Result<u64> {
+/// The images that have the present mark.
+fn marked_images(layout: &Layout, log: &Log) -> Result<BTreeSet<ImageId>> {
     let present = present_mark(layout.directory(Area::Cached));
-    match mark_of_directory(layout)? {
-        None => return Ok(0),
-        marked if marked == present => return Ok(0),
-        Some(_) => {}
+    if present.is_none() || mark_of_directory(layout)?.is_none() {
+        return Ok(BTreeSet::new());
     }
-    let mut dropped = 0;
-    let mut has_present = false;
-    for (id, _) in layout.images(Area::Cached)? {
-        let mark = match layout.open_file(Area::Cached, &id) {
-            Ok(None) => continue,
-            Ok(Some((file, _))) => mark_of(&file).map_err(|error| {
-                Error::from_io("read an extended attribute of", &layout.path(Area::Cached, &id), &error)
-            }),
-            // The failure is not the file's.
-            Err(error) if error.is_lack_of_resources() => return Err(error),
-            Err(error) => Err(error),
-        };
-        match mark {
-            Ok(None) => {}
-            Ok(mark) if mark == present => has_present = true,
-            Ok(_) => dropped += u64::from(remove(layout, lock, &id)?),
-            // An unreadable mark counts as a mark: other users may be able to open the file, and it may be torn.
-            Err(error) => {
-                log.warning(|| error.to_string());
-                dropped += u64::from(remove(layout, lock, &id)?);
-            }
+    let mut skipped = SkippedErrors::new(log);
+    let mut marked = BTreeSet::new();
+    for id in layout.ids(Area::Cached)? {
+        let id = id?;
+        let opened = skipped.note(layout.open_file(Area::Cached, &id)).flatten();
+        let mark = opened.and_then(|(file, _)| skipped.note(mark_of_image(layout, &file, &id)).flatten());
+        if mark.is_some() && mark == present {
+            marked.insert(id);
         }
     }
-    // With two mounts at once, files of this mount may be marked while the directory has the other one's mark. They must still
-    // be found after a power cut.
-    match present.filter(|_| has_present) {
-        Some(present) => mark_directory(layout, &present)?,
-        None => unmark_directory(layout),
-    }
-    log.warning(|| {
-        format!(
-            "the host restarted, or the cache was mounted again: {dropped} images that were not synced were dropped"
-        )
-    });
-    Ok(dropped)
+    Ok(marked)
 }
 
-fn remove(layout: &Layout, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool> {
-    lock.check_held()?;
-    layout.remove(lock, Area::Cached, id)
+/// Removes the files that were marked in another boot, and, if no other handle is open, those that were marked on another mount.
+pub(crate) fn drop_unsynced(
+    layout: &Layout,
+    log: &Log,
+    lock: &CacheLockGuard<'_>,
+    is_only_handle: bool,
+) -> Result<Dropped> {
+    let present = present_mark(layout.directory(Area::Cached));
+    let directory = match mark_of_directory(layout)? {
+        Some(mark) if Some(&mark) != present.as_ref() => mark,
+        _ => return Ok(Dropped::default()),
+    };
+    if !is_only_handle && !is_of_other_boot(&directory) {
+        // Another mount of the same directory is in use.
+        return Ok(Dropped::default());
+    }
+    let is_torn = |mark: &String| if is_only_handle { Some(mark) != present.as_ref() } else { is_of_other_boot(mark) };
+    let mut skipped = SkippedErrors::new(log);
+    let mut dropped = 0;
+    let mut has_others = false;
+    for id in layout.ids(Area::Cached)? {
+        let id = id?;
+        let opened = match layout.open_file(Area::Cached, &id) {
+            // The failure is not the file's.
+            Err(error) if error.is_lack_of_resources() => return Err(error),
+            opened => skipped.note(opened).flatten(),
+        };
+        let Some((file, _)) = opened else { continue };
+        match skipped.note(mark_of_image(layout, &file, &id)).flatten() {
+            Some(mark) if is_torn(&mark) => {
+                let removed = lock.check_held().and_then(|()| layout.remove(lock, Area::Cached, &id));
+                let removed = skipped.note(removed).flatten();
+                dropped += u64::from(removed.is_some());
+            }
+            mark => has_others |= mark.is_some(),
+        }
+    }
+    let left = skipped.count();
+    // A failure leaves the former mark, and the next open looks at all files again.
+    let _ = match &present {
+        _ if left > 0 => mark_directory(layout, LEFT_BEHIND),
+        // With two mounts at once, files of this mount may be marked while the directory has the other one's mark. They must still
+        // be found after a power cut.
+        Some(present) if has_others => mark_directory(layout, present),
+        _ => unmark_directory(layout),
+    };
+    log.warning(|| {
+        let left = if left > 0 { format!("; {left} could not be examined or removed") } else { String::new() };
+        format!(
+            "the host restarted, or the cache was mounted again: {dropped} images that were not synced were dropped{left}"
+        )
+    });
+    let suspects = match (left, is_only_handle || directory == LEFT_BEHIND) {
+        (0, _) => Suspects::None,
+        (_, false) => Suspects::OfOtherBoots,
+        (_, true) => Suspects::OfOtherBootsAndMounts,
+    };
+    Ok(Dropped { images: dropped, suspects })
 }
 
 /// The mark of the present boot and of the directory's mount.
 fn present_mark(directory: &Directory) -> Option<String> {
     Some(format!("{} {}", process::boot_id()?, directory.mount_id()?))
+}
+
+/// Whether a mark is of another boot than the present one. False where that is unknown.
+fn is_of_other_boot(mark: &str) -> bool {
+    let boot = mark.rsplit_once(' ').map_or(mark, |(boot, _)| boot);
+    process::boot_id().is_some_and(|present| boot != present)
+}
+
+/// The mark of an image's file. Fails when it cannot be read.
+fn mark_of_image(layout: &Layout, file: &File, id: &ImageId) -> Result<Option<String>> {
+    let failed = |error| Error::from_io("read an extended attribute of", &layout.path(Area::Cached, id), &error);
+    mark_of(file).map_err(failed)
 }
 
 /// The mark of a file. Fails when it cannot be read.
@@ -176,8 +308,8 @@ fn mark_directory(layout: &Layout, mark: &str) -> Result<()> {
         .map_err(|error| Error::from_io("set an extended attribute of", directory.path(), &error))
 }
 
-fn unmark_directory(layout: &Layout) {
+fn unmark_directory(layout: &Layout) -> Result<()> {
     let directory = layout.directory(Area::Cached);
-    // If the mark stays, the next open looks at all files again.
-    let _ = attributes::of_directory(directory, |file| attributes::remove(file, Attribute::Unsynced));
+    attributes::of_directory(directory, |file| attributes::remove(file, Attribute::Unsynced))
+        .map_err(|error| Error::from_io("remove an extended attribute of", directory.path(), &error))
 }

@@ -27,9 +27,9 @@ impl Timestamp {
         Self(now - now.rem_euclid(1000) - 1000 + ACCESS_TAG)
     }
 
-    /// Whether [`Self::now_as_access`] may have made it. Whole seconds count: some file systems store no more.
-    pub fn may_be_an_access(self) -> bool {
-        self.0.rem_euclid(1000) == ACCESS_TAG || self.is_whole_second()
+    /// Whether [`Self::now_as_access`] made it, and the file system stores nanoseconds.
+    pub fn is_access(self) -> bool {
+        self.0.rem_euclid(1000) == ACCESS_TAG
     }
 
     /// Converts a time of the system. Times before 1678 and after 2262 are clamped.
@@ -130,8 +130,8 @@ mod tests {
     fn a_tagged_access_time_differs_from_others() {
         let before = Timestamp::now();
         let accessed = Timestamp::now_as_access();
-        assert!(accessed.may_be_an_access() && accessed.distance(before) < Duration::from_mins(1));
-        assert!(!Timestamp(accessed.0 + 1).may_be_an_access() && accessed.whole_second().may_be_an_access());
+        assert!(accessed.is_access() && accessed.distance(before) < Duration::from_mins(1));
+        assert!(!Timestamp(accessed.0 + 1).is_access() && !accessed.whole_second().is_access());
     }
 
     #[test]

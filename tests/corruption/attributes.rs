@@ -13,6 +13,10 @@ pub fn trials() -> Vec<Trial> {
         with_attributes("hits_that_are_no_number_count_from_0", hits),
         with_attributes("a_malformed_digest_is_not_listed", digests),
         with_attributes("a_malformed_unsynced_mark_drops_its_image_only", marks),
+        with_attributes("an_image_that_cannot_be_examined_is_not_dropped_and_stops_nothing", unexamined),
+        with_attributes("a_torn_image_that_cannot_be_removed_is_not_served_and_dropped_later", unremovable),
+        with_attributes("marks_of_a_process_that_died_are_removed_by_a_clean", marks_of_the_dead),
+        with_attributes("many_unsynced_images_are_synced_at_the_close", many_marks),
         with_attributes("times_in_the_future_and_before_the_epoch_are_listed_and_pruned_in_their_order", times),
         with_attributes("an_unreadable_image_is_listed_and_blocks_no_other", unreadable),
         with_attributes("a_directory_with_any_mtime_is_compared_once", directory_times),
@@ -122,6 +126,127 @@ fn marks() -> Result<(), Failed> {
         }
     }
     println!("swept: attributes: {count} values of user.image_cache.unsynced");
+    Ok(())
+}
+
+const MARK: &str = "user.image_cache.unsynced";
+
+fn mark(scratch: &Scratch, name: &str) -> Option<Vec<u8>> {
+    xattr::get(scratch.file(name), MARK).unwrap()
+}
+
+/// Another user's image, which was committed with a sync, in a directory that is marked.
+fn unexamined() -> Result<(), Failed> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !crate::workspace::is_root() {
+        return Ok(());
+    }
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        {
+            let cache = scratch.open();
+            for id in ["private", "public", "torn"] {
+                cache_image(&cache, id, b"12345");
+            }
+        }
+        for name in [".", "torn"] {
+            assert!(set(&scratch, name, MARK, b"an earlier boot"));
+        }
+        std::fs::set_permissions(scratch.file("private"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        for directory in ["incomplete", "invalid", "queue", "."] {
+            std::fs::set_permissions(scratch.file(directory), std::fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        let parent = scratch.path().parent().unwrap().to_owned();
+        std::fs::set_permissions(parent, std::fs::Permissions::from_mode(0o755)).unwrap();
+        crate::workspace::on_own_thread(|| {
+            crate::workspace::become_nobody();
+            let cache = scratch.open();
+            assert_eq!(ids(&cache), ["private", "public"]);
+            assert_eq!(read_image(&cache, "public"), b"12345");
+            assert!(matches!(cache.open_for_read("private"), Err(image_cache::Error::System { .. })));
+            Ok(())
+        })?;
+        assert!(!scratch.file("torn").exists() && scratch.file("private").exists());
+        // Who may read it, decides.
+        let cache = scratch.open();
+        assert_eq!(read_image(&cache, "private"), b"12345");
+        assert_eq!(ids(&cache), ["private", "public"]);
+    }
+    Ok(())
+}
+
+fn unremovable() -> Result<(), Failed> {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        {
+            let cache = scratch.open();
+            for id in ["stuck", "torn", "whole"] {
+                cache_image(&cache, id, b"12345");
+            }
+        }
+        for name in [".", "stuck", "torn"] {
+            assert!(set(&scratch, name, MARK, b"00000000-0000-0000-0000-000000000000 1"));
+        }
+        if !set_immutable(&scratch, "stuck", true) {
+            return Ok(());
+        }
+        let check = || -> Result<(), Failed> {
+            let (first, second) = (scratch.open(), scratch.open());
+            cache_image(&first, "new", b"12345");
+            for cache in [&first, &second] {
+                assert_eq!(ids(cache), ["new", "whole"]);
+                assert!(matches!(cache.open_for_read("stuck"), Err(image_cache::Error::NotFound { .. })));
+                assert_eq!((read_image(cache, "whole"), read_image(cache, "new")), (b"12345".into(), b"12345".into()));
+            }
+            drop(first);
+            second.delete_cached_image("new")?;
+            Ok(())
+        };
+        let checked = check().and_then(|()| check());
+        assert!(set_immutable(&scratch, "stuck", false));
+        checked?;
+        assert_eq!(ids(&scratch.open()), ["whole"]);
+        assert_eq!((mark(&scratch, "."), scratch.file("stuck").exists()), (None, false));
+    }
+    Ok(())
+}
+
+/// False where that is not possible.
+pub fn set_immutable(scratch: &Scratch, name: &str, is_immutable: bool) -> bool {
+    let change = if is_immutable { "+i" } else { "-i" };
+    let mut chattr = std::process::Command::new("chattr");
+    let silent = chattr.arg(change).arg(scratch.file(name)).stderr(std::process::Stdio::null());
+    silent.status().is_ok_and(|status| status.success())
+}
+
+fn marks_of_the_dead() -> Result<(), Failed> {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        cache_image(&cache, "1", b"x");
+        let present = mark(&scratch, "1").unwrap();
+        drop(cache);
+        // The state after a kill.
+        for name in [".", "1"] {
+            assert!(set(&scratch, name, MARK, &present));
+        }
+        let cache = scratch.open_with(scratch.options.clone().durability(image_cache::Durability::Full));
+        cache.clean(None)?;
+        assert_eq!((mark(&scratch, "1"), read_image(&cache, "1")), (None, b"x".into()));
+    }
+    Ok(())
+}
+
+fn many_marks() -> Result<(), Failed> {
+    const IMAGES: usize = 1100; // more than the library keeps the ids of
+    let scratch = Scratch::new(DriverChoice::Xattr);
+    let cache = scratch.open();
+    for number in 0..IMAGES {
+        cache_image(&cache, &number.to_string(), b"x");
+    }
+    assert!((0..IMAGES).all(|number| mark(&scratch, &number.to_string()).is_some()));
+    drop(cache);
+    assert!((0..IMAGES).all(|number| mark(&scratch, &number.to_string()).is_none()));
     Ok(())
 }
 

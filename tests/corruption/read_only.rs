@@ -143,6 +143,7 @@ fn quiet_log(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
         cache.hit_count("1")?;
         cache.cache_size()?;
     }
+    assert_eq!(cache.hit_count("1")?, 2, "nothing is kept that can never be written");
     // One message for the access, one for the hit.
     assert!(message_count() <= at_open + 2, "{:?}", scratch.messages);
     drop(cache);
@@ -191,14 +192,23 @@ fn without_subdirectories(driver: DriverChoice, forbid: Forbid) -> Result<(), Fa
     is_refused(ImageCache::open(nowhere.path().join("cache/below"), Options::new().driver(driver)))
 }
 
-/// The image may be torn, and cannot be removed.
+/// The image may be torn, and cannot be removed. The other one is served, also by a second handle beside the first.
 fn unsynced(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     let scratch = filled(driver);
     for name in [".", "1"] {
         xattr::set(scratch.file(name), "user.image_cache.unsynced", b"an earlier start").unwrap();
     }
     forbid(&scratch.path());
-    is_refused(ImageCache::open(scratch.path(), scratch.options.clone()))
+    let handles = [scratch.open(), scratch.open()];
+    for cache in &handles {
+        assert!(matches!(cache.open_for_read("1"), Err(Error::NotFound { .. })));
+        assert!(matches!(cache.image_size("1"), Err(Error::NotFound { .. })));
+        assert!(!cache.is_cached("1")?);
+        assert_eq!((ids(cache), cache.hit_count("1")?), (vec!["2".to_owned()], 0));
+        assert_eq!(read_image(cache, "2"), b"the second");
+    }
+    assert!(scratch.logged("1 could not be examined or removed"), "{:?}", scratch.messages);
+    Ok(())
 }
 
 fn writable_again(driver: DriverChoice) -> Result<(), Failed> {

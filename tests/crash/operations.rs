@@ -106,19 +106,14 @@ fn open_and_list(setup: &mut Setup) -> OperationResult {
     Ok(Outcome::Done)
 }
 
-/// Commits and reads. The earlier hits are written at once, the last one is pending.
+/// Commits and reads. The first hit is written at once, the second one is pending.
 fn leave_hits_pending(setup: &mut Setup) -> Result<(), Error> {
     setup.open()?;
     setup.write_whole("new")?;
     setup.commit()?;
-    for _ in 0..READS_AT_ONCE {
-        setup.read_whole("new")?;
-    }
+    setup.read_whole("new")?;
     setup.read_whole("kept").map(drop)
 }
-
-/// How many hits are written at once.
-const READS_AT_ONCE: usize = 2;
 
 /// The recovery: open, list, write, close.
 pub const RECOVERY: Operation = Operation {
@@ -300,7 +295,7 @@ pub const OPERATIONS: &[Operation] = &[
             Ok(Outcome::Done)
         },
         // The last hit is pending, so a kill may lose it.
-        effects: &[Effect::Caches("new"), Effect::ReadsOnly("new"), Effect::ReadsOnly("new"), Effect::Reads("kept")],
+        effects: &[Effect::Caches("new"), Effect::ReadsOnly("new"), Effect::Reads("kept")],
     },
     Operation {
         name: "open_of_a_new_directory",

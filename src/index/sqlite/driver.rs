@@ -168,7 +168,7 @@ impl Driver for SqliteDriver {
             Ok(unknown) => (unknown, Ok(())),
             Err(error) => (accesses, Err(error)),
         };
-        Unwritten { pending, unwritable: Accesses::new(), outcome }
+        Unwritten { pending, outcome }
     }
 
     fn hits(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<u64> {

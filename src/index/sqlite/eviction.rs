@@ -4,8 +4,8 @@
 //! each candidate is stat'ed. One that was accessed later than the index says moves to its place among the later ones, in the
 //! index as well, where the next prune finds it.
 //!
-//! Only atimes that a cache set count, not those that the kernel set when another program read the file (a backup), or when the
-//! file was copied. A cache's atime has a tag (see `sys::time`), and setting it changes the ctime as well.
+//! Only atimes that a cache set count, not those that the kernel set when another program read the file (a backup). A cache's
+//! atime has a tag (see `sys::time`). Where the file system stores coarser times, only accesses in the index count.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -24,14 +24,10 @@ use crate::log::Log;
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
-use crate::sys::stat::FileStat;
 use crate::sys::time::Timestamp;
 
 /// Times in the index are exact to less than this.
 const ROUNDING: Duration = Duration::from_micros(1);
-
-/// How much later than the ctime an atime can be that was set: the kernel takes the ctime from a clock that advances in steps.
-const STEP: Duration = Duration::from_millis(20);
 
 /// A row of the index that names an image.
 struct Row {
@@ -85,14 +81,14 @@ impl<'a> ByAccess<'a> {
 
     /// The next one of `later` that was not accessed after `bound`. One that was accessed again meanwhile gets a later place, but
     /// only once: the cache must come within its limit though its images are in use.
-    fn due(&mut self, lock: &CacheLockGuard<'_>, bound: Option<Timestamp>) -> Option<Candidate> {
+    fn due(&mut self, bound: Option<Timestamp>) -> Option<Candidate> {
         loop {
             let first = self.later.first_entry()?;
             if bound.is_some_and(|bound| first.key().0 > bound) {
                 return None;
             }
             let ((accessed, _), candidate) = first.remove_entry();
-            match self.accessed_after(lock, &candidate.id, accessed) {
+            match self.accessed_after(&candidate.id, accessed) {
                 Some(again) if self.accessed_again.insert(candidate.id.clone()) => {
                     self.later.insert((again, candidate.id.clone()), candidate);
                 }
@@ -122,7 +118,7 @@ impl EvictionOrder for ByAccess<'_> {
                 continue;
             }
             let next = self.rows.front().map(|row| row.accessed);
-            if let Some(candidate) = self.due(lock, next) {
+            if let Some(candidate) = self.due(next) {
                 batch.push(candidate);
                 continue;
             }
@@ -130,7 +126,7 @@ impl EvictionOrder for ByAccess<'_> {
             if self.moved.contains(&candidate.id) {
                 continue;
             }
-            match self.accessed_after(lock, &candidate.id, accessed) {
+            match self.accessed_after(&candidate.id, accessed) {
                 Some(at) => {
                     moved.push((candidate.id.clone(), at));
                     self.moved.insert(candidate.id.clone());
@@ -146,13 +142,14 @@ impl EvictionOrder for ByAccess<'_> {
 
 impl ByAccess<'_> {
     /// When the image was accessed, if that was after `known`.
-    fn accessed_after(&self, lock: &CacheLockGuard<'_>, id: &ImageId, known: Timestamp) -> Option<Timestamp> {
+    fn accessed_after(&self, id: &ImageId, known: Timestamp) -> Option<Timestamp> {
         // An image that cannot be stat'ed keeps its place.
-        let FileStat { accessed, changed, .. } = self.layout.stat(Area::Cached, id).ok()?.image()?;
-        let was_set = accessed.may_be_an_access() && (accessed <= changed || accessed.distance(changed) <= STEP);
-        // The clock was set back if the time lies in the future.
-        let accessed = (was_set && accessed <= Timestamp::now()).then_some(accessed);
-        let accessed = accessed.max(self.pending.of(lock, id).last_accessed)?;
+        let stat = self.layout.stat(Area::Cached, id).ok()?.image()?;
+        let set = Some(stat.accessed).filter(|accessed| accessed.is_access());
+        // The clock was set back if a time lies in the future.
+        let now = Timestamp::now();
+        let times = [set, self.pending.of(id, &stat).last_accessed];
+        let accessed = times.into_iter().flatten().filter(|time| *time <= now).max()?;
         (accessed > known && accessed.distance(known) > ROUNDING).then_some(accessed)
     }
 
