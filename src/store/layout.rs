@@ -289,7 +289,7 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::lock::CacheLock;
+    use crate::store::lock::Locks;
 
     /// How many descriptors of this process lead to a removed file below the directory.
     fn removed_files(directory: &Path) -> usize {
@@ -311,7 +311,7 @@ mod tests {
         make(Area::Cached, SMALL + 1);
         make(Area::Invalid, SMALL + 1);
         make(Area::Incomplete, SMALL);
-        let lock = CacheLock::new(layout.directory(Area::Incomplete)).unwrap();
+        let lock = Locks::new(layout.shared_directory());
         {
             let lock = lock.acquire().unwrap();
             layout.invalidate(&lock, Area::Cached, &id).unwrap();
