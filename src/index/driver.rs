@@ -141,6 +141,11 @@ pub(crate) trait Driver: Send + Sync {
     /// All images, by id.
     fn list(&self, lock: &CacheLockGuard<'_>) -> Result<Listing>;
 
+    /// Replaces some of the accesses that lie in the future (see `index::future`). False when none is left.
+    fn correct_future_accesses(&self, _lock: &CacheLockGuard<'_>, _pending: &PendingAccesses) -> Result<bool> {
+        Ok(false)
+    }
+
     /// The order of eviction. `pending` are accesses that could not be written.
     fn eviction_order<'a>(
         &'a self,

@@ -4,6 +4,7 @@
 
 pub(crate) mod cached_image;
 pub(crate) mod driver;
+mod future;
 pub(crate) mod listing;
 pub(crate) mod pending;
 mod record;
@@ -168,6 +169,16 @@ impl Index {
             CachedImage { hits: image.hits.saturating_add(pending.hits), last_accessed: accessed, ..image }
         });
         with_pending.collect::<Listing>().into_complete()
+    }
+
+    /// Replaces some of the accesses that lie in the future. False when none is left.
+    pub fn correct_future_accesses(&self, lock: &CacheLockGuard<'_>) -> Result<bool> {
+        self.driver.correct_future_accesses(lock, &self.pending)
+    }
+
+    /// The order of eviction by the files alone.
+    pub fn scanned_order<'a>(&self, log: &Log) -> Result<Box<dyn EvictionOrder + 'a>> {
+        scan::eviction_order(&self.layout, log, self.pending.opened())
     }
 
     /// A snapshot of the images in the order of eviction.

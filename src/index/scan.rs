@@ -1,7 +1,10 @@
 //! What the directory alone yields: totals, and the order of access by the files' atimes, which the cache sets at every open.
 
+use std::time::Instant;
+
 use crate::error::{Error, Result};
 use crate::index::driver::{Candidate, EvictionOrder, Totals};
+use crate::index::future;
 use crate::log::{Log, SkippedErrors};
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, Layout};
@@ -22,10 +25,18 @@ fn add_up(images: impl Iterator<Item = FileStat>) -> Totals {
     })
 }
 
-/// All images that can be stat'ed, least recently accessed first.
-pub(crate) fn eviction_order<'a>(layout: &Layout, log: &Log) -> Result<Box<dyn EvictionOrder + 'a>> {
+/// All images that can be stat'ed, least recently accessed first. `opened`: when the handle was opened.
+pub(super) fn eviction_order<'a>(layout: &Layout, log: &Log, opened: Instant) -> Result<Box<dyn EvictionOrder + 'a>> {
     let mut skipped = SkippedErrors::new(log);
-    let images = layout.images(Area::Cached)?.filter_map(|(id, stat)| Some(Ok((id, skipped.note(stat)?))));
+    let bound = future::bound();
+    let images = layout.images(Area::Cached)?.filter_map(|(id, stat)| {
+        let mut stat = skipped.note(stat)?;
+        if stat.accessed > bound {
+            stat.accessed = future::estimate(Some(&stat), opened);
+            future::correct_file(layout, log, &id, stat.accessed);
+        }
+        Some(Ok((id, stat)))
+    });
     let mut images = memory::collect(images, "sort the images")?;
     images.sort_unstable_by(|(id, stat), (other_id, other)| (stat.accessed, id).cmp(&(other.accessed, other_id)));
     let totals = add_up(images.iter().map(|(_, stat)| *stat));

@@ -169,9 +169,9 @@ impl Driver for XattrDriver {
     fn eviction_order<'a>(
         &'a self,
         _lock: &CacheLockGuard<'_>,
-        _pending: &'a PendingAccesses,
+        pending: &'a PendingAccesses,
     ) -> Result<Box<dyn EvictionOrder + 'a>> {
-        scan::eviction_order(&self.layout, &self.log)
+        scan::eviction_order(&self.layout, &self.log, pending.opened())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::index::pending::{Accesses, PendingAccesses};
 use crate::index::sqlite::changes::{self, MAX_IDS, follow, set_stamp, stored_stamp};
 use crate::index::sqlite::connection;
 use crate::index::sqlite::database::Database;
-use crate::index::sqlite::eviction::ByAccess;
+use crate::index::sqlite::eviction::{ByAccess, correct_future_accesses};
 use crate::index::sqlite::files::IndexFiles;
 use crate::index::sqlite::rebuild;
 use crate::index::sqlite::rows::{cached_image, number};
@@ -205,6 +205,10 @@ impl Driver for SqliteDriver {
             let is_valid = |image: &CachedImage| self.layout.image_id(&image.image_id).is_ok();
             images.filter(|image| image.as_ref().map_or(true, is_valid)).collect::<SqlResult<Listing>>()
         })
+    }
+
+    fn correct_future_accesses(&self, lock: &CacheLockGuard<'_>, pending: &PendingAccesses) -> Result<bool> {
+        correct_future_accesses(&self.layout, &self.database, &self.log, lock, pending.opened())
     }
 
     fn eviction_order<'a>(
