@@ -57,9 +57,10 @@ pub(crate) fn prune(cache: &CacheInner) -> Result<Pruned> {
 
 /// Replaces accesses in the future, a few under each lock.
 fn correct_future_accesses(cache: &CacheInner) -> Result<()> {
+    let Some(index) = cache.index().reconciled() else { return Ok(()) };
     loop {
         let lock = cache.lock.acquire()?;
-        if !cache.index().correct_future_accesses(&lock)? {
+        if !cache.index().correct_future_accesses(&lock, index)? {
             return Ok(());
         }
     }
@@ -68,7 +69,7 @@ fn correct_future_accesses(cache: &CacheInner) -> Result<()> {
 /// The index contradicts the directory. If nobody has changed it meanwhile, it is wrong, and is rebuilt.
 fn doubt(cache: &CacheInner, lock: &CacheLockGuard<'_>, totals: Totals) {
     let Some(index) = cache.index().reconciled() else { return };
-    let rebuilt = match cache.index().totals(lock) {
+    let rebuilt = match index.totals(lock) {
         Ok(present) if present != totals => Ok(()),
         _ => cache.catalog.rebuild(lock, index),
     };
@@ -233,14 +234,21 @@ impl<'a> Pruning<'a> {
 /// The cache lock, and the order of eviction. If the index fails, for example because it cannot be written on a full disk, the order
 /// is that of the files' atimes: a full cache must be able to shrink.
 fn eviction_order(cache: &CacheInner) -> Result<(CacheLockGuard<'_>, Box<dyn EvictionOrder + '_>)> {
+    let scanned = || {
+        let order = cache.index().scanned_order(cache.log())?;
+        Ok((cache.lock.acquire()?, order))
+    };
+    let Some(index) = cache.index().reconciled() else {
+        flush_for_query(cache, &cache.lock.acquire()?);
+        return scanned();
+    };
     let indexed = cache.lock_reconciled().and_then(|lock| {
         flush_for_query(cache, &lock);
-        let order = cache.index().eviction_order(&lock)?;
+        let order = cache.index().eviction_order(&lock, index)?;
         Ok((lock, order))
     });
     indexed.or_else(|error| {
         cache.log().warning(|| format!("{error}; the order of access is that of the files' access times"));
-        let order = cache.index().scanned_order(cache.log())?;
-        Ok((cache.lock.acquire()?, order))
+        scanned()
     })
 }

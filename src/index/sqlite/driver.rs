@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::error::{Error, Result};
 use crate::index::cached_image::CachedImage;
 use crate::index::driver::{
-    Driver, DriverKind, EvictionOrder, Flush, Rebuilt, ReconciledIndex, Record, Totals, Unwritten,
+    Driver, DriverKind, EvictionOrder, Flush, Metadata, Rebuilt, ReconciledIndex, Record, Totals, Unwritten,
 };
 use crate::index::listing::Listing;
 use crate::index::pending::{Accesses, PendingAccesses};
@@ -138,8 +138,8 @@ impl Driver for SqliteDriver {
         DriverKind::Sqlite
     }
 
-    fn reconciled(&self) -> Option<&dyn ReconciledIndex> {
-        Some(self)
+    fn metadata(&self) -> Metadata<'_> {
+        Metadata::Index(self)
     }
 
     /// Stores the digest where the file system has attributes. A rebuild uses it where the times of files are too coarse to
@@ -181,6 +181,12 @@ impl Driver for SqliteDriver {
         Ok(hits.unwrap_or(0))
     }
 
+    fn close(&self, _lock: &CacheLockGuard<'_>) -> Result<()> {
+        self.database.close()
+    }
+}
+
+impl ReconciledIndex for SqliteDriver {
     fn totals(&self, _lock: &CacheLockGuard<'_>) -> Result<Totals> {
         self.database.read("read the totals in the index", |connection| {
             connection.prepare_cached("SELECT images, bytes FROM image_cache_state WHERE id = 1")?.query_row(
@@ -220,12 +226,6 @@ impl Driver for SqliteDriver {
         Ok(Box::new(ByAccess::new(&self.layout, &self.database, &self.log, pending, self.totals(lock)?, skipped)))
     }
 
-    fn close(&self, _lock: &CacheLockGuard<'_>) -> Result<()> {
-        self.database.close()
-    }
-}
-
-impl ReconciledIndex for SqliteDriver {
     fn is_current(&self, lock: &CacheLockGuard<'_>, modified: Timestamp) -> Result<bool> {
         let is_current = self.stored_stamp(lock)? == Some(modified) && !self.database.is_suspect();
         if is_current {
