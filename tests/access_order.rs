@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::fs::{File, FileTimes};
 use std::sync::Barrier;
+use std::time::{Duration, SystemTime};
 
 use common::{DRIVERS, Scratch, cache_image, ids, read_image};
 use image_cache::{DriverChoice, Durability};
@@ -114,7 +116,7 @@ fn readers_write_their_hits_once_a_second() {
         }
         let waiting = other.hit_count("1").unwrap();
         assert!(waiting < 11, "{waiting}: each hit is written as it comes");
-        std::thread::sleep(std::time::Duration::from_millis(1050));
+        std::thread::sleep(Duration::from_millis(1050));
         read_image(&cache, "1");
         assert_eq!(other.hit_count("1").unwrap(), 12);
     }
@@ -176,7 +178,7 @@ fn a_read_by_another_program_does_not_change_the_sqlite_drivers_access_order() {
         cache_image(&cache, id, b"x");
     }
     // Longer than a step of the kernel's clock, so the access time differs from the commit's time.
-    std::thread::sleep(std::time::Duration::from_millis(60));
+    std::thread::sleep(Duration::from_millis(60));
     assert_eq!(std::fs::read(scratch.file("1")).unwrap(), b"x");
     assert_eq!(cache.prune().unwrap().images, 1);
     assert_eq!(ids(&cache), ["2"]);
@@ -197,6 +199,57 @@ fn a_reader_keeps_its_bytes_when_the_image_is_cached_again() {
         drop(reader);
         assert_eq!(cache.hit_count("1").unwrap(), 0, "a hit of the old image does not count for the new one");
     }
+}
+
+/// The file was stamped by a copy, and the row by a clock that was set back since.
+#[test]
+fn an_access_in_the_future_ages_from_now() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open_with(scratch.options.clone().max_size(3));
+        for id in ["ahead", "2", "3", "4"] {
+            cache_image(&cache, id, b"x");
+        }
+        let next_year = SystemTime::now() + Duration::from_hours(365 * 24);
+        let times = FileTimes::new().set_accessed(next_year);
+        File::open(scratch.file("ahead")).unwrap().set_times(times).unwrap();
+        if driver == DriverChoice::Sqlite {
+            let seconds = next_year.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+            let update = format!("UPDATE cached_images SET last_accessed = {seconds} WHERE image_id = 'ahead'");
+            scratch.database().execute_batch(&update).unwrap();
+        }
+        // It was stamped after the others were cached.
+        assert_eq!(cache.prune().unwrap().images, 1);
+        assert_eq!(ids(&cache), ["3", "4", "ahead"]);
+        // The others are in use.
+        for id in ["4", "3"] {
+            read_image(&cache, id);
+        }
+        cache_image(&cache, "5", b"x");
+        assert_eq!(cache.prune().unwrap().images, 1);
+        assert_eq!(ids(&cache), ["3", "4", "5"]);
+    }
+}
+
+/// A file that another program removed, and whose row looks right: its mtime was put back, too.
+#[test]
+fn no_image_is_evicted_in_place_of_one_that_is_gone() {
+    let scratch = Scratch::new(DriverChoice::Sqlite);
+    let cache = scratch.open_with(scratch.options.clone().max_size(3));
+    for id in ["1", "2", "3", "gone"] {
+        cache_image(&cache, id, b"x");
+    }
+    read_image(&cache, "gone");
+    read_image(&cache, "1");
+    cache_image(&cache, "4", b"x");
+    let directory = File::open(scratch.path()).unwrap();
+    let modified = directory.metadata().unwrap().modified().unwrap();
+    for gone in ["2", "gone"] {
+        std::fs::remove_file(scratch.file(gone)).unwrap();
+    }
+    directory.set_modified(modified).unwrap();
+    assert_eq!(cache.prune().unwrap().images, 0);
+    assert_eq!(ids(&cache), ["1", "3", "4"]);
 }
 
 #[test]

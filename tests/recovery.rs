@@ -435,3 +435,20 @@ fn a_durable_image_has_no_unsynced_mark() {
         assert_eq!(xattr::get(scratch.file("."), "user.image_cache.unsynced").unwrap(), None);
     }
 }
+
+/// The xattr driver scans the directory without the lock.
+#[test]
+fn a_scan_does_not_wait_for_the_cache_lock() {
+    let scratch = Scratch::new(DriverChoice::Xattr);
+    let cache = scratch.open();
+    cache_image(&cache, "1", b"12345");
+    let incomplete = std::fs::File::open(scratch.file("incomplete")).unwrap();
+    incomplete.lock().unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| sender.send((cache.cache_size().unwrap(), ids(&cache))).unwrap());
+        let scanned = receiver.recv_timeout(std::time::Duration::from_secs(10));
+        incomplete.unlock().unwrap();
+        assert_eq!(scanned, Ok((5, vec!["1".to_owned()])));
+    });
+}

@@ -1,7 +1,14 @@
 //! Evicting the least recently accessed images until the cache is within its limit.
 //!
-//! One ordered pass: the excess is computed once, and each image is looked at once at most, so a prune always ends. An image that is
-//! being read may be evicted: its readers keep its bytes.
+//! First the victims are chosen in the order of access, as many as the excess needs, and then they are removed. So nothing is evicted
+//! in vain:
+//!
+//! - An image that cannot be removed (an immutable file, another user's in a sticky directory) is no victim. If such images alone exceed
+//!   the limit, none is evicted.
+//! - If a victim has no file, or another size, the index is wrong: it is rebuilt, and the victims are chosen again.
+//!
+//! Each image is looked at once at most, and the order starts again twice at most, so a prune always ends. An image that is being
+//! read may be evicted: its readers keep its bytes.
 
 use std::collections::VecDeque;
 
@@ -10,9 +17,12 @@ use crate::cache::inner::CacheInner;
 use crate::cache::name_change::{NameChange, RemoveOutcome};
 use crate::cache::remove::BATCH;
 use crate::error::Result;
-use crate::index::driver::{Candidate, EvictionOrder};
-use crate::index::scan;
+use crate::index::driver::{Candidate, EvictionOrder, Totals};
 use crate::store::lock::CacheLockGuard;
+use crate::sys::memory;
+
+/// How often the victims are chosen again, when other programs change images meanwhile, or the index is wrong.
+const RESTARTS: usize = 2;
 
 /// The result of a prune.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,49 +41,196 @@ pub(crate) fn prune(cache: &CacheInner) -> Result<Pruned> {
         Err(error) if error.is_not_permitted() => None,
         acquired => Some(acquired?),
     };
-    let (lock, mut order) = eviction_order(cache)?;
-    let totals = order.totals();
-    // The first victims are chosen and removed under one lock.
-    let mut lock = Some(lock);
-    let mut excess = totals.bytes.saturating_sub(cache.max_size.into());
-    // Images that are added meanwhile are not candidates, so that the prune ends.
-    let mut unseen = usize::try_from(totals.images).unwrap_or(usize::MAX);
-    let mut candidates = VecDeque::new();
-    let mut pruned = Pruned::default();
-    let mut result = Ok(());
-    while excess > 0 {
-        let lock = lock.take().map_or_else(|| cache.lock.acquire(), Ok)?;
-        if candidates.is_empty() {
-            candidates.extend(order.next_batch(&lock, BATCH.min(unseen))?);
-            unseen -= candidates.len().min(unseen);
+    if let Err(error) = correct_future_accesses(cache) {
+        cache.log().warning(|| error.to_string());
+    }
+    let restarts = if cache.index().reconciled().is_some() { RESTARTS } else { 0 };
+    for _ in 0..restarts {
+        let (lock, mut pruning) = Pruning::begin(cache)?;
+        match pruning.choose(lock, true)? {
+            Chosen::Victims(lock, victims) => return pruning.run(lock, victims),
+            Chosen::WrongIndex(lock, totals) => doubt(cache, &lock, totals),
         }
-        let victims = take_enough(&mut candidates, excess);
-        if victims.is_empty() {
-            break;
+    }
+    let (lock, mut pruning) = Pruning::begin(cache)?;
+    match pruning.choose(lock, false)? {
+        Chosen::Victims(lock, victims) => pruning.run(lock, victims),
+        Chosen::WrongIndex(..) => Ok(pruning.pruned),
+    }
+}
+
+/// Replaces accesses in the future, a few under each lock.
+fn correct_future_accesses(cache: &CacheInner) -> Result<()> {
+    let Some(index) = cache.index().reconciled() else { return Ok(()) };
+    loop {
+        let lock = cache.lock.acquire()?;
+        if !cache.index().correct_future_accesses(&lock, index)? {
+            return Ok(());
         }
+    }
+}
+
+/// The index contradicts the directory. If nobody has changed it meanwhile, it is wrong, and is rebuilt.
+fn doubt(cache: &CacheInner, lock: &CacheLockGuard<'_>, totals: Totals) {
+    let Some(index) = cache.index().reconciled() else { return };
+    let rebuilt = match index.totals(lock) {
+        Ok(present) if present != totals => Ok(()),
+        _ => cache.catalog.rebuild(lock, index),
+    };
+    if let Err(error) = rebuilt {
+        cache.log().warning(|| format!("{error}; the index is rebuilt before its next query"));
+    }
+}
+
+/// The victims, and the lock under which the last ones were chosen.
+enum Chosen<'a> {
+    Victims(Option<CacheLockGuard<'a>>, Vec<Candidate>),
+    /// The index, which has these totals, does not agree with the directory.
+    WrongIndex(CacheLockGuard<'a>, Totals),
+}
+
+struct Pruning<'a> {
+    cache: &'a CacheInner,
+    order: Box<dyn EvictionOrder + 'a>,
+    candidates: VecDeque<Candidate>,
+    /// How many candidates are left in the order. Images that are added meanwhile are none, so that the prune ends.
+    unseen: usize,
+    /// Bytes above the limit.
+    excess: u128,
+    /// Bytes of images that cannot be removed.
+    fixed: u128,
+    pruned: Pruned,
+    /// The first failure.
+    failed: Result<()>,
+}
+
+impl<'a> Pruning<'a> {
+    fn begin(cache: &'a CacheInner) -> Result<(CacheLockGuard<'a>, Self)> {
+        let (lock, order) = eviction_order(cache)?;
+        let totals = order.totals();
+        let pruning = Self {
+            cache,
+            order,
+            candidates: VecDeque::new(),
+            unseen: usize::try_from(totals.images).unwrap_or(usize::MAX),
+            excess: totals.bytes.saturating_sub(cache.max_size.into()),
+            fixed: 0,
+            pruned: Pruned::default(),
+            failed: Ok(()),
+        };
+        Ok((lock, pruning))
+    }
+
+    /// Chooses as many victims as the excess needs; none when the limit cannot be reached.
+    fn choose(&mut self, lock: CacheLockGuard<'a>, may_restart: bool) -> Result<Chosen<'a>> {
+        let mut lock = Some(lock);
+        let mut victims = Vec::new();
+        let mut bytes = 0_u128;
+        while bytes < self.excess && !self.is_out_of_reach() {
+            let Some(candidate) = self.candidates.pop_front() else {
+                // Others have a turn between two batches.
+                let fresh = if victims.is_empty() {
+                    lock.take()
+                } else {
+                    drop(lock.take());
+                    None
+                };
+                let held = fresh.map_or_else(|| self.cache.lock.acquire(), Ok)?;
+                self.candidates.extend(self.order.next_batch(&held, BATCH.min(self.unseen))?);
+                self.unseen -= self.candidates.len().min(self.unseen);
+                lock = Some(held);
+                if self.candidates.is_empty() {
+                    break;
+                }
+                continue;
+            };
+            match self.cache.layout().check_removable(&candidate.id) {
+                Ok(Some(size)) if size == candidate.size || !may_restart => {
+                    bytes += u128::from(candidate.size);
+                    memory::push(&mut victims, candidate, "choose the images to be evicted")?;
+                }
+                Ok(_) if may_restart => {
+                    let held = lock.take().map_or_else(|| self.cache.lock.acquire(), Ok)?;
+                    return Ok(Chosen::WrongIndex(held, self.order.totals()));
+                }
+                // It vanished.
+                Ok(_) => self.excess = self.excess.saturating_sub(candidate.size.into()),
+                Err(error) => {
+                    self.fixed += u128::from(candidate.size);
+                    self.note(Err(error));
+                }
+            }
+        }
+        if self.is_out_of_reach() {
+            victims.clear();
+        }
+        Ok(Chosen::Victims(lock, victims))
+    }
+
+    /// Removes the victims, and further ones for those that could not be removed.
+    fn run(mut self, mut lock: Option<CacheLockGuard<'a>>, mut victims: Vec<Candidate>) -> Result<Pruned> {
+        while !victims.is_empty() {
+            for victims in victims.chunks(BATCH) {
+                if self.is_out_of_reach() {
+                    break;
+                }
+                let lock = lock.take().map_or_else(|| self.cache.lock.acquire(), Ok)?;
+                self.remove(lock, victims)?;
+            }
+            if self.excess == 0 {
+                break;
+            }
+            let held = lock.take().map_or_else(|| self.cache.lock.acquire(), Ok)?;
+            victims = match self.choose(held, false)? {
+                Chosen::Victims(held, victims) => {
+                    lock = held;
+                    victims
+                }
+                Chosen::WrongIndex(..) => Vec::new(),
+            };
+        }
+        drop(lock);
+        // An image that could not be removed is a failure only if the limit is missed. That is unknown if images could not be stat'ed.
+        match (self.failed, self.order.skipped()) {
+            (Err(error), _) if self.excess > 0 => Err(error),
+            (failed, skipped) => {
+                if let Err(error) = failed {
+                    self.cache.log().warning(|| error.to_string());
+                }
+                skipped.map_or(Ok(self.pruned), Err)
+            }
+        }
+    }
+
+    fn remove(&mut self, lock: CacheLockGuard<'a>, victims: &[Candidate]) -> Result<()> {
         let ids: Vec<_> = victims.iter().map(|victim| victim.id.clone()).collect();
-        let removal = NameChange::begin(&cache.catalog, &lock)?.remove(&ids);
+        let removal = NameChange::begin(&self.cache.catalog, &lock)?.remove(&ids);
         drop(lock);
         for (victim, outcome) in victims.iter().zip(&removal.outcomes) {
-            if *outcome != RemoveOutcome::Failed {
-                excess = excess.saturating_sub(victim.size.into());
-            }
-            // The name may belong to another image by now, with another size.
-            if let RemoveOutcome::Removed { size } = outcome {
-                pruned.images += 1;
-                pruned.bytes = pruned.bytes.saturating_add(*size);
+            let size = u128::from(victim.size);
+            match outcome {
+                RemoveOutcome::Failed => self.fixed += size,
+                // The name may belong to another image by now, with another size.
+                RemoveOutcome::Removed { size: removed } => {
+                    self.excess = self.excess.saturating_sub(size);
+                    self.pruned.images += 1;
+                    self.pruned.bytes = self.pruned.bytes.saturating_add(*removed);
+                }
+                RemoveOutcome::Missing => self.excess = self.excess.saturating_sub(size),
             }
         }
-        result = result.and(removal.result);
+        self.note(removal.result);
+        Ok(())
     }
-    // An image that could not be removed is a failure only if the limit is missed. That is unknown if images could not be stat'ed.
-    match (result, order.skipped()) {
-        (Err(error), _) if excess > 0 => Err(error),
-        (result, skipped) => {
-            if let Err(error) = result {
-                cache.log().warning(|| error.to_string());
-            }
-            skipped.map_or(Ok(pruned), Err)
+
+    /// Whether the images that cannot be removed exceed the limit alone.
+    fn is_out_of_reach(&self) -> bool {
+        self.fixed > self.cache.max_size.into()
+    }
+
+    fn note(&mut self, result: Result<()>) {
+        if self.failed.is_ok() {
+            self.failed = result;
         }
     }
 }
@@ -81,27 +238,21 @@ pub(crate) fn prune(cache: &CacheInner) -> Result<Pruned> {
 /// The cache lock, and the order of eviction. If the index fails, for example because it cannot be written on a full disk, the order
 /// is that of the files' atimes: a full cache must be able to shrink.
 fn eviction_order(cache: &CacheInner) -> Result<(CacheLockGuard<'_>, Box<dyn EvictionOrder + '_>)> {
+    let scanned = || {
+        let order = cache.index().scanned_order(cache.log())?;
+        Ok((cache.lock.acquire()?, order))
+    };
+    let Some(index) = cache.index().reconciled() else {
+        flush_for_query(cache, &cache.lock.acquire()?);
+        return scanned();
+    };
     let indexed = cache.lock_reconciled().and_then(|lock| {
         flush_for_query(cache, &lock);
-        let order = cache.index().eviction_order(&lock)?;
+        let order = cache.index().eviction_order(&lock, index)?;
         Ok((lock, order))
     });
     indexed.or_else(|error| {
         cache.log().warning(|| format!("{error}; the order of access is that of the files' access times"));
-        Ok((cache.lock.acquire()?, scan::eviction_order(cache.layout(), cache.log())?))
+        scanned()
     })
-}
-
-/// Takes the first candidates, as many as are needed and are removed under one lock.
-fn take_enough(candidates: &mut VecDeque<Candidate>, excess: u128) -> Vec<Candidate> {
-    let mut chosen = Vec::new();
-    let mut bytes = 0_u128;
-    while bytes < excess
-        && chosen.len() < BATCH
-        && let Some(candidate) = candidates.pop_front()
-    {
-        bytes += u128::from(candidate.size);
-        chosen.push(candidate);
-    }
-    chosen
 }

@@ -6,8 +6,8 @@ use crate::cache::access::flush_for_query;
 use crate::cache::inner::CacheInner;
 use crate::error::{Error, Result};
 use crate::index::cached_image::CachedImage;
+use crate::index::driver::Metadata;
 use crate::index::listing::Listing;
-use crate::index::scan;
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry};
 use crate::sys::stat::FileStat;
@@ -59,11 +59,13 @@ pub(crate) fn not_found(cache: &CacheInner, id: &ImageId) -> Error {
 
 /// The size of all cached images, in bytes.
 pub(crate) fn cache_size(cache: &CacheInner) -> Result<u64> {
-    let indexed = cache.query(|lock| cache.index().totals(lock));
-    let totals = indexed.or_else(|error| {
-        cache.log().warning(|| format!("{error}; the size is computed from the directory"));
-        scan::totals(cache.layout(), cache.log())
-    });
+    let totals = match cache.index().metadata() {
+        Metadata::Index(index) => cache.query(|lock| index.totals(lock)).or_else(|error| {
+            cache.log().warning(|| format!("{error}; the size is computed from the directory"));
+            cache.index().scanned_totals(cache.log())
+        }),
+        Metadata::Files(_) => cache.index().scanned_totals(cache.log()),
+    };
     Ok(u64::try_from(totals?.bytes).unwrap_or(u64::MAX))
 }
 
@@ -79,17 +81,25 @@ pub(crate) fn hit_count(cache: &CacheInner, id: &ImageId) -> Result<u64> {
 
 /// All cached images, by id.
 pub(crate) fn list(cache: &CacheInner) -> Result<Listing> {
-    cache.query(|lock| {
-        flush_for_query(cache, lock);
-        let listing = cache.index().list(lock)?;
-        if !cache.unsynced.has_suspects() {
-            return Ok(listing);
+    let listing = match cache.index().metadata() {
+        Metadata::Index(index) => cache.query(|lock| {
+            flush_for_query(cache, lock);
+            cache.index().list(lock, index)
+        }),
+        Metadata::Files(files) => {
+            if cache.index().can_flush() {
+                flush_for_query(cache, &cache.lock.acquire()?);
+            }
+            cache.index().scan_list(files)
         }
-        let is_served = |image: &CachedImage| {
-            let id = cache.layout().image_id(&image.image_id);
-            // An image that cannot be examined is listed, too, when none is suspect.
-            id.and_then(|id| is_cached(cache, &id)).unwrap_or(true)
-        };
-        listing.filter(is_served).collect::<Listing>().into_complete()
-    })
+    }?;
+    if !cache.unsynced.has_suspects() {
+        return Ok(listing);
+    }
+    let is_served = |image: &CachedImage| {
+        let id = cache.layout().image_id(&image.image_id);
+        // An image that cannot be examined is listed, too, when none is suspect.
+        id.and_then(|id| is_cached(cache, &id)).unwrap_or(true)
+    };
+    listing.filter(is_served).collect::<Listing>().into_complete()
 }

@@ -2,8 +2,8 @@
 //!
 //! A driver keeps metadata: hits, last access, totals, digests. It never creates, moves or removes an image's file.
 //!
-//! There are two traits. Both drivers implement [`Driver`]. Only a driver whose metadata can disagree with the directory
-//! implements [`ReconciledIndex`]: the xattr driver keeps everything on the files.
+//! Both drivers implement [`Driver`]. The SQLite driver also implements [`ReconciledIndex`], since its metadata can disagree with the
+//! directory. The xattr driver keeps everything on the files, and implements [`ScannedFiles`].
 
 use std::fs::File;
 use std::path::Path;
@@ -113,14 +113,17 @@ pub(crate) struct Unwritten {
     pub outcome: Result<()>,
 }
 
+/// Where a driver keeps the metadata of images, for queries over all of them.
+pub(crate) enum Metadata<'a> {
+    Index(&'a dyn ReconciledIndex),
+    Files(&'a dyn ScannedFiles),
+}
+
 /// Keeps the metadata of images. Every call is made under the cache lock, except [`Self::prepare`].
 pub(crate) trait Driver: Send + Sync {
     fn kind(&self) -> DriverKind;
 
-    /// The index that must be reconciled with the directory, if the driver has one.
-    fn reconciled(&self) -> Option<&dyn ReconciledIndex> {
-        None
-    }
+    fn metadata(&self) -> Metadata<'_>;
 
     /// Stores metadata on a finished file, before it is synced and published.
     fn prepare(&self, file: &File, path: &Path, digest: Option<&str>) -> Result<()>;
@@ -136,10 +139,28 @@ pub(crate) trait Driver: Send + Sync {
     /// The hits of an image; 0 when the driver has no such image.
     fn hits(&self, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<u64>;
 
+    /// Ends the driver.
+    fn close(&self, _lock: &CacheLockGuard<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Metadata on the files. A query over all images scans the directory, without the cache lock: images that come or go meanwhile
+/// may or may not be included.
+pub(crate) trait ScannedFiles {
+    /// All images, by id.
+    fn list(&self) -> Result<Listing>;
+}
+
+/// An index beside the files, which agrees with the directory while both have the same stamp.
+pub(crate) trait ReconciledIndex {
     fn totals(&self, lock: &CacheLockGuard<'_>) -> Result<Totals>;
 
     /// All images, by id.
     fn list(&self, lock: &CacheLockGuard<'_>) -> Result<Listing>;
+
+    /// Replaces some of the accesses that lie in the future (see `index::future`). False when none is left.
+    fn correct_future_accesses(&self, lock: &CacheLockGuard<'_>, pending: &PendingAccesses) -> Result<bool>;
 
     /// The order of eviction. `pending` are accesses that could not be written.
     fn eviction_order<'a>(
@@ -148,14 +169,6 @@ pub(crate) trait Driver: Send + Sync {
         pending: &'a PendingAccesses,
     ) -> Result<Box<dyn EvictionOrder + 'a>>;
 
-    /// Ends the driver.
-    fn close(&self, _lock: &CacheLockGuard<'_>) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// An index beside the files, which agrees with the directory while both have the same stamp.
-pub(crate) trait ReconciledIndex {
     /// Whether the index agrees with the directory, whose mtime is `modified`.
     fn is_current(&self, lock: &CacheLockGuard<'_>, modified: Timestamp) -> Result<bool>;
 

@@ -4,13 +4,15 @@
 
 pub(crate) mod cached_image;
 pub(crate) mod driver;
+mod future;
 pub(crate) mod listing;
 pub(crate) mod pending;
 mod record;
-pub(crate) mod scan;
+mod scan;
 pub(crate) mod sqlite;
 mod xattr;
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::Path;
@@ -19,7 +21,8 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::index::cached_image::CachedImage;
 use crate::index::driver::{
-    Driver, DriverChoice, DriverKind, DriverRequest, EvictionOrder, Flush, ReconciledIndex, Totals, Unwritten,
+    Driver, DriverChoice, DriverKind, DriverRequest, EvictionOrder, Flush, Metadata, ReconciledIndex, ScannedFiles,
+    Totals, Unwritten,
 };
 use crate::index::listing::Listing;
 use crate::index::pending::{Access, PendingAccesses};
@@ -100,7 +103,10 @@ impl Index {
 
     /// The index that must be reconciled with the directory; `None` for a driver that keeps everything on the files.
     pub fn reconciled(&self) -> Option<&dyn ReconciledIndex> {
-        self.driver.reconciled()
+        match self.driver.metadata() {
+            Metadata::Index(index) => Some(index),
+            Metadata::Files(_) => None,
+        }
     }
 
     /// Stores metadata on a finished file, before it is synced and published.
@@ -151,14 +157,29 @@ impl Index {
         Ok(written.saturating_add(pending))
     }
 
-    pub fn totals(&self, lock: &CacheLockGuard<'_>) -> Result<Totals> {
-        self.driver.totals(lock)
+    /// Where the metadata is, for queries over all images.
+    pub fn metadata(&self) -> Metadata<'_> {
+        self.driver.metadata()
     }
 
-    /// All images, by id. Accesses that could not be written are included.
-    pub fn list(&self, lock: &CacheLockGuard<'_>) -> Result<Listing> {
-        let images = self.driver.list(lock)?.into_complete()?;
+    /// The totals of the images in the directory.
+    pub fn scanned_totals(&self, log: &Log) -> Result<Totals> {
+        scan::totals(&self.layout, log)
+    }
+
+    /// All images in an index, by id. Accesses that could not be written are included.
+    pub fn list(&self, lock: &CacheLockGuard<'_>, index: &dyn ReconciledIndex) -> Result<Listing> {
+        Self::with_pending(index.list(lock)?, &self.pending.by_id())
+    }
+
+    /// All images that are scanned now, by id. Accesses that could not be written by the flush before are included.
+    pub fn scan_list(&self, files: &dyn ScannedFiles) -> Result<Listing> {
         let pending = self.pending.by_id();
+        Self::with_pending(files.list()?, &pending)
+    }
+
+    fn with_pending(images: Listing, pending: &HashMap<String, Access>) -> Result<Listing> {
+        let images = images.into_complete()?;
         if pending.is_empty() {
             return Ok(images);
         }
@@ -170,9 +191,23 @@ impl Index {
         with_pending.collect::<Listing>().into_complete()
     }
 
+    /// Replaces some of the accesses in the index that lie in the future. False when none is left.
+    pub fn correct_future_accesses(&self, lock: &CacheLockGuard<'_>, index: &dyn ReconciledIndex) -> Result<bool> {
+        index.correct_future_accesses(lock, &self.pending)
+    }
+
+    /// The order of eviction by the files alone. Their atimes, which were set at each open, have the pending accesses.
+    pub fn scanned_order<'a>(&'a self, log: &Log) -> Result<Box<dyn EvictionOrder + 'a>> {
+        scan::eviction_order(&self.layout, log, self.pending.opened())
+    }
+
     /// A snapshot of the images in the order of eviction.
-    pub fn eviction_order<'a>(&'a self, lock: &CacheLockGuard<'_>) -> Result<Box<dyn EvictionOrder + 'a>> {
-        self.driver.eviction_order(lock, &self.pending)
+    pub fn eviction_order<'a>(
+        &'a self,
+        lock: &CacheLockGuard<'_>,
+        index: &'a dyn ReconciledIndex,
+    ) -> Result<Box<dyn EvictionOrder + 'a>> {
+        index.eviction_order(lock, &self.pending)
     }
 
     /// Flushes, and ends the driver, even if the flush fails. If both fail, the returned error is the driver's.

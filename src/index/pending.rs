@@ -77,6 +77,7 @@ fn add_all(sums: &mut Accesses, accesses: Accesses) {
 #[derive(Debug)]
 pub(crate) struct PendingAccesses {
     layout: Arc<Layout>,
+    opened: Instant,
     /// False where they can never be written: then none is kept.
     can_be_written: bool,
     state: Mutex<State>,
@@ -97,7 +98,7 @@ impl PendingAccesses {
     pub fn new(layout: &Arc<Layout>, can_be_written: bool) -> Self {
         let state =
             State { pending: Accesses::new(), next_flush: Instant::now(), has_failed: false, write_through: false };
-        Self { layout: Arc::clone(layout), can_be_written, state: Mutex::new(state) }
+        Self { layout: Arc::clone(layout), opened: Instant::now(), can_be_written, state: Mutex::new(state) }
     }
 
     /// Adds an access of the image whose file has this status. True when a flush is due.
@@ -121,6 +122,11 @@ impl PendingAccesses {
     /// From now on each access is written as it comes.
     pub fn write_through(&self) {
         self.state().write_through = true;
+    }
+
+    /// When the handle was opened. The clock may have been set since.
+    pub fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// Whether there is none.

@@ -11,10 +11,9 @@ use std::sync::Arc;
 use crate::digest::algorithm::is_well_formed;
 use crate::error::{Error, Result};
 use crate::index::cached_image::CachedImage;
-use crate::index::driver::{Driver, DriverKind, EvictionOrder, Flush, Totals, Unwritten};
+use crate::index::driver::{Driver, DriverKind, Flush, Metadata, ScannedFiles, Unwritten};
 use crate::index::listing::{Listing, sort_ids};
-use crate::index::pending::{Access, Accesses, PendingAccesses};
-use crate::index::scan;
+use crate::index::pending::{Access, Accesses};
 use crate::log::{Log, LogOnce, SkippedErrors};
 use crate::store::attributes::{self, Attribute};
 use crate::store::image_id::ImageId;
@@ -112,6 +111,10 @@ impl Driver for XattrDriver {
         DriverKind::Xattr
     }
 
+    fn metadata(&self) -> Metadata<'_> {
+        Metadata::Files(self)
+    }
+
     /// All of an image's metadata is on its file before it gets its final name.
     fn prepare(&self, file: &File, path: &Path, digest: Option<&str>) -> Result<()> {
         attributes::set(file, Attribute::Hits, "0")
@@ -148,30 +151,25 @@ impl Driver for XattrDriver {
         let Some((file, _)) = self.layout.open_file(Area::Cached, id)? else { return Ok(0) };
         self.attribute_of(&file, id, Attribute::Hits).map(parse_hits)
     }
+}
 
-    fn totals(&self, _lock: &CacheLockGuard<'_>) -> Result<Totals> {
-        scan::totals(&self.layout, &self.log)
-    }
-
+impl ScannedFiles for XattrDriver {
     /// Sorts the ids, which are short, instead of the images.
-    fn list(&self, _lock: &CacheLockGuard<'_>) -> Result<Listing> {
+    fn list(&self) -> Result<Listing> {
         let mut skipped = SkippedErrors::new(&self.log);
         let ids = sort_ids(self.layout.ids(Area::Cached)?.map(|id| id.map(|id| id.to_string())))?;
+        let mut last = None;
         let images = ids.filter_map(|id| {
-            let id = self.layout.image_id(&id).ok()?;
-            let stat = skipped.note(self.layout.stat(Area::Cached, &id)).and_then(DirEntry::image)?;
-            self.cached_image(&id, &stat, &mut skipped)
+            // Some file systems list a name twice that is removed and added meanwhile.
+            if last.as_ref() == Some(&id) {
+                return None;
+            }
+            let image = self.layout.image_id(&id).ok()?;
+            last = Some(id);
+            let stat = skipped.note(self.layout.stat(Area::Cached, &image)).and_then(DirEntry::image)?;
+            self.cached_image(&image, &stat, &mut skipped)
         });
         Ok(images.collect())
-    }
-
-    /// The atimes, which were set at each open, already have the pending accesses.
-    fn eviction_order<'a>(
-        &'a self,
-        _lock: &CacheLockGuard<'_>,
-        _pending: &'a PendingAccesses,
-    ) -> Result<Box<dyn EvictionOrder + 'a>> {
-        scan::eviction_order(&self.layout, &self.log)
     }
 }
 

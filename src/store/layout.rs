@@ -216,6 +216,11 @@ impl Layout {
         }
     }
 
+    /// The size of a cached image that can be removed, in bytes; `None` when it is not there. Fails when it cannot be removed.
+    pub fn check_removable(&self, id: &ImageId) -> Result<Option<u64>> {
+        self.cached.check_removable(id.as_file_name())
+    }
+
     /// Removes an image's file, and returns its size in bytes; `None` when there is none. A large file's bytes are freed after the
     /// cache lock is released.
     pub fn remove(&self, lock: &CacheLockGuard<'_>, area: Area, id: &ImageId) -> Result<Option<u64>> {

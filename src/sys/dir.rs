@@ -8,10 +8,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatxFlags, accessat, fchmod, fstat, fstatvfs,
-    fsync, ftruncate, futimens, mkdirat, renameat, renameat_with, stat, statat, statx, syncfs, unlinkat, utimensat,
+    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, accessat, fchmod, fstat,
+    fstatvfs, fsync, ftruncate, futimens, mkdirat, renameat, renameat_with, stat, statat, statx, syncfs, unlinkat, utimensat,
 };
 use rustix::io::{Errno, retry_on_intr};
+use rustix::process::geteuid;
+use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::error::{Error, Result};
 use crate::sys::descriptors::{self, open_at};
@@ -216,6 +218,40 @@ impl Directory {
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.failed("stat", name, errno)),
         }
+    }
+
+    /// The size of a file that can be removed, in bytes. `None` when there is no regular file. Fails when something keeps the file
+    /// from being removed by this process: its attributes, or a sticky directory. The directory's permissions are not checked.
+    #[allow(clippy::useless_conversion, reason = "the type differs between architectures")]
+    pub fn check_removable(&self, name: &OsStr) -> Result<Option<u64>> {
+        const FIXED: StatxAttributes = StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND);
+        let requested = StatxFlags::TYPE | StatxFlags::SIZE | StatxFlags::UID;
+        let status = match statx(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW, requested) {
+            Ok(status) => status,
+            Err(Errno::NOENT) => return Ok(None),
+            // The kernel lacks the call, or a sandbox filters it. The removal itself will tell.
+            Err(Errno::NOSYS | Errno::PERM) => {
+                return Ok(self.stat(name)?.filter(|stat| stat.is_regular).map(|stat| stat.size));
+            }
+            Err(errno) => return Err(self.failed("stat", name, errno)),
+        };
+        if FileType::from_raw_mode(status.stx_mode.into()) != FileType::RegularFile {
+            return Ok(None);
+        }
+        if status.stx_attributes.intersects(FIXED) || self.keeps_files_of(status.stx_uid) {
+            return Err(self.failed("remove", name, Errno::PERM));
+        }
+        Ok(Some(status.stx_size))
+    }
+
+    /// Whether the directory is sticky, and this process may not remove the files of that user.
+    fn keeps_files_of(&self, owner: u32) -> bool {
+        let Ok(stat) = fstat(&self.descriptor) else { return false };
+        let user = geteuid().as_raw();
+        Mode::from_raw_mode(stat.st_mode).contains(Mode::SVTX)
+            && user != owner
+            && user != stat.st_uid
+            && !capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::FOWNER))
     }
 
     /// Removes a name; false when it was not there.

@@ -70,6 +70,16 @@ impl Timestamp {
         Self(self.0.saturating_sub(NANOSECONDS_PER_SECOND))
     }
 
+    /// That much earlier.
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
+    /// That much later.
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
     /// Whether it is a whole second. Some file systems store no other times.
     pub fn is_whole_second(self) -> bool {
         self.0.rem_euclid(NANOSECONDS_PER_SECOND) == 0

@@ -90,3 +90,9 @@ pub(super) fn set_accessed(transaction: &Transaction<'_>, accesses: &[(ImageId, 
     let mut update = transaction.prepare_cached("UPDATE cached_images SET last_accessed = ?2 WHERE image_id = ?1")?;
     accesses.iter().try_for_each(|(id, at)| update.execute(params![id.as_str(), at.as_seconds()]).map(drop))
 }
+
+/// Sets the last access of rows.
+pub(super) fn set_row_accessed(transaction: &Transaction<'_>, accesses: &[(i64, Timestamp)]) -> SqlResult<()> {
+    let mut update = transaction.prepare_cached("UPDATE cached_images SET last_accessed = ?2 WHERE rowid = ?1")?;
+    accesses.iter().try_for_each(|(row, at)| update.execute(params![row, at.as_seconds()]).map(drop))
+}

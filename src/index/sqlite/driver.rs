@@ -10,14 +10,14 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::error::{Error, Result};
 use crate::index::cached_image::CachedImage;
 use crate::index::driver::{
-    Driver, DriverKind, EvictionOrder, Flush, Rebuilt, ReconciledIndex, Record, Totals, Unwritten,
+    Driver, DriverKind, EvictionOrder, Flush, Metadata, Rebuilt, ReconciledIndex, Record, Totals, Unwritten,
 };
 use crate::index::listing::Listing;
 use crate::index::pending::{Accesses, PendingAccesses};
 use crate::index::sqlite::changes::{self, MAX_IDS, follow, set_stamp, stored_stamp};
 use crate::index::sqlite::connection;
 use crate::index::sqlite::database::Database;
-use crate::index::sqlite::eviction::ByAccess;
+use crate::index::sqlite::eviction::{ByAccess, correct_future_accesses};
 use crate::index::sqlite::files::IndexFiles;
 use crate::index::sqlite::rebuild;
 use crate::index::sqlite::rows::{cached_image, number};
@@ -142,8 +142,8 @@ impl Driver for SqliteDriver {
         DriverKind::Sqlite
     }
 
-    fn reconciled(&self) -> Option<&dyn ReconciledIndex> {
-        Some(self)
+    fn metadata(&self) -> Metadata<'_> {
+        Metadata::Index(self)
     }
 
     /// Stores the digest where the file system has attributes. A rebuild uses it where the times of files are too coarse to
@@ -181,6 +181,12 @@ impl Driver for SqliteDriver {
         Ok(hits.unwrap_or(0))
     }
 
+    fn close(&self, _lock: &CacheLockGuard<'_>) -> Result<()> {
+        self.database.close()
+    }
+}
+
+impl ReconciledIndex for SqliteDriver {
     fn totals(&self, _lock: &CacheLockGuard<'_>) -> Result<Totals> {
         self.database.read("read the totals in the index", |connection| {
             connection.prepare_cached("SELECT images, bytes FROM image_cache_state WHERE id = 1")?.query_row(
@@ -207,6 +213,10 @@ impl Driver for SqliteDriver {
         })
     }
 
+    fn correct_future_accesses(&self, lock: &CacheLockGuard<'_>, pending: &PendingAccesses) -> Result<bool> {
+        correct_future_accesses(&self.layout, &self.database, &self.log, lock, pending.opened())
+    }
+
     fn eviction_order<'a>(
         &'a self,
         lock: &CacheLockGuard<'_>,
@@ -216,12 +226,6 @@ impl Driver for SqliteDriver {
         Ok(Box::new(ByAccess::new(&self.layout, &self.database, &self.log, pending, self.totals(lock)?, skipped)))
     }
 
-    fn close(&self, _lock: &CacheLockGuard<'_>) -> Result<()> {
-        self.database.close()
-    }
-}
-
-impl ReconciledIndex for SqliteDriver {
     fn is_current(&self, lock: &CacheLockGuard<'_>, modified: Timestamp) -> Result<bool> {
         let is_current = self.stored_stamp(lock)? == Some(modified) && !self.database.is_suspect();
         if is_current {

@@ -8,13 +8,14 @@
 //! atime has a tag (see `sys::time`). Where the file system stores coarser times, only accesses in the index count.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::params;
 use rusqlite::types::{Value, ValueRef};
 
 use crate::error::{Error, Result};
 use crate::index::driver::{Candidate, EvictionOrder, Totals};
+use crate::index::future;
 use crate::index::pending::PendingAccesses;
 use crate::index::sqlite::changes;
 use crate::index::sqlite::database::Database;
@@ -28,6 +29,44 @@ use crate::sys::time::Timestamp;
 
 /// Times in the index are exact to less than this.
 const ROUNDING: Duration = Duration::from_micros(1);
+
+/// How many rows are corrected under one lock.
+const BATCH: usize = 64;
+
+/// Replaces up to [`BATCH`] last accesses that lie in the future, or are no number. False when none is left.
+pub(super) fn correct_future_accesses(
+    layout: &Layout,
+    database: &Database,
+    log: &Log,
+    lock: &CacheLockGuard<'_>,
+    opened: Instant,
+) -> Result<bool> {
+    let bound = future::bound().as_seconds();
+    let rows = database.read("read the order of access in the index", |connection| {
+        let mut select = connection.prepare_cached(
+            "SELECT rowid, image_id FROM cached_images WHERE ifnull(last_accessed, 0) > ?1
+             ORDER BY ifnull(last_accessed, 0) LIMIT ?2",
+        )?;
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, Value>(1)?));
+        select.query_map(params![bound, to_sql(BATCH as u64)], row)?.collect::<SqlResult<Vec<_>>>()
+    })?;
+    let mut corrected = Vec::with_capacity(rows.len());
+    for (row, id) in rows {
+        let id = if let Value::Text(id) = id { layout.image_id(&id).ok() } else { None };
+        let stat = id.as_ref().and_then(|id| layout.stat(Area::Cached, id).ok()?.image());
+        let accessed = future::estimate(stat.as_ref(), opened);
+        if let Some(id) = id {
+            future::correct_file(layout, log, &id, accessed);
+        }
+        corrected.push((row, accessed));
+    }
+    if !corrected.is_empty() {
+        database.write("correct the order of access in the index", NO_WAIT, lock, |transaction| {
+            changes::set_row_accessed(transaction, &corrected)
+        })?;
+    }
+    Ok(corrected.len() == BATCH)
+}
 
 /// A row of the index that names an image.
 struct Row {
