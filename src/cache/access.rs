@@ -2,13 +2,13 @@
 
 use std::fs::File;
 
+use crate::cache::catalog::Exactness;
 use crate::cache::inner::CacheInner;
 use crate::error::Result;
 use crate::index::driver::Flush;
 use crate::index::pending::Access;
 use crate::store::image_id::ImageId;
 use crate::store::layout::Area;
-use crate::store::lock::CacheLockGuard;
 use crate::sys::file;
 use crate::sys::stat::FileStat;
 use crate::sys::time::Timestamp;
@@ -25,51 +25,46 @@ pub(crate) fn record_hit(cache: &CacheInner, id: &ImageId, stat: &FileStat) {
     record(cache, id, stat, Access::hit());
 }
 
-/// Flushes before a query. The query's result includes what could not be written.
-pub(crate) fn flush_for_query(cache: &CacheInner, lock: &CacheLockGuard<'_>) {
-    if let Err(error) = cache.index().flush(lock, Flush::Quick) {
-        cache.log().warning(|| format!("{error}; accesses are written later"));
-    }
-}
-
 /// Flushes when the cache's own handle closes while readers or writers of it live on. From now on accesses are written through.
 pub(crate) fn flush_at_close(cache: &CacheInner) {
     cache.index().write_through();
-    if cache.index().can_flush() {
-        flush(cache, Flush::Final);
+    flush_finally(cache);
+}
+
+/// Flushes what would be lost otherwise. Waits for the cache lock, for a comparison, and for other programs.
+pub(crate) fn flush_finally(cache: &CacheInner) {
+    if !cache.index().can_flush() {
+        return;
     }
+    let flushed = cache.patiently(|| {
+        let lock = cache.catalog.lock_reconciled(&cache.lock, Exactness::Usual)?;
+        cache.index().flush(&lock, Flush::Final)
+    });
+    note_flush(cache, flushed);
 }
 
 fn record(cache: &CacheInner, id: &ImageId, stat: &FileStat, access: Access) {
     if cache.index().add_access(id, stat, access) {
-        flush(cache, Flush::Quick);
+        flush(cache);
     }
 }
 
-/// A reader does not wait for the cache lock. It leaves its accesses to the next flush.
-fn flush(cache: &CacheInner, flush: Flush) {
-    let flushed = match flush {
-        Flush::Quick => cache.lock.try_acquire().and_then(|lock| match lock {
-            Some(lock) => flush_locked(cache, &lock, flush),
-            None => Ok(()),
-        }),
-        Flush::Final => cache.lock.acquire().and_then(|lock| flush_locked(cache, &lock, flush)),
-    };
-    cache.unwritten_accesses.note(flushed, cache.log(), |error| format!("{error}; accesses are written later"));
-}
-
-/// An index that is not current may have no row for an image, or one of an older image. A closing handle rebuilds it first. A reader
-/// does not wait for that, and leaves it to the next query.
-fn flush_locked(cache: &CacheInner, lock: &CacheLockGuard<'_>, flush: Flush) -> Result<()> {
-    match flush {
-        Flush::Final => drop(cache.catalog.reconcile(lock)?),
-        Flush::Quick if !cache.catalog.is_current(lock)? => {
-            cache.index().postpone_flush();
-            return Ok(());
+/// A reader does not wait for the cache lock, nor for a comparison of the index. It leaves its accesses to the next flush.
+fn flush(cache: &CacheInner) {
+    let flushed = cache.lock.try_acquire().and_then(|lock| match lock {
+        Some(lock) if cache.catalog.is_good_enough(&lock, Exactness::Usual)? => {
+            cache.index().flush(&lock, Flush::Quick)
         }
-        Flush::Quick => {}
-    }
-    cache.index().flush(lock, flush)
+        _ => {
+            cache.index().postpone_flush();
+            Ok(())
+        }
+    });
+    note_flush(cache, flushed);
+}
+
+fn note_flush(cache: &CacheInner, flushed: Result<()>) {
+    cache.unwritten_accesses.note(flushed, cache.log(), |error| format!("{error}; accesses are written later"));
 }
 
 /// Sets a file's atime to the present, and returns that. Where two readers do so in the wrong order, the flush corrects it.

@@ -1,89 +1,214 @@
-//! The catalog: the directory and the index, which is reconciled with the directory before it is queried.
+//! The catalog: the directory and the index, which is compared with the directory when they may disagree.
 //!
-//! The index is current while it has the directory's stamp (see `store::stamp`). A query of an index that is not current first
-//! rebuilds it from the directory. All of this happens under the cache lock.
+//! The index is current while it has the directory's stamp (see `store::stamp`). A query of an index that is not current compares
+//! first. So does every query after a contradiction was met: an entry without a file, a file without an entry, a wrong length.
+//! A clean compares whatever the stamp is.
+//!
+//! # The comparison
+//!
+//! It takes as long as the directory is large, so the cache lock is held for one part of it at a time.
+//!
+//! 1. Under the cache lock: store the directory's stamp in the index, with a tag of this comparison. From here on, changes of names
+//!    by our own handles bring the directory and the index from stamp to stamp, as always.
+//! 2. Without the lock: list the names, in the order of ids. For each part of them: stat the files.
+//! 3. Under the lock, for each part: compare with the rows. A difference is checked again, since the directory has changed
+//!    meanwhile, and corrected.
+//! 4. Under the lock: if the index still has the tag, and the directory's stamp, then only our own handles changed names since step
+//!    1. The index is current: the tag is removed.
+//!
+//! A process that dies in between leaves a tag, and an index that is not current. Of two comparisons at once, the later one counts.
+//!
+//! # A directory that is never quiet
+//!
+//! Other programs may change names all the time, without touching images (a hidden file that comes and goes). If a comparison
+//! found nothing to correct, the next one waits at least ten times as long as that one took: comparisons use a tenth of the time
+//! at most. Until then, the index is used as it is.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::error::Result;
 use crate::index::Index;
-use crate::index::driver::{Rebuilt, ReconciledIndex};
-use crate::log::Log;
-use crate::store::layout::{Area, Layout};
-use crate::store::lock::CacheLockGuard;
-use crate::store::stamp::DirectoryStamp;
-use crate::sys::dir::Directory;
+use crate::index::driver::{Corrected, Currency, Flush, Found, Page, ReconciledIndex};
+use crate::log::{Log, SkippedErrors};
+use crate::store::image_id::ImageId;
+use crate::store::layout::{Area, DirEntry, Layout};
+use crate::store::lock::{CacheLockGuard, Locks};
+use crate::store::stamp::Stamp;
+use crate::sys::memory;
+
+/// How many images are compared each time that the cache lock is held.
+const PART: usize = 64;
+
+/// How many times as long as a comparison that found nothing the index is then used as it is.
+const REST: u32 = 10;
 
 /// The directory and its index.
 pub(crate) struct Catalog {
     pub layout: Arc<Layout>,
     pub index: Index,
     pub log: Log,
+    /// Until then, a directory whose names changed needs no comparison.
+    rests_until: Mutex<Option<Instant>>,
+}
+
+/// How exact an answer must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exactness {
+    /// An index that was compared a moment ago will do, if that found nothing to correct.
+    Usual,
+    /// The index must have the directory's stamp.
+    Full,
 }
 
 impl Catalog {
-    /// The directory whose names the index follows.
-    pub fn directory(&self) -> &Directory {
-        self.layout.directory(Area::Cached)
+    pub fn new(layout: Arc<Layout>, index: Index, log: Log) -> Self {
+        Self { layout, index, log, rests_until: Mutex::default() }
     }
 
-    /// Whether the index agrees with the directory. A driver without an index always does.
-    pub fn is_current(&self, lock: &CacheLockGuard<'_>) -> Result<bool> {
-        let Some(index) = self.index.reconciled() else { return Ok(true) };
-        index.is_current(lock, self.directory().modified()?)
+    /// How the index stands to the directory. A driver without an index is always current.
+    pub fn currency(&self, lock: &CacheLockGuard<'_>) -> Result<Currency> {
+        let Some(index) = self.index.reconciled() else { return Ok(Currency::Current) };
+        index.currency(lock, Stamp::of(&self.layout)?)
     }
 
-    /// Rebuilds the index if it is not current. True when it was not.
-    pub fn reconcile(&self, lock: &CacheLockGuard<'_>) -> Result<bool> {
-        match self.index.reconciled() {
-            Some(index) if !self.is_current(lock)? => self.rebuild(lock, index).map(|()| true),
-            _ => Ok(false),
-        }
-    }
-
-    /// Queries the index. If the query fails and the index is no longer current, for example because the query found damage, it is
-    /// rebuilt and queried again.
-    pub fn query_locked<T>(
-        &self,
-        lock: &CacheLockGuard<'_>,
-        query: impl Fn(&CacheLockGuard<'_>) -> Result<T>,
-    ) -> Result<T> {
-        query(lock).or_else(|error| match self.reconcile(lock) {
-            Ok(true) => query(lock),
-            _ => Err(error),
+    /// Whether a query needs no comparison.
+    pub fn is_good_enough(&self, lock: &CacheLockGuard<'_>, exactness: Exactness) -> Result<bool> {
+        Ok(match self.currency(lock)? {
+            Currency::Current => true,
+            Currency::DirectoryChanged => exactness == Exactness::Usual && self.rests(),
+            Currency::InDoubt => false,
         })
     }
 
-    /// Makes the index agree with the directory, and gives both the same stamp.
-    pub fn rebuild(&self, lock: &CacheLockGuard<'_>, index: &dyn ReconciledIndex) -> Result<()> {
-        let stamp = DirectoryStamp::begin(lock, self.directory())?;
-        let stamp = index.stored_stamp(lock)?.map_or(stamp, |stored| stamp.earlier_than(stored));
-        let Rebuilt { adopted, dropped, corrected } = index.rebuild(lock, &stamp)?;
-        if adopted + dropped + corrected > 0 {
-            self.log.info(|| {
-                format!("the index was rebuilt: {adopted} images adopted, {dropped} dropped, {corrected} corrected")
-            });
+    /// The cache lock, with an index that is good enough. Compares at most once: another program may change names without end.
+    pub fn lock_reconciled<'a>(&self, locks: &'a Locks, exactness: Exactness) -> Result<CacheLockGuard<'a>> {
+        let lock = locks.acquire_to_query()?;
+        if self.is_good_enough(&lock, exactness)? {
+            return Ok(lock);
         }
-        self.apply_stamp(lock, index, &stamp)
+        drop(lock);
+        self.compare(locks)?;
+        locks.acquire_to_query()
     }
 
-    /// Sets the directory's mtime to the stamp that the index has, unless another program changed names meanwhile. Where the mtime
-    /// may not be set, and for an index that no other handle shares, the index takes the directory's mtime instead.
-    pub fn apply_stamp(
-        &self,
-        lock: &CacheLockGuard<'_>,
-        index: &dyn ReconciledIndex,
-        stamp: &DirectoryStamp,
-    ) -> Result<()> {
-        if !stamp.is_undisturbed(self.directory())? {
-            return Ok(());
+    /// As [`Self::lock_reconciled`], with the pending accesses in the index. What could not be written stays pending.
+    pub fn lock_flushed<'a>(&self, locks: &'a Locks, exactness: Exactness) -> Result<CacheLockGuard<'a>> {
+        let lock = self.lock_reconciled(locks, exactness)?;
+        if !self.index.can_flush() {
+            return Ok(lock);
         }
-        if index.stamps_directory() {
-            match self.directory().set_modified(stamp.after) {
-                Err(error) if error.is_not_permitted() => {}
-                result => return result,
+        self.flush(&lock);
+        if self.is_good_enough(&lock, exactness)? {
+            return Ok(lock);
+        }
+        // The flush has met an image without an entry, or with a wrong one.
+        drop(lock);
+        let lock = self.lock_reconciled(locks, exactness)?;
+        self.flush(&lock);
+        Ok(lock)
+    }
+
+    /// Flushes for a query. The query's result includes what could not be written.
+    pub fn flush(&self, lock: &CacheLockGuard<'_>) {
+        if let Err(error) = self.index.flush(lock, Flush::Quick) {
+            self.log.warning(|| format!("{error}; accesses are written later"));
+        }
+    }
+
+    /// Compares the index with the directory, and corrects it. Called without the cache lock.
+    pub fn compare(&self, locks: &Locks) -> Result<()> {
+        let Some(index) = self.index.reconciled() else { return Ok(()) };
+        self.try_compare(locks, index).or_else(|error| {
+            // A check does not find every damage that makes a statement fail.
+            if !index.reset_if_damaged(&locks.acquire_to_query()?)? {
+                return Err(error);
+            }
+            self.try_compare(locks, index)
+        })
+    }
+
+    fn try_compare(&self, locks: &Locks, index: &dyn ReconciledIndex) -> Result<()> {
+        let began = Instant::now();
+        let comparison = {
+            let lock = locks.acquire_to_query()?;
+            index.begin_comparison(&lock, Stamp::of(&self.layout)?)?
+        };
+        let mut skipped = SkippedErrors::new(&self.log);
+        let mut corrected = Corrected::default();
+        let mut ids = memory::collect(self.layout.ids(Area::Cached)?, "list the images")?;
+        ids.sort_unstable();
+        let parts = ids.chunks(PART).map(Some).chain([None]);
+        let mut after = None;
+        for part in parts {
+            let found = part.map_or_else(Vec::new, |part| self.found(part, &mut skipped));
+            let until = part.and_then(<[_]>::last).map(ImageId::as_str);
+            let mut reached: Option<String> = after.map(str::to_owned);
+            loop {
+                let lock = locks.acquire_to_query()?;
+                let page = Page { after: reached.as_deref(), until, found: &found };
+                match index.compare_page(&lock, &page, &mut corrected)? {
+                    Some(id) => reached = Some(id),
+                    None => break,
+                }
+            }
+            after = until.or(after);
+        }
+        let lock = locks.acquire_to_query()?;
+        index.end_comparison(&lock, comparison, Stamp::of(&self.layout)?, skipped.into_first())?;
+        self.note_comparison(began, &corrected);
+        Ok(())
+    }
+
+    /// Stats a part of the images.
+    fn found(&self, ids: &[ImageId], skipped: &mut SkippedErrors<'_>) -> Vec<Found> {
+        let found = ids.iter().filter_map(|id| match skipped.note(self.layout.stat(Area::Cached, id)) {
+            Some(DirEntry::Image(stat)) => Some(Found { id: id.clone(), stat: Some(stat) }),
+            Some(DirEntry::Missing | DirEntry::Foreign) => None,
+            None => Some(Found { id: id.clone(), stat: None }),
+        });
+        found.collect()
+    }
+
+    fn note_comparison(&self, began: Instant, corrected: &Corrected) {
+        let now = Instant::now();
+        let rest = (corrected.count() == 0).then(|| now + (now - began) * REST);
+        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+        if corrected.count() > 0 {
+            let Corrected { adopted, dropped, changed } = corrected;
+            self.log.info(|| {
+                format!(
+                    "the index was compared with the directory: {adopted} images adopted, {dropped} dropped, {changed} corrected"
+                )
+            });
+        }
+    }
+
+    fn rests(&self) -> bool {
+        self.rests_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Removes the entry of an image that has no file, if there is one. The cache lock is not waited for: this only heals.
+    pub fn heal(&self, locks: &Locks, id: &ImageId) {
+        if self.index.reconciled().is_none() {
+            return;
+        }
+        // Where it fails, the next comparison corrects the index.
+        if let Ok(Some(lock)) = locks.try_acquire()
+            && let Ok(DirEntry::Missing) = self.layout.stat(Area::Cached, id)
+        {
+            self.forget(&lock, id);
+        }
+    }
+
+    /// Removes the entry of an image that has no file, if there is one. The next query then compares: others may be wrong as well.
+    pub fn forget(&self, lock: &CacheLockGuard<'_>, id: &ImageId) {
+        match self.index.reconciled().map_or(Ok(false), |index| index.forget(lock, id)) {
+            Ok(true) => self.log.info(|| format!("image '{id}' had no file: it was removed from the index")),
+            Ok(false) => {}
+            Err(error) => {
+                self.log.warning(|| format!("{error}; the index is compared with the directory before its next query"));
             }
         }
-        stamp.as_is().map_or(Ok(()), |stamp| index.restamp(lock, &stamp).map(drop))
     }
 }

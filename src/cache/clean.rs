@@ -21,6 +21,10 @@ pub(crate) fn clean(cache: &CacheInner, stall_time: Duration) -> Result<u64> {
     for (id, _) in cache.layout().images(Area::Incomplete)? {
         removed += u64::from(skipped.note(remove_stalled(cache, &id, stall_time)).unwrap_or(false));
     }
+    // Whatever the stamp says.
+    if let Err(error) = cache.catalog.compare(&cache.lock) {
+        cache.log().warning(|| format!("{error}; the index is compared with the directory before its next query"));
+    }
     // A restart of the host would cost them.
     withdraw_all(cache, cache.unsynced.sync_all(cache.layout(), cache.log()));
     skipped.outcome(removed)

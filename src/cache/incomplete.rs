@@ -84,7 +84,7 @@ impl IncompleteFile {
     /// Appends bytes.
     pub fn append(&mut self, data: &[u8]) -> Result<()> {
         self.check_intact()?;
-        self.cache.lock.writers().beat(self.file_id.inode);
+        self.cache.lock.beat(self.file_id.inode);
         self.write_without_signal(data).inspect_err(|error| self.free_space(error))?;
         self.written += data.len() as u64;
         let started = self.writeback.advance(&self.file, self.written, || path_of(&self.cache, &self.id));

@@ -1,15 +1,20 @@
 //! The state that a cache, its readers, writers and tees share. It lives as long as one of them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cache::catalog::Catalog;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::Index;
+use crate::index::driver::Currency;
 use crate::log::{Log, LogOnce};
 use crate::options::Durability;
 use crate::store::layout::Layout;
 use crate::store::lock::{CacheLockGuard, Locks};
 use crate::store::unsynced::Unsynced;
+use crate::sys::lock::poll;
+
+/// How long a query waits for another program that has the index locked.
+const LOCKED_INDEX: Duration = Duration::from_secs(2);
 
 /// The state behind a cache's handles. `lifecycle` opens and closes it.
 pub(crate) struct CacheInner {
@@ -40,15 +45,36 @@ impl CacheInner {
         &self.catalog.log
     }
 
-    /// Takes the cache lock for a query, and reconciles the index.
-    pub fn lock_reconciled(&self) -> Result<CacheLockGuard<'_>> {
-        let lock = self.lock.acquire_to_query()?;
-        self.catalog.reconcile(&lock)?;
-        Ok(lock)
+    /// Queries the index, under the cache lock that `lock` takes. If the query fails and the index is in doubt then, for example
+    /// because the query found damage, the index is compared and queried again.
+    pub fn query<'a, T>(
+        &'a self,
+        lock: impl Fn() -> Result<CacheLockGuard<'a>>,
+        query: impl Fn(&CacheLockGuard<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let error = {
+            let lock = lock()?;
+            match query(&lock) {
+                Err(error) if self.catalog.currency(&lock) == Ok(Currency::InDoubt) => error,
+                result => return result,
+            }
+        };
+        if self.catalog.compare(&self.lock).is_err() {
+            return Err(error);
+        }
+        query(&lock()?)
     }
 
-    /// Queries the reconciled index.
-    pub fn query<T>(&self, query: impl Fn(&CacheLockGuard<'_>) -> Result<T>) -> Result<T> {
-        self.catalog.query_locked(&self.lock_reconciled()?, query)
+    /// Repeats a query while another program has the index locked, for 2 s at most. No lock is held in between.
+    pub fn patiently<T>(&self, query: impl Fn() -> Result<T>) -> Result<T> {
+        let mut last = None;
+        let answer = poll(Instant::now() + LOCKED_INDEX, || match query() {
+            Err(error) if error.is_index_locked() => {
+                last = Some(error);
+                Ok(None)
+            }
+            result => result.map(Some),
+        })?;
+        answer.map_or_else(|| Err(last.unwrap_or_else(|| Error::Internal("no query was made".to_owned()))), Ok)
     }
 }

@@ -3,18 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::cache::catalog::Catalog;
+use crate::cache::access::flush_finally;
+use crate::cache::catalog::{Catalog, Exactness};
 use crate::cache::inner::CacheInner;
 use crate::cache::recovery::recover;
 use crate::cache::remove::withdraw_all;
 use crate::error::Result;
 use crate::index::Index;
-use crate::index::driver::{Flush, ReconciledIndex};
+use crate::index::driver::{Currency, Flush};
 use crate::log::LogOnce;
 use crate::options::Options;
-use crate::store::layout::{Area, Layout};
-use crate::store::lock::{CacheLockGuard, Locks};
-use crate::store::stamp::DirectoryStamp;
+use crate::store::layout::Layout;
+use crate::store::lock::Locks;
 use crate::store::unsynced::Unsynced;
 
 /// Opens a cache: creates what is missing, repairs what a crash left, and takes the open-handle lock.
@@ -24,15 +24,19 @@ pub(crate) fn open(path: &Path, options: Options) -> Result<CacheInner> {
     let locks = Locks::new(layout.shared_directory());
     let (catalog, suspects) = {
         let lock = locks.acquire_to_query()?;
-        // Before the driver is opened: SQLite creates files in the directory.
-        let modified = layout.directory(Area::Cached).modified()?;
         let is_only_handle = lock.is_only_handle()?;
         let index = Index::open(&layout, driver, &database, &log, &lock, is_only_handle)?;
-        let catalog = Catalog { layout, index, log };
-        let suspects = recover(&catalog, &lock, modified, is_only_handle)?;
+        let catalog = Catalog::new(layout, index, log);
+        let suspects = recover(&catalog, &lock, is_only_handle)?;
         locks.acquire_open(&lock)?;
         (catalog, suspects)
     };
+    // So that readers can write accesses from the beginning, and the log says at the open what was wrong.
+    if let Err(error) = catalog.lock_reconciled(&locks, Exactness::Full)
+        && !error.is_index_locked()
+    {
+        catalog.log.warning(|| format!("{error}; the index is compared with the directory before its next query"));
+    }
     Ok(CacheInner {
         catalog,
         lock: locks,
@@ -57,57 +61,18 @@ impl Drop for CacheInner {
 /// Ends the last handle of this state. Syncs what was published without a sync, flushes accesses, and closes the driver.
 fn close(cache: &CacheInner) -> Result<()> {
     withdraw_all(cache, cache.unsynced.sync(cache.layout(), cache.log()));
+    flush_finally(cache);
     let lock = cache.lock.acquire_to_query()?;
-    if cache.index().can_flush()
-        && let Err(error) = cache.catalog.reconcile(&lock)
+    // A change that another handle could not enter in the index is left to the next open.
+    let is_current = cache.catalog.currency(&lock) == Ok(Currency::Current);
+    let closed = cache.index().close(&lock, Flush::Final, cache.log());
+    if closed.is_ok()
+        && is_current
+        && let Some(index) = cache.index().reconciled()
+        && lock.is_only_handle().unwrap_or(false)
     {
-        cache.log().warning(|| format!("{error}; the index is rebuilt before its next query"));
+        index.mark_closed(&lock);
     }
-    let closed = match cache.index().reconciled() {
-        Some(index) => close_index(cache, &lock, index),
-        None => cache.index().close(&lock, Flush::Final, cache.log()),
-    };
     cache.lock.release_open();
     closed
-}
-
-/// Closes an index. SQLite may remove files of its own with its last connection, so the only handle stamps the directory again
-/// afterwards.
-fn close_index(cache: &CacheInner, lock: &CacheLockGuard<'_>, index: &dyn ReconciledIndex) -> Result<()> {
-    let directory = cache.catalog.directory();
-    let restamped = restamp_if_only_handle(cache, lock, index);
-    let stamp = restamped.as_ref().ok().and_then(Option::as_ref);
-    // The close takes a while, and what other programs do meanwhile must not be stamped. After this preparation, it only removes
-    // SQLite's two files.
-    let is_undisturbed = stamp.is_some_and(|stamp| {
-        let _ = cache.index().flush(lock, Flush::Quick);
-        index.prepare_close(lock);
-        stamp.is_undisturbed(directory).unwrap_or(false)
-    });
-    // The only handle has already waited for other programs, when it restamped.
-    let flush = if stamp.is_some() { Flush::Quick } else { Flush::Final };
-    let closed = cache.index().close(lock, flush, cache.log());
-    let mut stamped = Ok(());
-    if let Some(stamp) = stamp
-        && closed.is_ok()
-    {
-        index.mark_closed(lock, stamp);
-        if is_undisturbed {
-            // Only the directory's owner may. After others, the next open compares all files.
-            stamped = directory
-                .set_modified(stamp.after)
-                .or_else(|error| if error.is_not_permitted() { Ok(()) } else { Err(error) });
-        }
-    }
-    closed.and(restamped.map(drop)).and(stamped)
-}
-
-/// Stores a new stamp in an index that no other handle uses. `None` when there is another handle, or the index is not current.
-fn restamp_if_only_handle(
-    cache: &CacheInner,
-    lock: &CacheLockGuard<'_>,
-    index: &dyn ReconciledIndex,
-) -> Result<Option<DirectoryStamp>> {
-    let stamp = DirectoryStamp::begin(lock, cache.catalog.directory())?;
-    Ok((lock.is_only_handle()? && index.restamp(lock, &stamp)?).then_some(stamp))
 }

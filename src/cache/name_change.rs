@@ -4,18 +4,16 @@
 //!
 //! The caller holds the cache lock throughout.
 //!
-//! 1. Read the directory's mtime, and choose the stamp that it gets at the end ([`NameChange::begin`]).
-//! 2. Move or remove the files. The kernel sets the directory's mtime. A look at the mtime before and after each move detects
-//!    changes by other programs ([`DirectoryStamp::step`]).
-//! 3. Change the index. If it has the mtime of step 1, then nothing but this change happened since it was current, and the same
-//!    transaction stores the stamp.
-//! 4. Set the directory's mtime to the stamp, unless step 2 detected another program.
+//! 1. Compute the directory's stamp ([`NameChange::begin`]).
+//! 2. Move or remove the files. The kernel sets the directory's ctime.
+//! 3. Compute the stamp again, and change the index. If it has the stamp of step 1, then nothing but this change happened since it
+//!    was current, and the same transaction stores the new stamp.
 //!
-//! The stamps of the directory and of the index differ from step 2 on, until step 4 is done. So a kill, a failure or a power cut
-//! anywhere in between is noticed, and the index is rebuilt before its next query. For the same reason a failure of steps 3 and
-//! 4 is logged, and does not undo what happened to the files.
+//! The stamps of the directory and of the index differ from step 2 until step 3 is done. So a kill, a failure or a power cut
+//! anywhere in between is noticed, and the index is compared before its next query. For the same reason a failure of step 3 is
+//! logged, and does not undo what happened to the files.
 //!
-//! A driver without an index has steps 2 only.
+//! A driver without an index has step 2 only.
 //!
 //! A `NameChange` cannot be used half or in another order: each of its methods consumes it and does all steps.
 
@@ -25,7 +23,7 @@ use crate::index::driver::{ReconciledIndex, Record};
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry};
 use crate::store::lock::CacheLockGuard;
-use crate::store::stamp::DirectoryStamp;
+use crate::store::stamp::{StampChange, StampedChange};
 
 /// What happened to an image that was to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +49,7 @@ pub(crate) struct Removal {
 pub(crate) struct NameChange<'a> {
     catalog: &'a Catalog,
     lock: &'a CacheLockGuard<'a>,
-    indexed: Option<(&'a dyn ReconciledIndex, DirectoryStamp)>,
+    indexed: Option<(&'a dyn ReconciledIndex, StampedChange)>,
 }
 
 impl<'a> NameChange<'a> {
@@ -59,34 +57,35 @@ impl<'a> NameChange<'a> {
     pub fn begin(catalog: &'a Catalog, lock: &'a CacheLockGuard<'a>) -> Result<Self> {
         lock.check_held()?;
         let indexed = match catalog.index.reconciled() {
-            Some(index) => Some((index, DirectoryStamp::begin(lock, catalog.directory())?)),
+            Some(index) => Some((index, StampedChange::begin(lock, &catalog.layout)?)),
             None => None,
         };
         Ok(Self { catalog, lock, indexed })
     }
 
     /// Gives a finished incomplete file its final name, and enters it in the index.
-    pub fn publish(mut self, id: &ImageId, record: &Record<'_>) -> Result<()> {
+    pub fn publish(self, id: &ImageId, record: &Record<'_>) -> Result<()> {
         let layout = &self.catalog.layout;
         let lock = self.lock;
-        if !self.step(|| layout.publish(lock, id))? {
+        if !layout.publish(lock, id)? {
             return Err(match layout.stat(Area::Cached, id)? {
                 DirEntry::Foreign => layout.occupied(Area::Cached, id),
                 _ => Error::AlreadyCached(id.to_string()),
             });
         }
-        self.finish(|index, stamp| index.insert(lock, id, record, stamp));
+        self.finish(|index, change| index.insert(lock, id, record, change));
         Ok(())
     }
 
     /// Removes images, and what a dead writer left of them in the queue: a deleted image must not return from there.
-    pub fn remove(mut self, ids: &[ImageId]) -> Removal {
+    pub fn remove(self, ids: &[ImageId]) -> Removal {
         let layout = &self.catalog.layout;
         let lock = self.lock;
         let mut removal = Removal { outcomes: Vec::with_capacity(ids.len()), result: Ok(()) };
         let mut removed = Vec::with_capacity(ids.len());
+        let mut missing = Vec::new();
         for id in ids {
-            let outcome = match self.step(|| layout.remove(lock, Area::Cached, id)) {
+            let outcome = match layout.remove(lock, Area::Cached, id) {
                 Ok(Some(size)) => {
                     if let Err(error) = layout.remove(lock, Area::Queue, id) {
                         self.catalog.log.warning(|| error.to_string());
@@ -94,8 +93,10 @@ impl<'a> NameChange<'a> {
                     removed.push(id.clone());
                     RemoveOutcome::Removed { size }
                 }
-                // The program that removed it changed the index, or left another mtime.
-                Ok(None) => RemoveOutcome::Missing,
+                Ok(None) => {
+                    missing.push(id);
+                    RemoveOutcome::Missing
+                }
                 Err(error) => {
                     removal.result = removal.result.and(Err(error));
                     RemoveOutcome::Failed
@@ -103,42 +104,35 @@ impl<'a> NameChange<'a> {
             };
             removal.outcomes.push(outcome);
         }
+        let catalog = self.catalog;
         if !removed.is_empty() {
-            self.finish(|index, stamp| index.remove(lock, &removed, stamp));
+            self.finish(|index, change| index.remove(lock, &removed, change));
+        }
+        for id in missing {
+            catalog.forget(lock, id);
         }
         removal
     }
 
     /// Moves a published image to `invalid/`. Removes it if that fails: a missing file is better than a torn one.
-    pub fn withdraw(mut self, id: &ImageId) -> Result<()> {
+    pub fn withdraw(self, id: &ImageId) -> Result<()> {
         let Catalog { layout, log, .. } = self.catalog;
         let lock = self.lock;
-        self.step(|| {
-            layout.invalidate(lock, Area::Cached, id).or_else(|error| {
-                log.warning(|| error.to_string());
-                layout.remove(lock, Area::Cached, id).map(drop)
-            })
+        layout.invalidate(lock, Area::Cached, id).or_else(|error| {
+            log.warning(|| error.to_string());
+            layout.remove(lock, Area::Cached, id).map(drop)
         })?;
-        self.finish(|index, stamp| index.remove(lock, std::slice::from_ref(id), stamp));
+        self.finish(|index, change| index.remove(lock, std::slice::from_ref(id), change));
         Ok(())
     }
 
-    /// Step 2, for one file.
-    fn step<T>(&mut self, step: impl FnOnce() -> Result<T>) -> Result<T> {
-        match &mut self.indexed {
-            Some((_, stamp)) => stamp.step(self.catalog.directory(), step),
-            None => step(),
-        }
-    }
-
-    /// Steps 3 and 4.
-    fn finish(self, follow: impl FnOnce(&dyn ReconciledIndex, &DirectoryStamp) -> Result<bool>) {
-        let Some((index, stamp)) = self.indexed else { return };
-        let stamped = follow(index, &stamp).and_then(|was_current| {
-            if was_current { self.catalog.apply_stamp(self.lock, index, &stamp) } else { Ok(()) }
-        });
-        if let Err(error) = stamped {
-            self.catalog.log.warning(|| format!("{error}; the index is rebuilt before its next query"));
+    /// Step 3.
+    fn finish(self, follow: impl FnOnce(&dyn ReconciledIndex, StampChange) -> Result<()>) {
+        let Some((index, change)) = self.indexed else { return };
+        if let Err(error) = follow(index, change.finish(&self.catalog.layout)) {
+            self.catalog
+                .log
+                .warning(|| format!("{error}; the index is compared with the directory before its next query"));
         }
     }
 }

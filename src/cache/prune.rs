@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use crate::cache::access::flush_for_query;
+use crate::cache::catalog::Exactness;
 use crate::cache::inner::CacheInner;
 use crate::cache::name_change::{NameChange, RemoveOutcome};
 use crate::cache::remove::BATCH;
@@ -49,7 +49,7 @@ pub(crate) fn prune(cache: &CacheInner) -> Result<Pruned> {
         let (lock, mut pruning) = Pruning::begin(cache)?;
         match pruning.choose(lock, true)? {
             Chosen::Victims(lock, victims) => return pruning.run(lock, victims),
-            Chosen::WrongIndex(lock, totals) => doubt(cache, &lock, totals),
+            Chosen::WrongIndex(lock, totals) => doubt(cache, lock, totals),
         }
     }
     let (lock, mut pruning) = Pruning::begin(cache)?;
@@ -63,22 +63,20 @@ pub(crate) fn prune(cache: &CacheInner) -> Result<Pruned> {
 fn correct_future_accesses(cache: &CacheInner) -> Result<()> {
     let Some(index) = cache.index().reconciled() else { return Ok(()) };
     loop {
-        let lock = cache.lock.acquire()?;
-        if !cache.index().correct_future_accesses(&lock, index)? {
+        let lock = cache.lock.acquire_to_query()?;
+        if lock.check_held().is_err() || !cache.index().correct_future_accesses(&lock, index)? {
             return Ok(());
         }
     }
 }
 
-/// The index contradicts the directory. If nobody has changed it meanwhile, it is wrong, and is rebuilt.
-fn doubt(cache: &CacheInner, lock: &CacheLockGuard<'_>, totals: Totals) {
+/// The index contradicts the directory. If nobody has changed it meanwhile, it is wrong, and is compared.
+fn doubt(cache: &CacheInner, lock: CacheLockGuard<'_>, totals: Totals) {
     let Some(index) = cache.index().reconciled() else { return };
-    let rebuilt = match index.totals(lock) {
-        Ok(present) if present != totals => Ok(()),
-        _ => cache.catalog.rebuild(lock, index),
-    };
-    if let Err(error) = rebuilt {
-        cache.log().warning(|| format!("{error}; the index is rebuilt before its next query"));
+    let has_changed = matches!(index.totals(&lock), Ok(present) if present != totals);
+    drop(lock);
+    if !has_changed && let Err(error) = cache.catalog.compare(&cache.lock) {
+        cache.log().warning(|| format!("{error}; the index is compared with the directory before its next query"));
     }
 }
 
@@ -240,14 +238,13 @@ impl<'a> Pruning<'a> {
 fn eviction_order(cache: &CacheInner) -> Result<(CacheLockGuard<'_>, Box<dyn EvictionOrder + '_>)> {
     let scanned = || {
         let order = cache.index().scanned_order(cache.log())?;
-        Ok((cache.lock.acquire()?, order))
+        Ok((cache.lock.acquire_to_query()?, order))
     };
     let Some(index) = cache.index().reconciled() else {
-        flush_for_query(cache, &cache.lock.acquire()?);
+        cache.catalog.flush(&cache.lock.acquire_to_query()?);
         return scanned();
     };
-    let indexed = cache.lock_reconciled().and_then(|lock| {
-        flush_for_query(cache, &lock);
+    let indexed = cache.catalog.lock_flushed(&cache.lock, Exactness::Full).and_then(|lock| {
         let order = cache.index().eviction_order(&lock, index)?;
         Ok((lock, order))
     });

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use crate::cache::access::flush_for_query;
+use crate::cache::catalog::Exactness;
 use crate::cache::inner::CacheInner;
 use crate::error::{Error, Result};
 use crate::index::cached_image::CachedImage;
@@ -10,6 +10,7 @@ use crate::index::driver::Metadata;
 use crate::index::listing::Listing;
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry};
+use crate::store::lock::CacheLockGuard;
 use crate::sys::stat::FileStat;
 
 /// Whether the image is neither cached nor being cached, and nothing else has its name.
@@ -51,16 +52,17 @@ fn stat_served(cache: &CacheInner, id: &ImageId) -> Result<Option<FileStat>> {
     }
 }
 
-/// The error for an image that is not cached.
+/// The error for an image that is not cached. Heals an index that has an entry for it.
 pub(crate) fn not_found(cache: &CacheInner, id: &ImageId) -> Error {
     let occupied = matches!(cache.layout().stat(Area::Cached, id), Ok(DirEntry::Foreign));
+    cache.catalog.heal(&cache.lock, id);
     Error::NotFound { image_id: id.to_string(), occupied }
 }
 
 /// The size of all cached images, in bytes.
 pub(crate) fn cache_size(cache: &CacheInner) -> Result<u64> {
     let totals = match cache.index().metadata() {
-        Metadata::Index(index) => cache.query(|lock| index.totals(lock)).or_else(|error| {
+        Metadata::Index(index) => reconciled(cache, |lock| index.totals(lock)).or_else(|error| {
             cache.log().warning(|| format!("{error}; the size is computed from the directory"));
             cache.index().scanned_totals(cache.log())
         }),
@@ -71,24 +73,34 @@ pub(crate) fn cache_size(cache: &CacheInner) -> Result<u64> {
 
 /// The hits of an image; 0 when it is not cached. They are known even while the index cannot be reconciled.
 pub(crate) fn hit_count(cache: &CacheInner, id: &ImageId) -> Result<u64> {
-    let lock = cache.lock_reconciled().or_else(|error| {
-        cache.log().warning(|| format!("{error}; the index is rebuilt before its next query"));
-        cache.lock.acquire_to_query()
-    })?;
-    flush_for_query(cache, &lock);
-    cache.catalog.query_locked(&lock, |lock| if is_cached(cache, id)? { cache.index().hits(lock, id) } else { Ok(0) })
+    let lock = || {
+        cache.catalog.lock_flushed(&cache.lock, Exactness::Usual).or_else(|error| {
+            cache.log().warning(|| format!("{error}; the index is compared with the directory before its next query"));
+            let lock = cache.lock.acquire_to_query()?;
+            cache.catalog.flush(&lock);
+            Ok(lock)
+        })
+    };
+    cache.patiently(|| {
+        cache.query(lock, |lock| if is_cached(cache, id)? { cache.index().hits(lock, id) } else { Ok(0) })
+    })
+}
+
+/// Queries an index that was compared with the directory if necessary.
+fn reconciled<T>(cache: &CacheInner, query: impl Fn(&CacheLockGuard<'_>) -> Result<T>) -> Result<T> {
+    cache.query(|| cache.catalog.lock_reconciled(&cache.lock, Exactness::Usual), query)
 }
 
 /// All cached images, by id.
 pub(crate) fn list(cache: &CacheInner) -> Result<Listing> {
     let listing = match cache.index().metadata() {
-        Metadata::Index(index) => cache.query(|lock| {
-            flush_for_query(cache, lock);
-            cache.index().list(lock, index)
+        Metadata::Index(index) => cache.patiently(|| {
+            let lock = || cache.catalog.lock_flushed(&cache.lock, Exactness::Usual);
+            cache.query(lock, |lock| cache.index().list(lock, index))
         }),
         Metadata::Files(files) => {
             if cache.index().can_flush() {
-                flush_for_query(cache, &cache.lock.acquire()?);
+                cache.catalog.flush(&cache.lock.acquire()?);
             }
             cache.index().scan_list(files)
         }

@@ -13,7 +13,8 @@ use crate::index::listing::Listing;
 use crate::index::pending::{Accesses, PendingAccesses};
 use crate::store::image_id::ImageId;
 use crate::store::lock::CacheLockGuard;
-use crate::store::stamp::DirectoryStamp;
+use crate::store::stamp::{Stamp, StampChange};
+use crate::sys::stat::FileStat;
 use crate::sys::time::Timestamp;
 
 /// Where hits, last access and digests are kept.
@@ -84,15 +85,67 @@ pub(crate) trait EvictionOrder {
     fn skipped(&self) -> Option<Error>;
 }
 
-/// What a rebuild changed in the index.
+/// What a comparison with the directory corrected in the index.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Rebuilt {
+pub(crate) struct Corrected {
     /// Files without an entry.
     pub adopted: u64,
     /// Entries without a file.
     pub dropped: u64,
     /// Entries with a wrong value.
-    pub corrected: u64,
+    pub changed: u64,
+}
+
+impl Corrected {
+    pub fn add(&mut self, other: Self) {
+        self.adopted += other.adopted;
+        self.dropped += other.dropped;
+        self.changed += other.changed;
+    }
+
+    /// How many entries were corrected.
+    pub fn count(&self) -> u64 {
+        self.adopted + self.dropped + self.changed
+    }
+}
+
+/// How the index and the directory stand to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Currency {
+    /// The index agrees with the directory.
+    Current,
+    /// Names in the directory changed, and the index does not know whether it followed.
+    DirectoryChanged,
+    /// The index itself is in doubt: another program wrote to it, a contradiction was met, or it is damaged.
+    InDoubt,
+}
+
+/// A comparison of the index with the directory that has begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Comparison {
+    /// Distinguishes it from others.
+    pub tag: u16,
+    /// Whether the totals must be computed again.
+    pub must_count: bool,
+}
+
+/// A part of the directory, in the order of ids: everything after `after`, up to `until`.
+#[derive(Debug)]
+pub(crate) struct Page<'a> {
+    /// `None`: from the beginning.
+    pub after: Option<&'a str>,
+    /// `None`: to the end.
+    pub until: Option<&'a str>,
+    /// The images that were found there.
+    pub found: &'a [Found],
+}
+
+/// An image that was found in the directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub id: ImageId,
+    /// `None` when it could not be stat'ed. Its entry, if there is one, is then left alone.
+    pub stat: Option<FileStat>,
 }
 
 /// How hard a flush of pending accesses tries.
@@ -133,7 +186,8 @@ pub(crate) trait Driver: Send + Sync {
         true
     }
 
-    /// Writes accesses, and returns those that could not be written. The only way in which accesses reach a driver.
+    /// Writes accesses, and returns those that could not be written. The only way in which accesses reach a driver. An index that
+    /// has no entry for an image, or one of another length, is in doubt afterwards.
     fn write_accesses(&self, lock: &CacheLockGuard<'_>, accesses: Accesses, flush: Flush) -> Unwritten;
 
     /// The hits of an image; 0 when the driver has no such image.
@@ -169,37 +223,44 @@ pub(crate) trait ReconciledIndex {
         pending: &'a PendingAccesses,
     ) -> Result<Box<dyn EvictionOrder + 'a>>;
 
-    /// Whether the index agrees with the directory, whose mtime is `modified`.
-    fn is_current(&self, lock: &CacheLockGuard<'_>, modified: Timestamp) -> Result<bool>;
+    /// How the index stands to the directory, whose stamp is `stamp`.
+    fn currency(&self, lock: &CacheLockGuard<'_>, stamp: Stamp) -> Result<Currency>;
 
-    /// The stamp in the index, equal to the directory's or not; `None` when it has none.
-    fn stored_stamp(&self, lock: &CacheLockGuard<'_>) -> Result<Option<Timestamp>>;
+    /// Begins a comparison with the directory, whose stamp is `stamp`. Checks an index that may be damaged, and empties it if it is.
+    fn begin_comparison(&self, lock: &CacheLockGuard<'_>, stamp: Stamp) -> Result<Comparison>;
 
-    /// Whether the directory's mtime is set to the index's stamp. Not for an index that no other handle shares.
-    fn stamps_directory(&self) -> bool;
-
-    /// Makes the index agree with the directory, and stores the stamp.
-    fn rebuild(&self, lock: &CacheLockGuard<'_>, stamp: &DirectoryStamp) -> Result<Rebuilt>;
-
-    /// Enters a published image. True when the index was current before, and has the new stamp.
-    fn insert(
+    /// Compares a part of the directory with the index, and corrects the index. Each difference is checked again under the lock.
+    /// Returns the id up to which it has come, if that is not the page's end.
+    fn compare_page(
         &self,
         lock: &CacheLockGuard<'_>,
-        id: &ImageId,
-        record: &Record<'_>,
-        stamp: &DirectoryStamp,
+        page: &Page<'_>,
+        corrected: &mut Corrected,
+    ) -> Result<Option<String>>;
+
+    /// Ends a comparison. True when the index agrees with the directory: since the comparison began, only our own handles changed
+    /// names. `skipped` is the first error of an image that could not be stat'ed.
+    fn end_comparison(
+        &self,
+        lock: &CacheLockGuard<'_>,
+        comparison: Comparison,
+        stamp: Stamp,
+        skipped: Option<Error>,
     ) -> Result<bool>;
 
-    /// Removes images. True when the index was current before, and has the new stamp.
-    fn remove(&self, lock: &CacheLockGuard<'_>, ids: &[ImageId], stamp: &DirectoryStamp) -> Result<bool>;
+    /// Empties an index that a statement found damaged. False when none did.
+    fn reset_if_damaged(&self, lock: &CacheLockGuard<'_>) -> Result<bool>;
 
-    /// Stores the stamp after a change of the driver's own files. True when the index was current before.
-    fn restamp(&self, lock: &CacheLockGuard<'_>, stamp: &DirectoryStamp) -> Result<bool>;
+    /// Removes the entry of an image without a file, and puts the index in doubt. False when there is no entry.
+    fn forget(&self, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool>;
 
-    /// Does the slow part of a close beforehand.
-    fn prepare_close(&self, lock: &CacheLockGuard<'_>);
+    /// Enters a published image.
+    fn insert(&self, lock: &CacheLockGuard<'_>, id: &ImageId, record: &Record<'_>, change: StampChange) -> Result<()>;
 
-    /// Sets the mtime of the closed index's file to the stamp of the last handle. If it differs at the next open, then another
-    /// program wrote to the file meanwhile.
-    fn mark_closed(&self, lock: &CacheLockGuard<'_>, stamp: &DirectoryStamp);
+    /// Removes images.
+    fn remove(&self, lock: &CacheLockGuard<'_>, ids: &[ImageId], change: StampChange) -> Result<()>;
+
+    /// Marks the closed index of the last handle. If the mark does not fit at the next open, then the index was not closed, or
+    /// another program wrote to it.
+    fn mark_closed(&self, lock: &CacheLockGuard<'_>);
 }

@@ -56,11 +56,13 @@ pub(crate) struct AccessedFile {
     pub id: ImageId,
     file: FileId,
     modified: Timestamp,
+    /// Bytes.
+    pub size: u64,
 }
 
 impl AccessedFile {
     fn new(id: &ImageId, stat: &FileStat) -> Self {
-        Self { id: id.clone(), file: stat.id, modified: stat.modified }
+        Self { id: id.clone(), file: stat.id, modified: stat.modified, size: stat.size }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::store::image_id::{ImageId, ReservedNames};
 use crate::store::lock::CacheLockGuard;
 use crate::store::recognise::check_is_a_cache;
 use crate::sys::dir::Directory;
-use crate::sys::mount::{check_is_movable, is_overlay};
+use crate::sys::mount::{check_is_movable, has_exact_times, is_overlay};
 use crate::sys::stat::{FileStat, StatAndBirth};
 use crate::sys::time::Timestamp;
 use crate::sys::{file, memory};
@@ -82,6 +82,8 @@ pub(crate) struct Layout {
     reserved: ReservedNames,
     /// See [`Self::may_set_metadata`].
     is_overlay: bool,
+    /// See [`Self::has_exact_times`].
+    has_exact_times: bool,
 }
 
 impl Layout {
@@ -110,7 +112,8 @@ impl Layout {
             Directory::open(parent)?.sync()?;
         }
         let is_overlay = is_overlay(&cached);
-        Ok(Self { cached: Arc::new(cached), incomplete, invalid, queue, reserved, is_overlay })
+        let has_exact_times = has_exact_times(&cached);
+        Ok(Self { cached: Arc::new(cached), incomplete, invalid, queue, reserved, is_overlay, has_exact_times })
     }
 
     /// Validates an image id.
@@ -135,6 +138,11 @@ impl Layout {
     /// Whether a reader may set the times and attributes of an image's file. On overlayfs this would copy a lower layer's file.
     pub fn may_set_metadata(&self) -> bool {
         !self.is_overlay
+    }
+
+    /// Whether the directory's ctime shows each change of names.
+    pub fn has_exact_times(&self) -> bool {
+        self.has_exact_times
     }
 
     /// The path of an image's file, for messages.

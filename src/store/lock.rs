@@ -18,8 +18,8 @@
 //!
 //! An operator may remove or replace the lock file below open handles. Locks on two files exclude nobody. So who has taken the
 //! cache lock checks that the file still has its name. If not, the handle opens or creates the present one, and takes its
-//! open-handle lock and its writers' locks there. Until a handle has noticed, others do not see its locks. They treat incomplete
-//! files that are older than the lock file as files of unknown writers, which keep their images until they stall.
+//! open-handle lock and its writers' locks there. Until a handle has noticed, others do not see its locks. Writers look
+//! twice a second, so that no writer that writes is taken for a dead one for longer.
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -166,6 +166,14 @@ impl Locks {
     /// The writers of this handle.
     pub fn writers(&self) -> &Writers {
         &self.writers
+    }
+
+    /// Notes that a writer writes, at most twice a second. Takes its lock on a lock file that replaced another one.
+    pub fn beat(&self, inode: u64) {
+        if self.writers.beat(inode) {
+            // Where it fails, the next heartbeat tries again.
+            let _ = self.try_acquire();
+        }
     }
 
     /// Takes the cache lock. `None` after the deadline.

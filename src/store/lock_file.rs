@@ -18,7 +18,6 @@ use crate::sys::file;
 use crate::sys::lock::{LockKind, is_locked, try_lock, unlock};
 use crate::sys::signals::without_size_signal;
 use crate::sys::stat::{FileId, FileStat};
-use crate::sys::time::Timestamp;
 
 /// How often the name is tried while others create and remove it.
 const ATTEMPTS: usize = 8;
@@ -30,8 +29,6 @@ pub(super) struct LockFile {
     lasting: File,
     id: FileId,
     path: PathBuf,
-    /// When the file was created, if the file system knows.
-    pub born: Option<Timestamp>,
     /// Whether the file system keeps the modes of files.
     pub keeps_modes: bool,
 }
@@ -50,9 +47,8 @@ impl LockFile {
                 return Err(Error::Damaged { operation: "open the lock file", path, why });
             }
             if FileStat::of(&lasting, || path.clone())?.id == stat.id {
-                let born = file::birth(&momentary);
                 let keeps_modes = stat.is_sticky();
-                return Ok(Self { momentary, lasting, id: stat.id, path, born, keeps_modes });
+                return Ok(Self { momentary, lasting, id: stat.id, path, keeps_modes });
             }
         }
         Err(Error::would_block("open the lock file", &path))

@@ -1,83 +1,131 @@
-//! The stamp: the directory's mtime, set to a chosen time after each change of names, and stored in the index as well.
+//! The stamp: a number that shows whether the names in the cache's directory changed. The index stores the stamp of the
+//! directory with which it agrees.
 //!
 //! The directory is the truth, and an index beside it can be wrong. Its writer was killed between the file and the row, a power
-//! cut took its last transactions, the disk was full, or another program changed files. Each of these leaves another mtime than
-//! the one that the index has: the kernel sets it to the present whenever a name is added, removed or renamed. So an index
-//! that has the directory's mtime agrees with the directory.
+//! cut took its last transactions, the disk was full, or another program changed files. Each of these leaves another stamp.
 //!
-//! A stamp lies in the past, so the kernel never gives it to a later change. No two changes have the same stamp: after a power
-//! cut, the directory or the index may be some changes old, and neither may then equal the other. Only the directory's owner may
-//! set its mtime; for others, and for an index in memory, the index takes the directory's mtime instead.
+//! A stamp is computed from what no tool can copy or restore: the directory's device, inode, time of birth and ctime. The mtime,
+//! which tools do restore, is part of it for file systems whose clock advances in steps (tmpfs, whole seconds, kernels before
+//! 6.13): there, two changes can have the same ctime. So the directory gets a chosen mtime after each change, one that the
+//! kernel gives to no other change. Only the directory's owner may set it. For others, a change by another program within the
+//! same step of the clock is not noticed.
+//!
+//! A change by another program between our change and our look at the directory is part of our stamp. The index then is wrong
+//! until somebody meets the contradiction, or until the next clean (see `cache::catalog`).
 
-use std::time::Duration;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::error::Result;
+use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
-use crate::sys::dir::Directory;
+use crate::sys::dir_state::DirectoryState;
 use crate::sys::time::Timestamp;
 
-/// The directory's mtime before a change of names, during it, and the stamp that it gets afterwards.
+/// A stamp, of 48 bits. A collision, one in 2^48, would hide a change until it is met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp(u64);
+
+impl Stamp {
+    /// The bits of a stamp.
+    pub const BITS: u32 = 48;
+
+    /// The stamp of the cache's directory.
+    pub fn of(layout: &Layout) -> Result<Self> {
+        layout.directory(Area::Cached).state().map(|state| Self::from_state(&state))
+    }
+
+    /// Another version of the standard library may compute other numbers. Then the index is compared once.
+    fn from_state(state: &DirectoryState) -> Self {
+        let mut hasher = DefaultHasher::new();
+        state.hash(&mut hasher);
+        Self::from_number(hasher.finish())
+    }
+
+    /// The stamp with this number's lowest bits.
+    pub fn from_number(number: u64) -> Self {
+        Self(number & ((1 << Self::BITS) - 1))
+    }
+
+    pub fn as_number(self) -> u64 {
+        self.0
+    }
+}
+
+/// The stamps before and after a change of names.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct DirectoryStamp {
-    pub before: Timestamp,
-    pub after: Timestamp,
-    /// The directory's mtime, as long as only this change touches names.
-    expected: Timestamp,
-    /// Another program changed names meanwhile.
-    disturbed: bool,
+pub(crate) struct StampChange {
+    pub before: Stamp,
+    /// `None` when it could not be read: the index does not agree with the directory then.
+    pub after: Option<Stamp>,
 }
 
-impl DirectoryStamp {
-    /// Chooses a stamp, before names change. It is valid as long as the cache lock is held.
-    ///
-    /// It is exact to the nanosecond. On file systems that store whole seconds it is earlier than all before it.
-    pub fn begin(_lock: &CacheLockGuard<'_>, directory: &Directory) -> Result<Self> {
-        let before = directory.modified()?;
-        let past = Timestamp::now().one_second_ago();
-        let after = upper_bound(before).map_or(past, |bound| past.min(bound).whole_second());
-        Ok(Self { before, after, expected: before, disturbed: false })
+/// A change of names that has begun, under the cache lock.
+#[derive(Debug)]
+pub(crate) struct StampedChange {
+    before: DirectoryState,
+}
+
+impl StampedChange {
+    pub fn begin(_lock: &CacheLockGuard<'_>, layout: &Layout) -> Result<Self> {
+        Ok(Self { before: layout.directory(Area::Cached).state()? })
     }
 
-    /// The stamp of a directory whose mtime was `before` until the driver created files of its own in it.
-    pub fn since(self, before: Timestamp) -> Self {
-        Self { before, ..self.earlier_than(before) }
+    /// Ends it, after all names were changed.
+    pub fn finish(&self, layout: &Layout) -> StampChange {
+        StampChange { before: Stamp::from_state(&self.before), after: self.stamp(layout).ok() }
     }
 
-    /// A stamp that is also earlier than the index's stamp `known`, if that is a whole second. Such stamps only decrease,
-    /// whatever the clock and the directory say, so an index from before a power cut never has a later one's.
-    pub fn earlier_than(self, known: Timestamp) -> Self {
-        Self { after: upper_bound(known).map_or(self.after, |bound| self.after.min(bound)), ..self }
-    }
-
-    /// Makes one step of the change, and returns its result. If the mtime cannot be read, the change counts as disturbed, and
-    /// the index is reconciled later.
-    pub fn step<T>(&mut self, directory: &Directory, step: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.disturbed |= !self.is_undisturbed(directory).unwrap_or(false);
-        let result = step();
-        match directory.modified() {
-            Ok(modified) => self.expected = modified,
-            Err(_) => self.disturbed = true,
+    fn stamp(&self, layout: &Layout) -> Result<Stamp> {
+        let directory = layout.directory(Area::Cached);
+        let after = directory.state()?;
+        if layout.has_exact_times() && !after.changed.is_whole_second() {
+            return Ok(Stamp::from_state(&after));
         }
-        result
-    }
-
-    /// Whether no other program changed names since the change began.
-    pub fn is_undisturbed(&self, directory: &Directory) -> Result<bool> {
-        Ok(!self.disturbed && directory.modified()? == self.expected)
-    }
-
-    /// The stamp where the directory's mtime cannot be set: its present mtime, for an index that has `self.after`. `None` while
-    /// the kernel may still give the same mtime to another change, since its clock for files advances in steps.
-    pub fn as_is(self) -> Option<Self> {
-        const STEP: Duration = Duration::from_millis(20);
-        let step = if self.expected.is_whole_second() { Duration::from_secs(2) } else { STEP };
-        let is_past = self.expected.distance(Timestamp::now()) > step;
-        is_past.then_some(Self { before: self.after, after: self.expected, ..self })
+        match directory.set_modified(chosen_after(self.before.modified)) {
+            Err(error) if !error.is_not_permitted() => return Err(error),
+            _ => {}
+        }
+        // Some file systems store a time less exactly than it was set.
+        Stamp::of(layout)
     }
 }
 
-/// The latest stamp that may follow `time`, if `time` may be a stamp of a file system that stores whole seconds. A time before
-/// 1970 is none of ours, and an earlier one may not exist.
-fn upper_bound(time: Timestamp) -> Option<Timestamp> {
-    (time.is_whole_second() && time > Timestamp::from_nanoseconds(0)).then(|| time.one_second_ago())
+/// An mtime that the kernel gives to no later change, since it lies in the past. It is exact to the nanosecond; on file systems
+/// that store whole seconds it is earlier than the one before.
+fn chosen_after(before: Timestamp) -> Timestamp {
+    let past = Timestamp::now().one_second_ago();
+    // A time before 1970 is none of ours, and an earlier one may not exist.
+    if before.is_whole_second() && before > Timestamp::from_nanoseconds(0) {
+        past.min(before.one_second_ago()).whole_second()
+    } else {
+        past
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::store::lock::Locks;
+
+    #[test]
+    fn a_stamp_changes_with_the_names_and_is_not_restored_with_the_mtime() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("cache");
+        let layout = Layout::open(&path, []).unwrap();
+        let locks = Locks::new(layout.shared_directory());
+        let lock = locks.acquire().unwrap();
+        let stamp = Stamp::of(&layout).unwrap();
+        assert_eq!(Stamp::of(&layout).unwrap(), stamp);
+        let change = StampedChange::begin(&lock, &layout).unwrap();
+        fs::write(path.join("1"), b"x").unwrap();
+        let change = change.finish(&layout);
+        assert!(change.before == stamp && change.after.unwrap() != stamp);
+
+        let modified = layout.directory(Area::Cached).modified().unwrap();
+        fs::remove_file(path.join("1")).unwrap();
+        layout.directory(Area::Cached).set_modified(modified).unwrap();
+        assert_ne!(Stamp::of(&layout).unwrap(), change.after.unwrap());
+    }
 }

@@ -51,13 +51,6 @@ pub(crate) enum Suspects {
     OfOtherBootsAndMounts,
 }
 
-/// What the drop at an open did.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Dropped {
-    pub images: u64,
-    pub suspects: Suspects,
-}
-
 /// What one handle published without a sync.
 #[derive(Debug, Default)]
 pub(crate) struct Unsynced {
@@ -215,15 +208,15 @@ pub(crate) fn drop_unsynced(
     log: &Log,
     lock: &CacheLockGuard<'_>,
     is_only_handle: bool,
-) -> Result<Dropped> {
+) -> Result<Suspects> {
     let present = present_mark(layout.directory(Area::Cached));
     let directory = match mark_of_directory(layout)? {
         Some(mark) if Some(&mark) != present.as_ref() => mark,
-        _ => return Ok(Dropped::default()),
+        _ => return Ok(Suspects::None),
     };
     if !is_only_handle && !is_of_other_boot(&directory) {
         // Another mount of the same directory is in use.
-        return Ok(Dropped::default());
+        return Ok(Suspects::None);
     }
     let is_torn = |mark: &String| if is_only_handle { Some(mark) != present.as_ref() } else { is_of_other_boot(mark) };
     let mut skipped = SkippedErrors::new(log);
@@ -261,12 +254,11 @@ pub(crate) fn drop_unsynced(
             "the host restarted, or the cache was mounted again: {dropped} images that were not synced were dropped{left}"
         )
     });
-    let suspects = match (left, is_only_handle || directory == LEFT_BEHIND) {
+    Ok(match (left, is_only_handle || directory == LEFT_BEHIND) {
         (0, _) => Suspects::None,
         (_, false) => Suspects::OfOtherBoots,
         (_, true) => Suspects::OfOtherBootsAndMounts,
-    };
-    Ok(Dropped { images: dropped, suspects })
+    })
 }
 
 /// The mark of the present boot and of the directory's mount.

@@ -103,8 +103,7 @@ impl Writer {
             };
             return Ok(Self::Live { process: entry.process.try_into().ok(), since: Some(entry.since), idle });
         }
-        let is_older = file.born.zip(lock_file.born).is_some_and(|(file, lock_file)| file < lock_file);
-        let is_marked = (file.stat.is_sticky() || !lock_file.keeps_modes) && !is_older;
+        let is_marked = file.stat.is_sticky() || !lock_file.keeps_modes;
         Ok(if is_marked { Self::Dead } else { Self::Unknown { idle } })
     }
 
@@ -149,14 +148,14 @@ impl Writers {
         Ok(true)
     }
 
-    /// Notes that a writer writes, at most every half second.
-    pub fn beat(&self, inode: u64) {
-        self.update(inode, |entry| (since(entry.beat) >= HEARTBEAT).then(now));
+    /// Notes that a writer writes. True at most every half second.
+    pub(super) fn beat(&self, inode: u64) -> bool {
+        self.update(inode, |entry| (since(entry.beat) >= HEARTBEAT).then(now))
     }
 
     /// Notes that a writer has all bytes, and does not stall any more.
     pub fn finish(&self, inode: u64) {
-        self.update(inode, |_| Some(FINISHING));
+        let _ = self.update(inode, |_| Some(FINISHING));
     }
 
     /// Ends a writer's lock.
@@ -188,17 +187,18 @@ impl Writers {
         Ok(())
     }
 
-    /// Writes a heartbeat, if `beat` returns one.
-    fn update(&self, inode: u64, beat: impl FnOnce(&Entry) -> Option<u64>) {
+    /// Writes a heartbeat, if `beat` returns one. True when it did.
+    fn update(&self, inode: u64, beat: impl FnOnce(&Entry) -> Option<u64>) -> bool {
         let mut state = self.state();
-        let State { file: Some(file), writers } = &mut *state else { return };
-        if let Some((entry, Some(offset))) = writers.get_mut(&inode)
-            && let Some(beat) = beat(entry)
-        {
-            entry.beat = beat;
+        let State { file: Some(file), writers } = &mut *state else { return false };
+        let Some((entry, offset)) = writers.get_mut(&inode) else { return false };
+        let Some(beat) = beat(entry) else { return false };
+        entry.beat = beat;
+        if let Some(offset) = offset {
             // Without it, the writer may look stalled, as one that does not write.
             let _ = file.write(*offset, &entry.to_bytes());
         }
+        true
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

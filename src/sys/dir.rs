@@ -8,8 +8,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, accessat, fchmod, fstat,
-    fstatvfs, fsync, ftruncate, futimens, mkdirat, renameat, renameat_with, stat, statat, statx, syncfs, unlinkat, utimensat,
+    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, accessat, fchmod,
+    fstat, fstatvfs, fsync, ftruncate, futimens, mkdirat, renameat, renameat_with, stat, statat, statx, syncfs,
+    unlinkat, utimensat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
@@ -337,7 +338,7 @@ impl Directory {
         Ok(self.own_stat()?.modified)
     }
 
-    fn own_stat(&self) -> Result<FileStat> {
+    pub(super) fn own_stat(&self) -> Result<FileStat> {
         fstat(&self.descriptor).map(FileStat::from).map_err(|errno| Error::system("stat", &self.path, errno))
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod at_fork;
 pub(crate) mod attribute;
 pub(crate) mod descriptors;
 pub(crate) mod dir;
+pub(crate) mod dir_state;
 pub(crate) mod file;
 pub(crate) mod fork_guard;
 pub(crate) mod lock;

@@ -1,6 +1,7 @@
 //! What a directory's mount is: whether files can be moved to another directory, and whether a small change copies a file.
 
 use rustix::fs::{AtFlags, StatxFlags, fstatfs, statx};
+use rustix::system::uname;
 
 use crate::error::{Error, Result};
 use crate::sys::dir::Directory;
@@ -25,10 +26,43 @@ fn mount_of(directory: &Directory) -> Option<u64> {
     StatxFlags::from_bits_retain(status.stx_mask).contains(StatxFlags::MNT_ID).then_some(status.stx_mnt_id)
 }
 
+/// Whether a change of a directory after a look at it always gives the directory another ctime: Linux 6.13 and newer, on these
+/// file systems (fs.h, `FS_MGTIME`), unless they store whole seconds.
+pub(crate) fn has_exact_times(directory: &Directory) -> bool {
+    const EXT4: u64 = 0xef53;
+    const XFS: u64 = 0x5846_5342;
+    const BTRFS: u64 = 0x9123_683e;
+    // The type differs between architectures.
+    #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)]
+    let is_known = fstatfs(directory).is_ok_and(|status| [EXT4, XFS, BTRFS].contains(&(status.f_type as u64)));
+    is_known && is_at_least(uname().release().to_str().unwrap_or_default(), (6, 13))
+}
+
+/// Whether a kernel's release is a version or a newer one.
+fn is_at_least(release: &str, version: (u32, u32)) -> bool {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= version
+}
+
 /// Whether it is on overlayfs, where a change of the times or attributes of a lower layer's file copies the whole file.
 pub(crate) fn is_overlay(directory: &Directory) -> bool {
     const OVERLAYFS: u64 = 0x794c_7630;
     // The type differs between architectures.
     #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)]
     fstatfs(directory).is_ok_and(|status| status.f_type as u64 == OVERLAYFS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_by_their_first_two_numbers() {
+        for newer in ["6.13.0", "6.18.5-amd64", "7.0", "10.1-rc1"] {
+            assert!(is_at_least(newer, (6, 13)), "{newer}");
+        }
+        for older in ["6.12.99", "6.1.0-28-amd64", "5.19", "", "Linux"] {
+            assert!(!is_at_least(older, (6, 13)), "{older}");
+        }
+    }
 }

@@ -7,39 +7,76 @@ use crate::index::pending::Accesses;
 use crate::index::sqlite::rows::to_sql;
 use crate::index::sqlite::sql::SqlResult;
 use crate::store::image_id::ImageId;
-use crate::store::stamp::DirectoryStamp;
+use crate::store::stamp::{Stamp, StampChange};
 use crate::sys::time::Timestamp;
 
 /// How many rows one statement deletes at most.
 pub(super) const MAX_IDS: usize = 64;
 
-pub(super) fn stored_stamp(connection: &Connection) -> SqlResult<Option<Timestamp>> {
+/// The stamp as the index stores it: with the tag of a comparison that is not finished, or 0.
+///
+/// It is one number in the column `seal`, where the first version of this library had the directory's mtime. Neither version takes
+/// the other's number for a current one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seal {
+    pub stamp: Stamp,
+    pub tag: u16,
+}
+
+impl Seal {
+    fn from_number(number: i64) -> Self {
+        let number = number.cast_unsigned();
+        Self { stamp: Stamp::from_number(number >> TAG_BITS), tag: (number & u64::from(u16::MAX)) as u16 }
+    }
+
+    fn as_number(self) -> i64 {
+        (self.stamp.as_number() << TAG_BITS | u64::from(self.tag)).cast_signed()
+    }
+}
+
+const TAG_BITS: u32 = u64::BITS - Stamp::BITS;
+
+/// `None` when another program changed rows or totals (triggers clear it), or when a contradiction was met.
+pub(super) fn stored_seal(connection: &Connection) -> SqlResult<Option<Seal>> {
     let mut select = connection.prepare_cached("SELECT seal FROM image_cache_state WHERE id = 1")?;
     // A value that is no integer was written by another program.
-    let stamp = select.query_row([], |row| Ok(row.get_ref(0)?.as_i64().ok()))?;
-    Ok(stamp.map(Timestamp::from_nanoseconds))
+    let number = select.query_row([], |row| Ok(row.get_ref(0)?.as_i64().ok()))?;
+    Ok(number.map(Seal::from_number))
 }
 
-pub(super) fn set_stamp(transaction: &Transaction<'_>, stamp: Option<Timestamp>) -> SqlResult<()> {
+pub(super) fn set_seal(transaction: &Transaction<'_>, seal: Option<Seal>) -> SqlResult<()> {
     let mut update = transaction.prepare_cached("UPDATE image_cache_state SET seal = ?1 WHERE id = 1")?;
-    update.execute([stamp.map(Timestamp::as_nanoseconds)]).map(drop)
+    update.execute([seal.map(Seal::as_number)]).map(drop)
 }
 
-/// Makes a change. If the index was current before it, stores the new stamp, and returns true. If not, the index keeps its
-/// stamp, which the directory will never have again. (A trigger clears the stamp at every change of rows, so that changes by other
-/// programs are noticed.)
+/// Makes a change of rows that belongs to a change of names. If the index had the stamp before it, it gets the one after it. If
+/// not, another program changed names meanwhile: the index keeps its stamp, which the directory will never have again.
 pub(super) fn follow(
     transaction: &Transaction<'_>,
-    stamp: &DirectoryStamp,
-    change: impl FnOnce() -> SqlResult<()>,
-) -> SqlResult<bool> {
-    let stored = stored_stamp(transaction)?;
-    let was_current = stored == Some(stamp.before);
-    change()?;
-    if let Some(stored) = stored {
-        set_stamp(transaction, Some(if was_current { stamp.after } else { stored }))?;
+    change: StampChange,
+    work: impl FnOnce() -> SqlResult<()>,
+) -> SqlResult<()> {
+    keeping_seal(transaction, work, |seal| {
+        if seal.stamp != change.before {
+            return Some(seal);
+        }
+        change.after.map(|stamp| Seal { stamp, ..seal })
+    })
+}
+
+/// Makes a change of rows by which the index agrees with the directory as much as before.
+pub(super) fn keeping_seal<T>(
+    transaction: &Transaction<'_>,
+    work: impl FnOnce() -> SqlResult<T>,
+    next: impl FnOnce(Seal) -> Option<Seal>,
+) -> SqlResult<T> {
+    let stored = stored_seal(transaction)?;
+    let value = work()?;
+    // The triggers have cleared it.
+    if let Some(seal) = stored {
+        set_seal(transaction, next(seal))?;
     }
-    Ok(was_current)
+    Ok(value)
 }
 
 /// Inserts the row of an image, or replaces a stale one.
@@ -65,7 +102,7 @@ pub(super) fn delete(transaction: &Transaction<'_>, ids: &[ImageId]) -> SqlResul
     delete.execute(params_from_iter(texts)).map(drop)
 }
 
-/// Adds accesses to the rows. Returns those of images without a row.
+/// Adds accesses to the rows. Returns those of images without a row, or with one of another length.
 pub(super) fn add_accesses(transaction: &Transaction<'_>, accesses: &Accesses) -> SqlResult<Accesses> {
     let now = Timestamp::now();
     let mut update = transaction.prepare_cached(
@@ -73,12 +110,13 @@ pub(super) fn add_accesses(transaction: &Transaction<'_>, accesses: &Accesses) -
         "UPDATE cached_images SET hits = CASE WHEN typeof(hits) = 'integer'
              THEN min(hits, 9223372036854775807 - ?2) + ?2 ELSE hits END, last_accessed = CASE
              WHEN ?3 IS NULL OR last_accessed BETWEEN ?3 AND ?4 THEN last_accessed ELSE ?3 END
-         WHERE image_id = ?1",
+         WHERE image_id = ?1 AND size = ?5",
     )?;
     let mut unknown = Accesses::new();
     for (file, access) in accesses {
         let last = access.last_accessed.map(|at| at.min(now).as_seconds());
-        if update.execute(params![file.id.as_str(), to_sql(access.hits), last, now.as_seconds()])? == 0 {
+        let size = to_sql(file.size);
+        if update.execute(params![file.id.as_str(), to_sql(access.hits), last, now.as_seconds(), size])? == 0 {
             unknown.insert(file.clone(), *access);
         }
     }

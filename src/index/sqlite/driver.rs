@@ -10,16 +10,17 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::error::{Error, Result};
 use crate::index::cached_image::CachedImage;
 use crate::index::driver::{
-    Driver, DriverKind, EvictionOrder, Flush, Metadata, Rebuilt, ReconciledIndex, Record, Totals, Unwritten,
+    Comparison, Corrected, Currency, Driver, DriverKind, EvictionOrder, Flush, Metadata, Page, ReconciledIndex, Record,
+    Totals, Unwritten,
 };
 use crate::index::listing::Listing;
 use crate::index::pending::{Accesses, PendingAccesses};
-use crate::index::sqlite::changes::{self, MAX_IDS, follow, set_stamp, stored_stamp};
+use crate::index::sqlite::changes::{self, MAX_IDS, Seal, follow, keeping_seal, set_seal, stored_seal};
+use crate::index::sqlite::compare;
 use crate::index::sqlite::connection;
 use crate::index::sqlite::database::Database;
 use crate::index::sqlite::eviction::{ByAccess, correct_future_accesses};
 use crate::index::sqlite::files::IndexFiles;
-use crate::index::sqlite::rebuild;
 use crate::index::sqlite::rows::{cached_image, number};
 use crate::index::sqlite::snapshot::Snapshot;
 use crate::index::sqlite::sql::{SqlResult, in_sqlite, is_damage};
@@ -28,7 +29,7 @@ use crate::store::attributes::{self, Attribute};
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
-use crate::store::stamp::DirectoryStamp;
+use crate::store::stamp::{Stamp, StampChange};
 use crate::sys::open_registry::OpenRegistration;
 use crate::sys::time::Timestamp;
 
@@ -108,28 +109,16 @@ impl SqliteDriver {
         })
     }
 
-    /// Makes the index agree with the directory, except for images that cannot be stat'ed.
-    fn try_rebuild(&self, lock: &CacheLockGuard<'_>, stamp: &DirectoryStamp) -> Result<Rebuilt> {
-        let mut listed = Ok(());
-        let rebuilt = self.database.write("enter the directory in the index", lock, |transaction| {
-            if let Home::Copy(snapshot) = &self.home {
-                snapshot.copy_to(transaction)?;
-            }
-            let rebuilt = rebuild::rebuild(transaction, &self.layout, &self.log).map_err(|error| match error {
-                rebuild::Failure::Index(error) => error,
-                rebuild::Failure::Directory(error) => {
-                    listed = Err(error);
-                    rusqlite::Error::InvalidQuery // rolls back; the failure itself is in `listed`
-                }
-            })?;
-            // Without a stamp, the next query rebuilds again.
-            set_stamp(transaction, rebuilt.1.is_none().then_some(stamp.after))?;
-            Ok(rebuilt)
-        });
-        listed?;
-        let (rebuilt, skipped) = rebuilt?;
-        self.set_skipped(skipped);
-        Ok(rebuilt)
+    /// Checks an index that may be damaged, and empties it if it is.
+    fn check(&self, is_suspect: bool) -> Result<()> {
+        if !is_suspect {
+            return Ok(());
+        }
+        self.database.read("check the index", |connection| {
+            connection::reset_if_damaged(connection, &self.log)?;
+            // The statements use the table's indexes.
+            connection.execute_batch("REINDEX cached_images")
+        })
     }
 
     fn set_skipped(&self, skipped: Option<Error>) {
@@ -226,74 +215,139 @@ impl ReconciledIndex for SqliteDriver {
         Ok(Box::new(ByAccess::new(&self.layout, &self.database, &self.log, pending, self.totals(lock)?, skipped)))
     }
 
-    fn is_current(&self, lock: &CacheLockGuard<'_>, modified: Timestamp) -> Result<bool> {
-        let is_current = self.stored_stamp(lock)? == Some(modified) && !self.database.is_suspect();
-        if is_current {
-            // An incomplete index has no stamp: another handle completed it since.
-            self.set_skipped(None);
+    fn currency(&self, _lock: &CacheLockGuard<'_>, stamp: Stamp) -> Result<Currency> {
+        if self.database.is_suspect() {
+            return Ok(Currency::InDoubt);
         }
+        let stored = self.database.read("read the stamp in the index", |connection| match stored_seal(connection) {
+            Err(error) if is_damage(&error) => Ok(None),
+            stored => stored,
+        })?;
+        Ok(match stored {
+            Some(Seal { stamp: stored, tag: 0 }) if stored == stamp => Currency::Current,
+            Some(_) => Currency::DirectoryChanged,
+            None => Currency::InDoubt,
+        })
+    }
+
+    fn begin_comparison(&self, lock: &CacheLockGuard<'_>, stamp: Stamp) -> Result<Comparison> {
+        let is_suspect = self.database.set_suspect(false);
+        let began = self.check(is_suspect).and_then(|()| {
+            self.database.write("compare the index with the directory", lock, |transaction| {
+                if let Home::Copy(snapshot) = &self.home {
+                    snapshot.copy_to(transaction)?;
+                }
+                // Another program may have removed the row.
+                transaction
+                    .execute("INSERT OR IGNORE INTO image_cache_state (id, images, bytes) VALUES (1, 0, 0)", [])?;
+                let stored = stored_seal(transaction)?;
+                compare::remove_ids_that_are_no_text(transaction)?;
+                let tag = new_tag();
+                set_seal(transaction, Some(Seal { stamp, tag }))?;
+                // Unless rows and totals were right for some state of the directory, the totals may be wrong.
+                let must_count = is_suspect || stored.is_none_or(|seal| seal.tag != 0);
+                Ok(Comparison { tag, must_count })
+            })
+        });
+        began.inspect_err(|_| {
+            // The failure itself may have set it.
+            if is_suspect {
+                self.database.set_suspect(true);
+            }
+        })
+    }
+
+    fn compare_page(
+        &self,
+        lock: &CacheLockGuard<'_>,
+        page: &Page<'_>,
+        corrected: &mut Corrected,
+    ) -> Result<Option<String>> {
+        self.database.write("compare the index with the directory", lock, |transaction| {
+            keeping_seal(transaction, || compare::compare(transaction, &self.layout, page, corrected), Some)
+        })
+    }
+
+    fn end_comparison(
+        &self,
+        lock: &CacheLockGuard<'_>,
+        comparison: Comparison,
+        stamp: Stamp,
+        skipped: Option<Error>,
+    ) -> Result<bool> {
+        let is_current = self.database.write("compare the index with the directory", lock, |transaction| {
+            let stored = stored_seal(transaction)?;
+            if comparison.must_count {
+                transaction.execute_batch(
+                    "DELETE FROM image_cache_state;
+                     INSERT INTO image_cache_state (id, images, bytes) SELECT 1, count(*),
+                         CASE WHEN total(size) < 9e18 THEN (SELECT ifnull(sum(size), 0) FROM cached_images) ELSE -1 END
+                     FROM cached_images;",
+                )?;
+            }
+            let is_current = stored == Some(Seal { stamp, tag: comparison.tag });
+            set_seal(transaction, if is_current { Some(Seal { stamp, tag: 0 }) } else { stored })?;
+            Ok(is_current)
+        })?;
+        self.set_skipped(skipped);
         Ok(is_current)
     }
 
-    fn stored_stamp(&self, _lock: &CacheLockGuard<'_>) -> Result<Option<Timestamp>> {
-        self.database.read("read the stamp in the index", |connection| match stored_stamp(connection) {
-            Err(error) if is_damage(&error) => Ok(None),
-            outcome => outcome,
-        })
+    fn reset_if_damaged(&self, _lock: &CacheLockGuard<'_>) -> Result<bool> {
+        if !self.database.set_suspect(false) {
+            return Ok(false);
+        }
+        self.log.warning(|| "the index is damaged; it is emptied, and compared with the directory".to_owned());
+        let emptied = self.database.read("empty the index", |connection| connection::reset(connection, &self.log));
+        emptied
+            .inspect_err(|_| {
+                self.database.set_suspect(true);
+            })
+            .map(|()| true)
     }
 
-    fn stamps_directory(&self) -> bool {
-        matches!(self.home, Home::File)
+    fn forget(&self, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool> {
+        let has_row = self.database.read("read the index", |connection| {
+            connection.prepare_cached("SELECT 1 FROM cached_images WHERE image_id = ?1")?.exists([id.as_str()])
+        })?;
+        if !has_row {
+            return Ok(false);
+        }
+        // Where one entry is wrong, others may be: the stamp goes.
+        self.database
+            .write("remove an image from the index", lock, |transaction| {
+                changes::delete(transaction, std::slice::from_ref(id))?;
+                set_seal(transaction, None)
+            })
+            .map(|()| true)
     }
 
-    fn rebuild(&self, lock: &CacheLockGuard<'_>, stamp: &DirectoryStamp) -> Result<Rebuilt> {
-        self.database.set_suspect(false);
-        let checked =
-            self.database.read("check the index", |connection| connection::reset_if_damaged(connection, &self.log));
-        let rebuilt = checked.and_then(|()| self.try_rebuild(lock, stamp)).or_else(|error| {
-            // The check does not find every damage that makes a statement fail.
-            if !self.database.set_suspect(false) {
-                return Err(error);
-            }
-            self.log.warning(|| format!("{error}: the index is damaged; it is rebuilt"));
-            self.database.read("empty the index", |connection| connection::reset(connection, &self.log))?;
-            self.try_rebuild(lock, stamp)
-        });
-        rebuilt.inspect_err(|_| {
-            self.database.set_suspect(true);
-        })
-    }
-
-    fn insert(
-        &self,
-        lock: &CacheLockGuard<'_>,
-        id: &ImageId,
-        record: &Record<'_>,
-        stamp: &DirectoryStamp,
-    ) -> Result<bool> {
+    fn insert(&self, lock: &CacheLockGuard<'_>, id: &ImageId, record: &Record<'_>, change: StampChange) -> Result<()> {
         self.database.write("enter an image in the index", lock, |transaction| {
-            follow(transaction, stamp, || changes::insert(transaction, id, record))
+            follow(transaction, change, || changes::insert(transaction, id, record))
         })
     }
 
-    fn remove(&self, lock: &CacheLockGuard<'_>, ids: &[ImageId], stamp: &DirectoryStamp) -> Result<bool> {
+    fn remove(&self, lock: &CacheLockGuard<'_>, ids: &[ImageId], change: StampChange) -> Result<()> {
         self.database.write("remove images from the index", lock, |transaction| {
-            follow(transaction, stamp, || ids.chunks(MAX_IDS).try_for_each(|ids| changes::delete(transaction, ids)))
+            follow(transaction, change, || ids.chunks(MAX_IDS).try_for_each(|ids| changes::delete(transaction, ids)))
         })
     }
 
-    fn restamp(&self, lock: &CacheLockGuard<'_>, stamp: &DirectoryStamp) -> Result<bool> {
-        self.database.write("write to the index", lock, |transaction| follow(transaction, stamp, || Ok(())))
-    }
-
-    fn prepare_close(&self, _lock: &CacheLockGuard<'_>) {}
-
-    fn mark_closed(&self, _lock: &CacheLockGuard<'_>, stamp: &DirectoryStamp) {
-        if let Home::File = &self.home {
+    fn mark_closed(&self, _lock: &CacheLockGuard<'_>) {
+        if let Home::File = &self.home
+            && let Ok(modified) = self.layout.directory(Area::Cached).modified()
+        {
             // If this fails, the next open compares the whole directory.
-            let _ = self.database.files().set_modified(stamp.after);
+            let _ = self.database.files().set_modified(modified);
         }
     }
+}
+
+/// Distinguishes a comparison from those of other handles. 0 is none.
+fn new_tag() -> u16 {
+    let [low, high, ..] = (Timestamp::now().as_nanoseconds() >> 8 ^ i64::from(std::process::id()) << 3).to_le_bytes();
+    u16::from_le_bytes([low | 1, high])
 }
 
 fn add_up(connection: &Connection) -> SqlResult<Totals> {

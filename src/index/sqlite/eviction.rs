@@ -61,7 +61,7 @@ pub(super) fn correct_future_accesses(
         corrected.push((row, accessed));
     }
     if !corrected.is_empty() {
-        database.write("correct the order of access in the index", NO_WAIT, lock, |transaction| {
+        database.write("correct the order of access in the index", lock, |transaction| {
             changes::set_row_accessed(transaction, &corrected)
         })?;
     }

@@ -10,12 +10,12 @@
 //! repeat it later ([`Error::is_index_locked`](crate::error::Error::is_index_locked)).
 
 mod changes;
+mod compare;
 mod connection;
 mod database;
 pub(crate) mod driver;
 mod eviction;
 pub(crate) mod files;
-mod rebuild;
 mod rows;
 mod schema;
 mod snapshot;
