@@ -5,8 +5,7 @@ use std::fs::File;
 use crate::cache::catalog::Exactness;
 use crate::cache::inner::CacheInner;
 use crate::error::{Error, Result};
-use crate::index::cached_image::CachedImage;
-use crate::index::driver::Metadata;
+use crate::index::driver::{Metadata, ReconciledIndex};
 use crate::index::listing::Listing;
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry};
@@ -91,27 +90,43 @@ fn reconciled<T>(cache: &CacheInner, query: impl Fn(&CacheLockGuard<'_>) -> Resu
     cache.query(|| cache.catalog.lock_reconciled(&cache.lock, Exactness::Usual), query)
 }
 
-/// All cached images, by id.
+/// All cached images, by id. The cache lock is held for one part of them at a time: images that come or go meanwhile may or may not
+/// be included.
 pub(crate) fn list(cache: &CacheInner) -> Result<Listing> {
-    let listing = match cache.index().metadata() {
-        Metadata::Index(index) => cache.patiently(|| {
-            let lock = || cache.catalog.lock_flushed(&cache.lock, Exactness::Usual);
-            cache.query(lock, |lock| cache.index().list(lock, index))
-        }),
+    let mut listing = match cache.index().metadata() {
+        Metadata::Index(index) => cache.patiently(|| list_index(cache, index)),
         Metadata::Files(files) => {
             if cache.index().can_flush() {
                 cache.catalog.flush(&cache.lock.acquire()?);
             }
-            cache.index().scan_list(files)
+            files.list()
         }
     }?;
+    cache.index().add_pending(&mut listing);
     if !cache.unsynced.has_suspects() {
         return Ok(listing);
     }
-    let is_served = |image: &CachedImage| {
+    let mut served = Listing::default();
+    for image in listing {
         let id = cache.layout().image_id(&image.image_id);
         // An image that cannot be examined is listed, too, when none is suspect.
-        id.and_then(|id| is_cached(cache, &id)).unwrap_or(true)
+        if id.and_then(|id| is_cached(cache, &id)).unwrap_or(true) {
+            served.push(&image)?;
+        }
+    }
+    Ok(served)
+}
+
+fn list_index(cache: &CacheInner, index: &dyn ReconciledIndex) -> Result<Listing> {
+    let begin = |lock: &CacheLockGuard<'_>| {
+        let mut listing = Listing::default();
+        let after = index.list_part(lock, None, &mut listing)?;
+        Ok((listing, after))
     };
-    listing.filter(is_served).collect::<Listing>().into_complete()
+    let lock = || cache.catalog.lock_flushed(&cache.lock, Exactness::Usual);
+    let (mut listing, mut after) = cache.query(lock, begin)?;
+    while let Some(last) = after {
+        after = index.list_part(&cache.lock.acquire_to_query()?, Some(&last), &mut listing)?;
+    }
+    Ok(listing)
 }

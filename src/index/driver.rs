@@ -210,8 +210,14 @@ pub(crate) trait ScannedFiles {
 pub(crate) trait ReconciledIndex {
     fn totals(&self, lock: &CacheLockGuard<'_>) -> Result<Totals>;
 
-    /// All images, by id.
-    fn list(&self, lock: &CacheLockGuard<'_>) -> Result<Listing>;
+    /// Appends a part of the images to a listing, in the order of ids: those after the id `after`. Returns the last id, unless that
+    /// was the end.
+    fn list_part(
+        &self,
+        lock: &CacheLockGuard<'_>,
+        after: Option<&[u8]>,
+        listing: &mut Listing,
+    ) -> Result<Option<Vec<u8>>>;
 
     /// Replaces some of the accesses that lie in the future (see `index::future`). False when none is left.
     fn correct_future_accesses(&self, lock: &CacheLockGuard<'_>, pending: &PendingAccesses) -> Result<bool>;

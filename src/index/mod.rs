@@ -12,17 +12,14 @@ mod scan;
 pub(crate) mod sqlite;
 mod xattr;
 
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::index::cached_image::CachedImage;
 use crate::index::driver::{
-    Driver, DriverChoice, DriverKind, DriverRequest, EvictionOrder, Flush, Metadata, ReconciledIndex, ScannedFiles,
-    Totals, Unwritten,
+    Driver, DriverChoice, DriverKind, DriverRequest, EvictionOrder, Flush, Metadata, ReconciledIndex, Totals, Unwritten,
 };
 use crate::index::listing::Listing;
 use crate::index::pending::{Access, PendingAccesses};
@@ -167,28 +164,18 @@ impl Index {
         scan::totals(&self.layout, log)
     }
 
-    /// All images in an index, by id. Accesses that could not be written are included.
-    pub fn list(&self, lock: &CacheLockGuard<'_>, index: &dyn ReconciledIndex) -> Result<Listing> {
-        Self::with_pending(index.list(lock)?, &self.pending.by_id())
-    }
-
-    /// All images that are scanned now, by id. Accesses that could not be written by the flush before are included.
-    pub fn scan_list(&self, files: &dyn ScannedFiles) -> Result<Listing> {
+    /// Adds the accesses that could not be written to a listing.
+    pub fn add_pending(&self, listing: &mut Listing) {
         let pending = self.pending.by_id();
-        Self::with_pending(files.list()?, &pending)
-    }
-
-    fn with_pending(images: Listing, pending: &HashMap<String, Access>) -> Result<Listing> {
-        let images = images.into_complete()?;
         if pending.is_empty() {
-            return Ok(images);
+            return;
         }
-        let with_pending = images.map(|image| {
-            let Some(pending) = pending.get(&image.image_id) else { return image };
-            let accessed = pending.last_accessed.map_or(0, Timestamp::as_nanoseconds).max(image.last_accessed);
-            CachedImage { hits: image.hits.saturating_add(pending.hits), last_accessed: accessed, ..image }
-        });
-        with_pending.collect::<Listing>().into_complete()
+        for (id, image) in listing.iter_mut() {
+            let Some(pending) = pending.get(id) else { continue };
+            image.hits = image.hits.saturating_add(pending.hits);
+            let accessed = pending.last_accessed.map_or(0, Timestamp::as_nanoseconds);
+            image.last_accessed = image.last_accessed.max(accessed);
+        }
     }
 
     /// Replaces some of the accesses in the index that lie in the future. False when none is left.

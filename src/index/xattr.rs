@@ -12,7 +12,7 @@ use crate::digest::algorithm::is_well_formed;
 use crate::error::{Error, Result};
 use crate::index::cached_image::CachedImage;
 use crate::index::driver::{Driver, DriverKind, Flush, Metadata, ScannedFiles, Unwritten};
-use crate::index::listing::{Listing, sort_ids};
+use crate::index::listing::Listing;
 use crate::index::pending::{Access, Accesses};
 use crate::log::{Log, LogOnce, SkippedErrors};
 use crate::store::attributes::{self, Attribute};
@@ -154,22 +154,18 @@ impl Driver for XattrDriver {
 }
 
 impl ScannedFiles for XattrDriver {
-    /// Sorts the ids, which are short, instead of the images.
     fn list(&self) -> Result<Listing> {
         let mut skipped = SkippedErrors::new(&self.log);
-        let ids = sort_ids(self.layout.ids(Area::Cached)?.map(|id| id.map(|id| id.to_string())))?;
-        let mut last = None;
-        let images = ids.filter_map(|id| {
-            // Some file systems list a name twice that is removed and added meanwhile.
-            if last.as_ref() == Some(&id) {
-                return None;
+        let mut listing = Listing::default();
+        for id in self.layout.ids(Area::Cached)? {
+            let id = id?;
+            let stat = skipped.note(self.layout.stat(Area::Cached, &id)).and_then(DirEntry::image);
+            if let Some(image) = stat.and_then(|stat| self.cached_image(&id, &stat, &mut skipped)) {
+                listing.push(&image)?;
             }
-            let image = self.layout.image_id(&id).ok()?;
-            last = Some(id);
-            let stat = skipped.note(self.layout.stat(Area::Cached, &image)).and_then(DirEntry::image)?;
-            self.cached_image(&image, &stat, &mut skipped)
-        });
-        Ok(images.collect())
+        }
+        listing.sort();
+        Ok(listing)
     }
 }
 
