@@ -1,0 +1,24 @@
+//! What is believed and is not so: the index beside the directory, the clock, the name of a directory, one file for all, what a
+//! message says, what a binding returns. Each kind of fault has a file, and each trial is a case that was reported.
+//!
+//! All trials call the C functions. A trial that needs something that this machine lacks is ignored, and says so.
+
+mod c;
+mod child;
+mod disk;
+mod fixture;
+mod the_index_is_believed;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    if child::run_as_child(&[]) {
+        return ExitCode::SUCCESS;
+    }
+    disk::enter_namespace();
+    let arguments = Arguments::from_args();
+    let trials = [the_index_is_believed::trials()];
+    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
+}
