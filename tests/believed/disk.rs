@@ -53,7 +53,7 @@ impl FileSystem {
             Self::Xfs => (300, &["mkfs.xfs", "-q", "-f", "-K"], &["mount", "-o", "loop"]),
             Self::Tmpfs => (0, &["true"], &["mount", "-t", "tmpfs"]),
             Self::Ntfs => (32, &["mkfs.ntfs", "-q", "-F", "-Q"], &["mount.ntfs-3g", "-o", "permissions"]),
-            Self::Exfat => (32, &["mkfs.exfat"], &["mount.exfat-fuse"]),
+            Self::Exfat => (32, &["mkfs.exfat"], &["mount", "-t", "exfat-fuse", "-o", "loop"]),
             Self::Vfat => (32, &["mkfs.vfat"], &["mount", "-t", "vfat", "-o", "loop"]),
         }
     }
@@ -80,6 +80,7 @@ impl FileSystem {
             .flatten()
             .or_else(|| missing_tool(format[0]))
             .or_else(|| missing_tool(mount[0]))
+            .or_else(|| (self == Self::Exfat).then(|| missing_tool("mount.exfat-fuse")).flatten())
             .or_else(|| match self {
                 Self::Tmpfs => None,
                 Self::Ntfs | Self::Exfat => device("/dev/fuse"),

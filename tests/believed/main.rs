@@ -8,17 +8,19 @@ mod child;
 mod disk;
 mod fixture;
 mod the_index_is_believed;
+mod the_index_is_never_believed;
 
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
-    if child::run_as_child(&[]) {
+    let tasks = [&the_index_is_never_believed::TASKS[..]];
+    if child::run_as_child(&tasks.concat()) {
         return ExitCode::SUCCESS;
     }
     disk::enter_namespace();
     let arguments = Arguments::from_args();
-    let trials = [the_index_is_believed::trials()];
+    let trials = [the_index_is_believed::trials(), the_index_is_never_believed::trials()];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }
