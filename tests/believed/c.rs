@@ -214,6 +214,11 @@ impl Cache {
         call(|error| unsafe { image_cache_delete_cached_image(self.0, id.as_ptr(), error) })
     }
 
+    pub fn delete_all(&self) -> Outcome<u64> {
+        let mut deleted = 0;
+        call(|error| unsafe { image_cache_delete_all_cached_images(self.0, &raw mut deleted, error) }).map(|()| deleted)
+    }
+
     pub fn queue(&self, id: &str) -> Outcome<bool> {
         let (id, mut queued) = (text(id), false);
         call(|error| unsafe { image_cache_queue_image(self.0, id.as_ptr(), &raw mut queued, error) }).map(|()| queued)

@@ -7,6 +7,8 @@ mod c;
 mod child;
 mod disk;
 mod fixture;
+mod one_bad_file;
+mod the_clock;
 mod the_index_is_believed;
 mod the_index_is_never_believed;
 
@@ -15,12 +17,17 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
-    let tasks = [&the_index_is_never_believed::TASKS[..]];
+    let tasks = [&one_bad_file::TASKS[..], &the_clock::TASKS, &the_index_is_never_believed::TASKS];
     if child::run_as_child(&tasks.concat()) {
         return ExitCode::SUCCESS;
     }
     disk::enter_namespace();
     let arguments = Arguments::from_args();
-    let trials = [the_index_is_believed::trials(), the_index_is_never_believed::trials()];
+    let trials = [
+        one_bad_file::trials(),
+        the_clock::trials(),
+        the_index_is_believed::trials(),
+        the_index_is_never_believed::trials(),
+    ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }
