@@ -43,11 +43,12 @@ impl Process {
         Self::begin(command(task, arguments))
     }
 
-    /// Starts a task, each of whose syncs takes so many seconds longer.
-    pub fn spawn_with_slow_syncs(seconds: &str, task: &str, arguments: &[&str]) -> Self {
+    /// Starts a task, each of whose syncs of that file takes so many seconds longer.
+    pub fn spawn_with_slow_syncs(file: &Path, seconds: &str, task: &str, arguments: &[&str]) -> Self {
         let inject = format!("inject=fsync,fdatasync,syncfs:delay_enter={seconds}s");
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-q", "-q", "-o", "/dev/null", "-e", "trace=fsync,fdatasync,syncfs", "-e", &inject]);
+        strace.args(["-f", "-q", "-q", "-o", "/dev/null", "-e", "trace=fsync,fdatasync,syncfs", "-e", &inject, "-P"]);
+        strace.arg(file);
         strace.arg(std::env::current_exe().unwrap()).args(arguments).env(TASK, task);
         Self::begin(strace)
     }

@@ -100,7 +100,8 @@ fn as_member(work: impl FnOnce() -> Result<(), Failed> + Send) -> Result<(), Fai
         become_member();
         work()
     };
-    std::thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|_| Err("it panicked; see above".into()))
+    let outcome = std::thread::scope(|scope| scope.spawn(work).join());
+    outcome.unwrap_or_else(|panic| Err(panic.downcast_ref::<String>().map_or("it panicked", String::as_str).into()))
 }
 
 fn other_user(scratch: &Scratch, mode: &str, restarted: bool) -> Result<Option<String>, Failed> {
@@ -125,6 +126,7 @@ fn other_user(scratch: &Scratch, mode: &str, restarted: bool) -> Result<Option<S
         }
         Ok(())
     })?;
+    assert!(image.exists(), "the image that was committed with durability full is dropped");
     assert_eq!(fs::read(image)?, bytes("full", LENGTH), "it was committed with durability full");
     // Its owner finds it as well.
     assert_eq!(scratch.open().read("full")?, bytes("full", LENGTH));
@@ -151,6 +153,7 @@ fn own_unreadable(scratch: &Scratch) -> Result<Option<String>, Failed> {
         let settings = scratch.settings();
         goes_on(&settings.open(&scratch.path())?, &scratch.path())
     })?;
+    assert!(scratch.file("full").exists(), "the image that was committed with durability full is dropped");
     assert_eq!(fs::read(scratch.file("full"))?, bytes("full", LENGTH));
     DONE
 }

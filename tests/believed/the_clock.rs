@@ -9,14 +9,14 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::c::{
     IMAGE_CACHE_ERROR_ALREADY_CACHED, IMAGE_CACHE_ERROR_BEING_CACHED, IMAGE_CACHE_ERROR_LOST, IMAGE_CACHE_OK, SQLITE,
-    Settings, status,
+    Settings, XATTR, status,
 };
 use crate::child::{Process, Task, output, say};
 use crate::disk::{need, text};
 use crate::fixture::{DONE, DRIVERS, LENGTH, Scratch, Test, YEAR, bytes, files, missing_tool, set_times, trials as of};
 
 pub fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 13] = [
+    let tests: [(&str, Test); 11] = [
         ("an_image_a_year_ahead_is_opened_at_present", |scratch| opened(scratch, YEAR)),
         ("an_image_a_century_ahead_is_opened_at_present", |scratch| opened(scratch, 100 * YEAR)),
         ("an_image_a_year_ahead_ages_from_the_first_prune", first_prune),
@@ -28,10 +28,12 @@ pub fn trials() -> Vec<Trial> {
         ("the_clock_steps_to_and_fro_under_a_writer", |scratch| stepped(scratch, &[-7200, YEAR, 7200, -YEAR])),
         ("another_process_meets_a_writer_s_file_that_looks_old", |scratch| stepped_elsewhere(scratch, -YEAR)),
         ("another_process_meets_a_writer_s_file_that_looks_new", |scratch| stepped_elsewhere(scratch, YEAR)),
-        ("syncs_longer_than_a_stall_time_of_0_s", |scratch| slow_syncs(scratch, "0")),
-        ("syncs_longer_than_a_stall_time_of_1_s", |scratch| slow_syncs(scratch, "1")),
     ];
-    of("the_clock", &DRIVERS, &tests)
+    // Each takes seconds.
+    let slow_on_sqlite: [(&str, Test); 1] = [("syncs_longer_than_a_stall_time_of_0_s", |scratch| slow_syncs(scratch, "0"))];
+    let slow_on_xattr: [(&str, Test); 1] = [("syncs_longer_than_a_stall_time_of_1_s", |scratch| slow_syncs(scratch, "1"))];
+    let slow = [of("the_clock", &[SQLITE], &slow_on_sqlite), of("the_clock", &[XATTR], &slow_on_xattr)];
+    slow.into_iter().flatten().chain(of("the_clock", &DRIVERS, &tests)).collect()
 }
 
 pub const TASKS: [(&str, Task); 2] = [("meet_writer", meet_writer), ("write_until_cached", write_until_cached)];
@@ -169,7 +171,7 @@ fn slow_syncs(scratch: &Scratch, stall_time: &str) -> Result<Option<String>, Fai
     drop(scratch.open());
     let (path, driver) = (scratch.path(), scratch.driver.to_string());
     let arguments = [text(&path), &driver, stall_time];
-    let start = || Process::spawn_with_slow_syncs("2.4", "write_until_cached", &arguments);
+    let start = || Process::spawn_with_slow_syncs(&path.join("incomplete/image"), "2.4", "write_until_cached", &arguments);
     let mut processes = [start(), start()];
     let outcomes = processes.each_mut().map(Process::line);
     drop(processes);
