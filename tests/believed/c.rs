@@ -321,7 +321,7 @@ impl Drop for Writer {
 
 /// An open image.
 #[derive(Debug)]
-pub struct Reader(*mut image_cache_reader_t);
+pub struct Reader(pub *mut image_cache_reader_t);
 
 impl Reader {
     pub fn size(&self) -> u64 {

@@ -21,7 +21,7 @@ pub fn trials() -> Vec<Trial> {
         ("an_image_of_another_user_after_a_restart", |scratch| other_user(scratch, "600", true)),
         ("an_image_that_nobody_may_read_after_a_restart", |scratch| other_user(scratch, "0", true)),
         ("an_image_of_another_user", |scratch| other_user(scratch, "600", false)),
-        ("an_image_of_the_same_user_that_is_not_readable", |scratch| own_unreadable(scratch)),
+        ("an_image_of_the_same_user_that_is_not_readable", own_unreadable),
         ("an_immutable_image_over_the_limit_alone_used_first", |scratch| alone(scratch, "+i", 0)),
         ("an_immutable_image_over_the_limit_alone_used_second", |scratch| alone(scratch, "+i", 1)),
         ("an_immutable_image_over_the_limit_alone_used_last", |scratch| alone(scratch, "+i", 3)),
