@@ -38,11 +38,6 @@ impl Process {
         process
     }
 
-    /// Starts a task, and returns at once.
-    pub fn spawn(task: &str, arguments: &[&str]) -> Self {
-        Self::begin(command(task, arguments))
-    }
-
     /// Starts a task, each of whose syncs of that file takes so many seconds longer.
     pub fn spawn_with_slow_syncs(file: &Path, seconds: &str, task: &str, arguments: &[&str]) -> Self {
         let inject = format!("inject=fsync,fdatasync,syncfs:delay_enter={seconds}s");

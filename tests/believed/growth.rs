@@ -3,10 +3,11 @@
 use std::any::Any;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::c::{FULL, NONE, SQLITE, Settings};
+use crate::c::{Cache, FULL, NONE, SQLITE, Settings};
 use crate::child::{self, Process, Task, become_member, looks, output, say, traced};
 use crate::disk::{need, text};
 use crate::fixture::{
@@ -26,8 +27,11 @@ pub fn trials() -> Vec<Trial> {
         ("marks_of_a_killed_process_beside_a_live_handle", beside_live),
         ("unsynced_images_of_a_killed_process_survive_once_a_later_handle_closed", survive),
     ];
-    let listings: [(&str, Test); 2] =
-        [("a_listing_while_one_access_waits", |scratch| listed(scratch, 1)), ("a_listing_while_many_wait", |scratch| listed(scratch, 400))];
+    let listings: [(&str, Test); 3] = [
+        ("a_listing_while_one_access_waits", |scratch| listed(scratch, 1, "writable")),
+        ("a_listing_while_many_accesses_wait", |scratch| listed(scratch, 400, "writable")),
+        ("a_listing_while_one_access_can_never_be_written", |scratch| listed(scratch, 1, "read_only")),
+    ];
     let mut trials = of("growth", &DRIVERS, &tests);
     trials.extend(of("growth", &[SQLITE], &listings));
     trials
@@ -41,11 +45,11 @@ const MANY: u64 = 20_000;
 const WARM: u64 = 2000;
 const COMMITS: u64 = 5000;
 
-/// Bytes that are allocated now.
+/// Bytes that are allocated now, without those of SQLite, whose page cache has a limit of its own.
 fn allocated() -> u64 {
-    // SAFETY: it has no arguments.
-    let memory = unsafe { libc::mallinfo2() };
-    (memory.uordblks + memory.hblkhd) as u64
+    // SAFETY: neither has arguments.
+    let (memory, of_sqlite) = unsafe { (libc::mallinfo2(), rusqlite::ffi::sqlite3_memory_used()) };
+    (memory.uordblks + memory.hblkhd) as u64 - of_sqlite.cast_unsigned()
 }
 
 /// Prints how many bytes each further step keeps, in hundredths.
@@ -66,26 +70,39 @@ fn reads(scratch: &Scratch, how: &str) -> Result<Option<String>, Failed> {
         fs::write(scratch.file(&format!("image-{number}")), b"image")?;
     }
     assert_eq!(scratch.open().cache_size()?, 5 * MANY);
-    if how == "read_only" {
-        // No other user may write, and root is another one then.
-        run(std::process::Command::new("chmod").args(["-R", "a+rX,a-w"]).arg(scratch.root()))?;
-    }
+    protect(scratch, how)?;
     let outcome = output("read_many", &[text(&scratch.path()), &scratch.driver.to_string(), how]);
-    run(std::process::Command::new("chmod").args(["-R", "u+w"]).arg(scratch.root()))?;
+    unprotect(scratch)?;
     let kept = kept(&outcome?)?;
     assert!(kept < 2000, "a handle ({how}) keeps {} bytes for each image that it opened", kept / 100);
     DONE
 }
 
-fn read_many(arguments: &[String]) -> Box<dyn Any> {
-    let [directory, driver, how] = arguments else { panic!("{arguments:?}") };
+/// For a read-only handle: nobody may write. Root may, so the task becomes another user.
+fn protect(scratch: &Scratch, how: &str) -> Result<(), Failed> {
+    let mode = if how == "read_only" { "a+rX,a-w" } else { "a+rX" };
+    run(Command::new("chmod").args(["-R", mode]).arg(scratch.root())).map(drop)
+}
+
+fn unprotect(scratch: &Scratch) -> Result<(), Failed> {
+    run(Command::new("chmod").args(["-R", "u+w"]).arg(scratch.root())).map(drop)
+}
+
+fn open_as(driver: i32, directory: &str, how: &str) -> Cache {
     if how == "read_only" && rustix::process::geteuid().is_root() {
         become_member();
     }
-    let cache = Settings::new(driver.parse().unwrap()).open(Path::new(directory)).unwrap();
-    if how == "read_only" {
-        assert!(cache.put("new", b"new").is_err(), "the handle can only read");
+    let cache = Settings::new(driver).open(Path::new(directory)).unwrap();
+    assert_eq!(cache.put("new", b"new").is_err(), how == "read_only", "whether the handle can only read");
+    if how != "read_only" {
+        cache.delete("new").unwrap();
     }
+    cache
+}
+
+fn read_many(arguments: &[String]) -> Box<dyn Any> {
+    let [directory, driver, how] = arguments else { panic!("{arguments:?}") };
+    let cache = open_as(driver.parse().unwrap(), directory, how);
     measure(MANY, WARM, |number| drop(cache.open_for_read(&format!("image-{number}")).unwrap()));
     Box::new(cache)
 }
@@ -160,14 +177,17 @@ fn survive(scratch: &Scratch) -> Result<Option<String>, Failed> {
 const LISTED: u64 = 2000;
 const LISTINGS: u64 = 5;
 
-fn listed(scratch: &Scratch, waiting: u64) -> Result<Option<String>, Failed> {
+fn listed(scratch: &Scratch, waiting: u64, how: &str) -> Result<Option<String>, Failed> {
     need!(missing_tool("strace"));
     drop(scratch.open());
     for number in 0..LISTED {
         fs::write(scratch.file(&format!("image-{number}")), b"image")?;
     }
     assert_eq!(scratch.open().ids()?.len() as u64, LISTED);
-    let counts = traced("list_with_pending", &[text(&scratch.path()), &waiting.to_string()])?;
+    protect(scratch, how)?;
+    let counts = traced("list_with_pending", &[text(&scratch.path()), &waiting.to_string(), how]);
+    unprotect(scratch)?;
+    let counts = counts?;
     // Each access, and its writing, may look at its own image.
     let allowed = LISTINGS * (100 + 12 * waiting);
     let looked = looks(&counts);
@@ -177,8 +197,8 @@ fn listed(scratch: &Scratch, waiting: u64) -> Result<Option<String>, Failed> {
 }
 
 fn list_with_pending(arguments: &[String]) -> Box<dyn Any> {
-    let [directory, waiting] = arguments else { panic!("{arguments:?}") };
-    let cache = Settings::new(SQLITE).open(Path::new(directory)).unwrap();
+    let [directory, waiting, how] = arguments else { panic!("{arguments:?}") };
+    let cache = open_as(SQLITE, directory, how);
     cache.list().unwrap();
     // The first few in a second are written at once.
     for number in 0..8 {

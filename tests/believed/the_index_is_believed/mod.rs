@@ -33,8 +33,6 @@ enum Damage {
 }
 
 impl Damage {
-    const ALL: [(Self, &str); 3] =
-        [(Self::Phantom, "phantom"), (Self::Orphan, "orphan"), (Self::Length, "wrong_length")];
     const ORPHAN: u64 = 77;
     const SHORT: u64 = 10;
 
