@@ -30,6 +30,14 @@ fn command(task: &str, arguments: &[&str]) -> Command {
     command
 }
 
+fn slowed(calls: &str, delay: &str, options: &[&str], task: &str, arguments: &[&str]) -> Command {
+    let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:{delay}"));
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-q", "-q", "-o", "/dev/null", "-e", &trace, "-e", &inject]).args(options);
+    strace.arg(std::env::current_exe().unwrap()).args(arguments).env(TASK, task);
+    strace
+}
+
 impl Process {
     /// Starts a task, and returns when it is done. The process lives until this is dropped.
     pub fn start(task: &str, arguments: &[&str]) -> Self {
@@ -38,14 +46,20 @@ impl Process {
         process
     }
 
+    /// Starts a task, and returns at once.
+    pub fn spawn(task: &str, arguments: &[&str]) -> Self {
+        Self::begin(command(task, arguments))
+    }
+
     /// Starts a task, each of whose syncs of that file takes so many seconds longer.
     pub fn spawn_with_slow_syncs(file: &Path, seconds: &str, task: &str, arguments: &[&str]) -> Self {
-        let inject = format!("inject=fsync,fdatasync,syncfs:delay_enter={seconds}s");
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-q", "-q", "-o", "/dev/null", "-e", "trace=fsync,fdatasync,syncfs", "-e", &inject, "-P"]);
-        strace.arg(file);
-        strace.arg(std::env::current_exe().unwrap()).args(arguments).env(TASK, task);
-        Self::begin(strace)
+        let delay = format!("delay_enter={seconds}s");
+        Self::begin(slowed("fsync,fdatasync,syncfs", &delay, &["-P", file.to_str().unwrap()], task, arguments))
+    }
+
+    /// Starts a task that gets the answer of each `stat` 0.3 ms late.
+    pub fn spawn_with_slow_looks(task: &str, arguments: &[&str]) -> Self {
+        Self::begin(slowed("stat,lstat,fstat,newfstatat,statx", "delay_exit=300us", &[], task, arguments))
     }
 
     fn begin(mut command: Command) -> Self {
@@ -59,6 +73,11 @@ impl Process {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
+    }
+
+    /// Sends the task a line.
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
     }
 
     pub fn id(&self) -> u32 {

@@ -61,6 +61,15 @@ impl Scratch {
         Self { root: tempfile::tempdir().unwrap(), driver }
     }
 
+    /// In memory, where there is a file system for that with extended attributes: for tests with many files.
+    pub fn in_memory(driver: i32) -> Self {
+        let root = tempfile::tempdir_in("/dev/shm").ok().filter(|root| {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::lsetxattr(root.path(), "user.probe", b"", flags).is_ok()
+        });
+        root.map_or_else(|| Self::new(driver), |root| Self { root, driver })
+    }
+
     pub fn root(&self) -> &Path {
         self.root.path()
     }

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         &messages::TASKS,
         &one_bad_file::TASKS,
         &the_clock::TASKS,
+        &the_index_is_believed::TASKS,
         &the_index_is_never_believed::TASKS,
     ];
     if child::run_as_child(&tasks.concat()) {

@@ -13,6 +13,8 @@ use crate::fixture::{LENGTH, bytes};
 
 const KIND: &str = "the_index_is_believed";
 
+pub use racing::TASKS;
+
 pub fn trials() -> Vec<Trial> {
     [copies::trials(), restored::trials(), surgery::trials(), racing::trials()].into_iter().flatten().collect()
 }

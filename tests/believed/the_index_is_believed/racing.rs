@@ -1,93 +1,157 @@
 //! Another program removes images while this one changes names: sometimes between the look at a time and its setting.
+//!
+//! Each round has one such image, and is checked: the next unlink that is noticed would have the whole index rebuilt.
 
+use std::any::Any;
 use std::fs;
+use std::path::Path;
 use std::sync::Barrier;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 
 use super::KIND;
-use crate::c::{Cache, IMAGE_CACHE_ERROR_NOT_FOUND, NONE, status};
-use crate::disk::disk;
-use crate::fixture::{DONE, DRIVERS, Scratch, Test, compare, trials as of};
+use crate::c::{Cache, IMAGE_CACHE_ERROR_NOT_FOUND, NONE, Settings, status};
+use crate::child::{Process, Task, say};
+use crate::disk::{disk, need, text};
+use crate::fixture::{DONE, DRIVERS, Scratch, Test, compare, missing_tool, trials as of};
 
-const ROUNDS: usize = 200;
+const ROUNDS: u32 = 200;
+/// With slow system calls, many of the unlinks are in the window.
+const SLOW_ROUNDS: u32 = 50;
 
 pub fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 4] = [
-        ("unlinks_beside_commits_then_clean", |scratch| race(scratch, &commit, &|cache, _| {
-            cache.clean().unwrap();
-        })),
-        ("unlinks_beside_commits_then_an_open_of_the_missing", |scratch| race(scratch, &commit, &meet)),
-        ("unlinks_beside_deletes_then_an_open_of_the_missing", |scratch| race(scratch, &delete, &meet)),
+    let tests: [(&str, Test); 7] = [
+        ("unlinks_beside_commits_then_clean", |scratch| race(scratch, commit, clean)),
+        ("unlinks_beside_commits_then_an_open_of_the_missing", |scratch| race(scratch, commit, meet)),
+        ("unlinks_beside_deletes_then_an_open_of_the_missing", |scratch| race(scratch, delete, meet)),
         ("unlinks_beside_commits_on_btrfs", on_btrfs),
+        ("unlinks_beside_slow_commits_then_clean", |scratch| slow_race(scratch, clean)),
+        ("unlinks_beside_slow_commits_then_an_open_of_the_missing", |scratch| slow_race(scratch, meet)),
+        ("unlinks_beside_slow_commits_then_a_commit_of_the_missing", |scratch| {
+            slow_race(scratch, |cache| cache.put("victim", b"victim, again").unwrap())
+        }),
     ];
     of(KIND, &DRIVERS, &tests)
 }
 
-fn victim(round: usize) -> String {
-    format!("victim-{round}")
-}
+pub const TASKS: [(&str, Task); 1] = [("commit_when_told", commit_when_told)];
 
-fn commit(cache: &Cache, round: usize) {
+fn commit(cache: &Cache, round: u32) {
     cache.put(&format!("image-{round}"), b"image").unwrap();
 }
 
-/// Of an image that every round has.
-fn delete(cache: &Cache, round: usize) {
+fn delete(cache: &Cache, round: u32) {
     cache.delete(&format!("spare-{round}")).unwrap();
 }
 
-fn meet(cache: &Cache, round: usize) {
-    assert_eq!(status(&cache.open_for_read(&victim(round))), IMAGE_CACHE_ERROR_NOT_FOUND);
+fn clean(cache: &Cache) {
+    cache.clean().unwrap();
 }
 
-fn race(
-    scratch: &Scratch,
-    change: &(dyn Fn(&Cache, usize) + Sync),
-    after: &dyn Fn(&Cache, usize),
-) -> Result<Option<String>, Failed> {
+fn meet(cache: &Cache) {
+    assert_eq!(status(&cache.open_for_read("victim")), IMAGE_CACHE_ERROR_NOT_FOUND);
+}
+
+/// Caches the image that another program removes.
+fn prepare(cache: &Cache) -> Result<(), Failed> {
+    if cache.is_cached("victim")? {
+        cache.delete("victim")?;
+    }
+    Ok(cache.put("victim", b"victim")?)
+}
+
+/// What is listed after the operation `after`; the round is counted if it is wrong.
+fn check(cache: &Cache, directory: &Path, after: fn(&Cache), wrong: &mut Vec<String>) {
+    after(cache);
+    wrong.extend(compare(cache, directory).err());
+}
+
+fn outcome(wrong: &[String], rounds: u32) -> Result<Option<String>, Failed> {
+    let Some(first) = wrong.first() else { return DONE };
+    Err(format!("{} of {rounds} rounds are wrong; the first one: {}", wrong.len(), &first[..first.len().min(300)]).into())
+}
+
+fn race(scratch: &Scratch, change: fn(&Cache, u32), after: fn(&Cache)) -> Result<Option<String>, Failed> {
     race_in(scratch, &scratch.path(), change, after)
 }
 
 fn race_in(
     scratch: &Scratch,
-    directory: &std::path::Path,
-    change: &(dyn Fn(&Cache, usize) + Sync),
-    after: &dyn Fn(&Cache, usize),
+    directory: &Path,
+    change: fn(&Cache, u32),
+    after: fn(&Cache),
 ) -> Result<Option<String>, Failed> {
     let cache = scratch.settings().durability(NONE).open(directory)?;
-    for round in 0..ROUNDS {
-        cache.put(&victim(round), b"victim")?;
-        cache.put(&format!("spare-{round}"), b"spare")?;
-    }
-    compare(&cache, directory)?;
-    let start = Barrier::new(2);
+    let spares = if change as usize == delete as usize { ROUNDS } else { 0 };
+    (0..spares).try_for_each(|round| cache.put(&format!("spare-{round}"), b"spare"))?;
+    let (start, end) = (Barrier::new(2), Barrier::new(2));
+    let victim = directory.join("victim");
+    let mut wrong = Vec::new();
     thread::scope(|scope| {
         scope.spawn(|| {
             for round in 0..ROUNDS {
-                let path = directory.join(victim(round));
                 start.wait();
-                // From one round to the next a little later, over the length of a commit.
+                // Later from one round to the next, over the length of a change.
                 (0..round % 40 * 40).for_each(|_| std::hint::spin_loop());
-                fs::remove_file(path).unwrap();
+                fs::remove_file(&victim).unwrap();
+                end.wait();
             }
         });
         for round in 0..ROUNDS {
+            let prepared = prepare(&cache);
             start.wait();
             change(&cache, round);
+            end.wait();
+            prepared?;
+            check(&cache, directory, after, &mut wrong);
         }
-    });
-    for round in 0..ROUNDS {
-        after(&cache, round);
-    }
-    compare(&cache, directory)?;
-    drop(cache);
-    compare(&scratch.settings().open(directory)?, directory)?;
-    DONE
+        Ok::<(), Failed>(())
+    })?;
+    outcome(&wrong, ROUNDS)
 }
 
 fn on_btrfs(scratch: &Scratch) -> Result<Option<String>, Failed> {
     let disk = disk!(crate::disk::FileSystem::Btrfs);
-    race_in(scratch, &disk.cache(), &commit, &meet)
+    race_in(scratch, &disk.cache(), commit, meet)
+}
+
+/// Another process commits, and gets the answer of each look at a file late.
+fn slow_race(scratch: &Scratch, after: fn(&Cache)) -> Result<Option<String>, Failed> {
+    need!(missing_tool("strace"));
+    let directory = scratch.path();
+    let cache = scratch.settings().durability(NONE).open(&directory)?;
+    let arguments = [text(&directory), &scratch.driver.to_string()];
+    let mut process = Process::spawn_with_slow_looks("commit_when_told", &arguments);
+    assert_eq!(process.line(), "ready");
+    let victim = directory.join("victim");
+    let mut wrong = Vec::new();
+    let mut length = Duration::ZERO;
+    for round in 0..SLOW_ROUNDS {
+        prepare(&cache)?;
+        let begun = Instant::now();
+        process.tell(&round.to_string());
+        // The first round only shows how long a commit is. Which moment of it is hit does not matter.
+        thread::sleep(length * (round * 37 % 100) / 100);
+        fs::remove_file(&victim)?;
+        assert_eq!(process.line(), "committed");
+        if round == 0 {
+            length = begun.elapsed();
+        }
+        check(&cache, &directory, after, &mut wrong);
+    }
+    drop(process);
+    outcome(&wrong, SLOW_ROUNDS)
+}
+
+fn commit_when_told(arguments: &[String]) -> Box<dyn Any> {
+    let [directory, driver] = arguments else { panic!("{arguments:?}") };
+    let cache = Settings::new(driver.parse().unwrap()).durability(NONE).open(Path::new(directory)).unwrap();
+    say("ready");
+    for round in std::io::stdin().lines().map(Result::unwrap) {
+        commit(&cache, round.parse().unwrap());
+        say("committed");
+    }
+    Box::new(cache)
 }
