@@ -9,7 +9,7 @@ use crate::c::{
 };
 use crate::fixture::{DONE, DRIVERS, Scratch, Test, compare, trials as of};
 use image_cache::ffi::tee::image_cache_tee_refuse_empty;
-use image_cache::ffi::writer::{image_cache_writer_t, image_cache_write_chunk};
+use image_cache::ffi::writer::{image_cache_write_chunk, image_cache_writer_t};
 
 pub fn trials() -> Vec<Trial> {
     let tests: [(&str, Test); 9] = [

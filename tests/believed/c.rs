@@ -1,6 +1,9 @@
 //! The C functions, called as a C program calls them. Each handle ends with its Rust value.
 
-#![allow(clippy::undocumented_unsafe_blocks, reason = "each pointer is one that the library returned, or a local variable's")]
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "each pointer is one that the library returned, or a local variable's"
+)]
 #![allow(dead_code, reason = "each kind uses a part")]
 
 use std::collections::BTreeMap;
@@ -14,12 +17,12 @@ use std::sync::{Arc, Mutex};
 use image_cache::ffi::cache::*;
 use image_cache::ffi::list::*;
 use image_cache::ffi::maintenance::*;
+use image_cache::ffi::options::*;
 pub use image_cache::ffi::options::{
     IMAGE_CACHE_DRIVER_SQLITE as SQLITE, IMAGE_CACHE_DRIVER_XATTR as XATTR,
     IMAGE_CACHE_DRIVER_XATTR_OR_SQLITE as XATTR_OR_SQLITE, IMAGE_CACHE_DURABILITY_FULL as FULL,
     IMAGE_CACHE_DURABILITY_NONE as NONE,
 };
-use image_cache::ffi::options::*;
 use image_cache::ffi::queue::*;
 use image_cache::ffi::reader::*;
 pub use image_cache::ffi::status::*;
@@ -120,7 +123,8 @@ impl Settings {
                 .and_then(|()| call(|error| image_cache_options_set_change_driver(options, self.change_driver, error)))
                 .and_then(|()| call(|error| image_cache_options_set_log(options, Some(record), data, error)))
                 .and_then(|()| {
-                    self.max_size.map_or(Ok(()), |bytes| call(|error| image_cache_options_set_max_size(options, bytes, error)))
+                    self.max_size
+                        .map_or(Ok(()), |bytes| call(|error| image_cache_options_set_max_size(options, bytes, error)))
                 })
                 .and_then(|()| {
                     let set = |seconds| call(|error| image_cache_options_set_stall_time(options, seconds, error));
@@ -128,9 +132,8 @@ impl Settings {
                 })
                 .and_then(|()| {
                     let name = self.database.map(text);
-                    let set = |name: &CString| {
-                        call(|error| image_cache_options_set_database(options, name.as_ptr(), error))
-                    };
+                    let set =
+                        |name: &CString| call(|error| image_cache_options_set_database(options, name.as_ptr(), error));
                     name.as_ref().map_or(Ok(()), set)
                 })
                 .and_then(|()| call(|error| image_cache_open(directory.as_ptr(), options, &raw mut cache, error)))

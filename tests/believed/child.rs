@@ -110,7 +110,11 @@ pub fn traced(task: &str, arguments: &[&str]) -> Result<BTreeMap<String, u64>, F
     let program = std::env::current_exe()?;
     let calls = "trace=getdents64,statx,newfstatat,fstat,stat,lstat";
     let mut strace = Command::new("strace");
-    strace.args(["-f", "--seccomp-bpf", "-q", "-q", "-s", "64", "-e", calls, "-o"]).arg(&log).arg(program).args(arguments);
+    strace
+        .args(["-f", "--seccomp-bpf", "-q", "-q", "-s", "64", "-e", calls, "-o"])
+        .arg(&log)
+        .arg(program)
+        .args(arguments);
     let printed = run(strace.env(TASK, task))?;
     if !printed.ends_with("done\n") {
         return Err(format!("{task} printed {printed:?}").into());

@@ -120,7 +120,7 @@ pub fn files(directory: &Path) -> BTreeMap<String, u64> {
         .filter(|name| !name.starts_with('.') && !name.starts_with("cache.db"))
         .filter_map(|name| {
             let stat = fs::symlink_metadata(directory.join(&name)).ok()?;
-            stat.is_file().then(|| (name, stat.len()))
+            stat.is_file().then_some((name, stat.len()))
         })
         .collect()
 }
@@ -130,7 +130,12 @@ pub fn compare(cache: &Cache, directory: &Path) -> Result<(), String> {
     let files = files(directory);
     let listed = cache.sizes().map_err(|failure| format!("list_cached: {failure}"))?;
     if listed != files {
-        return Err(format!("listed are {listed:?}, the files are {files:?}"));
+        let without = |some: &BTreeMap<String, u64>, others: &BTreeMap<String, u64>| {
+            let different = some.iter().filter(|(id, length)| others.get(*id) != Some(length));
+            different.map(|(id, length)| (id.clone(), *length)).collect::<BTreeMap<_, _>>()
+        };
+        let (phantoms, orphans) = (without(&listed, &files), without(&files, &listed));
+        return Err(format!("listed and not there are {phantoms:?}, there and not listed are {orphans:?}"));
     }
     let size = cache.cache_size().map_err(|failure| format!("get_cache_size: {failure}"))?;
     let sum: u64 = files.values().sum();
@@ -150,7 +155,8 @@ pub fn compare(cache: &Cache, directory: &Path) -> Result<(), String> {
 /// Runs a command, which must succeed. Returns its output.
 pub fn run(command: &mut Command) -> Result<String, Failed> {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let output = command.env("PATH", path).stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
+    let output =
+        command.env("PATH", path).stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(shown);

@@ -3,6 +3,8 @@
 //!
 //! All trials call the C functions. A trial that needs something that this machine lacks is ignored, and says so.
 
+#![allow(clippy::wildcard_imports, reason = "the C functions have no modules")]
+
 mod bindings;
 mod c;
 mod child;

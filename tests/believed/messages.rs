@@ -75,7 +75,10 @@ fn database(scratch: &Scratch) -> Result<Option<String>, Failed> {
     fs::create_dir(scratch.file("cache.db"))?;
     let failure = fails(scratch);
     assert!([IMAGE_CACHE_ERROR_INDEX, IMAGE_CACHE_ERROR_IO].contains(&failure.status), "{failure}");
-    says(&failure, &[&["cache.db"], &["is a directory", "no file", "not a file", "no regular file", "not a regular file"]]);
+    says(
+        &failure,
+        &[&["cache.db"], &["is a directory", "no file", "not a file", "no regular file", "not a regular file"]],
+    );
     DONE
 }
 
@@ -134,6 +137,7 @@ fn nulls(scratch: &Scratch) -> Result<Option<String>, Failed> {
     let directory = std::ffi::CString::new(text(&other)).unwrap();
     let (c, mut number, mut buffer) = (cache.0, 0, [0_u8; 8]);
     let (number, to) = (&raw mut number, buffer.as_mut_ptr().cast());
+    // SAFETY: each pointer is NULL, a handle that is open, or a local variable's.
     let nulls: &[Null] = unsafe {
         &[
             ("cache", &|e| image_cache_open(directory.as_ptr(), null_mut(), null_mut(), e)),

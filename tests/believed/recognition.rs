@@ -23,10 +23,14 @@ pub fn trials() -> Vec<Trial> {
         ("our_files_are_removed_below_a_handle", |scratch| removed(scratch, own_files)),
         ("our_files_are_replaced_below_a_handle", |scratch| removed(scratch, replace_own_files)),
         ("all_subdirectories_are_removed_below_a_handle", |scratch| removed(scratch, all)),
-        ("handles_exclude_each_other_after_the_subdirectories_were_removed", |scratch| excluded(scratch, subdirectories, false)),
+        ("handles_exclude_each_other_after_the_subdirectories_were_removed", |scratch| {
+            excluded(scratch, subdirectories, false)
+        }),
         ("handles_exclude_each_other_after_ours_was_removed", |scratch| excluded(scratch, own, true)),
         ("handles_exclude_each_other_after_our_files_were_removed", |scratch| excluded(scratch, own_files, true)),
-        ("handles_exclude_each_other_after_our_files_were_replaced", |scratch| excluded(scratch, replace_own_files, true)),
+        ("handles_exclude_each_other_after_our_files_were_replaced", |scratch| {
+            excluded(scratch, replace_own_files, true)
+        }),
         ("handles_exclude_each_other_after_all_were_removed", |scratch| excluded(scratch, all, false)),
         ("two_threads_begin_after_our_files_were_replaced", |scratch| raced(scratch, replace_own_files)),
         ("two_threads_begin_after_the_subdirectories_were_removed", |scratch| raced(scratch, subdirectories)),
@@ -125,7 +129,10 @@ fn removed(scratch: &Scratch, removal: Removal) -> Result<Option<String>, Failed
         compare(&cache, &scratch.path())?;
         removal(&scratch.path());
         let outcome = first(&cache).and_then(|()| {
-            cache.clean().and_then(|_| cache.delete_all_queued()).map_err(|failure| format!("afterwards: {failure}"))?;
+            cache
+                .clean()
+                .and_then(|_| cache.delete_all_queued())
+                .map_err(|failure| format!("afterwards: {failure}"))?;
             goes_on(&cache, &scratch.path(), "b").map_err(|failure| format!("{failure:?}"))?;
             let new = scratch.settings().open(&scratch.path()).map_err(|failure| format!("a new open: {failure}"))?;
             goes_on(&new, &scratch.path(), "c").map_err(|failure| format!("a new handle: {failure:?}"))

@@ -30,8 +30,10 @@ pub fn trials() -> Vec<Trial> {
         ("another_process_meets_a_writer_s_file_that_looks_new", |scratch| stepped_elsewhere(scratch, YEAR)),
     ];
     // Each takes seconds.
-    let slow_on_sqlite: [(&str, Test); 1] = [("syncs_longer_than_a_stall_time_of_0_s", |scratch| slow_syncs(scratch, "0"))];
-    let slow_on_xattr: [(&str, Test); 1] = [("syncs_longer_than_a_stall_time_of_1_s", |scratch| slow_syncs(scratch, "1"))];
+    let slow_on_sqlite: [(&str, Test); 1] =
+        [("syncs_longer_than_a_stall_time_of_0_s", |scratch| slow_syncs(scratch, "0"))];
+    let slow_on_xattr: [(&str, Test); 1] =
+        [("syncs_longer_than_a_stall_time_of_1_s", |scratch| slow_syncs(scratch, "1"))];
     let slow = [of("the_clock", &[SQLITE], &slow_on_sqlite), of("the_clock", &[XATTR], &slow_on_xattr)];
     slow.into_iter().flatten().chain(of("the_clock", &DRIVERS, &tests)).collect()
 }
@@ -171,7 +173,8 @@ fn slow_syncs(scratch: &Scratch, stall_time: &str) -> Result<Option<String>, Fai
     drop(scratch.open());
     let (path, driver) = (scratch.path(), scratch.driver.to_string());
     let arguments = [text(&path), &driver, stall_time];
-    let start = || Process::spawn_with_slow_syncs(&path.join("incomplete/image"), "2.4", "write_until_cached", &arguments);
+    let start =
+        || Process::spawn_with_slow_syncs(&path.join("incomplete/image"), "2.4", "write_until_cached", &arguments);
     let mut processes = [start(), start()];
     let outcomes = processes.each_mut().map(Process::line);
     drop(processes);

@@ -12,7 +12,9 @@ use libtest_mimic::{Failed, Trial};
 use crate::c::{NONE, SQLITE, Settings};
 use crate::child::{self, Task, become_member, looks, share, traced};
 use crate::disk::{FileSystem, disk, need, text};
-use crate::fixture::{DONE, Scratch, Test, attribute, compare, missing_root, missing_tool, set_attribute, set_times, trials as of};
+use crate::fixture::{
+    DONE, Scratch, Test, attribute, compare, missing_root, missing_tool, set_attribute, set_times, trials as of,
+};
 
 const IMAGES: u64 = 300;
 const QUESTIONS: u64 = 200;
@@ -100,11 +102,7 @@ fn make(directory: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
-fn check(
-    directory: &Path,
-    [disturbance, question, user]: [&str; 3],
-    questions: u64,
-) -> Result<Option<String>, Failed> {
+fn check(directory: &Path, [disturbance, question, user]: [&str; 3], questions: u64) -> Result<Option<String>, Failed> {
     let counts = traced("questions", &[text(directory), disturbance, question, user, &questions.to_string()])?;
     let scans = questions / 10;
     let (read, looked) = (counts.get("getdents64").copied().unwrap_or(0), looks(&counts));

@@ -9,7 +9,9 @@ use libtest_mimic::{Failed, Trial};
 use super::{KIND, check_prune};
 use crate::c::{IMAGE_CACHE_ERROR_NOT_FOUND, SQLITE, Settings, status};
 use crate::disk::{Disk, FileSystem, disk, need, text};
-use crate::fixture::{DONE, DRIVERS, LENGTH, Scratch, Test, bytes, compare, files, fill, missing_tool, run, trials as of};
+use crate::fixture::{
+    DONE, DRIVERS, LENGTH, Scratch, Test, bytes, compare, files, fill, missing_tool, run, trials as of,
+};
 
 pub fn trials() -> Vec<Trial> {
     let tests: [(&str, Test); 11] = [

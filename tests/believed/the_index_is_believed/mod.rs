@@ -49,7 +49,8 @@ impl Damage {
 
     /// The operations that meet it. Each checks its own outcome.
     fn meetings(self) -> Vec<(&'static str, fn(&Cache) -> Result<(), String>)> {
-        let clean: (&str, fn(&Cache) -> Result<(), String>) = ("clean", |cache| expect("clean", &cache.clean(), &Ok(0)));
+        let clean: (&str, fn(&Cache) -> Result<(), String>) =
+            ("clean", |cache| expect("clean", &cache.clean(), &Ok(0)));
         match self {
             Self::Phantom => vec![
                 clean,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Failed, Trial};
 
 use super::KIND;
-use crate::c::{Cache, IMAGE_CACHE_ERROR_NOT_FOUND, NONE, Settings, status};
+use crate::c::{Cache, IMAGE_CACHE_ERROR_NOT_FOUND, NONE, Outcome, Settings, status};
 use crate::child::{Process, Task, say};
 use crate::disk::{disk, need, text};
 use crate::fixture::{DONE, DRIVERS, Scratch, Test, compare, missing_tool, trials as of};
@@ -38,12 +38,12 @@ pub fn trials() -> Vec<Trial> {
 
 pub const TASKS: [(&str, Task); 1] = [("commit_when_told", commit_when_told)];
 
-fn commit(cache: &Cache, round: u32) {
-    cache.put(&format!("image-{round}"), b"image").unwrap();
+fn commit(cache: &Cache, round: u32) -> Outcome {
+    cache.put(&format!("image-{round}"), b"image")
 }
 
-fn delete(cache: &Cache, round: u32) {
-    cache.delete(&format!("spare-{round}")).unwrap();
+fn delete(cache: &Cache, round: u32) -> Outcome {
+    cache.delete(&format!("spare-{round}"))
 }
 
 fn clean(cache: &Cache) {
@@ -64,23 +64,24 @@ fn prepare(cache: &Cache) -> Result<(), Failed> {
 
 /// What is listed after the operation `after`; the round is counted if it is wrong.
 fn check(cache: &Cache, directory: &Path, after: fn(&Cache), wrong: &mut Vec<String>) {
-    after(cache);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| after(cache))).is_err();
+    wrong.extend(panicked.then(|| "the operation afterwards failed".to_owned()));
     wrong.extend(compare(cache, directory).err());
 }
 
 fn outcome(wrong: &[String], rounds: u32) -> Result<Option<String>, Failed> {
     let Some(first) = wrong.first() else { return DONE };
-    Err(format!("{} of {rounds} rounds are wrong; the first one: {}", wrong.len(), &first[..first.len().min(300)]).into())
+    Err(format!("{} of {rounds} rounds are wrong; the first one: {first}", wrong.len()).into())
 }
 
-fn race(scratch: &Scratch, change: fn(&Cache, u32), after: fn(&Cache)) -> Result<Option<String>, Failed> {
+fn race(scratch: &Scratch, change: fn(&Cache, u32) -> Outcome, after: fn(&Cache)) -> Result<Option<String>, Failed> {
     race_in(scratch, &scratch.path(), change, after)
 }
 
 fn race_in(
     scratch: &Scratch,
     directory: &Path,
-    change: fn(&Cache, u32),
+    change: fn(&Cache, u32) -> Outcome,
     after: fn(&Cache),
 ) -> Result<Option<String>, Failed> {
     let cache = scratch.settings().durability(NONE).open(directory)?;
@@ -95,20 +96,23 @@ fn race_in(
                 start.wait();
                 // Later from one round to the next, over the length of a change.
                 (0..round % 40 * 40).for_each(|_| std::hint::spin_loop());
-                fs::remove_file(&victim).unwrap();
+                // A thread that panicked would leave the other one waiting. The comparison shows a failure.
+                let _ = fs::remove_file(&victim);
                 end.wait();
             }
         });
         for round in 0..ROUNDS {
             let prepared = prepare(&cache);
             start.wait();
-            change(&cache, round);
+            let changed = change(&cache, round);
             end.wait();
-            prepared?;
-            check(&cache, directory, after, &mut wrong);
+            if prepared.is_ok() && changed.is_ok() {
+                check(&cache, directory, after, &mut wrong);
+            } else {
+                wrong.push(format!("{prepared:?}, {changed:?}"));
+            }
         }
-        Ok::<(), Failed>(())
-    })?;
+    });
     outcome(&wrong, ROUNDS)
 }
 
@@ -150,7 +154,7 @@ fn commit_when_told(arguments: &[String]) -> Box<dyn Any> {
     let cache = Settings::new(driver.parse().unwrap()).durability(NONE).open(Path::new(directory)).unwrap();
     say("ready");
     for round in std::io::stdin().lines().map(Result::unwrap) {
-        commit(&cache, round.parse().unwrap());
+        commit(&cache, round.parse().unwrap()).unwrap();
         say("committed");
     }
     Box::new(cache)

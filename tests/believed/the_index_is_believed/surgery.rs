@@ -83,4 +83,3 @@ fn pruned(scratch: &Scratch) -> Result<Option<String>, Failed> {
     }
     if failures.is_empty() { DONE } else { Err(failures.join("\n").into()) }
 }
-
