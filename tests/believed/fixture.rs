@@ -249,9 +249,10 @@ pub fn pretend_restart(directory: &Path) {
     }
 }
 
-/// The names in a directory that have the mark.
+/// The names of a directory's files that have the mark.
 pub fn marked(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
-    let marked = entries.filter(|entry| attribute(&entry.path(), MARK).is_some());
+    let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
+    let marked = files.filter(|entry| attribute(&entry.path(), MARK).is_some());
     marked.map(|entry| String::from_utf8_lossy(entry.file_name().as_bytes()).into_owned()).collect()
 }

@@ -29,7 +29,7 @@ pub fn trials() -> Vec<Trial> {
     ];
     let listings: [(&str, Test); 3] = [
         ("a_listing_while_one_access_waits", |scratch| listed(scratch, 1, "writable")),
-        ("a_listing_while_many_accesses_wait", |scratch| listed(scratch, 400, "writable")),
+        ("a_listing_while_many_accesses_wait", |scratch| listed(scratch, 50, "writable")),
         ("a_listing_while_one_access_can_never_be_written", |scratch| listed(scratch, 1, "read_only")),
     ];
     let mut trials = of("growth", &DRIVERS, &tests);
@@ -211,7 +211,7 @@ fn list_with_pending(arguments: &[String]) -> Box<dyn Any> {
     child::mark("begin");
     for listing in 0..LISTINGS {
         for number in 0..waiting.parse::<u64>().unwrap() {
-            drop(cache.open_for_read(&format!("image-{}", (listing * 400 + number) % LISTED)).unwrap());
+            drop(cache.open_for_read(&format!("image-{}", (listing * 50 + number) % LISTED)).unwrap());
         }
         assert_eq!(cache.list().unwrap().len() as u64, LISTED);
     }

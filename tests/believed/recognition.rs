@@ -109,9 +109,12 @@ fn goes_on(cache: &Cache, directory: &Path, id: &str) -> Result<(), Failed> {
     Ok(())
 }
 
+/// An operation with its name.
+type First = (&'static str, fn(&Cache) -> Result<(), String>);
+
 fn removed(scratch: &Scratch, removal: Removal) -> Result<Option<String>, Failed> {
     // Each operation is the first one once.
-    let firsts: [(&str, fn(&Cache) -> Result<(), String>); 8] = [
+    let firsts: [First; 8] = [
         ("commit", |cache| cache.put("a", b"a").map_err(|failure| failure.to_string())),
         ("abort", |cache| cache.begin("a").map(drop).map_err(|failure| failure.to_string())),
         ("queue_image", |cache| cache.queue("a").map(drop).map_err(|failure| failure.to_string())),

@@ -33,7 +33,7 @@ pub fn trials() -> Vec<Trial> {
 /// Images of different lengths. Image 2 is the largest, and was read twice.
 fn make(settings: &Settings, directory: &Path) -> Result<(), Failed> {
     let cache = settings.open(directory)?;
-    for (id, length) in [("1", LENGTH), ("2", 50 * LENGTH), ("3", 2 * LENGTH), ("4", 3 * LENGTH)] {
+    for (id, length) in [("1", LENGTH), ("2", 1000 * LENGTH), ("3", 2 * LENGTH), ("4", 3 * LENGTH)] {
         cache.put(id, &bytes(id, length))?;
     }
     for id in ["1", "2", "3", "4", "1", "2"] {
@@ -86,9 +86,9 @@ fn rsync_exclude(scratch: &Scratch) -> Result<Option<String>, Failed> {
 fn rsync_max_size(scratch: &Scratch) -> Result<Option<String>, Failed> {
     need!(missing_tool("rsync"));
     let copy = copy_of(scratch)?;
-    // The database has some pages, and image 2 is longer.
-    rsync(scratch, &["-X", "--max-size=49000"], &copy)?;
-    assert_eq!(copy.join("2").exists(), false, "rsync left it out");
+    // Image 2 is longer, and the database is not.
+    rsync(scratch, &["-X", "--max-size=900000"], &copy)?;
+    assert!(!copy.join("2").exists(), "rsync left it out");
     check(&scratch.settings(), &copy, &["2"], true)?;
     DONE
 }
@@ -103,7 +103,8 @@ fn rsync_again(scratch: &Scratch) -> Result<Option<String>, Failed> {
     cache.put("6", &bytes("6", LENGTH))?;
     drop(cache);
     rsync(scratch, &["-X", "--exclude=/6"], &copy)?;
-    check(&scratch.settings(), &copy, &["6"], true)?;
+    // Image 1 was deleted and is there still: nothing says what became of its hits.
+    check(&scratch.settings(), &copy, &["6"], false)?;
     DONE
 }
 

@@ -23,6 +23,9 @@ pub fn trials() -> Vec<Trial> {
 const IMAGES: [&str; 4] = ["1", "2", "3", "4"];
 const TOTAL: u64 = 4 * LENGTH;
 
+/// An operation with its name, which checks its own outcome.
+type Meeting = (&'static str, fn(&Cache) -> Result<(), String>);
+
 /// What another program did to a cache behind the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Damage {
@@ -47,10 +50,9 @@ impl Damage {
         }
     }
 
-    /// The operations that meet it. Each checks its own outcome.
-    fn meetings(self) -> Vec<(&'static str, fn(&Cache) -> Result<(), String>)> {
-        let clean: (&str, fn(&Cache) -> Result<(), String>) =
-            ("clean", |cache| expect("clean", &cache.clean(), &Ok(0)));
+    /// The operations that meet it.
+    fn meetings(self) -> Vec<Meeting> {
+        let clean: Meeting = ("clean", |cache| expect("clean", &cache.clean(), &Ok(0)));
         match self {
             Self::Phantom => vec![
                 clean,

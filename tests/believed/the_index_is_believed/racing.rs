@@ -38,12 +38,12 @@ pub fn trials() -> Vec<Trial> {
 
 pub const TASKS: [(&str, Task); 1] = [("commit_when_told", commit_when_told)];
 
-fn commit(cache: &Cache, round: u32) -> Outcome {
-    cache.put(&format!("image-{round}"), b"image")
+fn commit(cache: &Cache) -> Outcome {
+    cache.put("image", b"image")
 }
 
-fn delete(cache: &Cache, round: u32) -> Outcome {
-    cache.delete(&format!("spare-{round}"))
+fn delete(cache: &Cache) -> Outcome {
+    cache.delete("spare")
 }
 
 fn clean(cache: &Cache) {
@@ -54,12 +54,13 @@ fn meet(cache: &Cache) {
     assert_eq!(status(&cache.open_for_read("victim")), IMAGE_CACHE_ERROR_NOT_FOUND);
 }
 
-/// Caches the image that another program removes.
-fn prepare(cache: &Cache) -> Result<(), Failed> {
-    if cache.is_cached("victim")? {
-        cache.delete("victim")?;
+/// Caches the image that another program removes, and the one that is deleted meanwhile. The one that is committed is not cached.
+fn prepare(cache: &Cache) -> Outcome {
+    for id in ["victim", "spare", "image"] {
+        cache.delete(id)?;
     }
-    Ok(cache.put("victim", b"victim")?)
+    cache.put("victim", b"victim")?;
+    cache.put("spare", b"spare")
 }
 
 /// What is listed after the operation `after`; the round is counted if it is wrong.
@@ -74,19 +75,17 @@ fn outcome(wrong: &[String], rounds: u32) -> Result<Option<String>, Failed> {
     Err(format!("{} of {rounds} rounds are wrong; the first one: {first}", wrong.len()).into())
 }
 
-fn race(scratch: &Scratch, change: fn(&Cache, u32) -> Outcome, after: fn(&Cache)) -> Result<Option<String>, Failed> {
+fn race(scratch: &Scratch, change: fn(&Cache) -> Outcome, after: fn(&Cache)) -> Result<Option<String>, Failed> {
     race_in(scratch, &scratch.path(), change, after)
 }
 
 fn race_in(
     scratch: &Scratch,
     directory: &Path,
-    change: fn(&Cache, u32) -> Outcome,
+    change: fn(&Cache) -> Outcome,
     after: fn(&Cache),
 ) -> Result<Option<String>, Failed> {
     let cache = scratch.settings().durability(NONE).open(directory)?;
-    let spares = if change as usize == delete as usize { ROUNDS } else { 0 };
-    (0..spares).try_for_each(|round| cache.put(&format!("spare-{round}"), b"spare"))?;
     let (start, end) = (Barrier::new(2), Barrier::new(2));
     let victim = directory.join("victim");
     let mut wrong = Vec::new();
@@ -101,10 +100,10 @@ fn race_in(
                 end.wait();
             }
         });
-        for round in 0..ROUNDS {
+        for _ in 0..ROUNDS {
             let prepared = prepare(&cache);
             start.wait();
-            let changed = change(&cache, round);
+            let changed = change(&cache);
             end.wait();
             if prepared.is_ok() && changed.is_ok() {
                 check(&cache, directory, after, &mut wrong);
@@ -135,7 +134,7 @@ fn slow_race(scratch: &Scratch, after: fn(&Cache)) -> Result<Option<String>, Fai
     for round in 0..SLOW_ROUNDS {
         prepare(&cache)?;
         let begun = Instant::now();
-        process.tell(&round.to_string());
+        process.tell("commit");
         // The first round only shows how long a commit is. Which moment of it is hit does not matter.
         thread::sleep(length * (round * 37 % 100) / 100);
         fs::remove_file(&victim)?;
@@ -153,8 +152,8 @@ fn commit_when_told(arguments: &[String]) -> Box<dyn Any> {
     let [directory, driver] = arguments else { panic!("{arguments:?}") };
     let cache = Settings::new(driver.parse().unwrap()).durability(NONE).open(Path::new(directory)).unwrap();
     say("ready");
-    for round in std::io::stdin().lines().map(Result::unwrap) {
-        commit(&cache, round.parse().unwrap()).unwrap();
+    for _ in std::io::stdin().lines().map(Result::unwrap) {
+        commit(&cache).unwrap();
         say("committed");
     }
     Box::new(cache)
