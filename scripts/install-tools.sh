@@ -22,6 +22,15 @@ describe() { # TOOL: sets `package` and `reason`
         pkg-config) reason="finds the installed library for the C programs of the tests" ;;
         sqlite3.h) package=libsqlite3-dev reason="is for a test program with its own SQLite beside the library's" ;;
         go) package=golang-go reason="builds the Go program that uses the installed library" ;;
+        strace) reason="counts, delays and fails system calls in tests" ;;
+        rsync) reason="copies caches in tests" ;;
+        systemd-tmpfiles) package=systemd reason="ages files out of a cache in tests" ;;
+        debugfs) package=e2fsprogs reason="damages file systems in tests" ;;
+        btrfs) package=btrfs-progs reason="creates file systems and snapshots for tests" ;;
+        mkfs.ntfs) package=ntfs-3g reason="creates and mounts file systems with times of 100 ns for tests" ;;
+        mkfs.exfat) package=exfatprogs reason="creates file systems with times of 10 ms for tests" ;;
+        mount.exfat-fuse) package=exfat-fuse reason="mounts file systems with times of 10 ms for tests" ;;
+        mkfs.vfat) package=dosfstools reason="creates file systems with times of 2 s for tests" ;;
         python3) reason="acts as Glance in some tests, and calls the library in others" ;;
         *) echo "install-tools: unknown tool: $1" >&2 && exit 2 ;;
     esac
