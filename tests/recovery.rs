@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{DRIVERS, Scratch, cache_image, files, ids, read_image};
+use common::{DRIVERS, Scratch, cache_image, files, ids, read_image, take_cache_lock};
 use image_cache::{Algorithm, DriverChoice, DriverKind, Error, Options};
 
 const SQLITE: DriverChoice = DriverChoice::Sqlite;
@@ -417,11 +417,11 @@ fn unsynced_marks_of_one_mount_survive_the_recovery_of_another() {
 
         // After a power cut the mark is one of an earlier boot.
         xattr::set(scratch.file("here"), "user.image_cache.unsynced", &elsewhere).unwrap();
-        let directory = xattr::get(scratch.file("."), "user.image_cache.unsynced").unwrap();
+        let directory = xattr::get(scratch.file(".image_cache"), "user.image_cache.unsynced").unwrap();
         assert_eq!(directory, Some(present), "{driver:?}: the directory still has the mark of unsynced images");
-        xattr::set(scratch.file("."), "user.image_cache.unsynced", &elsewhere).unwrap();
+        xattr::set(scratch.file(".image_cache"), "user.image_cache.unsynced", &elsewhere).unwrap();
         assert!(ids(&scratch.open()).is_empty());
-        assert_eq!(xattr::get(scratch.file("."), "user.image_cache.unsynced").unwrap(), None);
+        assert_eq!(xattr::get(scratch.file(".image_cache"), "user.image_cache.unsynced").unwrap(), None);
     }
 }
 
@@ -432,7 +432,7 @@ fn a_durable_image_has_no_unsynced_mark() {
         let cache = scratch.open_with(Options::new().driver(driver));
         cache_image(&cache, "1", b"durable");
         assert_eq!(xattr::get(scratch.file("1"), "user.image_cache.unsynced").unwrap(), None);
-        assert_eq!(xattr::get(scratch.file("."), "user.image_cache.unsynced").unwrap(), None);
+        assert_eq!(xattr::get(scratch.file(".image_cache"), "user.image_cache.unsynced").unwrap(), None);
     }
 }
 
@@ -442,13 +442,12 @@ fn a_scan_does_not_wait_for_the_cache_lock() {
     let scratch = Scratch::new(DriverChoice::Xattr);
     let cache = scratch.open();
     cache_image(&cache, "1", b"12345");
-    let incomplete = std::fs::File::open(scratch.file("incomplete")).unwrap();
-    incomplete.lock().unwrap();
+    let lock = take_cache_lock(&scratch.path());
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         scope.spawn(|| sender.send((cache.cache_size().unwrap(), ids(&cache))).unwrap());
         let scanned = receiver.recv_timeout(std::time::Duration::from_secs(10));
-        incomplete.unlock().unwrap();
+        drop(lock);
         assert_eq!(scanned, Ok((5, vec!["1".to_owned()])));
     });
 }

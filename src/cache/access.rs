@@ -36,7 +36,7 @@ pub(crate) fn flush_finally(cache: &CacheInner) {
     if !cache.index().can_flush() {
         return;
     }
-    let flushed = cache.patiently(|| {
+    let flushed = CacheInner::patiently(|| {
         let lock = cache.catalog.lock_reconciled(&cache.lock, Exactness::Usual)?;
         cache.index().flush(&lock, Flush::Final)
     });

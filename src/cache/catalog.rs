@@ -20,16 +20,16 @@
 //!
 //! # A directory that is never quiet
 //!
-//! Other programs may change names all the time, without touching images (a hidden file that comes and goes). If a comparison
-//! found nothing to correct, the next one waits at least ten times as long as that one took: comparisons use a tenth of the time
-//! at most. Until then, the index is used as it is.
+//! Other programs may change names all the time, without touching images (a hidden file that comes and goes). After three
+//! comparisons in a row that were made because names changed, and that found nothing to correct, the next one waits at least ten
+//! times as long as the last one took: comparisons use a tenth of the time at most. Until then, the index is used as it is.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::error::Result;
 use crate::index::Index;
-use crate::index::driver::{Corrected, Currency, Flush, Found, Page, ReconciledIndex};
+use crate::index::driver::{Comparison, Corrected, Currency, Flush, Found, Page, ReconciledIndex};
 use crate::log::{Log, SkippedErrors};
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry, Layout};
@@ -40,16 +40,27 @@ use crate::sys::memory;
 /// How many images are compared each time that the cache lock is held.
 const PART: usize = 64;
 
-/// How many times as long as a comparison that found nothing the index is then used as it is.
+/// How many times as long as a comparison in vain the index is then used as it is.
 const REST: u32 = 10;
+
+/// So many comparisons in vain come before that.
+const PATIENCE: u32 = 3;
 
 /// The directory and its index.
 pub(crate) struct Catalog {
     pub layout: Arc<Layout>,
     pub index: Index,
     pub log: Log,
+    rest: Mutex<Rest>,
+}
+
+/// What keeps a directory that is never quiet from being compared all the time.
+#[derive(Debug, Default)]
+struct Rest {
+    /// How many comparisons in a row were made in vain.
+    in_vain: u32,
     /// Until then, a directory whose names changed needs no comparison.
-    rests_until: Mutex<Option<Instant>>,
+    until: Option<Instant>,
 }
 
 /// How exact an answer must be.
@@ -63,7 +74,7 @@ pub(crate) enum Exactness {
 
 impl Catalog {
     pub fn new(layout: Arc<Layout>, index: Index, log: Log) -> Self {
-        Self { layout, index, log, rests_until: Mutex::default() }
+        Self { layout, index, log, rest: Mutex::default() }
     }
 
     /// How the index stands to the directory. A driver without an index is always current.
@@ -156,7 +167,7 @@ impl Catalog {
         }
         let lock = locks.acquire_to_query()?;
         index.end_comparison(&lock, comparison, Stamp::of(&self.layout)?, skipped.into_first())?;
-        self.note_comparison(began, &corrected);
+        self.note_comparison(began, comparison, &corrected);
         Ok(())
     }
 
@@ -170,10 +181,12 @@ impl Catalog {
         found.collect()
     }
 
-    fn note_comparison(&self, began: Instant, corrected: &Corrected) {
+    fn note_comparison(&self, began: Instant, comparison: Comparison, corrected: &Corrected) {
+        let was_in_vain = corrected.count() == 0 && !comparison.must_count;
         let now = Instant::now();
-        let rest = (corrected.count() == 0).then(|| now + (now - began) * REST);
-        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+        let mut rest = self.rest();
+        rest.in_vain = if was_in_vain { rest.in_vain.saturating_add(1) } else { 0 };
+        rest.until = (rest.in_vain >= PATIENCE).then(|| now + (now - began) * REST);
         if corrected.count() > 0 {
             let Corrected { adopted, dropped, changed } = corrected;
             self.log.info(|| {
@@ -185,7 +198,11 @@ impl Catalog {
     }
 
     fn rests(&self) -> bool {
-        self.rests_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until)
+        self.rest().until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn rest(&self) -> MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes the entry of an image that has no file, if there is one. The cache lock is not waited for: this only heals.

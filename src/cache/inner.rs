@@ -66,7 +66,7 @@ impl CacheInner {
     }
 
     /// Repeats a query while another program has the index locked, for 2 s at most. No lock is held in between.
-    pub fn patiently<T>(&self, query: impl Fn() -> Result<T>) -> Result<T> {
+    pub fn patiently<T>(query: impl Fn() -> Result<T>) -> Result<T> {
         let mut last = None;
         let answer = poll(Instant::now() + LOCKED_INDEX, || match query() {
             Err(error) if error.is_index_locked() => {

@@ -80,7 +80,7 @@ pub(crate) fn hit_count(cache: &CacheInner, id: &ImageId) -> Result<u64> {
             Ok(lock)
         })
     };
-    cache.patiently(|| {
+    CacheInner::patiently(|| {
         cache.query(lock, |lock| if is_cached(cache, id)? { cache.index().hits(lock, id) } else { Ok(0) })
     })
 }
@@ -94,7 +94,7 @@ fn reconciled<T>(cache: &CacheInner, query: impl Fn(&CacheLockGuard<'_>) -> Resu
 /// be included.
 pub(crate) fn list(cache: &CacheInner) -> Result<Listing> {
     let mut listing = match cache.index().metadata() {
-        Metadata::Index(index) => cache.patiently(|| list_index(cache, index)),
+        Metadata::Index(index) => CacheInner::patiently(|| list_index(cache, index)),
         Metadata::Files(files) => {
             if cache.index().can_flush() {
                 cache.catalog.flush(&cache.lock.acquire()?);

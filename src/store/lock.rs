@@ -255,6 +255,11 @@ impl<'a> CacheLockGuard<'a> {
         self.file().map_or(Ok(false), |file| file.try_hold(OPEN, LockKind::Exclusive))
     }
 
+    /// Whether this handle created the lock file.
+    pub fn is_on_new_file(&self) -> bool {
+        self.file().is_some_and(|file| file.is_new)
+    }
+
     /// Fails when the guard holds no lock, so that nothing may be changed.
     pub fn check_held(&self) -> Result<()> {
         self.held.file.as_ref().map(drop).map_err(Error::clone)

@@ -29,6 +29,8 @@ pub(super) struct LockFile {
     lasting: File,
     id: FileId,
     path: PathBuf,
+    /// Whether this handle created the file.
+    pub is_new: bool,
     /// Whether the file system keeps the modes of files.
     pub keeps_modes: bool,
 }
@@ -39,7 +41,7 @@ impl LockFile {
         let path = Self::path_in(directory);
         for _ in 0..ATTEMPTS {
             let (own, _) = directory.open_or_create(OWN_SUBDIRECTORY)?;
-            let Some(momentary) = open_or_create(&own)? else { continue };
+            let Some((momentary, is_new)) = open_or_create(&own)? else { continue };
             let Some(lasting) = own.open_to_write(OsStr::new(LOCK_FILE))? else { continue };
             let stat = FileStat::of(&momentary, || path.clone())?;
             if !stat.is_regular {
@@ -48,7 +50,7 @@ impl LockFile {
             }
             if FileStat::of(&lasting, || path.clone())?.id == stat.id {
                 let keeps_modes = stat.is_sticky();
-                return Ok(Self { momentary, lasting, id: stat.id, path, keeps_modes });
+                return Ok(Self { momentary, lasting, id: stat.id, path, is_new, keeps_modes });
             }
         }
         Err(Error::would_block("open the lock file", &path))
@@ -116,11 +118,11 @@ impl LockFile {
     }
 }
 
-/// `None` when the name changed meanwhile.
-fn open_or_create(own: &Directory) -> Result<Option<File>> {
+/// The file, and whether it is new. `None` when the name changed meanwhile.
+fn open_or_create(own: &Directory) -> Result<Option<(File, bool)>> {
     let name = OsStr::new(LOCK_FILE);
     if let Some(file) = own.open_to_write(name)? {
-        return Ok(Some(file));
+        return Ok(Some((file, false)));
     }
-    own.create_private(name, true)
+    Ok(own.create_private(name, true)?.map(|file| (file, true)))
 }

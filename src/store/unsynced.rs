@@ -7,7 +7,8 @@
 //! - the unique id of the mount: a volume can be cut off and come back without a restart.
 //!
 //! The first open in another boot, or on another mount, drops all marked files. The directory carries a mark, too, so that this
-//! open need not look at each file. A handle that closes syncs what it published, removes the marks, and syncs the directory, so
+//! open need not look at each file: it is on `.image_cache/`. A cache without a lock file is looked at as if it were marked, since
+//! somebody may have removed that subdirectory. A handle that closes syncs what it published, removes the marks, and syncs the directory, so
 //! both are durable. A clean does the same for all marked files: those of a process that died would be dropped after a restart.
 //! Where no mark can be set (no attributes, no boot id, Linux before 6.8 without mount ids), publishing syncs.
 //!
@@ -30,6 +31,7 @@ use crate::store::attributes::{self, Attribute};
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
+use crate::store::recognise::OWN_SUBDIRECTORY;
 use crate::sys::dir::Directory;
 use crate::sys::{file, process};
 
@@ -149,13 +151,14 @@ impl Unsynced {
             }
         }
         // The removal of the marks must be durable as well, else images of a closed cache are dropped. File systems write changes
-        // of names and attributes in order. This change of the directory comes after all of them, and its sync covers them.
+        // of names and attributes in order. This change of `.image_cache/` comes after all of them, and its sync covers them.
         let mark = match self.suspects {
             Suspects::None => present_mark(layout.directory(Area::Cached)),
             _ => Some(LEFT_BEHIND.to_owned()),
         };
         let marked = mark.map_or(Ok(()), |mark| mark_directory(layout, &mark));
-        if let Err(error) = marked.and_then(|()| layout.sync_published()) {
+        let synced = marked.and_then(|()| own_directory(layout)?.map_or(Ok(()), |directory| directory.sync()));
+        if let Err(error) = synced.and_then(|()| layout.sync_published()) {
             log.error(|| error.to_string());
         }
         failed
@@ -210,8 +213,11 @@ pub(crate) fn drop_unsynced(
     is_only_handle: bool,
 ) -> Result<Suspects> {
     let present = present_mark(layout.directory(Area::Cached));
-    let directory = match mark_of_directory(layout)? {
+    let marked = mark_of_directory(layout)?;
+    let was_marked = marked.is_some();
+    let directory = match marked {
         Some(mark) if Some(&mark) != present.as_ref() => mark,
+        None if lock.is_on_new_file() && is_only_handle => LEFT_BEHIND.to_owned(),
         _ => return Ok(Suspects::None),
     };
     if !is_only_handle && !is_of_other_boot(&directory) {
@@ -248,12 +254,14 @@ pub(crate) fn drop_unsynced(
         Some(present) if has_others => mark_directory(layout, present),
         _ => unmark_directory(layout),
     };
-    log.warning(|| {
-        let left = if left > 0 { format!("; {left} could not be examined or removed") } else { String::new() };
-        format!(
-            "the host restarted, or the cache was mounted again: {dropped} images that were not synced were dropped{left}"
-        )
-    });
+    if was_marked || dropped + left > 0 {
+        log.warning(|| {
+            let left = if left > 0 { format!("; {left} could not be examined or removed") } else { String::new() };
+            format!(
+                "the host restarted, or the cache was mounted again: {dropped} images that were not synced were dropped{left}"
+            )
+        });
+    }
     Ok(match (left, is_only_handle || directory == LEFT_BEHIND) {
         (0, _) => Suspects::None,
         (_, false) => Suspects::OfOtherBoots,
@@ -287,21 +295,48 @@ fn mark_of(file: &File) -> std::io::Result<Option<String>> {
     }
 }
 
+/// The first version of this library marked the cache's directory itself. It counts until it is removed.
 fn mark_of_directory(layout: &Layout) -> Result<Option<String>> {
-    let directory = layout.directory(Area::Cached);
-    attributes::of_directory(directory, mark_of)
-        .map_err(|error| Error::from_io("read an extended attribute of", directory.path(), &error))
+    let cached = layout.directory(Area::Cached);
+    let present = present_mark(cached);
+    let mut found = None;
+    for directory in [Some(cached), own_directory(layout)?.as_ref()].into_iter().flatten() {
+        let mark = attributes::of_directory(directory, mark_of)
+            .map_err(|error| Error::from_io("read an extended attribute of", directory.path(), &error))?;
+        // One that is not the present one matters more.
+        if found.is_none() || mark.is_some() && mark != present {
+            found = mark.or(found);
+        }
+    }
+    Ok(found)
 }
 
-/// Marks the directory as one with marked files.
+/// Marks the cache as one with marked files. The mark is not on the cache's directory, whose ctime belongs to the stamp.
 fn mark_directory(layout: &Layout, mark: &str) -> Result<()> {
-    let directory = layout.directory(Area::Cached);
-    attributes::of_directory(directory, |file| attributes::set(file, Attribute::Unsynced, mark))
-        .map_err(|error| Error::from_io("set an extended attribute of", directory.path(), &error))
+    let (directory, _) = layout.directory(Area::Cached).open_or_create(OWN_SUBDIRECTORY)?;
+    attributes::of_directory(&directory, |file| attributes::set(file, Attribute::Unsynced, mark))
+        .map_err(|error| Error::from_io("set an extended attribute of", directory.path(), &error))?;
+    remove_mark(layout.directory(Area::Cached))
 }
 
 fn unmark_directory(layout: &Layout) -> Result<()> {
-    let directory = layout.directory(Area::Cached);
-    attributes::of_directory(directory, |file| attributes::remove(file, Attribute::Unsynced))
-        .map_err(|error| Error::from_io("remove an extended attribute of", directory.path(), &error))
+    if let Some(directory) = own_directory(layout)? {
+        remove_mark(&directory)?;
+    }
+    remove_mark(layout.directory(Area::Cached))
+}
+
+fn remove_mark(directory: &Directory) -> Result<()> {
+    let is_marked = attributes::of_directory(directory, mark_of).is_ok_and(|mark| mark.is_some());
+    // The removal of nothing would change the ctime.
+    let removed = if is_marked {
+        attributes::of_directory(directory, |file| attributes::remove(file, Attribute::Unsynced))
+    } else {
+        Ok(())
+    };
+    removed.map_err(|error| Error::from_io("remove an extended attribute of", directory.path(), &error))
+}
+
+fn own_directory(layout: &Layout) -> Result<Option<Directory>> {
+    layout.directory(Area::Cached).open_subdirectory(OWN_SUBDIRECTORY)
 }

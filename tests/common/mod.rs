@@ -89,6 +89,21 @@ pub fn files(path: &Path) -> Vec<String> {
     names
 }
 
+/// Takes the cache lock, as a process that is stopped within a call has it. Closing the file releases it.
+pub fn take_cache_lock(directory: &Path) -> File {
+    use nix::fcntl::{FcntlArg, fcntl};
+    let file = File::options().read(true).write(true).open(directory.join(".image_cache/lock")).unwrap();
+    let lock = nix::libc::flock {
+        l_type: nix::libc::F_WRLCK.try_into().unwrap(),
+        l_whence: 0,
+        l_start: 0,
+        l_len: 1,
+        l_pid: 0,
+    };
+    fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+    file
+}
+
 /// Creates the incomplete file of a dead writer, which has the sticky bit.
 pub fn leave_by_dead_writer(path: &Path, data: &[u8]) {
     std::fs::write(path, data).unwrap();

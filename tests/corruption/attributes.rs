@@ -157,7 +157,7 @@ fn unexamined() -> Result<(), Failed> {
             assert!(set(&scratch, name, MARK, b"an earlier boot"));
         }
         std::fs::set_permissions(scratch.file("private"), std::fs::Permissions::from_mode(0o600)).unwrap();
-        for directory in ["incomplete", "invalid", "queue", "."] {
+        for directory in ["incomplete", "invalid", "queue", ".", ".image_cache", ".image_cache/lock"] {
             std::fs::set_permissions(scratch.file(directory), std::fs::Permissions::from_mode(0o777)).unwrap();
         }
         let parent = scratch.path().parent().unwrap().to_owned();

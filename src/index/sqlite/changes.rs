@@ -26,7 +26,8 @@ pub(super) struct Seal {
 impl Seal {
     fn from_number(number: i64) -> Self {
         let number = number.cast_unsigned();
-        Self { stamp: Stamp::from_number(number >> TAG_BITS), tag: (number & u64::from(u16::MAX)) as u16 }
+        let [low, high, ..] = number.to_le_bytes();
+        Self { stamp: Stamp::from_number(number >> TAG_BITS), tag: u16::from_le_bytes([low, high]) }
     }
 
     fn as_number(self) -> i64 {

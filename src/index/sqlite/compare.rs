@@ -122,7 +122,7 @@ fn rows(transaction: &Transaction<'_>, page: &Page<'_>) -> SqlResult<VecDeque<In
     // Every text is before every blob.
     let end = if page.until.is_some() { "image_id <= ?2" } else { "image_id < x'' AND ?2 IS NOT NULL" };
     let mut select: Statement<'_> = transaction.prepare(&format!("{COLUMNS} WHERE {begin} AND {end} {ORDER}"))?;
-    let rows = select.query_map(params![after, until, MAX_ROWS as i64], Indexed::new)?;
+    let rows = select.query_map(params![after, until, to_sql(MAX_ROWS as u64)], Indexed::new)?;
     rows.collect()
 }
 
