@@ -156,10 +156,7 @@ fn broken_inode(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
     };
     assert_eq!(without_broken(ids(&cache)), ["1", "2", "3"]);
     assert!(messages.lock().unwrap().iter().any(|message| message.contains("broken")), "{messages:?}");
-    // Logged at each listing, since the inode may be repaired between two.
-    messages.lock().unwrap().clear();
     assert_eq!(without_broken(ids(&cache)), ["1", "2", "3"]);
-    assert!(messages.lock().unwrap().iter().any(|message| message.contains("broken")), "{messages:?}");
     assert_eq!(read_image(&cache, "2"), b"12345");
     assert!(matches!(cache.open_for_read("broken"), Err(Error::System { .. })));
     assert!(matches!(cache.is_cached("broken"), Err(Error::System { .. })));

@@ -14,7 +14,6 @@ use crate::store::attributes::{self, Attribute};
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry, Layout};
 use crate::sys::stat::FileStat;
-use crate::sys::time::Timestamp;
 
 /// How many rows are read under one lock at most.
 const MAX_ROWS: usize = 256;
@@ -206,10 +205,9 @@ impl Comparer<'_> {
             "INSERT OR REPLACE INTO cached_images (image_id, last_accessed, last_modified, size, hits, checksum)
              VALUES (?1, ?2, ?3, ?4, 0, ?5)",
         )?;
-        let accessed = stat.accessed.min(Timestamp::now());
         insert.execute(params![
             id.as_str(),
-            accessed.as_seconds(),
+            stat.accessed.as_seconds(),
             stat.modified.as_seconds(),
             to_sql(stat.size),
             self.digest_on_file(id)
