@@ -217,6 +217,7 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::state::to_hex;
     use md5::Digest as _;
     use proptest::prelude::*;
 
@@ -225,12 +226,8 @@ mod tests {
     /// The digests of all data at once; MD5 by another implementation.
     fn reference(data: &[u8]) -> Vec<(Algorithm, String)> {
         let digests =
-            [hex(&md5::Md5::digest(data)), hex(&sha2::Sha256::digest(data)), hex(&sha2::Sha512::digest(data))];
+            [to_hex(&md5::Md5::digest(data)), to_hex(&sha2::Sha256::digest(data)), to_hex(&sha2::Sha512::digest(data))];
         ALL.into_iter().zip(digests).collect()
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        base16ct::lower::encode_string(bytes)
     }
 
     fn of_all_algorithms() -> Hasher {

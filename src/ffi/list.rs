@@ -73,15 +73,12 @@ impl List {
     }
 
     pub fn of_queued(images: Vec<QueuedImage>) -> Result<Self> {
-        let entry = |image: QueuedImage| CachedImage {
-            image_id: image.image_id,
-            size: 0,
-            hits: 0,
-            last_accessed: image.queued,
-            last_modified: image.queued,
-            digest: None,
-        };
-        images.into_iter().map(entry).collect::<Listing>().into_complete().map(Self::of_cached)
+        let mut listing = Listing::default();
+        for QueuedImage { image_id, queued } in images {
+            let (last_accessed, last_modified) = (queued, queued);
+            listing.push(&CachedImage { image_id, size: 0, hits: 0, last_accessed, last_modified, digest: None })?;
+        }
+        Ok(Self::of_cached(listing))
     }
 
     /// The next entry, or NULL at the end. It is valid until the next call or the end of the list.

@@ -17,7 +17,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::index::cached_image::CachedImage;
 use crate::index::driver::{
     Driver, DriverChoice, DriverKind, DriverRequest, EvictionOrder, Flush, ReconciledIndex, Totals, Unwritten,
 };
@@ -156,16 +155,17 @@ impl Index {
 
     /// All images, by id. Accesses that could not be written are included.
     pub fn list(&self, lock: &CacheLockGuard<'_>) -> Result<Listing> {
-        let images = self.driver.list(lock)?.into_complete()?;
-        if self.pending.is_empty() {
-            return Ok(images);
+        let mut images = self.driver.list(lock)?;
+        if !self.pending.is_empty() {
+            for (id, image) in images.iter_mut() {
+                let Ok(id) = self.layout.image_id(id) else { continue };
+                let pending = self.pending.of(lock, &id);
+                image.hits = image.hits.saturating_add(pending.hits);
+                let accessed = pending.last_accessed.map_or(0, Timestamp::as_nanoseconds);
+                image.last_accessed = image.last_accessed.max(accessed);
+            }
         }
-        let with_pending = images.filter_map(|image| {
-            let pending = self.pending.of(lock, &self.layout.image_id(&image.image_id).ok()?);
-            let accessed = pending.last_accessed.map_or(0, Timestamp::as_nanoseconds).max(image.last_accessed);
-            Some(CachedImage { hits: image.hits.saturating_add(pending.hits), last_accessed: accessed, ..image })
-        });
-        with_pending.collect::<Listing>().into_complete()
+        Ok(images)
     }
 
     /// A snapshot of the images in the order of eviction.

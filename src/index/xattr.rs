@@ -12,7 +12,7 @@ use crate::digest::algorithm::is_well_formed;
 use crate::error::{Error, Result};
 use crate::index::cached_image::CachedImage;
 use crate::index::driver::{Driver, DriverKind, EvictionOrder, Flush, Totals, Unwritten};
-use crate::index::listing::{Listing, sort_ids};
+use crate::index::listing::Listing;
 use crate::index::pending::{Access, Accesses, PendingAccesses};
 use crate::index::scan;
 use crate::log::{Log, LogOnce, SkippedErrors};
@@ -154,16 +154,18 @@ impl Driver for XattrDriver {
         scan::totals(&self.layout, &self.log)
     }
 
-    /// Sorts the ids, which are short, instead of the images.
     fn list(&self, _lock: &CacheLockGuard<'_>) -> Result<Listing> {
         let mut skipped = SkippedErrors::new(&self.log);
-        let ids = sort_ids(self.layout.ids(Area::Cached)?.map(|id| id.map(|id| id.to_string())))?;
-        let images = ids.filter_map(|id| {
-            let id = self.layout.image_id(&id).ok()?;
-            let stat = skipped.note(self.layout.stat(Area::Cached, &id)).and_then(DirEntry::image)?;
-            self.cached_image(&id, &stat, &mut skipped)
-        });
-        Ok(images.collect())
+        let mut listing = Listing::default();
+        for id in self.layout.ids(Area::Cached)? {
+            let id = id?;
+            let stat = skipped.note(self.layout.stat(Area::Cached, &id)).and_then(DirEntry::image);
+            if let Some(image) = stat.and_then(|stat| self.cached_image(&id, &stat, &mut skipped)) {
+                listing.push(&image)?;
+            }
+        }
+        listing.sort();
+        Ok(listing)
     }
 
     /// The atimes, which were set at each open, already have the pending accesses.

@@ -104,7 +104,7 @@ fn list(bench: &mut Bench, prepared: &Prepared, driver: DriverChoice) -> Result<
     bench.report.point(LIST, name_of_driver(driver), prepared.count, per_image);
     if prepared.count == bench.sizes.largest {
         let speed = target_of(driver, Target::AtLeast(Quantity::per_second(500_000.0)));
-        let memory = Target::AtMost(Quantity::bytes(64.0 * 1024.0 * 1024.0));
+        let memory = Target::AtMost(Quantity::bytes(256.0 * prepared.count as f64));
         bench.report.add(Finding::new(row("list", prepared, driver), Quantity::per_second(1.0 / per_image), speed));
         let peak = Quantity::bytes(crate::measure::median(&mut growths));
         bench.report.add(Finding::new(row("... and the peak of its memory", prepared, driver), peak, memory));

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::error::{Error, Result};
-use crate::index::cached_image::CachedImage;
 use crate::index::driver::{
     Driver, DriverKind, EvictionOrder, Flush, Rebuilt, ReconciledIndex, Record, Totals, Unwritten,
 };
@@ -200,11 +199,18 @@ impl Driver for SqliteDriver {
                 "SELECT image_id, size, hits, last_accessed, last_modified, checksum FROM cached_images
                  WHERE typeof(image_id) = 'text' ORDER BY image_id",
             )?;
-            let images = select.query_map([], cached_image)?;
-            // Another program may have written rows with ids that are not valid.
-            let is_valid = |image: &CachedImage| self.layout.image_id(&image.image_id).is_ok();
-            images.filter(|image| image.as_ref().map_or(true, is_valid)).collect::<SqlResult<Listing>>()
-        })
+            let mut listing = Listing::default();
+            for image in select.query_map([], cached_image)? {
+                let image = image?;
+                // Another program may have written rows with ids that are not valid.
+                if self.layout.image_id(&image.image_id).is_ok()
+                    && let Err(error) = listing.push(&image)
+                {
+                    return Ok(Err(error));
+                }
+            }
+            Ok(Ok(listing))
+        })?
     }
 
     fn eviction_order<'a>(
