@@ -1,7 +1,8 @@
 //! A bounded channel with room for one value.
 //!
-//! It differs from `std::sync::mpsc::sync_channel(1)` in one point: waiting creates no handle of the waiting thread, which the
-//! standard library keeps as long as the thread lives.
+//! `std::sync::mpsc::sync_channel(1)` would do the same. But a thread that waits in it gets a `Thread` handle. Other threads of the
+//! host free theirs when they end (20 threads: no byte more). The main thread does not: 48 bytes, which valgrind 3.19 reports as
+//! possibly lost, and which fail `valgrind.host` and every such check of a host. Measured with Rust 1.95 after 12 MiB.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
