@@ -21,6 +21,8 @@ pub struct Sizes {
     pub victims: usize,
     pub stream: usize,
     pub ingest: usize,
+    /// The length of the file that a neighbour cleans.
+    pub cleaned: usize,
     /// How long processes compete.
     pub seconds: f64,
     /// How often a large file is written.
@@ -36,6 +38,7 @@ impl Sizes {
             victims: 10_000,
             stream: 1 << 30,
             ingest: 4 << 30,
+            cleaned: 4 << 30,
             seconds: 10.0,
             rounds: 9,
         }
@@ -49,6 +52,7 @@ impl Sizes {
             victims: 1_000,
             stream: 64 << 20,
             ingest: 256 << 20,
+            cleaned: 1 << 30,
             seconds: 1.0,
             rounds: 3,
         }
@@ -84,10 +88,13 @@ pub fn open_with_limit(directory: &Path, driver: DriverChoice, max_size: u64) ->
 
 impl Bench {
     /// A cache of so many images. If it cannot be created, the row is skipped for this number.
-    pub fn prepared_or_skip(&mut self, row: &str, count: usize) -> Option<Prepared> {
+    pub fn prepared_or_skip(&mut self, row: &str, count: usize, driver: DriverChoice) -> Option<Prepared> {
         self.caches
-            .prepared(count)
-            .map_err(|error| self.report.skip(format!("{row}, {} images", with_commas(count)), format!("{error:#}")))
+            .prepared(count, driver)
+            .map_err(|error| {
+                let what = format!("{row}, {} images, {}", with_commas(count), name_of_driver(driver));
+                self.report.skip(what, format!("{error:#}"));
+            })
             .ok()
     }
 

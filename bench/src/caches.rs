@@ -9,10 +9,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use image_cache::{DriverChoice, ImageCache, Options};
+use image_cache::{DriverChoice, ImageCache};
 use tempfile::TempDir;
 
-use crate::bench::open_with_limit;
+use crate::bench::{name_of_driver, open_with_limit};
 use crate::floor::Directory;
 use crate::random::Random;
 
@@ -29,15 +29,17 @@ pub fn name_of(number: usize) -> String {
 /// The directory of one run, and the caches prepared in it.
 pub struct Caches {
     root: TempDir,
-    prepared: BTreeMap<usize, Prepared>,
+    /// By the number of images and the driver's name.
+    prepared: BTreeMap<(usize, &'static str), Prepared>,
     scratches: usize,
 }
 
-/// A cache of many images, which its SQLite index has too, and a plain directory with files of the same names.
+/// A cache of many images, and a plain directory with files of the same names.
 #[derive(Clone)]
 pub struct Prepared {
     pub directory: PathBuf,
     pub plain: PathBuf,
+    pub driver: DriverChoice,
     pub count: usize,
     /// The images are `first..first + count`, and were created in that order.
     pub first: usize,
@@ -62,9 +64,10 @@ impl Caches {
         self.root.path().join(format!("{name}-{}", self.scratches))
     }
 
-    /// A cache of so many images, created once. A row that evicts from it calls [`Caches::replace_oldest`] afterwards.
-    pub fn prepared(&mut self, count: usize) -> Result<Prepared> {
-        if let Some(prepared) = self.prepared.get(&count) {
+    /// A cache of so many images, created once for each driver. A row that evicts from it calls [`Caches::replace_oldest`] afterwards.
+    pub fn prepared(&mut self, count: usize, driver: DriverChoice) -> Result<Prepared> {
+        let who = name_of_driver(driver);
+        if let Some(prepared) = self.prepared.get(&(count, who)) {
             return Ok(prepared.clone());
         }
         let needed = 2 * count as u64 + INODES_TO_SPARE;
@@ -72,37 +75,37 @@ impl Caches {
         if status.f_files != 0 && status.f_favail < needed {
             bail!("two directories of {count} files need {needed} inodes, and {} are free", status.f_favail);
         }
-        eprintln!("  (creating a cache of {count} images, once)");
-        let directory = self.root.path().join(format!("{count}-images"));
-        let plain = self.root.path().join(format!("{count}-plain-files"));
+        eprintln!("  (creating a cache of {count} images, {who}, once)");
+        let directory = self.root.path().join(format!("{count}-images-{who}"));
+        let plain = self.root.path().join(format!("{count}-plain-files-{who}"));
         // Opened first: the library refuses a directory with files but without a cache's subdirectories.
-        drop(ImageCache::open(&directory, Options::new())?);
+        drop(open_with_limit(&directory, driver, u64::MAX)?);
         std::fs::create_dir(&plain)?;
         for target in [&directory, &plain] {
             fill(target, 0..count)?;
         }
-        drop(ImageCache::open(&directory, Options::new())?);
-        let prepared = Prepared { directory, plain, count, first: 0 };
-        self.prepared.insert(count, prepared.clone());
+        let prepared = Prepared { directory, plain, driver, count, first: 0 };
+        drop(prepared.open()?);
+        self.prepared.insert((count, who), prepared.clone());
         Ok(prepared)
     }
 
     /// Creates as many new images as were removed, in the cache and in its plain directory. The oldest were removed.
-    pub fn replace_oldest(&mut self, count: usize, removed: usize) -> Result<()> {
-        let prepared = self.prepared.get_mut(&count).context("no such cache was prepared")?;
+    pub fn replace_oldest(&mut self, count: usize, driver: DriverChoice, removed: usize) -> Result<()> {
+        let prepared = self.prepared.get_mut(&(count, name_of_driver(driver))).context("no such cache was prepared")?;
         let end = prepared.first + prepared.count;
         for target in [&prepared.directory, &prepared.plain] {
             fill(target, end..end + removed)?;
         }
         prepared.first += removed;
-        drop(ImageCache::open(&prepared.directory, Options::new())?);
+        drop(prepared.open()?);
         Ok(())
     }
 }
 
 impl Prepared {
-    pub fn open(&self, driver: DriverChoice) -> Result<ImageCache> {
-        open_with_limit(&self.directory, driver, u64::MAX)
+    pub fn open(&self) -> Result<ImageCache> {
+        open_with_limit(&self.directory, self.driver, u64::MAX)
     }
 
     /// The names of at most `limit` of its images, in the same random order at each run.
@@ -140,7 +143,8 @@ mod tests {
 
     #[test]
     fn shuffled_names_contain_each_name_once() {
-        let prepared = Prepared { directory: PathBuf::new(), plain: PathBuf::new(), count: 100, first: 7 };
+        let driver = DriverChoice::Sqlite;
+        let prepared = Prepared { directory: PathBuf::new(), plain: PathBuf::new(), driver, count: 100, first: 7 };
         let mut names = prepared.shuffled_names(1000);
         assert_ne!(names[0], name_of(7));
         names.sort();

@@ -5,6 +5,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 use serde::de::DeserializeOwned;
@@ -98,6 +100,49 @@ pub fn compete(program: &Path, processes: usize, arguments: &[String]) -> Result
     }
     sum.p99 = crate::measure::quantile(&all, 0.99);
     Ok(sum)
+}
+
+/// A child process that works beside the measurement. It ends with this value at the latest.
+pub struct Neighbour {
+    child: Child,
+    has_ended: Arc<AtomicBool>,
+}
+
+impl Neighbour {
+    /// Starts it, and waits for the empty line that it writes when it is prepared and begins.
+    pub fn start(program: &Path, arguments: &[&str]) -> Result<Self> {
+        let mut child = Command::new(program).arg("--child").args(arguments).stdout(Stdio::piped()).spawn()?;
+        let mut output = BufReader::new(child.stdout.take().context("the child's output")?);
+        let neighbour = Self { child, has_ended: Arc::default() };
+        let began = output.read_line(&mut String::new())?;
+        anyhow::ensure!(began > 0, "the child process for {arguments:?} did not begin");
+        let has_ended = Arc::clone(&neighbour.has_ended);
+        std::thread::spawn(move || {
+            // The output is closed at its end.
+            let _ = output.read_line(&mut String::new());
+            has_ended.store(true, Ordering::Relaxed);
+        });
+        Ok(neighbour)
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
+
+    /// Ends it. Fails if it failed before.
+    pub fn end(mut self) -> Result<()> {
+        self.child.kill()?;
+        let status = self.child.wait()?;
+        anyhow::ensure!(status.success() || status.signal().is_some(), "a neighbour failed: {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Counts the syncs of hits with strace; `None` if strace is not installed or not permitted.

@@ -6,14 +6,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use image_cache::{Algorithm, ImageCache};
+use image_cache::{Algorithm, Durability, ImageCache, Options};
 use serde::Serialize;
 
 use crate::bench::{driver_of_name, open_with_limit};
 use crate::caches::{IMAGE_BYTES, name_of};
 use crate::child::{Competed, LEFT_BY_A_CRASH, Listed, MARKS, Writers};
+use crate::content::{pieces, random_bytes};
 use crate::floor::Directory;
 use crate::measure::{Latencies, new_latencies, quantile, seconds};
+use crate::rows::commits::commit_once;
 use crate::rows::hits::hit_once;
 
 /// Does the named work, and prints the result.
@@ -29,6 +31,11 @@ pub fn work(arguments: &[String]) -> Result<()> {
             let duration = Duration::from_secs_f64(duration.parse()?);
             print(&compete(directory, who, threads.parse()?, duration)?)
         }
+        ["neighbour", directory, driver, "clean", length] => clean(directory, driver, length.parse()?),
+        ["neighbour", directory, driver, "compare"] => compare(directory, driver),
+        ["neighbour", directory, driver, "scan"] => scan(directory, driver),
+        ["neighbour", directory, _, "lock"] => lock_the_index(directory),
+        ["neighbour", directory, driver, "commit"] => commit(directory, driver),
         _ => bail!("no child process does {arguments:?}"),
     }
 }
@@ -111,6 +118,67 @@ fn write_calls() -> Result<u64> {
     let counters = std::fs::read_to_string("/proc/self/io").context("/proc/self/io")?;
     let calls = counters.lines().find_map(|line| line.strip_prefix("syscw:")).context("no count of write calls")?;
     Ok(calls.trim().parse()?)
+}
+
+/// Tells the parent that the work begins.
+fn begin() {
+    println!();
+}
+
+/// Cleans one large file, once.
+fn clean(directory: &str, driver: &str, length: usize) -> Result<()> {
+    let cache = open(directory, driver)?;
+    let mut file = File::create_new(Path::new(directory).join("invalid").join("large"))?;
+    let piece = random_bytes(1 << 20);
+    pieces(&piece, length).try_for_each(|piece| file.write_all(piece))?;
+    file.sync_all()?;
+    drop(file);
+    begin();
+    cache.clean(Some(Duration::ZERO))?;
+    Ok(())
+}
+
+/// Compares the index with the directory again and again: another program changes the directory before each query.
+fn compare(directory: &str, driver: &str) -> Result<()> {
+    let cache = open(directory, driver)?;
+    let changed = Path::new(directory).join(".changed");
+    begin();
+    loop {
+        drop(File::create(&changed)?);
+        std::fs::remove_file(&changed)?;
+        cache.cache_size()?;
+    }
+}
+
+/// Scans the directory again and again.
+fn scan(directory: &str, driver: &str) -> Result<()> {
+    let cache = open(directory, driver)?;
+    begin();
+    loop {
+        cache.cache_size()?;
+    }
+}
+
+/// Holds SQLite's lock without end, as another program can.
+fn lock_the_index(directory: &str) -> Result<()> {
+    let connection = rusqlite::Connection::open(Path::new(directory).join("cache.db"))?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.execute_batch("BEGIN EXCLUSIVE")?;
+    begin();
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Commits images, and deletes each.
+fn commit(directory: &str, driver: &str) -> Result<()> {
+    let options = Options::new().driver(driver_of_name(driver)).max_size(u64::MAX).durability(Durability::None);
+    let cache = ImageCache::open(directory, options)?;
+    begin();
+    loop {
+        commit_once(&cache, "committed")?;
+        cache.delete_cached_image("committed")?;
+    }
 }
 
 /// Waits for a line on stdin, then hits the same images as the other processes for `duration`.

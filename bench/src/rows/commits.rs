@@ -36,7 +36,7 @@ pub fn commit(bench: &mut Bench) -> Result<()> {
                 |number| from.commit(&name_of(number), &SMALL, &to, synced),
             )?;
             let (ours, floor) = pair.medians();
-            let (word, target) = if synced { ("full", 2.0) } else { ("none", 3.0) };
+            let (word, target) = if synced { ("full", 2.0) } else { ("none", 2.5) };
             let tails = [&pair.ours, &pair.floor].map(|side| Quantity::seconds(quantile(side, 0.99)));
             bench.report.add(
                 Finding::times(

@@ -10,9 +10,9 @@ use crate::quantity::Quantity;
 use crate::report::{Finding, Target};
 
 pub fn crash(bench: &mut Bench) -> Result<()> {
-    let prepared = bench.caches.prepared(bench.sizes.large)?;
-    let directory = prepared.directory.display().to_string();
     for driver in DRIVERS {
+        let prepared = bench.caches.prepared(bench.sizes.large, driver)?;
+        let directory = prepared.directory.display().to_string();
         let name = name_of_driver(driver);
         let took = median_of(bench.sizes.rounds, || {
             child::run_killed(&bench.program, &["crash", &directory, name])?;

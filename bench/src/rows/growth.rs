@@ -25,35 +25,35 @@ const BARE: &str = "bare calls";
 
 pub fn growth(bench: &mut Bench) -> Result<()> {
     for count in bench.sizes.counts.clone() {
-        let Some(prepared) = bench.prepared_or_skip("growth", count) else { continue };
         for driver in DRIVERS {
-            opens(bench, &prepared, driver)?;
-            small_operations(bench, &prepared, driver)?;
-            size(bench, &prepared, driver)?;
-            list(bench, &prepared, driver)?;
+            let Some(prepared) = bench.prepared_or_skip("growth", count, driver) else { continue };
+            opens(bench, &prepared)?;
+            small_operations(bench, &prepared)?;
+            size(bench, &prepared)?;
+            list(bench, &prepared)?;
         }
     }
     Ok(())
 }
 
-fn opens(bench: &mut Bench, prepared: &Prepared, driver: DriverChoice) -> Result<()> {
+fn opens(bench: &mut Bench, prepared: &Prepared) -> Result<()> {
     let took = median_of(9, || {
-        let (took, cache) = seconds(|| prepared.open(driver))?;
+        let (took, cache) = seconds(|| prepared.open())?;
         drop(cache);
         Ok(took)
     })?;
-    bench.report.point(OPEN, name_of_driver(driver), prepared.count, took);
+    bench.report.point(OPEN, name_of_driver(prepared.driver), prepared.count, took);
     if prepared.count == bench.sizes.largest {
-        let target = target_of(driver, Target::AtMost(Quantity::seconds(0.010)));
-        bench.report.add(Finding::new(row("open, closed before", prepared, driver), Quantity::seconds(took), target));
+        let target = target_of(prepared, Target::AtMost(Quantity::seconds(0.010)));
+        bench.report.add(Finding::new(row("open, closed before", prepared), Quantity::seconds(took), target));
     }
     Ok(())
 }
 
-fn small_operations(bench: &mut Bench, prepared: &Prepared, driver: DriverChoice) -> Result<()> {
+fn small_operations(bench: &mut Bench, prepared: &Prepared) -> Result<()> {
     const OPERATIONS: usize = 3000;
-    let who = name_of_driver(driver);
-    let cache = prepared.open(driver)?;
+    let who = name_of_driver(prepared.driver);
+    let cache = prepared.open()?;
     let names = prepared.shuffled_names((prepared.count / 5).min(OPERATIONS));
     prepared.warm(&names)?;
     let mut buffer = [0; IMAGE_BYTES as usize];
@@ -64,7 +64,7 @@ fn small_operations(bench: &mut Bench, prepared: &Prepared, driver: DriverChoice
         Ok(())
     })?;
     bench.report.point(IS_CACHED, who, prepared.count, quantile(&queries, 0.5));
-    if driver == DriverChoice::Sqlite {
+    if prepared.driver == DriverChoice::Sqlite {
         let directory = Directory::open(&prepared.directory)?;
         let hits = latencies(OPERATIONS, |number| directory.hit(&names[number % names.len()], &mut buffer))?;
         bench.report.point(HIT, BARE, prepared.count, quantile(&hits, 0.5));
@@ -74,25 +74,25 @@ fn small_operations(bench: &mut Bench, prepared: &Prepared, driver: DriverChoice
     Ok(())
 }
 
-fn size(bench: &mut Bench, prepared: &Prepared, driver: DriverChoice) -> Result<()> {
-    let cache = prepared.open(driver)?;
-    let operations = if driver == DriverChoice::Sqlite { 1000 } else { 3 };
+fn size(bench: &mut Bench, prepared: &Prepared) -> Result<()> {
+    let cache = prepared.open()?;
+    let operations = if prepared.driver == DriverChoice::Sqlite { 1000 } else { 3 };
     let sizes = latencies(operations, |_| {
         anyhow::ensure!(cache.cache_size()? == prepared.count as u64 * IMAGE_BYTES, "the cache has another size");
         Ok(())
     })?;
     let took = quantile(&sizes, 0.5);
-    bench.report.point(SIZE, name_of_driver(driver), prepared.count, took);
+    bench.report.point(SIZE, name_of_driver(prepared.driver), prepared.count, took);
     if prepared.count == bench.sizes.largest {
-        let target = target_of(driver, Target::AtMost(Quantity::seconds(20e-6)));
-        bench.report.add(Finding::new(row("cache size", prepared, driver), Quantity::seconds(took), target));
+        let target = target_of(prepared, Target::AtMost(Quantity::seconds(20e-6)));
+        bench.report.add(Finding::new(row("cache size", prepared), Quantity::seconds(took), target));
     }
     Ok(())
 }
 
 /// In a child process, to measure its memory.
-fn list(bench: &mut Bench, prepared: &Prepared, driver: DriverChoice) -> Result<()> {
-    let arguments = ["list", &prepared.directory.display().to_string(), name_of_driver(driver)];
+fn list(bench: &mut Bench, prepared: &Prepared) -> Result<()> {
+    let arguments = ["list", &prepared.directory.display().to_string(), name_of_driver(prepared.driver)];
     let mut growths = Vec::new();
     let took = median_of(3, || {
         let listed: Listed = child::run(&bench.program, &arguments)?;
@@ -101,22 +101,22 @@ fn list(bench: &mut Bench, prepared: &Prepared, driver: DriverChoice) -> Result<
         Ok(listed.seconds)
     })?;
     let per_image = took / prepared.count as f64;
-    bench.report.point(LIST, name_of_driver(driver), prepared.count, per_image);
+    bench.report.point(LIST, name_of_driver(prepared.driver), prepared.count, per_image);
     if prepared.count == bench.sizes.largest {
-        let speed = target_of(driver, Target::AtLeast(Quantity::per_second(500_000.0)));
+        let speed = target_of(prepared, Target::AtLeast(Quantity::per_second(500_000.0)));
         let memory = Target::AtMost(Quantity::bytes(256.0 * prepared.count as f64));
-        bench.report.add(Finding::new(row("list", prepared, driver), Quantity::per_second(1.0 / per_image), speed));
+        bench.report.add(Finding::new(row("list", prepared), Quantity::per_second(1.0 / per_image), speed));
         let peak = Quantity::bytes(crate::measure::median(&mut growths));
-        bench.report.add(Finding::new(row("... and the peak of its memory", prepared, driver), peak, memory));
+        bench.report.add(Finding::new(row("... and the peak of its memory", prepared), peak, memory));
     }
     Ok(())
 }
 
-fn row(what: &str, prepared: &Prepared, driver: DriverChoice) -> String {
-    format!("{what}, {} images, {}", with_commas(prepared.count), name_of_driver(driver))
+fn row(what: &str, prepared: &Prepared) -> String {
+    format!("{what}, {} images, {}", with_commas(prepared.count), name_of_driver(prepared.driver))
 }
 
 /// Operations on all images have a target with an index only.
-fn target_of(driver: DriverChoice, target: Target) -> Target {
-    if driver == DriverChoice::Sqlite { target } else { Target::None }
+fn target_of(prepared: &Prepared, target: Target) -> Target {
+    if prepared.driver == DriverChoice::Sqlite { target } else { Target::None }
 }

@@ -1,11 +1,12 @@
 //! The rows, in the order of measurement and output.
 
-mod commits;
+pub mod commits;
 mod crash;
 mod digests;
 pub mod growth;
 pub mod hits;
 mod memory;
+mod neighbours;
 mod processes;
 mod prune;
 mod reads;
@@ -36,6 +37,7 @@ pub const ALL: &[Row] = &[
     row("read", reads::read),
     row("tee", streams::tee),
     row("growth", growth::growth),
+    row("neighbours", neighbours::neighbours),
     row("prune", prune::prune),
     row("crash", crash::crash),
     row("processes", processes::processes),

@@ -1,5 +1,6 @@
 //! Several processes that hit the same images at the same time.
 
+use std::path::Path;
 use std::thread::available_parallelism;
 
 use anyhow::Result;
@@ -13,21 +14,21 @@ const PROCESSES: usize = 4;
 const THREADS: usize = 2;
 
 pub fn processes(bench: &mut Bench) -> Result<()> {
-    let directory = bench.caches.prepared(bench.sizes.counts[0])?.directory.display().to_string();
     let duration = bench.sizes.seconds;
-    let run = |program: &std::path::Path, who: &str, processes: usize, threads: usize, seconds: f64| {
-        let arguments = ["compete", &directory, who, &threads.to_string(), &seconds.to_string()];
+    let run = |program: &Path, directory: &Path, who: &str, processes: usize, threads: usize, seconds: f64| {
+        let arguments = ["compete", &directory.display().to_string(), who, &threads.to_string(), &seconds.to_string()];
         compete(program, processes, &arguments.map(ToOwned::to_owned))
     };
     // Not more than can run at a time.
     let cores = available_parallelism()?.get().min(PROCESSES * THREADS) as f64;
-    let bare = run(&bench.program, "bare", PROCESSES, THREADS, duration)?;
     for driver in DRIVERS {
+        let directory = &bench.caches.prepared(bench.sizes.counts[0], driver)?.directory;
+        let bare = run(&bench.program, directory, "bare", PROCESSES, THREADS, duration)?;
         let who = name_of_driver(driver);
         // One process alone, before and after, since the machine's speed may change.
-        let before = run(&bench.program, who, 1, 1, duration / 2.0)?;
-        let many = run(&bench.program, who, PROCESSES, THREADS, duration)?;
-        let after = run(&bench.program, who, 1, 1, duration / 2.0)?;
+        let before = run(&bench.program, directory, who, 1, 1, duration / 2.0)?;
+        let many = run(&bench.program, directory, who, PROCESSES, THREADS, duration)?;
+        let after = run(&bench.program, directory, who, 1, 1, duration / 2.0)?;
         let row = |what: &str| format!("{PROCESSES} processes x {THREADS} threads, {who}: {what}");
         let errors = Quantity::count(many.errors as f64);
         bench.report.add(Finding::new(row("failed hits"), errors, Target::AtMost(Quantity::count(0.0))));
