@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, fdatasync, fstat, fsync, openat, renameat, statat, syncfs, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, fdatasync, fstat, fsync, major, minor, openat, renameat, statat, syncfs, unlinkat,
+};
 use rustix::io::{pread, write};
 
 /// A writeback begins each time after so many bytes.
@@ -51,6 +53,25 @@ impl Directory {
     /// Writes back what the file system has deferred, so that the next measurement does not include it.
     pub fn sync_file_system(&self) -> Result<()> {
         Ok(syncfs(&self.descriptor)?)
+    }
+
+    /// Waits until the disk is done with what was written and deleted before, or the next round would be slower for it. The
+    /// file system discards the blocks of deleted files after the sync, so this waits until no request is in flight.
+    pub fn settle(&self) -> Result<()> {
+        const PAUSE: Duration = Duration::from_millis(10);
+        const QUIET: u32 = 5;
+        self.sync_file_system()?;
+        let device = fstat(&self.descriptor)?.st_dev;
+        let counters = format!("/sys/dev/block/{}:{}/stat", major(device), minor(device));
+        let end = Instant::now() + Duration::from_secs(5);
+        let mut quiet = 0;
+        while quiet < QUIET && Instant::now() < end {
+            // Where the file system is not on one disk, there are no counters.
+            let Ok(text) = std::fs::read_to_string(&counters) else { return Ok(()) };
+            quiet = if text.split_whitespace().nth(8) == Some("0") { quiet + 1 } else { 0 };
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
     }
 
     pub fn remove(&self, name: &str) -> Result<()> {

@@ -9,6 +9,7 @@ use image_cache::{DriverChoice, Durability, Options};
 use crate::bench::{Bench, DRIVERS, in_binary, name_of_driver};
 use crate::child::{self, Writers};
 use crate::content::{pieces, random_bytes};
+use crate::floor::Directory;
 use crate::measure::alternate_runs;
 use crate::quantity::Quantity;
 use crate::report::{Finding, Target};
@@ -74,7 +75,11 @@ fn speed_of_streaming(bench: &mut Bench) -> Result<()> {
     let piece = random_bytes(1 << 20);
     let (streaming, _) = bench.new_cache_with(Options::new().streaming(true))?;
     let (usual, _) = bench.new_cache(DriverChoice::Sqlite, Durability::Full)?;
-    let write = |cache| Ok(write_image(cache, pieces(&piece, length), |_| Ok(()))?.0);
+    let root = Directory::open(bench.caches.root())?;
+    let write = |cache| {
+        root.settle()?;
+        Ok(write_image(cache, pieces(&piece, length), |_| Ok(()))?.0)
+    };
     let (streamed, buffered) = alternate_runs(bench.sizes.rounds, || write(&streaming), || write(&usual))?;
     let row = format!("... and the speed of streaming, {}", in_binary(length));
     bench

@@ -47,11 +47,15 @@ pub fn write(bench: &mut Bench) -> Result<()> {
             let (ours, floor) = alternate_runs(
                 bench.sizes.rounds,
                 || {
+                    bare.settle()?;
                     let (took, stall) = write_image(&cache, pieces(&piece, length), |_| Ok(()))?;
                     stalls.push(stall);
                     Ok(took)
                 },
-                || bare.stream("stream", pieces(&piece, length), synced),
+                || {
+                    bare.settle()?;
+                    bare.stream("stream", pieces(&piece, length), synced)
+                },
             )?;
             let (word, target) = if synced { ("full", 0.95) } else { ("none", 0.90) };
             let row = format!("write {}, {} chunks, durability {word}", in_binary(length), in_binary(chunk));
@@ -75,6 +79,7 @@ pub fn tee(bench: &mut Bench) -> Result<()> {
         let (ours, floor) = alternate_runs(
             bench.sizes.rounds,
             || {
+                bare.settle()?;
                 let began = Instant::now();
                 let mut tee = cache.tee("stream", Memory { piece: &piece, left: length })?;
                 while tee.read(&mut buffer)? > 0 {}
@@ -84,7 +89,10 @@ pub fn tee(bench: &mut Bench) -> Result<()> {
                 cache.delete_cached_image("stream")?;
                 Ok(took)
             },
-            || bare.stream_from("stream", &mut Memory { piece: &piece, left: length }, &mut floor_buffer),
+            || {
+                bare.settle()?;
+                bare.stream_from("stream", &mut Memory { piece: &piece, left: length }, &mut floor_buffer)
+            },
         )?;
         let row = format!("tee of {} from memory, {} reads", in_binary(length), in_binary(chunk));
         bench.report.add(Finding::speeds(row, length, ours, floor, 0.90));
