@@ -143,7 +143,7 @@ impl Catalog {
         let began = Instant::now();
         let comparison = {
             let lock = locks.acquire_to_query()?;
-            index.begin_comparison(&lock, Stamp::of(&self.layout)?)?
+            index.begin_comparison(&lock, Stamp::settle(&lock, &self.layout)?)?
         };
         let mut skipped = SkippedErrors::new(&self.log);
         let mut corrected = Corrected::default();

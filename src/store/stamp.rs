@@ -34,6 +34,11 @@ impl Stamp {
         layout.directory(Area::Cached).state().map(|state| Self::from_state(&state))
     }
 
+    /// A stamp that no later change of names keeps, as [`StampedChange::finish`] makes it.
+    pub fn settle(lock: &CacheLockGuard<'_>, layout: &Layout) -> Result<Self> {
+        StampedChange::begin(lock, layout)?.stamp(layout)
+    }
+
     /// Another version of the standard library may compute other numbers. Then the index is compared once.
     fn from_state(state: &DirectoryState) -> Self {
         let mut hasher = DefaultHasher::new();

@@ -104,6 +104,17 @@ pub(super) fn open_in_memory(path: &Path, log: &Log) -> Result<Connection> {
     Ok(connection)
 }
 
+/// Repairs the schema, which another program may have changed. True when that was necessary.
+pub(super) fn repair(connection: &mut Connection, log: &Log) -> SqlResult<bool> {
+    match schema::repair(connection, log)? {
+        Some(was_repaired) => Ok(was_repaired),
+        None => {
+            log.warning(|| format!("the index is damaged ({OTHER_TABLES}); it is emptied"));
+            reset(connection, log).map(|()| true)
+        }
+    }
+}
+
 /// Empties the database if it has a defect.
 pub(super) fn reset_if_damaged(connection: &mut Connection, log: &Log) -> SqlResult<()> {
     // A transient read error looks like a damaged page.
@@ -120,7 +131,7 @@ fn find_defect(connection: &mut Connection, log: &Log) -> SqlResult<Option<Strin
     let checked =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)).and_then(
             |answer| match answer.as_str() {
-                "ok" => Ok((!schema::repair(connection, log)?).then(|| OTHER_TABLES.to_owned())),
+                "ok" => Ok(schema::repair(connection, log)?.is_none().then(|| OTHER_TABLES.to_owned())),
                 _ => Ok(Some(answer)),
             },
         );
@@ -172,7 +183,7 @@ fn set_up(connection: &mut Connection, files: Option<&IndexFiles>, log: &Log) ->
     }
     // The next statement releases the lock.
     connection.execute_batch("PRAGMA locking_mode = NORMAL;")?;
-    let is_ours = schema::repair(connection, log)?;
+    let is_ours = schema::repair(connection, log)?.is_some();
     if let Some(files) = files
         && is_ours
         && !files.stat("-journal").is_ok_and(|journal| journal.is_some())

@@ -112,15 +112,15 @@ impl SqliteDriver {
         })
     }
 
-    /// Checks an index that may be damaged, and empties it if it is.
-    fn check(&self, is_suspect: bool) -> Result<()> {
-        if !is_suspect {
-            return Ok(());
-        }
+    /// Repairs an index whose schema another program changed, or that may be damaged. True when rows and totals may be wrong.
+    fn check(&self, is_suspect: bool) -> Result<bool> {
         self.database.read("check the index", |connection| {
+            if !is_suspect {
+                return connection::repair(connection, &self.log);
+            }
             connection::reset_if_damaged(connection, &self.log)?;
             // The statements use the table's indexes.
-            connection.execute_batch("REINDEX cached_images")
+            connection.execute_batch("REINDEX cached_images").map(|()| true)
         })
     }
 
@@ -253,7 +253,7 @@ impl ReconciledIndex for SqliteDriver {
 
     fn begin_comparison(&self, lock: &CacheLockGuard<'_>, stamp: Stamp) -> Result<Comparison> {
         let is_suspect = self.database.set_suspect(false);
-        let began = self.check(is_suspect).and_then(|()| {
+        let began = self.check(is_suspect).and_then(|was_wrong| {
             self.database.write("compare the index with the directory", lock, |transaction| {
                 if let Home::Copy(snapshot) = &self.home {
                     snapshot.copy_to(transaction)?;
@@ -266,7 +266,7 @@ impl ReconciledIndex for SqliteDriver {
                 let tag = new_tag();
                 set_seal(transaction, Some(Seal { stamp, tag }))?;
                 // Unless rows and totals were right for some state of the directory, the totals may be wrong.
-                let must_count = is_suspect || stored.is_none_or(|seal| seal.tag != 0);
+                let must_count = was_wrong || stored.is_none_or(|seal| seal.tag != 0);
                 Ok(Comparison { tag, must_count })
             })
         });

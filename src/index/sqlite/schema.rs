@@ -68,16 +68,16 @@ pub(super) fn version(connection: &Connection) -> SqlResult<i64> {
 }
 
 /// Creates what is missing in the schema. Drops indexes and triggers that are not ours: they could make every statement fail, return
-/// wrong rows, or never end. False when a table differs: then the database must be emptied.
-pub(super) fn repair(connection: &mut Connection, log: &Log) -> SqlResult<bool> {
+/// wrong rows, or never end. True when that was necessary. `None` when a table differs: then the database must be emptied.
+pub(super) fn repair(connection: &mut Connection, log: &Log) -> SqlResult<Option<bool>> {
     let present = objects(connection)?;
     if present == *expected()? && version(connection)? == SCHEMA_VERSION {
-        return Ok(true);
+        return Ok(Some(false));
     }
     let is_table = |object: &Object| object.0 == "table";
     for (name, object) in &present {
         if expected()?.get(name).is_none_or(|ours| ours != object) && (is_table(object) || object.0 == "view") {
-            return Ok(false);
+            return Ok(None);
         }
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -92,7 +92,7 @@ pub(super) fn repair(connection: &mut Connection, log: &Log) -> SqlResult<bool> 
     if present.contains_key("image_cache_state") {
         log.warning(|| "the index had foreign triggers or indexes; they were dropped".to_owned());
     }
-    Ok(true)
+    Ok(Some(true))
 }
 
 /// The schema of a database that no other program changed.
