@@ -1,0 +1,103 @@
+//! Every operation on a cache, as a list, for trials that do something before or after each.
+
+use std::ffi::{c_char, c_void};
+use std::path::Path;
+
+use image_cache::ffi::writer::{image_cache_write_chunk, image_cache_writer_t};
+use md5::{Digest as _, Md5};
+use sha2::Sha256;
+
+use crate::c::{Cache, Driver, Failure, Outcome, Settings, status_of};
+
+/// An image that the operations read and keep.
+pub const KEPT: &str = "kept";
+
+/// Performs one operation, and returns the status of its last call.
+pub type Operation = fn(&Cache) -> i32;
+
+pub const ALL: &[(&str, Operation)] = &[
+    ("is_cached", |cache| status_of(&cache.is_cached(KEPT))),
+    ("is_being_cached", |cache| status_of(&cache.is_being_cached(KEPT))),
+    ("is_queued", |cache| status_of(&cache.is_queued(KEPT))),
+    ("is_cacheable", |cache| status_of(&cache.is_cacheable(KEPT))),
+    ("get_image_size", |cache| status_of(&cache.image_size(KEPT))),
+    ("open, read, close", |cache| status_of(&cache.read(KEPT))),
+    ("get_hit_count", |cache| status_of(&cache.hit_count(KEPT))),
+    ("get_cache_size", |cache| status_of(&cache.size())),
+    ("list_cached", |cache| status_of(&cache.list_cached())),
+    ("queue_image", |cache| status_of(&cache.queue("queued"))),
+    ("list_queued", |cache| status_of(&cache.list_queued())),
+    ("delete_queued_image", |cache| status_of(&cache.dequeue("queued"))),
+    ("write, commit", |cache| status_of(&cache.write("written", &[1; 5000]))),
+    ("write with digests, commit", |cache| status_of(&write_with_digests(cache, "hashed", &[7; 6 << 20]))),
+    ("write, abort", |cache| status_of(&write_and_abort(cache))),
+    ("tee", |cache| status_of(&cache.tee("teed", &[2; 100_000]).and_then(|mut tee| tee.read_all()))),
+    ("tee, close early", |cache| {
+        status_of(&cache.tee("half", &[2; 100_000]).and_then(|mut tee| tee.read(&mut [0; 100])))
+    }),
+    ("queue_image, prefetch", |cache| status_of(&cache.queue("fetched").and_then(|_| cache.prefetch(Some(fetch))))),
+    ("delete_cached_image", |cache| {
+        let deleted: Vec<_> = ["written", "hashed", "teed", "fetched"].into_iter().map(|id| cache.delete(id)).collect();
+        deleted.iter().map(status_of).min().unwrap_or(0)
+    }),
+    ("delete_all_queued_images", |cache| status_of(&cache.dequeue_all())),
+    ("prune", |cache| status_of(&cache.prune())),
+    ("clean", |cache| status_of(&cache.clean(-1))),
+];
+
+/// The bytes of [`KEPT`].
+pub fn kept_bytes() -> Vec<u8> {
+    (0..100_000_u32).map(|number| (number / 3) as u8).collect()
+}
+
+/// Opens a cache, and writes what the operations read.
+pub fn open(directory: &Path, driver: Driver) -> Outcome<Cache> {
+    let cache = Cache::open(directory, Settings::new(driver).durable())?;
+    if !cache.is_cached(KEPT)? {
+        cache.write(KEPT, &kept_bytes())?;
+    }
+    Ok(cache)
+}
+
+/// Writes an image with two expected digests.
+pub fn write_with_digests(cache: &Cache, id: &str, data: &[u8]) -> Outcome<()> {
+    let mut writer = cache.begin_write(id)?;
+    writer.expect_digest("md5", &md5(data))?;
+    writer.expect_digest("sha256", &hex(&Sha256::digest(data)))?;
+    for chunk in data.chunks(1 << 20) {
+        writer.write_chunk(chunk)?;
+    }
+    writer.commit()
+}
+
+pub fn md5(data: &[u8]) -> String {
+    hex(&Md5::digest(data))
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn write_and_abort(cache: &Cache) -> Outcome<()> {
+    let mut writer = cache.begin_write("aborted")?;
+    writer.write_chunk(b"12345")?;
+    writer.abort("for a test");
+    Ok(())
+}
+
+unsafe extern "C" fn fetch(_: *mut c_void, _: *const c_char, writer: *mut image_cache_writer_t) -> i32 {
+    // SAFETY: the writer is lent, and the bytes live until the call returns.
+    unsafe { image_cache_write_chunk(writer, b"12345".as_ptr().cast(), 5, std::ptr::null_mut()) }
+}
+
+/// Whether a reader gets all bytes of [`KEPT`].
+pub fn check_kept(cache: &Cache) -> Result<(), Failure> {
+    let wrong = |message: String| Err(Failure { status: 1, message });
+    if !cache.is_cached(KEPT)? {
+        return wrong("is_cached: false".to_owned());
+    }
+    if cache.image_size(KEPT)? != kept_bytes().len() as u64 {
+        return wrong("the size is wrong".to_owned());
+    }
+    if cache.read(KEPT)? == kept_bytes() { Ok(()) } else { wrong("the bytes are wrong".to_owned()) }
+}
