@@ -49,18 +49,25 @@ impl Driver {
     }
 }
 
-/// What a failed call returned.
-#[derive(Debug, Clone)]
+/// What a failed call returned. It needs no memory of the heap, which may be the fault.
+#[derive(Clone, Copy)]
 pub struct Failure {
     pub status: i32,
-    pub message: String,
+    message: [c_char; 504],
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // SAFETY: it returns a constant text for any number.
-        let name = unsafe { CStr::from_ptr(image_cache_status_name(self.status)) };
-        write!(formatter, "{}: {}", name.to_string_lossy(), self.message)
+        // SAFETY: both texts end with a NUL.
+        let (name, message) =
+            unsafe { (CStr::from_ptr(image_cache_status_name(self.status)), CStr::from_ptr(self.message.as_ptr())) };
+        write!(formatter, "{}: {}", name.to_string_lossy(), message.to_string_lossy())
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
     }
 }
 
@@ -72,19 +79,18 @@ pub fn status_of<T>(outcome: &Outcome<T>) -> i32 {
 }
 
 fn call(function: impl FnOnce(*mut image_cache_error_t) -> i32) -> Outcome<()> {
-    // SAFETY: zeros are valid for numbers and bytes.
-    let mut error: image_cache_error_t = unsafe { std::mem::zeroed() };
+    let mut error = image_cache_error_t::default();
     let status = function(&raw mut error);
-    if status == IMAGE_CACHE_OK {
-        return Ok(());
-    }
-    // SAFETY: the library ends the message with a NUL.
-    let message = unsafe { CStr::from_ptr(error.message.as_ptr()) }.to_string_lossy().into_owned();
-    Err(Failure { status, message })
+    if status == IMAGE_CACHE_OK { Ok(()) } else { Err(Failure { status, message: error.message }) }
 }
 
-fn text(value: &str) -> CString {
-    CString::new(value).unwrap()
+/// A short text with a NUL at its end.
+fn text(value: &str) -> [c_char; 300] {
+    let mut text = [0; 300];
+    for (place, byte) in text[..299].iter_mut().zip(value.bytes()) {
+        *place = byte.cast_signed();
+    }
+    text
 }
 
 /// Options, in the order of the setters.
@@ -141,6 +147,14 @@ pub struct Entry {
     pub id: String,
     pub size: u64,
     pub hits: u64,
+}
+
+impl From<&image_cache_entry_t> for Entry {
+    fn from(entry: &image_cache_entry_t) -> Self {
+        // SAFETY: the library ends the id with a NUL.
+        let id = unsafe { CStr::from_ptr(entry.image_id) }.to_str().unwrap().to_owned();
+        Self { id, size: entry.size, hits: entry.hits }
+    }
 }
 
 impl Cache {
@@ -282,11 +296,19 @@ impl Cache {
     }
 
     pub fn list_cached(&self) -> Outcome<Vec<Entry>> {
-        self.list(image_cache_list_cached)
+        let mut entries = Vec::new();
+        self.list(image_cache_list_cached, |entry| entries.push(entry.into())).map(|()| entries)
     }
 
     pub fn list_queued(&self) -> Outcome<Vec<Entry>> {
-        self.list(image_cache_list_queued)
+        let mut entries = Vec::new();
+        self.list(image_cache_list_queued, |entry| entries.push(entry.into())).map(|()| entries)
+    }
+
+    /// The length of the list of cached images. It allocates nothing outside of the library.
+    pub fn count_cached(&self) -> Outcome<usize> {
+        let mut count = 0;
+        self.list(image_cache_list_cached, |_| count += 1).map(|()| count)
     }
 
     fn list(
@@ -296,19 +318,19 @@ impl Cache {
             *mut *mut image_cache_list_t,
             *mut image_cache_error_t,
         ) -> i32,
-    ) -> Outcome<Vec<Entry>> {
-        let (mut list, mut entries) = (null_mut(), Vec::new());
+        mut visit: impl FnMut(&image_cache_entry_t),
+    ) -> Outcome<()> {
+        let mut list = null_mut();
         // SAFETY: see `question`. An entry lives until the next one.
         unsafe {
             call(|error| function(self.0, &raw mut list, error))?;
             let mut entry = std::ptr::null();
             while image_cache_list_next(list, &raw mut entry) {
-                let id = CStr::from_ptr((*entry).image_id).to_str().unwrap().to_owned();
-                entries.push(Entry { id, size: (*entry).size, hits: (*entry).hits });
+                visit(&*entry);
             }
             image_cache_list_free(list);
         }
-        Ok(entries)
+        Ok(())
     }
 
     pub fn begin_write(&self, id: &str) -> Outcome<Writer> {
@@ -325,15 +347,15 @@ impl Cache {
         Ok(Reader::new(reader))
     }
 
-    /// A tee whose source delivers `data` in pieces of at most 64 KiB.
-    pub fn tee<'a>(&self, id: &str, data: &'a [u8]) -> Outcome<Tee<'a>> {
-        let (id, mut rest, mut tee) = (text(id), Box::new(data), null_mut());
-        let user_data = (&raw mut *rest).cast();
+    /// A tee whose source delivers `rest` in pieces of at most 64 KiB.
+    pub fn tee<'a>(&self, id: &str, rest: &'a mut &[u8]) -> Outcome<Tee<'a>> {
+        let (id, mut tee) = (text(id), null_mut());
+        let user_data = std::ptr::from_mut(rest).cast();
         // SAFETY: see `question`. The source's data outlives the tee.
         call(|error| unsafe {
             image_cache_tee_open(self.0, id.as_ptr(), Some(handles::next_piece), user_data, &raw mut tee, error)
         })?;
-        Ok(Tee::new(tee, rest))
+        Ok(Tee::new(tee))
     }
 
     /// Caches an image.

@@ -1,6 +1,7 @@
 //! Writers, readers and tees.
 
 use std::ffi::c_void;
+use std::marker::PhantomData;
 use std::os::fd::RawFd;
 
 use image_cache::ffi::reader::*;
@@ -91,11 +92,17 @@ impl Reader {
     }
 
     pub fn read_all(&mut self) -> Outcome<Vec<u8>> {
-        let (mut data, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
+        let mut data = Vec::new();
+        self.each_piece(|piece| data.extend_from_slice(piece)).map(|()| data)
+    }
+
+    /// Reads to the end. It allocates nothing outside of the library.
+    pub fn each_piece(&mut self, mut visit: impl FnMut(&[u8])) -> Outcome<()> {
+        let mut buffer = [0; 1 << 16];
         loop {
             match self.read(&mut buffer)? {
-                0 => return Ok(data),
-                length => data.extend_from_slice(&buffer[..length]),
+                0 => return Ok(()),
+                length => visit(&buffer[..length]),
             }
         }
     }
@@ -108,36 +115,39 @@ impl Drop for Reader {
     }
 }
 
-pub struct Tee<'a> {
-    tee: *mut image_cache_tee_t,
-    _rest: Box<&'a [u8]>,
-}
+pub struct Tee<'a>(*mut image_cache_tee_t, PhantomData<&'a mut &'a [u8]>);
 
 impl<'a> Tee<'a> {
-    pub(super) fn new(tee: *mut image_cache_tee_t, rest: Box<&'a [u8]>) -> Self {
-        Self { tee, _rest: rest }
+    pub(super) fn new(tee: *mut image_cache_tee_t) -> Self {
+        Self(tee, PhantomData)
     }
 
     pub fn is_caching(&self) -> bool {
         // SAFETY: the handle is open.
-        unsafe { image_cache_tee_is_caching(self.tee) }
+        unsafe { image_cache_tee_is_caching(self.0) }
     }
 
     pub fn read(&mut self, buffer: &mut [u8]) -> Outcome<usize> {
         let (length, mut read) = (buffer.len(), 0);
         // SAFETY: the arguments live until the call returns.
         call(|error| unsafe {
-            image_cache_tee_read(self.tee, buffer.as_mut_ptr().cast(), length, &raw mut read, error)
+            image_cache_tee_read(self.0, buffer.as_mut_ptr().cast(), length, &raw mut read, error)
         })?;
         Ok(read)
     }
 
     pub fn read_all(&mut self) -> Outcome<Vec<u8>> {
-        let (mut data, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
+        let mut data = Vec::new();
+        self.each_piece(|piece| data.extend_from_slice(piece)).map(|()| data)
+    }
+
+    /// Reads to the end. It allocates nothing outside of the library.
+    pub fn each_piece(&mut self, mut visit: impl FnMut(&[u8])) -> Outcome<()> {
+        let mut buffer = [0; 1 << 16];
         loop {
             match self.read(&mut buffer)? {
-                0 => return Ok(data),
-                length => data.extend_from_slice(&buffer[..length]),
+                0 => return Ok(()),
+                length => visit(&buffer[..length]),
             }
         }
     }
@@ -146,6 +156,6 @@ impl<'a> Tee<'a> {
 impl Drop for Tee<'_> {
     fn drop(&mut self) {
         // SAFETY: the handle is not used again.
-        unsafe { image_cache_tee_close(self.tee) }
+        unsafe { image_cache_tee_close(self.0) }
     }
 }
