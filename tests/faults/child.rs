@@ -140,6 +140,10 @@ impl ChildProcess {
         kill(self.pid(), Signal::SIGCONT).unwrap();
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
     }
