@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 use rustix::io::Errno;
@@ -16,6 +17,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use tempfile::TempDir;
 
 use crate::c::Driver;
+use crate::child::until;
 
 static NAMESPACE: OnceLock<Result<(), Errno>> = OnceLock::new();
 
@@ -132,10 +134,6 @@ impl Mount {
         run("mount", &[arguments, &[text(point)]].concat())?;
         Ok(Self(point.to_owned()))
     }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
 }
 
 impl Drop for Mount {
@@ -146,7 +144,9 @@ impl Drop for Mount {
 
 /// A file system on a loop device.
 pub struct Volume {
-    mount: Mount,
+    mount: Option<Mount>,
+    image: PathBuf,
+    point: PathBuf,
     _directory: TempDir,
 }
 
@@ -156,12 +156,22 @@ impl Volume {
         let image = directory.path().join("image");
         File::create_new(&image).unwrap().set_len(megabytes << 20).unwrap();
         run(&format!("mkfs.{kind}"), &[&["-q"], options, &[text(&image)]].concat())?;
-        let mount = Mount::new(&["-o", "loop", text(&image)], &directory.path().join("volume"))?;
-        Ok(Self { mount, _directory: directory })
+        let point = directory.path().join("volume");
+        let mount = Some(Mount::new(&["-o", "loop", text(&image)], &point)?);
+        Ok(Self { mount, image, point, _directory: directory })
     }
 
     pub fn path(&self) -> &Path {
-        self.mount.path()
+        &self.point
+    }
+
+    /// Unmounts it, and mounts it again. A child of another test holds copies of our descriptors from its fork to its exec.
+    pub fn mount_again(&mut self) -> Result<(), Failed> {
+        let unmounted = || unmount(&self.point, UnmountFlags::empty()).ok();
+        until(Duration::from_secs(20), unmounted).ok_or("the volume is busy")?;
+        std::mem::forget(self.mount.take());
+        self.mount = Some(Mount::new(&["-o", "loop", text(&self.image)], &self.point)?);
+        Ok(())
     }
 
     pub fn join(&self, name: &str) -> PathBuf {

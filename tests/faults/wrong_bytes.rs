@@ -135,7 +135,7 @@ impl Drop for AtOnce<'_> {
 
 fn use_and_check(driver: Driver, directory: &Path) -> Result<(), String> {
     let failed = |failure: crate::c::Failure| failure.to_string();
-    for round in 0..12 {
+    for round in 0..2 {
         let durable = operations::open(directory, driver).map_err(failed)?;
         let cache = Cache::open(directory, Settings::new(driver)).map_err(failed)?;
         for number in 0..6 {
@@ -259,7 +259,7 @@ fn changed_during_the_commit(driver: Driver) -> Result<(), Failed> {
     let directory = scratch.path().join("cache");
     let cache = Cache::open(&directory, Settings::new(driver).durable())?;
     let mut outcomes = BTreeMap::<i32, u64>::new();
-    for round in 0..12 {
+    for round in 0..8 {
         let id = format!("{round}");
         let mut writer = cache.begin_write(&id)?;
         writer.write_chunk(&vec![7; LENGTH])?;
