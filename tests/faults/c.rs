@@ -4,6 +4,7 @@ mod handles;
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::ptr::null_mut;
@@ -188,9 +189,9 @@ impl Cache {
         }
     }
 
-    /// The same handle a second time, as a forked child has it. It must not be dropped in the parent.
-    pub fn copy(&self) -> std::mem::ManuallyDrop<Self> {
-        std::mem::ManuallyDrop::new(Self(self.0))
+    /// The same handle a second time, as a forked child has it. The parent must not drop it.
+    pub fn copy(&self) -> ManuallyDrop<Self> {
+        ManuallyDrop::new(Self(self.0))
     }
 
     fn question<T: Copy + Default>(

@@ -77,6 +77,14 @@ fn write_sevens(cache: &Cache) -> Outcome<()> {
     writer.commit()
 }
 
+/// Writes an image whose MD5 is expected.
+pub fn write_with_md5(cache: &Cache, id: &str, data: &[u8]) -> Outcome<()> {
+    let mut writer = cache.begin_write(id)?;
+    writer.expect_digest("md5", &md5(data))?;
+    data.chunks(1 << 20).try_for_each(|chunk| writer.write_chunk(chunk))?;
+    writer.commit()
+}
+
 pub fn md5(data: &[u8]) -> String {
     hex(&Md5::digest(data))
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 
 use image_cache::ffi::reader::*;
@@ -33,6 +34,11 @@ impl Writer {
         Self(writer)
     }
 
+    /// The same handle a second time, as a forked child has it. The parent must not drop it.
+    pub fn copy(&self) -> ManuallyDrop<Self> {
+        ManuallyDrop::new(Self(self.0))
+    }
+
     pub fn expect_digest(&mut self, algorithm: &str, hex: &str) -> Outcome<()> {
         let (algorithm, hex) = (text(algorithm), text(hex));
         // SAFETY: the arguments live until the call returns. This holds for all calls below.
@@ -45,13 +51,13 @@ impl Writer {
     }
 
     pub fn commit(self) -> Outcome<()> {
-        let writer = std::mem::ManuallyDrop::new(self);
+        let writer = ManuallyDrop::new(self);
         // SAFETY: see above. The writer is not used again.
         call(|error| unsafe { image_cache_commit(writer.0, error) })
     }
 
     pub fn abort(self, reason: &str) {
-        let (writer, reason) = (std::mem::ManuallyDrop::new(self), text(reason));
+        let (writer, reason) = (ManuallyDrop::new(self), text(reason));
         // SAFETY: see above. The writer is not used again.
         unsafe { image_cache_abort(writer.0, reason.as_ptr()) }
     }
@@ -72,6 +78,11 @@ unsafe impl Send for Reader {}
 impl Reader {
     pub(super) fn new(reader: *mut image_cache_reader_t) -> Self {
         Self(reader)
+    }
+
+    /// The same handle a second time, as a forked child has it. The parent must not drop it.
+    pub fn copy(&self) -> ManuallyDrop<Self> {
+        ManuallyDrop::new(Self(self.0))
     }
 
     pub fn size(&self) -> u64 {

@@ -1,0 +1,202 @@
+//! Slow work under the lock: readers of other handles go on beside long operations of other processes.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Failed, Trial};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+use crate::c::{Cache, Driver, Settings, status_of};
+use crate::child::{ChildProcess, listen, say};
+use crate::machine::{scratch, text, trial, trials};
+use crate::operations;
+
+/// Nothing waits longer for a lock that another program holds.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+
+pub fn trials_of_kind() -> Vec<Trial> {
+    [
+        trials("slow_work::cleans_a_large_file", &[], |driver| beside(driver, "clean", &fill_invalid)),
+        trials("slow_work::deletes_a_large_image", &[], |driver| beside(driver, "delete", &add_a_large_image)),
+        trials("slow_work::prunes_a_large_image", &[], |driver| beside(driver, "prune", &add_a_large_image)),
+        trials("slow_work::lists_many_new_images", &[], |driver| beside(driver, "list", &add_many_images)),
+        trials("slow_work::opens_with_many_new_images", &[], |driver| beside(driver, "open", &add_many_images)),
+        trials("slow_work::sums_many_new_images", &[], |driver| beside(driver, "size", &add_many_images)),
+        trials("slow_work::commits_a_large_image", &[], |driver| beside(driver, "commit", &|_| {})),
+        vec![trial("slow_work::foreign_lock_on_the_database::sqlite", &[], foreign_lock)],
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+pub fn perform(task: &str, arguments: &[&str]) -> bool {
+    match (task, arguments) {
+        ("work slowly", [driver, directory, what]) => work(Driver::of_name(driver), Path::new(directory), what),
+        ("use a locked index", [driver, directory]) => {
+            use_a_locked_index(Driver::of_name(driver), Path::new(directory))
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// Reserves the blocks of a file: 4 GiB if there is room for several of them.
+fn reserve(file: &Path) {
+    let free = statvfs(file.parent().unwrap()).map(|stat| stat.f_bavail * stat.f_frsize).unwrap();
+    let length = if free > 40 << 30 { 4 << 30 } else { 1 << 30 };
+    let file = File::create(file).unwrap();
+    if fallocate(&file, FallocateFlags::empty(), 0, length).is_err() {
+        file.set_len(length).unwrap();
+    }
+}
+
+fn fill_invalid(directory: &Path) {
+    reserve(&directory.join("invalid/large"));
+}
+
+fn add_a_large_image(directory: &Path) {
+    reserve(&directory.join("large"));
+}
+
+fn add_many_images(directory: &Path) {
+    for number in 0..20_000 {
+        File::create(directory.join(format!("image {number}"))).unwrap();
+    }
+}
+
+fn work(driver: Driver, directory: &Path, what: &str) {
+    // A file that nobody has read is the first one to be pruned.
+    let settings = Settings::new(driver).max_size(1 << 20).durable();
+    let cache = (what != "open").then(|| Cache::open(directory, settings).unwrap());
+    say("opened");
+    listen().unwrap();
+    let status = match (what, &cache) {
+        ("clean", Some(cache)) => status_of(&cache.clean(-1)),
+        ("delete", Some(cache)) => status_of(&cache.delete("large")),
+        ("prune", Some(cache)) => status_of(&cache.prune()),
+        ("list", Some(cache)) => status_of(&cache.list_cached()),
+        ("size", Some(cache)) => status_of(&cache.size()),
+        ("commit", Some(cache)) => status_of(&cache.write("new", &vec![1; 128 << 20])),
+        _ => status_of(&Cache::open(directory, settings)),
+    };
+    say(&format!("{what}: {status}"));
+}
+
+/// Reads until the end, and returns how long each hit took.
+fn read_until(has_ended: &AtomicBool, cache: &Cache) -> Result<Vec<Duration>, String> {
+    let mut times = Vec::new();
+    let failed = |failure: crate::c::Failure| format!("a reader failed: {failure}");
+    while !has_ended.load(Ordering::Relaxed) {
+        let start = Instant::now();
+        let mut length = 0;
+        let mut reader = cache.open_for_read(operations::KEPT).map_err(failed)?;
+        reader.each_piece(|piece| length += piece.len()).map_err(failed)?;
+        drop(reader);
+        times.push(start.elapsed());
+        if length != operations::kept_bytes().len() {
+            return Err(format!("a reader got {length} bytes"));
+        }
+    }
+    Ok(times)
+}
+
+fn report(what: &str, driver: Driver, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let Some(worst) = times.last() else { return };
+    let of_thousand = times[(times.len() - 1) * 999 / 1000];
+    println!(
+        "swept: readers beside {what}, {}: {} hits, p99.9 {of_thousand:?}, worst {worst:?}",
+        driver.name(),
+        times.len()
+    );
+}
+
+/// Another process works, while a reader of a handle of its own reads.
+fn beside(driver: Driver, what: &str, prepare: &dyn Fn(&Path)) -> Result<(), Failed> {
+    let scratch = scratch();
+    let directory = scratch.path().join("cache");
+    let cache = operations::open(&directory, driver)?;
+    let mut worker = ChildProcess::start("work slowly", &[driver.name(), text(&directory), what]);
+    worker.expect("opened")?;
+    prepare(&directory);
+    let has_ended = AtomicBool::new(false);
+    let (worked, times) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read_until(&has_ended, &cache));
+        let worked = worker.tell("go on").and_then(|()| worker.expect(&format!("{what}: 0")));
+        has_ended.store(true, Ordering::Relaxed);
+        (worked, reader.join().unwrap())
+    });
+    worked?;
+    report(what, driver, times?);
+    worker.finish()?;
+    let remains = fs::exists(directory.join("large")).unwrap() || fs::exists(directory.join("invalid/large")).unwrap();
+    assert!(!remains, "the large file is gone");
+    Ok(())
+}
+
+/// Opens a cache whose index is locked, and uses it. Hits may be missing, and lists may fail; nothing hangs.
+fn use_a_locked_index(driver: Driver, directory: &Path) {
+    let mut problems = Vec::new();
+    let mut slow = |what: &str, start: Instant| {
+        if start.elapsed() > MAX_WAIT {
+            problems.push(format!("{what} took {:?}", start.elapsed()));
+        }
+    };
+    let start = Instant::now();
+    let cache = match Cache::open(directory, Settings::new(driver)) {
+        Ok(cache) => cache,
+        Err(failure) => return say(&format!("open: {failure}")),
+    };
+    slow("open", start);
+    let must_succeed = [
+        "is_cached",
+        "get_image_size",
+        "open, read, close",
+        "get_cache_size",
+        "write, commit",
+        "tee",
+        "delete_cached_image",
+    ];
+    let mut failed = Vec::new();
+    for (name, operation) in operations::ALL {
+        let start = Instant::now();
+        let status = operation(&cache);
+        slow(name, start);
+        if status != 0 && must_succeed.contains(name) {
+            failed.push(format!("{name}: {status}"));
+        }
+    }
+    let start = Instant::now();
+    drop(cache);
+    slow("close", start);
+    problems.extend(failed);
+    say(if problems.is_empty() { "worked".to_owned() } else { problems.join("; ") }.as_str());
+}
+
+/// Only the SQLite driver has a database.
+fn foreign_lock() -> Result<(), Failed> {
+    let driver = Driver::Sqlite;
+    let scratch = scratch();
+    let directory = scratch.path().join("cache");
+    let cache = operations::open(&directory, driver)?;
+    let mut foreign = ChildProcess::start("lock the database", &[text(&directory.join("cache.db"))]);
+    foreign.expect("locked")?;
+    let has_ended = AtomicBool::new(false);
+    let mut user = ChildProcess::start("use a locked index", &[driver.name(), text(&directory)]);
+    let (worked, times) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read_until(&has_ended, &cache));
+        // Several calls wait for the lock, one after the other.
+        let worked = user.hear().or_else(|_| user.hear());
+        has_ended.store(true, Ordering::Relaxed);
+        (worked, reader.join().unwrap())
+    });
+    report("a foreign lock on the database", driver, times?);
+    assert_eq!(worked?, "worked");
+    user.finish()?;
+    foreign.finish()?;
+    assert!(cache.list_cached()?.iter().any(|entry| entry.id == operations::KEPT));
+    Ok(())
+}
