@@ -1,7 +1,7 @@
 //! Forks of a host with threads: the child may use other caches, and harms none of the parent's.
 
 use std::mem::ManuallyDrop;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use libtest_mimic::{Failed, Trial};
@@ -82,7 +82,7 @@ fn beside_threads(driver: Driver, directory: &Path, work: impl FnOnce(&Cache) ->
     let cache = Cache::open_without_log(directory, Settings::new(driver)).unwrap();
     let has_ended = AtomicBool::new(false);
     let outcome = std::thread::scope(|scope| {
-        for thread in 0..3 {
+        for thread in 0..2 {
             let (cache, has_ended) = (&cache, &has_ended);
             scope.spawn(move || {
                 let mut count = 0;
@@ -93,7 +93,7 @@ fn beside_threads(driver: Driver, directory: &Path, work: impl FnOnce(&Cache) ->
                     cache.read(&id).unwrap();
                     cache.delete(&id).unwrap();
                     if thread == 0 {
-                        operations::ALL.iter().for_each(|(_, operation)| drop(operation(cache)));
+                        let _ = operations::ALL.iter().map(|(_, operation)| operation(cache)).min();
                         let another = Cache::open_without_log(directory, Settings::new(driver)).unwrap();
                         drop((another.list_cached().unwrap(), another));
                     }
@@ -112,19 +112,21 @@ fn use_another_cache(driver: Driver, directory: &Path) {
     beside_threads(driver, directory, |_| {
         for round in 0..ROUNDS {
             let another = directory.with_file_name(format!("another {round}"));
-            in_fork(|| use_whole(driver, &another)).map_err(|what| format!("round {round}: {what}"))?;
+            in_fork(|| use_whole(driver, &another, round)).map_err(|what| format!("round {round}: {what}"))?;
         }
         Ok(())
     });
 }
 
 /// Opens, writes, reads and closes. Returns which of them failed.
-fn use_whole(driver: Driver, directory: &PathBuf) -> u8 {
+fn use_whole(driver: Driver, directory: &Path, round: usize) -> u8 {
+    // Of a long image, the digest is computed on a thread.
+    let data = vec![5; if round % 8 == 0 { 5 << 20 } else { 50_000 }];
     let Ok(cache) = Cache::open_without_log(directory, Settings::new(driver).durable()) else { return 1 };
-    if operations::write_with_md5(&cache, "1", &[5; 5 << 20]).is_err() {
+    if operations::write_with_md5(&cache, "1", &data).is_err() {
         return 2;
     }
-    if !cache.read("1").is_ok_and(|bytes| bytes == [5; 5 << 20]) {
+    if !cache.read("1").is_ok_and(|bytes| bytes == data) {
         return 3;
     }
     if cache.list_cached().map_or(0, |list| list.len()) != 1 || cache.prune().is_err() || cache.clean(0).is_err() {

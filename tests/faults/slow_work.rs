@@ -1,9 +1,9 @@
 //! Slow work under the lock: readers of other handles go on beside long operations of other processes.
 
-use std::fs::{self, File};
+use std::fs::{self, File, FileTimes};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use libtest_mimic::{Failed, Trial};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
@@ -43,14 +43,22 @@ pub fn perform(task: &str, arguments: &[&str]) -> bool {
     true
 }
 
-/// Reserves the blocks of a file: 4 GiB if there is room for several of them.
+/// Makes a file of some thousand extents, which take long to be freed: of 4 GiB if there is room for several of them.
 fn reserve(file: &Path) {
+    const STEP: u64 = 1 << 20;
     let free = statvfs(file.parent().unwrap()).map(|stat| stat.f_bavail * stat.f_frsize).unwrap();
     let length = if free > 40 << 30 { 4 << 30 } else { 1 << 30 };
     let file = File::create(file).unwrap();
     if fallocate(&file, FallocateFlags::empty(), 0, length).is_err() {
-        file.set_len(length).unwrap();
+        return file.set_len(length).unwrap();
     }
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    for offset in (0..length).step_by(usize::try_from(STEP).unwrap()) {
+        fallocate(&file, hole, offset, STEP / 2).unwrap();
+    }
+    // It is pruned before the images that are read.
+    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    file.set_times(FileTimes::new().set_accessed(hour_ago).set_modified(hour_ago)).unwrap();
 }
 
 fn fill_invalid(directory: &Path) {

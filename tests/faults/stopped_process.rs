@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use crate::c::{Cache, Driver, Settings, TIMED_OUT, status_of};
 use crate::child::{ChildProcess, DEADLINE, listen, say, until};
-use crate::machine::{Need, command, scratch, text, trial, trials};
+use crate::machine::{Need, command, scratch, text, trials};
 use crate::operations::{self, Operation};
 
 /// What the other process does, and the system call before which it stops, within that.
@@ -28,15 +28,13 @@ const POINTS: [(&str, &str); 7] = [
 const MAX_WAIT: Duration = Duration::from_secs(15);
 
 pub fn trials_of_kind() -> Vec<Trial> {
-    let mut all = trials("stopped_process::at_any_moment", &[], at_any_moment);
-    for (what, call) in POINTS {
-        for driver in Driver::BOTH {
-            let first = call.split(',').next().unwrap();
-            let name = format!("stopped_process::in_a_{what}_before_{first}::{}", driver.name());
-            all.push(trial(&name, &[Need::Tool("strace")], move || at_a_call(driver, what, call)));
-        }
-    }
-    all
+    [
+        trials("stopped_process::at_any_moment", &[], at_any_moment),
+        trials("stopped_process::at_a_call", &[Need::Tool("strace")], at_each_call),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 pub fn perform(task: &str, arguments: &[&str]) -> bool {
@@ -99,6 +97,10 @@ fn read_and_work(driver: Driver, directory: &Path) {
             say(&failed.map_or("read".to_owned(), |(name, status)| format!("{name}: {status}")));
             continue;
         }
+        if what == "work" {
+            // What the time before left.
+            ["written", "hashed", "teed", "fetched"].into_iter().for_each(|id| cache.delete(id).unwrap());
+        }
         // Together they take the time of the slowest, in most cases.
         let statuses = on_threads(&cache, chosen.copied().collect());
         let is_allowed = |status: i32| status == 0 || (what == "work or time out" && status == TIMED_OUT);
@@ -137,6 +139,19 @@ fn at_any_moment(driver: Driver) -> Result<(), Failed> {
     reader.finish()
 }
 
+/// At all points at once: most of the time is waiting.
+fn at_each_call(driver: Driver) -> Result<(), Failed> {
+    let failures: Vec<_> = std::thread::scope(|scope| {
+        let threads = POINTS.map(|(what, call)| (what, call, scope.spawn(move || at_a_call(driver, what, call))));
+        let failures = threads.into_iter().filter_map(|(what, call, thread)| {
+            let failed = thread.join().unwrap_or_else(|_| Err("it panicked; see above".into())).err()?;
+            Some(format!("stopped in {what}, before {call}: {}", failed.message().unwrap_or_default()))
+        });
+        failures.collect()
+    });
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
+}
+
 fn at_a_call(driver: Driver, what: &str, call: &str) -> Result<(), Failed> {
     assert!(MAX_WAIT < DEADLINE);
     let scratch = scratch();
@@ -146,6 +161,8 @@ fn at_a_call(driver: Driver, what: &str, call: &str) -> Result<(), Failed> {
     reader.expect("opened")?;
     let setup = Cache::open(&directory, Settings::new(driver))?;
     setup.write("victim", &[1; 50_000])?;
+    // So that the victim is pruned.
+    setup.read(operations::KEPT)?;
     fs::write(directory.join("invalid/failed"), b"1").unwrap();
     drop(setup);
 
@@ -171,17 +188,21 @@ fn at_a_call(driver: Driver, what: &str, call: &str) -> Result<(), Failed> {
         until(DEADLINE, is_stopped).ok_or_else(|| format!("the operation made no {call}"))?;
 
         reader.tell("read")?;
-        reader.expect("read")?;
+        reader.expect("read").map_err(|failed| describe("a reader", &failed))?;
         reader.tell("work or time out")?;
-        reader.expect("worked")?;
+        reader.expect("worked").map_err(|failed| describe("another call", &failed))?;
         kill(Pid::from_raw(pid.cast_signed()), Signal::SIGCONT).unwrap();
         child.expect(&format!("{what}: 0"))?;
         child.finish()?;
         reader.tell("work")?;
-        reader.expect("worked")?;
+        reader.expect("worked").map_err(|failed| describe("afterwards", &failed))?;
         reader.finish()
     })();
     let _ = tracer.kill();
     let _ = tracer.wait();
     result
+}
+
+fn describe(who: &str, failed: &Failed) -> String {
+    format!("{who}: {}", failed.message().unwrap_or_default())
 }

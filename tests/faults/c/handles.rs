@@ -3,7 +3,6 @@
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::os::fd::RawFd;
 
 use image_cache::ffi::reader::*;
 use image_cache::ffi::tee::*;
@@ -83,16 +82,6 @@ impl Reader {
     /// The same handle a second time, as a forked child has it. The parent must not drop it.
     pub fn copy(&self) -> ManuallyDrop<Self> {
         ManuallyDrop::new(Self(self.0))
-    }
-
-    pub fn size(&self) -> u64 {
-        // SAFETY: the handle is open.
-        unsafe { image_cache_reader_size(self.0) }
-    }
-
-    pub fn descriptor(&self) -> RawFd {
-        // SAFETY: the handle is open.
-        unsafe { image_cache_reader_fd(self.0) }
     }
 
     pub fn read(&mut self, buffer: &mut [u8]) -> Outcome<usize> {
