@@ -6,25 +6,36 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use libtest_mimic::{Failed, Trial};
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::c::{Cache, Driver, Settings, status_of};
 use crate::child::{ChildProcess, listen, say};
-use crate::machine::{scratch, text, trial, trials};
+use crate::machine::{Need, Volume, scratch, text, trial, trials};
 use crate::operations;
 
 /// Nothing waits longer for a lock that another program holds.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
 pub fn trials_of_kind() -> Vec<Trial> {
+    let volume = &[Need::Volume("ext4")];
     [
-        trials("slow_work::cleans_a_large_file", &[], |driver| beside(driver, "clean", &fill_invalid)),
-        trials("slow_work::deletes_a_large_image", &[], |driver| beside(driver, "delete", &add_a_large_image)),
-        trials("slow_work::prunes_a_large_image", &[], |driver| beside(driver, "prune", &add_a_large_image)),
-        trials("slow_work::lists_many_new_images", &[], |driver| beside(driver, "list", &add_many_images)),
-        trials("slow_work::opens_with_many_new_images", &[], |driver| beside(driver, "open", &add_many_images)),
-        trials("slow_work::sums_many_new_images", &[], |driver| beside(driver, "size", &add_many_images)),
-        trials("slow_work::commits_a_large_image", &[], |driver| beside(driver, "commit", &|_| {})),
+        trials("slow_work::cleans_a_large_file", volume, |driver| with_a_large_file(driver, "clean", fill_invalid)),
+        trials("slow_work::deletes_a_large_image", volume, |driver| {
+            with_a_large_file(driver, "delete", add_a_large_image)
+        }),
+        trials("slow_work::prunes_a_large_image", volume, |driver| {
+            with_a_large_file(driver, "prune", add_a_large_image)
+        }),
+        trials("slow_work::lists_many_new_images", &[], |driver| {
+            beside(scratch().path(), driver, "list", add_many_images)
+        }),
+        trials("slow_work::opens_with_many_new_images", &[], |driver| {
+            beside(scratch().path(), driver, "open", add_many_images)
+        }),
+        trials("slow_work::sums_many_new_images", &[], |driver| {
+            beside(scratch().path(), driver, "size", add_many_images)
+        }),
+        trials("slow_work::commits_a_large_image", &[], |driver| beside(scratch().path(), driver, "commit", |_| {})),
         vec![trial("slow_work::foreign_lock_on_the_database::sqlite", &[], foreign_lock)],
     ]
     .into_iter()
@@ -43,17 +54,14 @@ pub fn perform(task: &str, arguments: &[&str]) -> bool {
     true
 }
 
-/// Makes a file of some thousand extents, which take long to be freed: of 4 GiB if there is room for several of them.
+/// Makes a file of 4 GiB in many extents, which takes long to be freed.
 fn reserve(file: &Path) {
-    const STEP: u64 = 1 << 20;
-    let free = statvfs(file.parent().unwrap()).map(|stat| stat.f_bavail * stat.f_frsize).unwrap();
-    let length = if free > 40 << 30 { 4 << 30 } else { 1 << 30 };
+    const LENGTH: u64 = 4 << 30;
+    const STEP: u64 = 512 << 10;
     let file = File::create(file).unwrap();
-    if fallocate(&file, FallocateFlags::empty(), 0, length).is_err() {
-        return file.set_len(length).unwrap();
-    }
+    fallocate(&file, FallocateFlags::empty(), 0, LENGTH).unwrap();
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    for offset in (0..length).step_by(usize::try_from(STEP).unwrap()) {
+    for offset in (0..LENGTH).step_by(usize::try_from(STEP).unwrap()) {
         fallocate(&file, hole, offset, STEP / 2).unwrap();
     }
     // It is pruned before the images that are read.
@@ -122,10 +130,15 @@ fn report(what: &str, driver: Driver, mut times: Vec<Duration>) {
     );
 }
 
+/// The file is on a disk in memory: it takes no room there, and the time is the file system's.
+fn with_a_large_file(driver: Driver, what: &str, prepare: fn(&Path)) -> Result<(), Failed> {
+    let volume = Volume::new("ext4", 5 << 10, &["-E", "nodiscard", "-m", "0"])?;
+    beside(volume.path(), driver, what, prepare)
+}
+
 /// Another process works, while a reader of a handle of its own reads.
-fn beside(driver: Driver, what: &str, prepare: &dyn Fn(&Path)) -> Result<(), Failed> {
-    let scratch = scratch();
-    let directory = scratch.path().join("cache");
+fn beside(directory: &Path, driver: Driver, what: &str, prepare: fn(&Path)) -> Result<(), Failed> {
+    let directory = directory.join("cache");
     let cache = operations::open(&directory, driver)?;
     let mut worker = ChildProcess::start("work slowly", &[driver.name(), text(&directory), what]);
     worker.expect("opened")?;
