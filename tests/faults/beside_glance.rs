@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::c::{BEING_CACHED, Cache, Driver, LOST, Settings, status_of};
 use crate::child::{ChildProcess, say};
-use crate::machine::{Need, age, scratch, text, trial, trials};
+use crate::machine::{Need, age, text, trial, trials};
 
 /// Seconds.
 const STALL_TIME: u64 = 3600;
@@ -55,17 +55,17 @@ pub fn perform(task: &str, arguments: &[&str]) -> bool {
 }
 
 struct Setup {
-    _scratch: TempDir,
+    scratch: TempDir,
     directory: PathBuf,
     cache: Cache,
 }
 
 impl Setup {
     fn new(driver: Driver) -> Result<Self, Failed> {
-        let scratch = scratch();
+        let scratch = crate::machine::scratch();
         let directory = scratch.path().join("cache");
         let cache = Cache::open(&directory, Settings::new(driver).stall_time(STALL_TIME))?;
-        Ok(Self { _scratch: scratch, directory, cache })
+        Ok(Self { scratch, directory, cache })
     }
 
     /// A file in `incomplete/`, as a plain program makes it.
@@ -187,7 +187,7 @@ fn our_killed_writer(driver: Driver, length: usize) -> Result<(), Failed> {
 /// The file of a writer that was killed in its begin, in whatever state, blocks nobody.
 fn killed_in_its_begin(driver: Driver, call: &str) -> Result<(), Failed> {
     let setup = Setup::new(driver)?;
-    let trace = setup._scratch.path().join("trace");
+    let trace = setup.scratch.path().join("trace");
     let program = std::env::current_exe().unwrap();
     let mut kills = 0;
     for number in 1..=40 {

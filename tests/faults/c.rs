@@ -1,5 +1,7 @@
 //! The functions of the C header, with Rust's types around their arguments. Nothing else of the library is called.
 
+#![allow(clippy::wildcard_imports, reason = "the names of the header have a prefix")]
+
 mod handles;
 
 use std::ffi::{CStr, CString, c_char, c_void};

@@ -18,7 +18,7 @@ const TASK: &str = "IMAGE_CACHE_FAULTS_TASK";
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A child that outlives its trial is killed by its own alarm.
-const MAX_LIFE: Duration = Duration::from_secs(120);
+const MAX_LIFE: Duration = Duration::from_mins(2);
 
 /// A user who owns nothing.
 pub const NOBODY: u32 = 65534;

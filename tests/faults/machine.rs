@@ -205,10 +205,7 @@ pub fn fill(directory: &Path) {
         let mut failures = 0;
         while failures < 3 {
             number += 1;
-            let mut file = match File::create(directory.join(number.to_string())) {
-                Ok(file) => file,
-                Err(_) => break,
-            };
+            let Ok(mut file) = File::create(directory.join(number.to_string())) else { break };
             let mut written = || (0..16).try_for_each(|_| file.write_all(&data[..size]));
             failures = if written().is_err() { failures + 1 } else { 0 };
             let _ = file.sync_all();

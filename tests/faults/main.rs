@@ -3,6 +3,8 @@
 //!
 //! Lines that begin with `swept:` say what a trial covered.
 
+#![allow(clippy::result_large_err, reason = "a failure may be a lack of memory, so its message has its place")]
+
 mod beside_glance;
 mod c;
 mod child;

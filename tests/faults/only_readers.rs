@@ -80,7 +80,9 @@ fn lock_below(kind: &str, path: &Path, locked: &mut BTreeSet<(u64, u64)>, kept: 
 }
 
 fn lock(kind: &str, file: &File) -> bool {
-    let whole = libc::flock { l_type: libc::F_RDLCK as i16, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
+    /// `F_RDLCK`, in the type of the field.
+    const READ_LOCK: i16 = 0;
+    let whole = libc::flock { l_type: READ_LOCK, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
     let number = file.as_raw_fd();
     // SAFETY: the calls read what lives until they return.
     let outcome = unsafe {
@@ -121,7 +123,7 @@ fn use_beside(driver: Driver, directory: &Path) {
                 }
             }
         }
-        let prunable = ["old", "older"].map(|id| late.write(&format!("{id} {round}"), &[1; 50_000]));
+        let prunable = ["old", "older"].map(|id| late.write(&format!("{id} {round}"), &vec![1; 50_000]));
         if let Err(failure) = prunable.into_iter().collect::<Result<Vec<_>, _>>().and_then(|_| late.prune()) {
             problems.push(format!("prune: {failure}"));
         }

@@ -49,7 +49,7 @@ pub const ALL: &[(&str, Operation)] = &[
 
 /// The bytes of [`KEPT`].
 pub fn kept_bytes() -> Vec<u8> {
-    (0..100_000_u32).map(|number| (number / 3) as u8).collect()
+    (0..100_000_u32).map(|number| (number / 3).to_le_bytes()[0]).collect()
 }
 
 /// Opens a cache, and writes what the operations read.
@@ -90,7 +90,11 @@ pub fn md5(data: &[u8]) -> String {
 }
 
 fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]))
+        .collect()
 }
 
 fn write_and_abort(cache: &Cache) -> Outcome<()> {

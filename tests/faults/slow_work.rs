@@ -65,7 +65,7 @@ fn reserve(file: &Path) {
         fallocate(&file, hole, offset, STEP / 2).unwrap();
     }
     // It is pruned before the images that are read.
-    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    let hour_ago = SystemTime::now() - Duration::from_mins(60);
     file.set_times(FileTimes::new().set_accessed(hour_ago).set_modified(hour_ago)).unwrap();
 }
 
@@ -144,13 +144,13 @@ fn beside(directory: &Path, driver: Driver, what: &str, prepare: fn(&Path)) -> R
     worker.expect("opened")?;
     prepare(&directory);
     let has_ended = AtomicBool::new(false);
-    let (worked, times) = std::thread::scope(|scope| {
+    let (outcome, times) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| read_until(&has_ended, &cache));
         let worked = worker.tell("go on").and_then(|()| worker.expect(&format!("{what}: 0")));
         has_ended.store(true, Ordering::Relaxed);
         (worked, reader.join().unwrap())
     });
-    worked?;
+    outcome?;
     report(what, driver, times?);
     worker.finish()?;
     let remains = fs::exists(directory.join("large")).unwrap() || fs::exists(directory.join("invalid/large")).unwrap();
@@ -207,7 +207,7 @@ fn foreign_lock() -> Result<(), Failed> {
     foreign.expect("locked")?;
     let has_ended = AtomicBool::new(false);
     let mut user = ChildProcess::start("use a locked index", &[driver.name(), text(&directory)]);
-    let (worked, times) = std::thread::scope(|scope| {
+    let (outcome, times) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| read_until(&has_ended, &cache));
         // Several calls wait for the lock, one after the other.
         let worked = user.hear().or_else(|_| user.hear());
@@ -215,7 +215,7 @@ fn foreign_lock() -> Result<(), Failed> {
         (worked, reader.join().unwrap())
     });
     report("a foreign lock on the database", driver, times?);
-    assert_eq!(worked?, "worked");
+    assert_eq!(outcome?, "worked");
     user.finish()?;
     foreign.finish()?;
     assert!(cache.list_cached()?.iter().any(|entry| entry.id == operations::KEPT));

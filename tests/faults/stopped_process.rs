@@ -99,7 +99,9 @@ fn read_and_work(driver: Driver, directory: &Path) {
         }
         if what == "work" {
             // What the time before left.
-            ["written", "hashed", "teed", "fetched"].into_iter().for_each(|id| cache.delete(id).unwrap());
+            for id in ["written", "hashed", "teed", "fetched"] {
+                cache.delete(id).unwrap();
+            }
         }
         // Together they take the time of the slowest, in most cases.
         let statuses = on_threads(&cache, chosen.copied().collect());
@@ -160,7 +162,7 @@ fn at_a_call(driver: Driver, what: &str, call: &str) -> Result<(), Failed> {
     let mut reader = ChildProcess::start("read and work", &[driver.name(), text(&directory)]);
     reader.expect("opened")?;
     let setup = Cache::open(&directory, Settings::new(driver))?;
-    setup.write("victim", &[1; 50_000])?;
+    setup.write("victim", &vec![1; 50_000])?;
     // So that the victim is pruned.
     setup.read(operations::KEPT)?;
     fs::write(directory.join("invalid/failed"), b"1").unwrap();

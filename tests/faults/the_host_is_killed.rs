@@ -81,7 +81,7 @@ fn use_a_cache(driver: Driver, directory: &Path, reads: bool) {
             }
         }
         if let Some(writer) = &mut writer {
-            let _ = writer.write_chunk(&[4; 70_000]);
+            let _ = writer.write_chunk(&data[..70_000]);
         }
     }
     match reader.read_all() {

@@ -18,7 +18,7 @@ pub(super) unsafe extern "C" fn next_piece(user_data: *mut c_void, buffer: *mut 
         let length = rest.len().min(capacity).min(65536);
         std::ptr::copy_nonoverlapping(rest.as_ptr(), buffer.cast(), length);
         *rest = &rest[length..];
-        length as i64
+        i64::try_from(length).unwrap_or(-1)
     }
 }
 
@@ -98,7 +98,7 @@ impl Reader {
 
     /// Reads to the end. It allocates nothing outside of the library.
     pub fn each_piece(&mut self, mut visit: impl FnMut(&[u8])) -> Outcome<()> {
-        let mut buffer = [0; 1 << 16];
+        let mut buffer = [0; 1 << 14];
         loop {
             match self.read(&mut buffer)? {
                 0 => return Ok(()),
@@ -117,7 +117,7 @@ impl Drop for Reader {
 
 pub struct Tee<'a>(*mut image_cache_tee_t, PhantomData<&'a mut &'a [u8]>);
 
-impl<'a> Tee<'a> {
+impl Tee<'_> {
     pub(super) fn new(tee: *mut image_cache_tee_t) -> Self {
         Self(tee, PhantomData)
     }
@@ -143,7 +143,7 @@ impl<'a> Tee<'a> {
 
     /// Reads to the end. It allocates nothing outside of the library.
     pub fn each_piece(&mut self, mut visit: impl FnMut(&[u8])) -> Outcome<()> {
-        let mut buffer = [0; 1 << 16];
+        let mut buffer = [0; 1 << 14];
         loop {
             match self.read(&mut buffer)? {
                 0 => return Ok(()),
