@@ -47,7 +47,7 @@ pub fn perform(task: &str, arguments: &[&str]) -> bool {
     match (task, arguments) {
         ("work slowly", [driver, directory, what]) => work(Driver::of_name(driver), Path::new(directory), what),
         ("use a locked index", [driver, directory]) => {
-            use_a_locked_index(Driver::of_name(driver), Path::new(directory))
+            use_a_locked_index(Driver::of_name(driver), Path::new(directory));
         }
         _ => return false,
     }
@@ -65,7 +65,7 @@ fn reserve(file: &Path) {
         fallocate(&file, hole, offset, STEP / 2).unwrap();
     }
     // It is pruned before the images that are read.
-    let hour_ago = SystemTime::now() - Duration::from_mins(60);
+    let hour_ago = SystemTime::now() - Duration::from_hours(1);
     file.set_times(FileTimes::new().set_accessed(hour_ago).set_modified(hour_ago)).unwrap();
 }
 
@@ -146,9 +146,9 @@ fn beside(directory: &Path, driver: Driver, what: &str, prepare: fn(&Path)) -> R
     let has_ended = AtomicBool::new(false);
     let (outcome, times) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| read_until(&has_ended, &cache));
-        let worked = worker.tell("go on").and_then(|()| worker.expect(&format!("{what}: 0")));
+        let outcome = worker.tell("go on").and_then(|()| worker.expect(&format!("{what}: 0")));
         has_ended.store(true, Ordering::Relaxed);
-        (worked, reader.join().unwrap())
+        (outcome, reader.join().unwrap())
     });
     outcome?;
     report(what, driver, times?);
@@ -210,9 +210,9 @@ fn foreign_lock() -> Result<(), Failed> {
     let (outcome, times) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| read_until(&has_ended, &cache));
         // Several calls wait for the lock, one after the other.
-        let worked = user.hear().or_else(|_| user.hear());
+        let outcome = user.hear().or_else(|_| user.hear());
         has_ended.store(true, Ordering::Relaxed);
-        (worked, reader.join().unwrap())
+        (outcome, reader.join().unwrap())
     });
     report("a foreign lock on the database", driver, times?);
     assert_eq!(outcome?, "worked");
