@@ -32,10 +32,10 @@ pub fn trials_of_kind() -> Vec<Trial> {
             let name = format!("beside_glance::our_killed_writer_of_{length}_bytes::{}", driver.name());
             all.push(trial(&name, &[], move || our_killed_writer(driver, length)));
         }
-        // Before each call that its begin makes to create the file, and right after it.
+        // Before each call that its begin and its abort make for the file or in its directory.
         for call in ["openat", "fcntl", "flock", "fsetxattr", "fchmod"] {
-            let name = format!("beside_glance::our_writer_killed_in_its_begin_before_{call}::{}", driver.name());
-            all.push(trial(&name, &[Need::Tool("strace")], move || killed_in_its_begin(driver, call)));
+            let name = format!("beside_glance::our_writer_killed_before_{call}::{}", driver.name());
+            all.push(trial(&name, &[Need::Tool("strace")], move || killed_before(driver, call)));
         }
     }
     all
@@ -184,8 +184,8 @@ fn our_killed_writer(driver: Driver, length: usize) -> Result<(), Failed> {
     setup.check_is_taken_over("1")
 }
 
-/// The file of a writer that was killed in its begin, in whatever state, blocks nobody.
-fn killed_in_its_begin(driver: Driver, call: &str) -> Result<(), Failed> {
+/// The file of a writer that was killed in its begin or its abort, in whatever state, blocks nobody.
+fn killed_before(driver: Driver, call: &str) -> Result<(), Failed> {
     let setup = Setup::new(driver)?;
     let trace = setup.scratch.path().join("trace");
     let program = std::env::current_exe().unwrap();
@@ -198,10 +198,10 @@ fn killed_in_its_begin(driver: Driver, call: &str) -> Result<(), Failed> {
         strace.args(["-P", text(&setup.directory.join("incomplete").join(&id)), "--", text(&program)]);
         strace.args([driver.name(), text(&setup.directory), &id]);
         let mut child = ChildProcess::spawn("begin to write", &mut strace);
-        let was_killed = child.hear().is_err();
-        if !was_killed {
+        // It is killed in its begin, or in its abort after it said how that ended.
+        let _ = child.hear();
+        if child.end()?.success() {
             // It made fewer of these calls.
-            child.finish()?;
             break;
         }
         kills += 1;

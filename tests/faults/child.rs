@@ -113,10 +113,15 @@ impl ChildProcess {
 
     /// Closes the pipe to the child, which must then end by itself and succeed.
     pub fn finish(mut self) -> Result<(), Failed> {
-        drop(self.input.take());
-        let status = self.wait()?;
+        let status = self.end()?;
         let how = status.signal().map_or_else(|| status.to_string(), |signal| format!("died of signal {signal}"));
         if status.success() { Ok(()) } else { Err(self.describe(&how)) }
+    }
+
+    /// Closes the pipe to the child, and waits for its end.
+    pub fn end(&mut self) -> Result<ExitStatus, Failed> {
+        drop(self.input.take());
+        self.wait()
     }
 
     /// Waits for the child's end.
