@@ -12,6 +12,8 @@ describe() { # TOOL: sets `package` and `reason`
         cmake) reason="builds and installs the library for C" ;;
         qemu-img) package=qemu-utils reason="creates the demo's disk image, and checks the cached file" ;;
         mkfs.ext4) package=e2fsprogs reason="creates file systems for the demo's disk image and for tests" ;;
+        mkfs.btrfs) package=btrfs-progs reason="creates file systems with quotas, subvolumes and shared blocks for tests" ;;
+        strace) reason="stops, delays and kills processes at a system call in tests" ;;
         mkfs.xfs) package=xfsprogs reason="creates file systems for tests" ;;
         g++) reason="compiles the header as C++" ;;
         clang) reason="compiles the header and the C code with a second compiler" ;;
