@@ -29,7 +29,7 @@ use std::time::Instant;
 
 use crate::error::Result;
 use crate::index::Index;
-use crate::index::driver::{Comparison, Corrected, Currency, Flush, Found, Page, ReconciledIndex};
+use crate::index::driver::{Corrected, Currency, Flush, Found, Page, ReconciledIndex};
 use crate::log::{Log, SkippedErrors};
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry, Layout};
@@ -85,21 +85,28 @@ impl Catalog {
 
     /// Whether a query needs no comparison.
     pub fn is_good_enough(&self, lock: &CacheLockGuard<'_>, exactness: Exactness) -> Result<bool> {
-        Ok(match self.currency(lock)? {
+        Ok(self.is_enough(self.currency(lock)?, exactness))
+    }
+
+    fn is_enough(&self, currency: Currency, exactness: Exactness) -> bool {
+        match currency {
             Currency::Current => true,
             Currency::DirectoryChanged => exactness == Exactness::Usual && self.rests(),
             Currency::InDoubt => false,
-        })
+        }
     }
 
     /// The cache lock, with an index that is good enough. Compares at most once: another program may change names without end.
     pub fn lock_reconciled<'a>(&self, locks: &'a Locks, exactness: Exactness) -> Result<CacheLockGuard<'a>> {
         let lock = locks.acquire_to_query()?;
-        if self.is_good_enough(&lock, exactness)? {
+        let currency = self.currency(&lock)?;
+        if self.is_enough(currency, exactness) {
             return Ok(lock);
         }
         drop(lock);
-        self.compare(locks)?;
+        let began = Instant::now();
+        let was_in_vain = !self.compare(locks)?;
+        self.note_comparison(began, was_in_vain && currency == Currency::DirectoryChanged);
         locks.acquire_to_query()
     }
 
@@ -127,9 +134,10 @@ impl Catalog {
         }
     }
 
-    /// Compares the index with the directory, and corrects it. Called without the cache lock.
-    pub fn compare(&self, locks: &Locks) -> Result<()> {
-        let Some(index) = self.index.reconciled() else { return Ok(()) };
+    /// Compares the index with the directory, and corrects it. True when there was something to correct. Called without the cache
+    /// lock.
+    pub fn compare(&self, locks: &Locks) -> Result<bool> {
+        let Some(index) = self.index.reconciled() else { return Ok(false) };
         self.try_compare(locks, index).or_else(|error| {
             // A check does not find every damage that makes a statement fail.
             if !index.reset_if_damaged(&locks.acquire_to_query()?)? {
@@ -139,8 +147,7 @@ impl Catalog {
         })
     }
 
-    fn try_compare(&self, locks: &Locks, index: &dyn ReconciledIndex) -> Result<()> {
-        let began = Instant::now();
+    fn try_compare(&self, locks: &Locks, index: &dyn ReconciledIndex) -> Result<bool> {
         let comparison = {
             let lock = locks.acquire_to_query()?;
             index.begin_comparison(&lock, Stamp::settle(&lock, &self.layout)?)?
@@ -167,8 +174,16 @@ impl Catalog {
         }
         let lock = locks.acquire_to_query()?;
         index.end_comparison(&lock, comparison, Stamp::of(&self.layout)?, skipped.into_first())?;
-        self.note_comparison(began, comparison, &corrected);
-        Ok(())
+        drop(lock);
+        if corrected.count() > 0 {
+            let Corrected { adopted, dropped, changed } = corrected;
+            self.log.info(|| {
+                format!(
+                    "the index was compared with the directory: {adopted} images adopted, {dropped} dropped, {changed} corrected"
+                )
+            });
+        }
+        Ok(corrected.count() > 0)
     }
 
     /// Stats a part of the images.
@@ -181,20 +196,11 @@ impl Catalog {
         found.collect()
     }
 
-    fn note_comparison(&self, began: Instant, comparison: Comparison, corrected: &Corrected) {
-        let was_in_vain = corrected.count() == 0 && !comparison.must_count;
+    fn note_comparison(&self, began: Instant, was_in_vain: bool) {
         let now = Instant::now();
         let mut rest = self.rest();
         rest.in_vain = if was_in_vain { rest.in_vain.saturating_add(1) } else { 0 };
         rest.until = (rest.in_vain >= PATIENCE).then(|| now + (now - began) * REST);
-        if corrected.count() > 0 {
-            let Corrected { adopted, dropped, changed } = corrected;
-            self.log.info(|| {
-                format!(
-                    "the index was compared with the directory: {adopted} images adopted, {dropped} dropped, {changed} corrected"
-                )
-            });
-        }
     }
 
     fn rests(&self) -> bool {

@@ -299,16 +299,15 @@ fn mark_of(file: &File) -> std::io::Result<Option<String>> {
 fn mark_of_directory(layout: &Layout) -> Result<Option<String>> {
     let cached = layout.directory(Area::Cached);
     let present = present_mark(cached);
-    let mut found = None;
+    let mut found = Vec::new();
     for directory in [Some(cached), own_directory(layout)?.as_ref()].into_iter().flatten() {
         let mark = attributes::of_directory(directory, mark_of)
             .map_err(|error| Error::from_io("read an extended attribute of", directory.path(), &error))?;
-        // One that is not the present one matters more.
-        if found.is_none() || mark.is_some() && mark != present {
-            found = mark.or(found);
-        }
+        found.extend(mark);
     }
-    Ok(found)
+    // One of another boot matters most, then one of another mount.
+    found.sort_by_key(|mark| (!is_of_other_boot(mark), Some(mark) == present.as_ref()));
+    Ok(found.into_iter().next())
 }
 
 /// Marks the cache as one with marked files. The mark is not on the cache's directory, whose ctime belongs to the stamp.

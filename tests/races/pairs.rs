@@ -134,7 +134,7 @@ fn is_intermediate(first: &str, second: &str, outcome: &Outcome) -> bool {
         ("prefetch", "is_being_cached") => outcome.second == "true",
         ("prefetch", "clean") => outcome.first == "Prefetched { fetched: 0, failed: 1 }" && outcome.second == "1",
         // A query over all images has no lock that keeps an operation of several images out.
-        ("delete_all" | "prune", "list" | "size") => true,
+        ("delete_all" | "prune", "list" | "size") | ("list" | "size", "delete_all" | "prune") => true,
         // The clean has passed invalid/ already.
         ("clean", "abort") => outcome.first == "0" && outcome.left.contains("invalid [\"disputed\"]"),
         ("abort", "clean") => outcome.second == "0" && outcome.left.contains("invalid [\"disputed\"]"),
