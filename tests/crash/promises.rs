@@ -3,6 +3,7 @@
 //! `common/checks.rs` has the rules that need no history; `expected.rs` has what this operation may and must leave.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
