@@ -16,7 +16,7 @@ use crate::index::listing::Listing;
 use crate::index::pending::{Accesses, PendingAccesses};
 use crate::index::sqlite::changes::{self, MAX_IDS, follow, set_stamp, stored_stamp};
 use crate::index::sqlite::connection;
-use crate::index::sqlite::database::Database;
+use crate::index::sqlite::database::{Database, WriteFailure};
 use crate::index::sqlite::eviction::ByAccess;
 use crate::index::sqlite::files::IndexFiles;
 use crate::index::sqlite::rebuild;
@@ -161,12 +161,14 @@ impl Driver for SqliteDriver {
     }
 
     fn write_accesses(&self, lock: &CacheLockGuard<'_>, accesses: Accesses, _flush: Flush) -> Unwritten {
-        let written = self
-            .database
-            .write("record accesses in the index", lock, |transaction| changes::add_accesses(transaction, &accesses));
+        let written = self.database.try_write("record accesses in the index", lock, |transaction| {
+            changes::add_accesses(transaction, &accesses)
+        });
         let (pending, outcome) = match written {
             Ok(unknown) => (unknown, Ok(())),
-            Err(error) => (accesses, Err(error)),
+            // A hit that is lost with an error is better than one that is counted twice.
+            Err(WriteFailure { error, may_be_committed: true }) => (Accesses::new(), Err(error)),
+            Err(WriteFailure { error, .. }) => (accesses, Err(error)),
         };
         Unwritten { pending, unwritable: Accesses::new(), outcome }
     }
@@ -246,7 +248,11 @@ impl ReconciledIndex for SqliteDriver {
         self.database.set_suspect(false);
         let checked =
             self.database.read("check the index", |connection| connection::reset_if_damaged(connection, &self.log));
-        let rebuilt = checked.and_then(|()| self.try_rebuild(lock, stamp)).or_else(|error| {
+        // A transient read error looks like damage.
+        let rebuilt = checked
+            .and_then(|()| self.try_rebuild(lock, stamp))
+            .or_else(|error| if self.database.set_suspect(false) { self.try_rebuild(lock, stamp) } else { Err(error) });
+        let rebuilt = rebuilt.or_else(|error| {
             // The check does not find every damage that makes a statement fail.
             if !self.database.set_suspect(false) {
                 return Err(error);
