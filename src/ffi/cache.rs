@@ -34,8 +34,8 @@ handle!(image_cache_t, ImageCache, "cache", shared);
 ///   IMAGE_CACHE_ERROR_IO                the directory or a subdirectory cannot be created, opened or read; a
 ///                                       subdirectory is a symbolic link; or images that were not synced before the
 ///                                       host restarted cannot be removed
-///   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or repaired: it cannot be read, another
-///                                       program has locked it, or it is not a file (a damaged index is rebuilt)
+///   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or repaired: it cannot be read, or it
+///                                       is not a file (a damaged index is rebuilt)
 ///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  directory or cache is NULL; the directory has other files, and is not a
 ///                                       cache's; or it was used with another driver or database: see
 ///                                       image_cache_options_set_change_driver()
