@@ -71,7 +71,8 @@
  *     open. When it closes the file, POSIX drops the locks that this library's own SQLite holds.
  *
  *   - Files are created with mode 0666, directories with mode 0777, both less the umask. Users who share a cache need
- *     write permission for its directory, its subdirectories and its files.
+ *     write permission for its directory, its subdirectories and its files. The SQLite index is created with mode
+ *     0660, or 0600 where the umask denies the group to write: users who may only read it could delay writers.
  *
  *   - Only a file's owner may set its access time. With the xattr driver, accesses by other users enter the access
  *     order only as the mount records them (relatime, noatime).
@@ -79,10 +80,12 @@
  *   - A directory that is removed or replaced under an open cache is lost for that handle: it finds nothing any more,
  *     and image_cache_begin_write() fails with IMAGE_CACHE_ERROR_IO and ENOENT. Close it, and open the cache again.
  *
- *   - If another program keeps the SQLite index locked, opening, listing, pruning and closing wait up to 2 s for it,
- *     because they need the index. Commit and delete wait up to 0.1 s. Reading does not wait.
+ *   - If another program has the SQLite index locked, no call waits for it. image_cache_list_cached() and
+ *     image_cache_get_hit_count() return IMAGE_CACHE_ERROR_INDEX. All other calls go on without the index, and what
+ *     they change is entered in it later.
  *
- *   - An open cache holds 7 file descriptors, 10 with the SQLite driver. Each reader, writer and tee holds one more.
+ *   - An open cache holds 7 file descriptors, 8 with the SQLite driver, and another one during its transactions. Each
+ *     reader, writer and tee holds one more.
  *
  *   - While more than 4 MiB are written of an image with an expected digest, each digest is computed on a thread of
  *     the library. The thread ends before the call returns that ends the writer or tee, or that fails. All signals
@@ -672,8 +675,8 @@ image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *o
  *                                       used up
  *   IMAGE_CACHE_ERROR_IO                the directory or a subdirectory cannot be created, opened or read; or a
  *                                       subdirectory is a symbolic link
- *   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or repaired: it cannot be read, another
- *                                       program has locked it, or it is not a file (a damaged index is rebuilt)
+ *   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or repaired: it cannot be read, or it
+ *                                       is not a file (a damaged index is rebuilt)
  *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  directory or cache is NULL; the directory has other files, and is not a
  *                                       cache's; or it was used with another driver or database: see
  *                                       image_cache_options_set_change_driver()

@@ -138,7 +138,9 @@ impl Catalog {
     /// lock.
     pub fn compare(&self, locks: &Locks) -> Result<bool> {
         let Some(index) = self.index.reconciled() else { return Ok(false) };
-        self.try_compare(locks, index).or_else(|error| {
+        // A transient read error looks like damage.
+        let again = |error| if index.is_suspect() { self.try_compare(locks, index) } else { Err(error) };
+        self.try_compare(locks, index).or_else(again).or_else(|error| {
             // A check does not find every damage that makes a statement fail.
             if !index.reset_if_damaged(&locks.acquire_to_query()?)? {
                 return Err(error);

@@ -46,7 +46,7 @@ impl ImageCache {
     /// # Errors
     /// [`crate::Error::System`] when the directory or a subdirectory cannot be created or opened (a symbolic link in place of a
     /// subdirectory is refused);
-    /// [`crate::Error::Index`] when the index is locked by another program, or is no file; [`crate::Error::Unsupported`] when the
+    /// [`crate::Error::Index`] when the index cannot be read, or is no file; [`crate::Error::Unsupported`] when the
     /// chosen driver does not work on this file system, or a newer version of this library made the index;
     /// [`crate::Error::OpenAcrossFork`] when the process that forked this one had the cache open with the SQLite driver.
     pub fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self> {

@@ -33,8 +33,8 @@ handle!(image_cache_t, ImageCache, "cache", shared);
 ///                                       used up
 ///   IMAGE_CACHE_ERROR_IO                the directory or a subdirectory cannot be created, opened or read; or a
 ///                                       subdirectory is a symbolic link
-///   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or repaired: it cannot be read, another
-///                                       program has locked it, or it is not a file (a damaged index is rebuilt)
+///   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or repaired: it cannot be read, or it
+///                                       is not a file (a damaged index is rebuilt)
 ///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  directory or cache is NULL; the directory has other files, and is not a
 ///                                       cache's; or it was used with another driver or database: see
 ///                                       image_cache_options_set_change_driver()

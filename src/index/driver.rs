@@ -254,6 +254,9 @@ pub(crate) trait ReconciledIndex {
         skipped: Option<Error>,
     ) -> Result<bool>;
 
+    /// Whether a statement found the index damaged. A comparison then checks it.
+    fn is_suspect(&self) -> bool;
+
     /// Empties an index that a statement found damaged. False when none did.
     fn reset_if_damaged(&self, lock: &CacheLockGuard<'_>) -> Result<bool>;
 

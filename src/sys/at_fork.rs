@@ -8,8 +8,8 @@
 //! A thread can fork while it is inside itself, from the host's log function. It does not wait for itself: it is between two
 //! calls, and holds none of those locks.
 //!
-//! No mutex is used, since a child would inherit it. The handlers allocate nothing. The C library removes them when the library
-//! that contains them is unloaded (`dlclose`). A child that is made without the handlers (`_Fork`, a bare `clone`) has no such
+//! No mutex is used, since a child would inherit it. The handlers allocate nothing. The library is never unloaded (see `build.rs`),
+//! so they stay valid; of a plugin that contains the static library, the C library removes them at `dlclose`. A child that is made without the handlers (`_Fork`, a bare `clone`) has no such
 //! protection; one of `vfork` and `posix_spawn` needs none.
 
 use std::cell::Cell;

@@ -169,10 +169,10 @@ static void a_directory_of_other_files(void)
     image_cache_options_free(options);
 }
 
-/* Every file has mode 0666 & ~umask, so a group can share a cache. */
+/* Every file has mode 0666 & ~umask, so a group can share a cache. The index is readable for those only who may write it. */
 static void files_have_the_mode_of_the_umask(void)
 {
-    static const char *const files[] = {"image", "cache.db", "cache.db-wal", "queue/later", "incomplete/begun"};
+    static const char *const files[] = {"image", "cache.db", "cache.db-journal", "queue/later", "incomplete/begun"};
     static const mode_t masks[] = {0, 002, 077};
     for (size_t m = 0; m < sizeof masks / sizeof *masks; m++) {
         mode_t before = umask(masks[m]);
@@ -186,10 +186,14 @@ static void files_have_the_mode_of_the_umask(void)
         OK(image_cache_begin_write(cache, "begun", &writer, &check_error));
         for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
             struct stat s;
-            if (check_driver != IMAGE_CACHE_DRIVER_SQLITE && strncmp(files[i], "cache.db", 8) == 0)
+            bool is_index = strncmp(files[i], "cache.db", 8) == 0;
+            if (check_driver != IMAGE_CACHE_DRIVER_SQLITE && is_index)
                 continue;
             CHECK(stat(in_directory("%s/%s", name, files[i]), &s) == 0);
-            CHECK((s.st_mode & 0777) == (0666 & ~masks[m]));
+            if (is_index)
+                CHECK((s.st_mode & 0777) == (mode_t)(masks[m] & 020 ? 0600 : 0660));
+            else
+                CHECK((s.st_mode & 0777) == (0666 & ~masks[m]));
         }
         image_cache_abort(writer, NULL);
         image_cache_close(cache);

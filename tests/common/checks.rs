@@ -22,6 +22,9 @@ use sha2::Sha256;
 /// The files of the SQLite driver's index. They are no images.
 pub const INDEX_FILES: [&str; 4] = ["cache.db", "cache.db-wal", "cache.db-shm", "cache.db-journal"];
 
+/// Those of them that stay when the last handle is closed.
+pub const CLOSED_INDEX_FILES: [&str; 2] = ["cache.db", "cache.db-journal"];
+
 /// What a rule returns: the violation, in a sentence.
 pub type CheckResult<T = ()> = Result<T, String>;
 

@@ -3,6 +3,7 @@
 //! `common/checks.rs` has the rules that need no history; `expected.rs` has what this operation may and must leave.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use image_cache::{CachedImage, ImageCache};
 
 use crate::checks::{
-    CheckResult, INDEX_FILES, begin_unless_cached, check, check_clean, check_image, check_listing, check_queue,
+    CLOSED_INDEX_FILES, CheckResult, begin_unless_cached, check, check_clean, check_image, check_listing, check_queue,
     check_second_open, context, file_names, image_files, read_without_atime,
 };
 use crate::configuration::Configuration;
@@ -129,10 +130,11 @@ fn check_names(directory: &Path, expected: &Expected) -> CheckResult {
         }
     }
     for name in file_names(directory)? {
-        let is_known = expected.may_be_cached.contains(&name[..]) || name == INDEX_FILES[0];
+        let is_known = expected.may_be_cached.contains(&name[..]) || CLOSED_INDEX_FILES.contains(&name.as_str());
         check(is_known, || format!("a file '{name}' is left"))?;
     }
-    Ok(())
+    let journal = fs::read(directory.join(CLOSED_INDEX_FILES[1])).unwrap_or_default();
+    check(journal.first().is_none_or(|first| *first == 0), || "a transaction of the index is unfinished".to_owned())
 }
 
 /// What was interrupted can be cached at once, and every image can be read.
@@ -169,7 +171,8 @@ fn check_emptied(directory: &Path, configuration: Configuration) -> CheckResult 
         let left = file_names(&directory.join(subdirectory))?;
         check(left.is_empty(), || format!("{left:?} stay in {subdirectory}/"))?;
     }
-    let left: Vec<_> = file_names(directory)?.into_iter().filter(|name| name != INDEX_FILES[0]).collect();
+    let left: Vec<_> =
+        file_names(directory)?.into_iter().filter(|name| !CLOSED_INDEX_FILES.contains(&name.as_str())).collect();
     check(left.is_empty(), || format!("{left:?} stay"))
 }
 

@@ -96,7 +96,7 @@ pub(super) fn not_newer(connection: Connection, path: &Path) -> Result<Connectio
 /// Opens an index in memory, which lives as long as its connection.
 pub(super) fn open_in_memory(path: &Path, log: &Log) -> Result<Connection> {
     let failed = |error: rusqlite::Error| index_error("open, in memory, the index", path, &error);
-    if !vfs::register() {
+    if !vfs::prepare() {
         return Err(failed(failure(ffi::SQLITE_NOMEM)));
     }
     let mut connection = Connection::open_in_memory().map_err(failed)?;
@@ -153,9 +153,8 @@ fn set_up(connection: &mut Connection, files: Option<&IndexFiles>, log: &Log) ->
     connection.set_prepared_statement_cache_capacity(64);
     // Another program may have written the schema.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    // No mapping: an I/O error on one kills the host. No temporary files outside of the cache. A rebuild's large journal shrinks.
-    connection
-        .execute_batch("PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 1048576;")?;
+    // No mapping: an I/O error on one kills the host. No temporary files outside of the cache.
+    connection.execute_batch("PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;")?;
     let version = match schema::version(connection) {
         // Our file layer has no shared memory, so a database in WAL mode cannot be opened like this. In its exclusive mode, SQLite
         // keeps the log's index in its heap. It is locked then, which fails while another program has the database open.
@@ -186,12 +185,27 @@ fn set_up(connection: &mut Connection, files: Option<&IndexFiles>, log: &Log) ->
     let is_ours = schema::repair(connection, log)?.is_some();
     if let Some(files) = files
         && is_ours
-        && !files.stat("-journal").is_ok_and(|journal| journal.is_some())
     {
-        // Any transaction creates the journal.
-        connection.pragma_update(None, "user_version", schema::version(connection)?)?;
+        keep_journal(connection, files)?;
     }
     Ok(is_ours)
+}
+
+/// Creates the journal that stays, and shrinks one that a rebuild left large.
+///
+/// There is no limit on its size while the index is in use: SQLite would look at the size after it has committed, and if that fails,
+/// report a transaction as failed that was not.
+fn keep_journal(connection: &Connection, files: &IndexFiles) -> SqlResult<()> {
+    const MAX_SIZE: u32 = 1 << 20;
+    let size = files.stat("-journal").ok().flatten().map(|journal| journal.size);
+    if size.is_some_and(|size| size <= MAX_SIZE.into()) {
+        return Ok(());
+    }
+    connection.pragma_update(None, "journal_size_limit", MAX_SIZE)?;
+    // Any transaction will do.
+    let written = connection.pragma_update(None, "user_version", schema::version(connection)?);
+    connection.pragma_update(None, "journal_size_limit", -1)?;
+    written
 }
 
 const OTHER_TABLES: &str = "it has other tables than its own";

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::index::sqlite::connection;
 use crate::index::sqlite::files::IndexFiles;
 use crate::index::sqlite::sql::{SqlResult, in_sqlite, index_error, is_damage};
+use crate::index::sqlite::vfs;
 use crate::log::{Log, LogOnce};
 use crate::store::lock::CacheLockGuard;
 
@@ -21,6 +22,13 @@ pub(super) struct Database {
     is_suspect: AtomicBool,
     /// The database is locked, and could not be opened.
     locked: LogOnce,
+}
+
+/// Why a transaction failed.
+pub(super) struct WriteFailure {
+    pub error: Error,
+    /// Whether it took effect is unknown.
+    pub may_be_committed: bool,
 }
 
 /// The place of the connection.
@@ -64,28 +72,8 @@ impl Database {
     pub fn read<T>(&self, operation: &'static str, work: impl FnOnce(&mut Connection) -> SqlResult<T>) -> Result<T> {
         let mut slot = self.slot();
         in_sqlite(operation, self.files.path(), || {
-            let connection = match &mut *slot {
-                Slot::Open(connection) => connection,
-                Slot::Closed => return Err(Error::Internal("the index was used after it was closed".to_owned())),
-                Slot::Pending => {
-                    // Other handles may be open by now.
-                    let opened = connection::open(&self.files, &self.log, false);
-                    self.note_locked(opened.as_ref().map(drop).map_err(Error::clone));
-                    *slot = Slot::Open(opened?);
-                    let Slot::Open(connection) = &mut *slot else { unreachable!("it was stored") };
-                    connection
-                }
-            };
-            work(connection).map_err(|error| {
-                if is_damage(&error) {
-                    self.set_suspect(true);
-                }
-                // Another program turned the database to WAL mode, for example.
-                if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) {
-                    *slot = Slot::Pending;
-                }
-                index_error(operation, self.files.path(), &error)
-            })
+            let connection = self.connection(&mut slot)?;
+            work(connection).map_err(|error| self.failed(&mut slot, operation, &error))
         })
     }
 
@@ -93,15 +81,81 @@ impl Database {
     pub fn write<T>(
         &self,
         operation: &'static str,
-        _lock: &CacheLockGuard<'_>,
+        lock: &CacheLockGuard<'_>,
         work: impl FnOnce(&Transaction<'_>) -> SqlResult<T>,
     ) -> Result<T> {
-        self.read(operation, |connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let value = work(&transaction)?;
-            transaction.commit()?;
-            Ok(value)
-        })
+        self.try_write(operation, lock, work).map_err(|failure| failure.error)
+    }
+
+    /// Runs `work` in a transaction, for a caller that must not repeat what was done.
+    ///
+    /// A commit can fail after it took effect, when the journal's header was cleared and a lock cannot be released, for example.
+    /// Then the database is opened again, which rolls back what was not committed, and its change counter tells.
+    pub fn try_write<T>(
+        &self,
+        operation: &'static str,
+        _lock: &CacheLockGuard<'_>,
+        work: impl FnOnce(&Transaction<'_>) -> SqlResult<T>,
+    ) -> std::result::Result<T, WriteFailure> {
+        let mut slot = self.slot();
+        let mut may_be_committed = false;
+        let written = in_sqlite(operation, self.files.path(), || {
+            let connection = self.connection(&mut slot)?;
+            let (error, worked) = match transact(connection, work) {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            let failure = self.failed(&mut slot, operation, &error);
+            let Some((value, before)) = worked.filter(|_| !failure.is_index_locked()) else { return Err(failure) };
+            may_be_committed = true;
+            // In memory there is nothing to be opened again.
+            if before.is_some() {
+                *slot = Slot::Pending;
+                if let Ok(connection) = self.connection(&mut slot)
+                    && let after @ Some(_) = vfs::header(connection)
+                {
+                    may_be_committed = false;
+                    if after != before {
+                        return Ok(value);
+                    }
+                }
+            }
+            Err(failure)
+        });
+        written.map_err(|error| WriteFailure { error, may_be_committed })
+    }
+
+    /// The connection, which is opened if it is not.
+    fn connection<'a>(&self, slot: &'a mut Slot) -> Result<&'a mut Connection> {
+        if let Slot::Pending = slot {
+            // Other handles may be open by now.
+            let opened = connection::open(&self.files, &self.log, false).map_err(|error| {
+                // It was writable before. Why SQLite opened it for reading only is unknown.
+                if error.is_not_permitted() {
+                    let cause = "SQLite cannot open it for writing".to_owned();
+                    return Error::Index { operation: "open the index", path: self.files.path().to_owned(), cause };
+                }
+                error
+            });
+            self.note_locked(opened.as_ref().map(drop).map_err(Error::clone));
+            *slot = Slot::Open(opened?);
+        }
+        match slot {
+            Slot::Open(connection) => Ok(connection),
+            Slot::Pending | Slot::Closed => Err(Error::Internal("the index was used after it was closed".to_owned())),
+        }
+    }
+
+    /// Notes a statement's failure.
+    fn failed(&self, slot: &mut Slot, operation: &'static str, error: &rusqlite::Error) -> Error {
+        if is_damage(error) {
+            self.set_suspect(true);
+        }
+        // Another program turned the database to WAL mode, for example.
+        if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) {
+            *slot = Slot::Pending;
+        }
+        index_error(operation, self.files.path(), error)
     }
 
     /// Closes the connection.
@@ -124,6 +178,24 @@ impl Database {
         if opened.as_ref().is_ok() || opened.as_ref().is_err_and(Error::is_index_locked) {
             self.locked.note(opened, &self.log, |error| format!("{error}; until then, the directory is searched"));
         }
+    }
+}
+
+/// What a failed commit leaves: the value, and the database's header before.
+type Uncommitted<T> = (T, Option<[u8; 28]>);
+
+/// Runs `work` in a transaction. A failure of the commit comes with what is needed to find out whether it took effect.
+fn transact<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> SqlResult<T>,
+) -> std::result::Result<T, (rusqlite::Error, Option<Uncommitted<T>>)> {
+    let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+    let transaction = begun.map_err(|error| (error, None))?;
+    let value = work(&transaction).map_err(|error| (error, None))?;
+    let before = vfs::header(&transaction);
+    match transaction.commit() {
+        Ok(()) => Ok(value),
+        Err(error) => Err((error, Some((value, before)))),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::index::pending::{Accesses, PendingAccesses};
 use crate::index::sqlite::changes::{self, MAX_IDS, Seal, follow, keeping_seal, set_seal, stored_seal};
 use crate::index::sqlite::compare;
 use crate::index::sqlite::connection;
-use crate::index::sqlite::database::Database;
+use crate::index::sqlite::database::{Database, WriteFailure};
 use crate::index::sqlite::eviction::{ByAccess, correct_future_accesses};
 use crate::index::sqlite::files::IndexFiles;
 use crate::index::sqlite::rows::{cached_image, number};
@@ -153,12 +153,18 @@ impl Driver for SqliteDriver {
     }
 
     fn write_accesses(&self, lock: &CacheLockGuard<'_>, accesses: Accesses, _flush: Flush) -> Unwritten {
-        let written = self
-            .database
-            .write("record accesses in the index", lock, |transaction| changes::add_accesses(transaction, &accesses));
+        let written = self.database.try_write("record accesses in the index", lock, |transaction| {
+            let unknown = changes::add_accesses(transaction, &accesses)?;
+            if !unknown.is_empty() {
+                set_seal(transaction, None)?;
+            }
+            Ok(unknown)
+        });
         let (pending, outcome) = match written {
             Ok(unknown) => (unknown, Ok(())),
-            Err(error) => (accesses, Err(error)),
+            // A hit that is lost with an error is better than one that is counted twice.
+            Err(WriteFailure { error, may_be_committed: true }) => (Accesses::new(), Err(error)),
+            Err(WriteFailure { error, .. }) => (accesses, Err(error)),
         };
         Unwritten { pending, outcome }
     }
@@ -312,6 +318,10 @@ impl ReconciledIndex for SqliteDriver {
         })?;
         self.set_skipped(skipped);
         Ok(is_current)
+    }
+
+    fn is_suspect(&self) -> bool {
+        self.database.is_suspect()
     }
 
     fn reset_if_damaged(&self, _lock: &CacheLockGuard<'_>) -> Result<bool> {

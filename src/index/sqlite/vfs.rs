@@ -54,7 +54,7 @@ static UNIX: OnceLock<Option<Unix>> = OnceLock::new();
 /// A database's methods.
 static METHODS: OnceLock<ffi::sqlite3_io_methods> = OnceLock::new();
 
-/// Registers the layer, once per process. False when that fails.
+/// Registers the layer, once per process. False when that fails, for want of memory.
 pub(super) fn register() -> bool {
     UNIX.get_or_init(|| {
         // Finding a layer initialises SQLite.
@@ -75,11 +75,14 @@ pub(super) fn register() -> bool {
         unsafe { *TABLE.0.get() = table };
         // SAFETY: the table is static, and complete.
         let registered = unsafe { ffi::sqlite3_vfs_register(TABLE.0.get(), 0) };
-        // For databases in memory, which `open` does not see.
-        with_standard_occupied(seed).ok()?;
         (registered == ffi::SQLITE_OK).then_some(Unix(unix))
     })
     .is_some()
+}
+
+/// Prepares SQLite for databases in memory, which [`open`] does not see. False when that fails.
+pub(super) fn prepare() -> bool {
+    register() && with_standard_occupied(seed).is_ok()
 }
 
 /// Makes SQLite read /dev/urandom, which it does for its first random number in a process.
