@@ -106,13 +106,11 @@ pub(super) fn open_in_memory(path: &Path, log: &Log) -> Result<Connection> {
 
 /// Repairs the schema, which another program may have changed. True when that was necessary.
 pub(super) fn repair(connection: &mut Connection, log: &Log) -> SqlResult<bool> {
-    match schema::repair(connection, log)? {
-        Some(was_repaired) => Ok(was_repaired),
-        None => {
-            log.warning(|| format!("the index is damaged ({OTHER_TABLES}); it is emptied"));
-            reset(connection, log).map(|()| true)
-        }
+    if let Some(was_repaired) = schema::repair(connection, log)? {
+        return Ok(was_repaired);
     }
+    log.warning(|| format!("the index is damaged ({OTHER_TABLES}); it is emptied"));
+    reset(connection, log).map(|()| true)
 }
 
 /// Empties the database if it has a defect.
