@@ -241,7 +241,7 @@ fn create(cache: &CacheInner, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result
             }
         };
         let writer = lock.writer_of(&former)?;
-        if writer.has_the_image(cache.stall_time.max(MIN_STALL)) {
+        if writer.has_the_image(min_stall(cache)) {
             return Err(being_cached(id, &writer));
         }
         match writer {
@@ -257,6 +257,10 @@ fn create(cache: &CacheInner, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result
     Err(being_cached(id, &Writer::Dead))
 }
 
+fn min_stall(cache: &CacheInner) -> Duration {
+    cache.stall_time.max(MIN_STALL)
+}
+
 fn being_cached(id: &ImageId, writer: &Writer) -> Error {
     let (process, since) = match writer {
         Writer::Live { process, since, .. } => (*process, since.map(Timestamp::as_nanoseconds)),
@@ -265,11 +269,11 @@ fn being_cached(id: &ImageId, writer: &Writer) -> Error {
     Error::BeingCached(BeingCached { image_id: id.to_string(), process, since })
 }
 
-/// Whether a dead writer's incomplete file exists, which the next writer replaces.
-pub(crate) fn is_left_by_a_dead_writer(cache: &CacheInner, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool> {
+/// Whether the image's incomplete file is a dead or stalled writer's, which the next writer replaces.
+pub(crate) fn is_replaceable(cache: &CacheInner, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool> {
     if cache.layout().has(Area::Cached, id)? {
         return Ok(false);
     }
     let Some(file) = cache.layout().written(id)? else { return Ok(false) };
-    Ok(matches!(lock.writer_of(&file)?, Writer::Dead))
+    Ok(!lock.writer_of(&file)?.has_the_image(min_stall(cache)))
 }

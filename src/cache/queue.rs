@@ -1,7 +1,7 @@
 //! The queue of images to be cached: a subdirectory of empty files. Publishing an image removes it from the queue, so an image whose
 //! fetch fails, or whose prefetcher dies, stays queued.
 
-use crate::cache::incomplete::is_left_by_a_dead_writer;
+use crate::cache::incomplete::is_replaceable;
 use crate::cache::inner::CacheInner;
 use crate::cache::query::is_cacheable;
 use crate::error::Result;
@@ -26,7 +26,7 @@ pub struct QueuedImage {
 /// Appends an image to the queue. False when it is queued, cached or being cached, or its name is taken.
 pub(crate) fn enqueue(cache: &CacheInner, id: &ImageId) -> Result<bool> {
     let lock = cache.lock.acquire_to_query()?;
-    let is_free = is_cacheable(cache, id)? || is_left_by_a_dead_writer(cache, &lock, id)?;
+    let is_free = is_cacheable(cache, id)? || is_replaceable(cache, &lock, id)?;
     if is_free {
         lock.check_held()?;
     }

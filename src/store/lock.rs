@@ -11,7 +11,8 @@
 //! `lock_file`). The cache lock is taken after the prune lock. It is never held while image data is copied, hashed, synced or
 //! freed, or while a caller's function runs, except a log function.
 //!
-//! A process that is stopped keeps its locks. So every wait ends after [`LIMIT`], with [`Error::TimedOut`]. Opening, reading and
+//! A process that is stopped keeps its locks. So every wait ends after [`LIMIT`], with [`Error::TimedOut`]. Until the lock is free again,
+//! further waits of the same handle are short. Opening, reading and
 //! closing an image do not wait at all: they take the cache lock only if it is free.
 //!
 //! # A lock file that is removed
@@ -19,10 +20,12 @@
 //! An operator may remove or replace the lock file below open handles. Locks on two files exclude nobody. So who has taken the
 //! cache lock checks that the file still has its name. If not, the handle opens or creates the present one, and takes its
 //! open-handle lock and its writers' locks there. Until a handle has noticed, others do not see its locks. Writers look
-//! twice a second, so that no writer that writes is taken for a dead one for longer.
+//! twice a second. An incomplete file that is older than the lock file, and was written to within the last 10 s, counts as a
+//! live writer's.
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +38,9 @@ use crate::sys::stat::StatAndBirth;
 
 /// How long a call waits for a lock at most.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+
+/// How long it waits after a wait of this handle has timed out, until the lock is free again.
+const STUCK_LIMIT: Duration = Duration::from_millis(50);
 
 const CACHE: u64 = 0;
 const PRUNE: u64 = 1;
@@ -49,6 +55,8 @@ pub(crate) struct Locks {
     file: Mutex<Option<Arc<LockFile>>>,
     /// Keeps the handle's threads apart, which share its open file descriptions.
     cache_threads: Mutex<()>,
+    /// The last wait for the cache lock timed out.
+    is_stuck: AtomicBool,
     prune_threads: Mutex<()>,
     /// The lock file on which this handle has the open-handle lock.
     open_on: Mutex<Option<Arc<LockFile>>>,
@@ -97,6 +105,7 @@ impl Locks {
             directory,
             file: Mutex::default(),
             cache_threads: Mutex::default(),
+            is_stuck: AtomicBool::new(false),
             prune_threads: Mutex::default(),
             open_on: Mutex::default(),
             writers: Writers::default(),
@@ -105,9 +114,13 @@ impl Locks {
 
     /// Waits for the cache lock, to change something.
     pub fn acquire(&self) -> Result<CacheLockGuard<'_>> {
-        let deadline = Instant::now() + LIMIT;
+        // A call that takes the lock several times waits for the limit once.
+        let limit = if self.is_stuck.load(Ordering::Relaxed) { STUCK_LIMIT } else { LIMIT };
+        let deadline = Instant::now() + limit;
         let threads = locked(&self.cache_threads);
-        self.lock_cache(threads, deadline)?.ok_or_else(|| self.timed_out("lock the cache"))
+        let acquired = self.lock_cache(threads, deadline)?;
+        self.is_stuck.store(acquired.is_none(), Ordering::Relaxed);
+        acquired.ok_or_else(|| self.timed_out("lock the cache"))
     }
 
     /// Waits for the cache lock, to query something. A handle that has no permission to write gets a guard that holds nothing.

@@ -18,6 +18,7 @@ use crate::sys::file;
 use crate::sys::lock::{LockKind, is_locked, try_lock, unlock};
 use crate::sys::signals::without_size_signal;
 use crate::sys::stat::{FileId, FileStat};
+use crate::sys::time::Timestamp;
 
 /// How often the name is tried while others create and remove it.
 const ATTEMPTS: usize = 8;
@@ -29,6 +30,8 @@ pub(super) struct LockFile {
     lasting: File,
     id: FileId,
     path: PathBuf,
+    /// When the file was created, if the file system knows.
+    pub born: Option<Timestamp>,
     /// Whether this handle created the file.
     pub is_new: bool,
     /// Whether the file system keeps the modes of files.
@@ -50,7 +53,8 @@ impl LockFile {
             }
             if FileStat::of(&lasting, || path.clone())?.id == stat.id {
                 let keeps_modes = stat.is_sticky();
-                return Ok(Self { momentary, lasting, id: stat.id, path, is_new, keeps_modes });
+                let born = file::birth(&momentary);
+                return Ok(Self { momentary, lasting, id: stat.id, path, born, is_new, keeps_modes });
             }
         }
         Err(Error::would_block("open the lock file", &path))

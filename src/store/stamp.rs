@@ -86,7 +86,7 @@ impl StampedChange {
         if layout.has_exact_times() && !after.changed.is_whole_second() {
             return Ok(Stamp::from_state(&after));
         }
-        match directory.set_modified(chosen_after(self.before.modified)) {
+        match directory.set_both_times(chosen_after(self.before.modified)) {
             Err(error) if !error.is_not_permitted() => return Err(error),
             _ => {}
         }
@@ -130,7 +130,7 @@ mod tests {
 
         let modified = layout.directory(Area::Cached).modified().unwrap();
         fs::remove_file(path.join("1")).unwrap();
-        layout.directory(Area::Cached).set_modified(modified).unwrap();
+        layout.directory(Area::Cached).set_both_times(modified).unwrap();
         assert_ne!(Stamp::of(&layout).unwrap(), change.after.unwrap());
     }
 }

@@ -28,6 +28,9 @@ fn byte_of(inode: u64) -> u64 {
     FIRST | (inode & (FIRST - 1))
 }
 
+/// After the lock file was replaced, a writer that writes has noticed within this time.
+const NOTICED: Duration = Duration::from_secs(10);
+
 /// How often a writer notes that it writes.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
@@ -103,7 +106,10 @@ impl Writer {
             };
             return Ok(Self::Live { process: entry.process.try_into().ok(), since: Some(entry.since), idle });
         }
-        let is_marked = file.stat.is_sticky() || !lock_file.keeps_modes;
+        // Its writer may have a lock on a lock file that was removed, and not have noticed yet.
+        let is_older = file.born.zip(lock_file.born).is_some_and(|(file, lock_file)| file < lock_file);
+        let may_be_alive = is_older && idle < NOTICED;
+        let is_marked = (file.stat.is_sticky() || !lock_file.keeps_modes) && !may_be_alive;
         Ok(if is_marked { Self::Dead } else { Self::Unknown { idle } })
     }
 

@@ -342,10 +342,10 @@ impl Directory {
         fstat(&self.descriptor).map(FileStat::from).map_err(|errno| Error::system("stat", &self.path, errno))
     }
 
-    /// Sets the directory's mtime.
-    pub fn set_modified(&self, time: Timestamp) -> Result<()> {
-        futimens(&self.descriptor, &time.as_modification_time())
-            .map_err(|errno| Error::system("set the modification time of", &self.path, errno))
+    /// Sets the directory's mtime, and its atime as well: some file systems (exfat-fuse) ignore one alone.
+    pub fn set_both_times(&self, time: Timestamp) -> Result<()> {
+        futimens(&self.descriptor, &time.as_both_times())
+            .map_err(|errno| Error::system("set the times of", &self.path, errno))
     }
 
     /// Sets the mtime of a file in it, without opening the file.

@@ -86,7 +86,7 @@ fn private_file(driver: Driver, is_old: bool) -> Result<(), Failed> {
     let file = directory.join("incomplete/1");
     give_to_nobody(&directory);
     chown(&file, Some(0), Some(0)).unwrap();
-    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o1600)).unwrap();
     if is_old {
         age(&file, 3 * 86400);
     }

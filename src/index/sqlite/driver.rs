@@ -19,6 +19,7 @@ use crate::index::sqlite::changes::{self, MAX_IDS, Seal, follow, keeping_seal, s
 use crate::index::sqlite::compare;
 use crate::index::sqlite::connection;
 use crate::index::sqlite::database::{Database, WriteFailure};
+use crate::index::sqlite::epoch::Epoch;
 use crate::index::sqlite::eviction::{ByAccess, correct_future_accesses};
 use crate::index::sqlite::files::IndexFiles;
 use crate::index::sqlite::rows::{cached_image, number};
@@ -50,6 +51,7 @@ pub(crate) struct SqliteDriver {
     layout: Arc<Layout>,
     log: Log,
     home: Home,
+    epoch: Epoch,
     database: Database,
     /// The first error of an image that the last rebuild could not stat.
     skipped: Mutex<Option<Error>>,
@@ -74,13 +76,7 @@ impl SqliteDriver {
         // The last handle gave the directory and the file the same mtime. If they differ, another program wrote to the file, or that
         // handle was killed. Its rows may then have any content, though they are well-formed for SQLite.
         let modified = directory.modified()?;
-        let is_suspect = is_only_handle && files.stat("")?.is_some_and(|file| file.modified != modified);
-        if is_suspect {
-            let path = files.path().display();
-            log.info(|| {
-                format!("'{path}' was not closed, or another program wrote to it: it is compared with the directory")
-            });
-        }
+        let was_open = is_only_handle && files.stat("")?.is_some_and(|file| file.modified != modified);
         files.create();
         let opened = in_sqlite("open the index", files.path(), || connection::open(&files, log, is_only_handle));
         let in_memory =
@@ -102,11 +98,26 @@ impl SqliteDriver {
             }
             Err(error) => return Err(error),
         };
+        // Nothing is synced, so a power cut, or a disk that was cut off, may have left any part of the file.
+        let epoch = Epoch::present(directory);
+        let is_of_other_epoch =
+            |connection: &Connection| in_sqlite("read", files.path(), || Ok(!epoch.is_in(connection)));
+        let may_be_torn =
+            is_only_handle && matches!(home, Home::File) && connection.as_ref().map_or(Ok(true), is_of_other_epoch)?;
+        if was_open || may_be_torn {
+            let path = files.path().display();
+            log.info(|| {
+                format!(
+                    "'{path}' was not closed, another program wrote to it, or the host restarted: it is compared with the directory"
+                )
+            });
+        }
         Ok(Self {
             layout: Arc::clone(layout),
             log: log.clone(),
             home,
-            database: Database::new(files, log.clone(), connection, is_suspect),
+            epoch,
+            database: Database::new(files, log.clone(), connection, was_open || may_be_torn),
             skipped: Mutex::default(),
             _registration: registration,
         })
@@ -314,6 +325,7 @@ impl ReconciledIndex for SqliteDriver {
             }
             let is_current = stored == Some(Seal { stamp, tag: comparison.tag });
             set_seal(transaction, if is_current { Some(Seal { stamp, tag: 0 }) } else { stored })?;
+            self.epoch.store(transaction)?;
             Ok(is_current)
         })?;
         self.set_skipped(skipped);

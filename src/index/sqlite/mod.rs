@@ -14,6 +14,7 @@ mod compare;
 mod connection;
 mod database;
 pub(crate) mod driver;
+mod epoch;
 mod eviction;
 pub(crate) mod files;
 mod rows;
