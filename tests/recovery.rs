@@ -288,16 +288,28 @@ fn the_caches_own_changes_need_no_scan() {
     let scratch = Scratch::new(SQLITE);
     let (cache, other) = (scratch.open_with(scratch.options.clone().max_size(9)), scratch.open());
     cache_image(&cache, "1", b"12345");
-    // Only a scan finds these two bytes, because no name changes.
+    // Only a scan, or a reader of this image, finds these two bytes, because no name changes.
     std::fs::write(scratch.file("1"), b"1234567").unwrap();
     cache_image(&cache, "2", b"12345");
     cache_image(&other, "3", b"12345");
-    read_image(&other, "1");
+    read_image(&other, "3");
     other.delete_cached_image("2").unwrap();
     assert_eq!(cache.cache_size().unwrap(), 10);
+    // A prune looks at its victims.
     assert_eq!(cache.prune().unwrap().images, 1);
     assert_eq!(other.cache_size().unwrap(), 5);
-    assert_eq!(ids(&cache), ["1"]);
+    assert_eq!(ids(&cache), ["3"]);
+}
+
+#[test]
+fn a_wrong_length_is_corrected_when_the_image_is_read() {
+    let scratch = Scratch::new(SQLITE);
+    let (cache, other) = (scratch.open(), scratch.open());
+    cache_image(&cache, "1", b"12345");
+    std::fs::write(scratch.file("1"), b"1234567").unwrap();
+    read_image(&other, "1");
+    assert_eq!(other.list_cached().unwrap().next().unwrap().size, 7);
+    assert_eq!(cache.cache_size().unwrap(), 7);
 }
 
 #[test]

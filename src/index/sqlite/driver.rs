@@ -76,7 +76,9 @@ impl SqliteDriver {
         // The last handle gave the directory and the file the same mtime. If they differ, another program wrote to the file, or that
         // handle was killed. Its rows may then have any content, though they are well-formed for SQLite.
         let modified = directory.modified()?;
-        let was_open = is_only_handle && files.stat("")?.is_some_and(|file| file.modified != modified);
+        // A new file has no stamp, so it is compared anyhow.
+        let present = files.stat("")?.filter(|file| is_only_handle && file.size > 0);
+        let was_open = present.is_some_and(|file| file.modified != modified);
         files.create();
         let opened = in_sqlite("open the index", files.path(), || connection::open(&files, log, is_only_handle));
         let in_memory =
@@ -102,8 +104,9 @@ impl SqliteDriver {
         let epoch = Epoch::present(directory);
         let is_of_other_epoch =
             |connection: &Connection| in_sqlite("read", files.path(), || Ok(!epoch.is_in(connection)));
-        let may_be_torn =
-            is_only_handle && matches!(home, Home::File) && connection.as_ref().map_or(Ok(true), is_of_other_epoch)?;
+        let may_be_torn = present.is_some()
+            && matches!(home, Home::File)
+            && connection.as_ref().map_or(Ok(true), is_of_other_epoch)?;
         if was_open || may_be_torn {
             let path = files.path().display();
             log.info(|| {
