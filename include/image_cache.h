@@ -53,7 +53,7 @@
  *     cached image, also if another program put it there. image_cache_prune() and
  *     image_cache_delete_all_cached_images() delete it.
  *
- *   - The directory must be on a local disk. The locks and the write-ahead log work on one host, not over a network.
+ *   - The directory must be on a local disk. The locks work on one host, not over a network.
  *
  *   - Use one driver and one database name for a directory. Another driver or name finds the same images, but not the
  *     hits and digests, which stay where they were recorded. It takes the database of another name for an image.
@@ -80,11 +80,18 @@
  *   - A directory that is removed or replaced under an open cache is lost for that handle: it finds nothing any more,
  *     and image_cache_begin_write() fails with IMAGE_CACHE_ERROR_IO and ENOENT. Close it, and open the cache again.
  *
- *   - If another program has the SQLite index locked, no call waits for it. image_cache_list_cached() and
- *     image_cache_get_hit_count() return IMAGE_CACHE_ERROR_INDEX. All other calls go on without the index, and what
- *     they change is entered in it later.
+ *   - If another program has the SQLite index locked, image_cache_list_cached() and image_cache_get_hit_count()
+ *     repeat their query for up to 2 s, and then return IMAGE_CACHE_ERROR_INDEX. All other calls go on without the
+ *     index, and what they change is entered in it later.
  *
- *   - An open cache holds 7 file descriptors, 8 with the SQLite driver, and another one during its transactions. Each
+ *   - Readers wait for no other process. All other calls wait up to 10 s for the cache lock, which another process
+ *     holds for microseconds unless it is stopped. Then they return IMAGE_CACHE_ERROR_TIMED_OUT. Further waits of the
+ *     same handle are short until the lock is free again.
+ *
+ *   - An incomplete file has the sticky bit. It shows that this library wrote it. A file in incomplete/ without it
+ *     may be a live Glance's, and counts as a live writer's until the stall time.
+ *
+ *   - An open cache holds 6 file descriptors, 7 with the SQLite driver, and another one during its transactions. Each
  *     reader, writer and tee holds one more.
  *
  *   - While more than 4 MiB are written of an image with an expected digest, each digest is computed on a thread of
@@ -169,6 +176,11 @@
  * Log level: information for developers only.
  */
 #define IMAGE_CACHE_LOG_DEBUG 4
+
+/**
+ * The bits of a stamp.
+ */
+#define Stamp_BITS 48
 
 /**
  * A list of images, which is a snapshot.
@@ -445,7 +457,8 @@ typedef image_cache_status_t (*image_cache_fetch_fn)(void *user_data,
 
 /**
  * Another process holds a lock for longer than the call waits, for example because it is stopped. Nothing is changed.
- * No call of this version has such a limit, so none returns it yet.
+ * A call waits up to 10 s. image_cache_is_cached(), image_cache_get_image_size(), and opening, reading and closing a
+ * reader take no lock that another process can hold, so they never return it.
  */
 #define IMAGE_CACHE_ERROR_TIMED_OUT (-17)
 
@@ -571,6 +584,8 @@ image_cache_status_t image_cache_options_set_max_size(struct image_cache_options
  *
  * Returns IMAGE_CACHE_OK, or
  *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
+ *
+ * It is measured without the host's clock. The shortest one is 2 s; image_cache_clean() can use a shorter one.
  *
  * Threads: any. Blocks: never. Since 0.1.
  */
@@ -873,7 +888,7 @@ image_cache_status_t image_cache_get_hit_count(const struct image_cache_t *cache
                                                struct image_cache_error_t *error);
 
 /**
- * Lists the cached images, ordered by image id: a snapshot.
+ * Lists the cached images, ordered by image id. Images that come or go meanwhile may or may not be included.
  *
  * cache  the cache
  * list   set to the list, which image_cache_list_free() ends; NULL on failure
@@ -967,7 +982,8 @@ void image_cache_list_free(struct image_cache_list_t *list);
  *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
  *
  * A dead writer blocks no other. A live writer that has written nothing for longer than the stall time loses the
- * image.
+ * image, unless it verifies, syncs or publishes. With BEING_CACHED, the message has the writer's process id, and for
+ * how long it has been writing. A file in incomplete/ that another program wrote counts as a live writer's.
  *
  * Threads: any. Blocks: for a few system calls. Since 0.1.
  *
@@ -1564,7 +1580,7 @@ image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
                                        struct image_cache_error_t *error);
 
 /**
- * Removes invalid images, and incomplete files that have stalled.
+ * Removes invalid images, and incomplete files that are a dead writer's or have stalled. Compares the index.
  *
  * cache       the cache
  * stall_time  in seconds; 0 removes all incomplete files; negative: the configured one
@@ -1576,9 +1592,12 @@ image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
  *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or removed is NULL
  *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
  *
- * An incomplete file has stalled if nothing was written to it for the stall time, whether its writer lives or not. A
- * live writer gets IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit. In invalid/, subdirectories stay, and
- * names that no image can have. If a file cannot be removed, the others are removed all the same.
+ * An incomplete file has stalled if its live writer, or another program, wrote nothing to it for the stall time. A live
+ * writer then gets IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit. It does not stall while it verifies,
+ * syncs and publishes, unless stall_time is 0. In invalid/, subdirectories stay, and names that no image can have. If a
+ * file cannot be removed, the others are removed all the same.
+ *
+ * The index is compared with the directory as a whole, and corrected.
  *
  * Durability: removals are not synced. After a power cut a file may be there again. Images that were committed with
  * IMAGE_CACHE_DURABILITY_NONE are synced, also those of a process that died.

@@ -120,7 +120,8 @@ impl ImageCache {
         self.with_id(image_id, |inner, id| query::hit_count(inner, &id))
     }
 
-    /// All cached images, by id: a snapshot, which does not need the cache any more. [`Self::hit_count`] says which hits and accesses are
+    /// All cached images, by id. Images that come or go meanwhile may or may not be included. The listing does not need the cache
+    /// any more. [`Self::hit_count`] says which hits and accesses are
     /// included.
     ///
     /// # Errors

@@ -279,7 +279,7 @@ pub unsafe extern "C" fn image_cache_get_hit_count(
     unsafe { call(cache, out!(hits), error, |cache| cache.hit_count(self::image_id(image_id)?)) }
 }
 
-/// Lists the cached images, ordered by image id: a snapshot.
+/// Lists the cached images, ordered by image id. Images that come or go meanwhile may or may not be included.
 ///
 /// cache  the cache
 /// list   set to the list, which image_cache_list_free() ends; NULL on failure

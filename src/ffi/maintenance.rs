@@ -102,7 +102,7 @@ pub unsafe extern "C" fn image_cache_prune(
     }
 }
 
-/// Removes invalid images, and incomplete files that have stalled.
+/// Removes invalid images, and incomplete files that are a dead writer's or have stalled. Compares the index.
 ///
 /// cache       the cache
 /// stall_time  in seconds; 0 removes all incomplete files; negative: the configured one
@@ -114,9 +114,12 @@ pub unsafe extern "C" fn image_cache_prune(
 ///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or removed is NULL
 ///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
-/// An incomplete file has stalled if nothing was written to it for the stall time, whether its writer lives or not. A
-/// live writer gets IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit. In invalid/, subdirectories stay, and
-/// names that no image can have. If a file cannot be removed, the others are removed all the same.
+/// An incomplete file has stalled if its live writer, or another program, wrote nothing to it for the stall time. A live
+/// writer then gets IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit. It does not stall while it verifies,
+/// syncs and publishes, unless stall_time is 0. In invalid/, subdirectories stay, and names that no image can have. If a
+/// file cannot be removed, the others are removed all the same.
+///
+/// The index is compared with the directory as a whole, and corrected.
 ///
 /// Durability: removals are not synced. After a power cut a file may be there again. Images that were committed with
 /// IMAGE_CACHE_DURABILITY_NONE are synced, also those of a process that died.

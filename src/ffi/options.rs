@@ -168,6 +168,8 @@ pub unsafe extern "C" fn image_cache_options_set_max_size(
 /// Returns IMAGE_CACHE_OK, or
 ///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
 ///
+/// It is measured without the host's clock. The shortest one is 2 s; image_cache_clean() can use a shorter one.
+///
 /// Threads: any. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_set_stall_time(

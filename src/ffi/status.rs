@@ -50,7 +50,8 @@ pub const IMAGE_CACHE_ERROR_INTERNAL: image_cache_status_t = -15;
 /// it.
 pub const IMAGE_CACHE_ERROR_NO_MEMORY: image_cache_status_t = -16;
 /// Another process holds a lock for longer than the call waits, for example because it is stopped. Nothing is changed.
-/// No call of this version has such a limit, so none returns it yet.
+/// A call waits up to 10 s. image_cache_is_cached(), image_cache_get_image_size(), and opening, reading and closing a
+/// reader take no lock that another process can hold, so they never return it.
 pub const IMAGE_CACHE_ERROR_TIMED_OUT: image_cache_status_t = -17;
 
 /// Every status with its name.

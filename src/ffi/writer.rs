@@ -59,7 +59,8 @@ impl Hold {
 ///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
 /// A dead writer blocks no other. A live writer that has written nothing for longer than the stall time loses the
-/// image.
+/// image, unless it verifies, syncs or publishes. With BEING_CACHED, the message has the writer's process id, and for
+/// how long it has been writing. A file in incomplete/ that another program wrote counts as a live writer's.
 ///
 /// Threads: any. Blocks: for a few system calls. Since 0.1.
 ///
