@@ -19,7 +19,8 @@ longest=1800 # seconds for one stage, so that a hang ends as a failure
 passed=0 failed=0 skipped=0 table=''
 
 command -v cargo >/dev/null || { echo "Rust is missing: cargo builds and tests the library." && exit 1; }
-scripts/install-tools.sh cmake g++ clang valgrind abidiff python3 curl-config pkg-config sqlite3.h go mkfs.ext4 mkfs.xfs ||
+scripts/install-tools.sh cmake g++ clang valgrind abidiff python3 curl-config pkg-config sqlite3.h go mkfs.ext4 mkfs.xfs \
+    mkfs.btrfs mkfs.ntfs mkfs.exfat mount.exfat-fuse debugfs strace rsync systemd-tmpfiles ||
     echo "The tests that need what is missing are skipped, and counted so."
 
 # What a failing stage's output is shown without: compilations, and tests that passed.
@@ -138,7 +139,7 @@ elif stage "C build" one bash -c build_c; then
     export IMAGE_CACHE_SCENARIO_C=$build/tests/c/scenario
 fi
 # Each of the sweeps is one process, which counts what it swept.
-sweeps=(crash power races corruption)
+sweeps=(crash power races corruption faults believed)
 if cargo_has nextest; then
     printf -v others ' | binary(%s)' "${sweeps[@]}"
     stage "Rust tests" count_nextest cargo nextest run --locked --no-fail-fast -E "not (${others# | })"
