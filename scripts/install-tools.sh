@@ -13,7 +13,7 @@ describe() { # TOOL: sets `package` and `reason`
         qemu-img) package=qemu-utils reason="creates the demo's disk image, and checks the cached file" ;;
         mkfs.ext4) package=e2fsprogs reason="creates file systems for the demo's disk image and for tests" ;;
         mkfs.btrfs) package=btrfs-progs reason="creates file systems with quotas, subvolumes and shared blocks for tests" ;;
-        strace) reason="stops, delays and kills processes at a system call in tests" ;;
+        strace) reason="counts system calls in tests, and stops and delays processes at one" ;;
         mkfs.xfs) package=xfsprogs reason="creates file systems for tests" ;;
         g++) reason="compiles the header as C++" ;;
         clang) reason="compiles the header and the C code with a second compiler" ;;
@@ -24,7 +24,6 @@ describe() { # TOOL: sets `package` and `reason`
         pkg-config) reason="finds the installed library for the C programs of the tests" ;;
         sqlite3.h) package=libsqlite3-dev reason="is for a test program with its own SQLite beside the library's" ;;
         go) package=golang-go reason="builds the Go program that uses the installed library" ;;
-        strace) reason="counts, delays and fails system calls in tests" ;;
         rsync) reason="copies caches in tests" ;;
         systemd-tmpfiles) package=systemd reason="ages files out of a cache in tests" ;;
         debugfs) package=e2fsprogs reason="damages file systems in tests" ;;
