@@ -4,7 +4,7 @@ use std::fs::File;
 
 use crate::cache::catalog::Exactness;
 use crate::cache::inner::CacheInner;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::driver::Flush;
 use crate::index::pending::Access;
 use crate::store::image_id::ImageId;
@@ -38,8 +38,12 @@ pub(crate) fn flush_finally(cache: &CacheInner) {
     }
     let flushed = CacheInner::patiently(|| {
         let lock = cache.catalog.lock_reconciled(&cache.lock, Exactness::Usual)?;
+        lock.check_held()?;
         cache.index().flush(&lock, Flush::Final)
     });
+    if flushed.as_ref().is_err_and(Error::is_not_permitted) {
+        return;
+    }
     note_flush(cache, flushed);
 }
 
@@ -60,6 +64,11 @@ fn flush(cache: &CacheInner) {
             Ok(())
         }
     });
+    // The open has said that hits are not recorded.
+    if flushed.as_ref().is_err_and(Error::is_not_permitted) {
+        cache.index().postpone_flush();
+        return;
+    }
     note_flush(cache, flushed);
 }
 

@@ -90,7 +90,7 @@ impl Index {
             log.warning(|| format!("'{path}' is on overlayfs, where setting a file's times copies the file: {lost}"));
         }
         DriverRecord::new(driver.kind(), database).store(layout, lock, recorded.as_ref(), log);
-        let pending = PendingAccesses::new(layout, driver.can_write_accesses() && lock.check_held().is_ok());
+        let pending = PendingAccesses::new(layout, driver.can_write_accesses(), lock.check_held().is_ok());
         Ok(Self { layout: Arc::clone(layout), driver, pending })
     }
 

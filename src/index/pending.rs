@@ -27,6 +27,9 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 /// From this number of images on, the reader writes them, so that this takes milliseconds at most.
 const MAX_IMAGES: usize = 512;
 
+/// The accesses of so many images are kept while they cannot be written. Those of others are dropped then.
+const MAX_KEPT: usize = 16384;
+
 /// Accesses of one image, summed up.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Access {
@@ -80,8 +83,8 @@ fn add_all(sums: &mut Accesses, accesses: Accesses) {
 pub(crate) struct PendingAccesses {
     layout: Arc<Layout>,
     opened: Instant,
-    /// False where they can never be written: then none is kept.
-    can_be_written: bool,
+    /// The accesses of so many images are kept; none where they can never be written.
+    limit: usize,
     state: Mutex<State>,
 }
 
@@ -97,20 +100,31 @@ struct State {
 }
 
 impl PendingAccesses {
-    pub fn new(layout: &Arc<Layout>, can_be_written: bool) -> Self {
+    /// `can_lock`: whether this handle could take the cache lock at its open, without which nothing is written. A failure may be of
+    /// the moment, so some accesses are kept even then.
+    pub fn new(layout: &Arc<Layout>, can_be_written: bool, can_lock: bool) -> Self {
+        let limit = match (can_be_written, can_lock) {
+            (false, _) => 0,
+            (true, false) => MAX_IMAGES,
+            (true, true) => MAX_KEPT,
+        };
         let state =
             State { pending: Accesses::new(), next_flush: Instant::now(), has_failed: false, write_through: false };
-        Self { layout: Arc::clone(layout), opened: Instant::now(), can_be_written, state: Mutex::new(state) }
+        Self { layout: Arc::clone(layout), opened: Instant::now(), limit, state: Mutex::new(state) }
     }
 
     /// Adds an access of the image whose file has this status. True when a flush is due.
     pub fn add(&self, id: &ImageId, stat: &FileStat, access: Access) -> bool {
-        if !self.can_be_written {
+        if self.limit == 0 {
             return false;
         }
         let file = AccessedFile::new(id, stat);
         let now = Instant::now();
         let mut state = self.state();
+        // The index cannot be written for long. The order of access is in the files' atimes all the same.
+        if state.pending.len() >= self.limit && !state.pending.contains_key(&file) {
+            return false;
+        }
         state.pending.entry(file).or_default().add(access);
         // A flush by the open of a reader would leave its close to the next one.
         let is_time = now >= state.next_flush && access.hits > 0;
