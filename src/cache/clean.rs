@@ -26,7 +26,7 @@ pub(crate) fn clean(cache: &CacheInner, stall_time: Duration) -> Result<u64> {
         cache.log().warning(|| format!("{error}; the index is compared with the directory before its next query"));
     }
     // A restart of the host would cost them.
-    withdraw_all(cache, cache.unsynced.sync_all(cache.layout(), cache.log()));
+    withdraw_all(cache, cache.unsynced.clean(cache.layout(), &cache.lock, cache.log()));
     skipped.outcome(removed)
 }
 

@@ -58,9 +58,10 @@ impl Drop for CacheInner {
     }
 }
 
-/// Ends the last handle of this state. Syncs what was published without a sync, flushes accesses, and closes the driver.
+/// Ends the last handle of this state. Syncs what was published without a sync, by processes that died as well, flushes accesses, and closes the driver.
 fn close(cache: &CacheInner) -> Result<()> {
     withdraw_all(cache, cache.unsynced.sync(cache.layout(), cache.log()));
+    withdraw_all(cache, cache.unsynced.settle(cache.layout(), &cache.lock, cache.log()));
     flush_finally(cache);
     let lock = cache.lock.acquire_to_query()?;
     // A change that another handle could not enter in the index is left to the next open.

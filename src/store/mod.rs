@@ -11,4 +11,5 @@ pub(crate) mod own_files;
 mod recognise;
 pub(crate) mod stamp;
 pub(crate) mod unsynced;
+mod unsynced_mark;
 pub(crate) mod writers;

@@ -9,7 +9,9 @@
 //! The first open in another boot, or on another mount, drops all marked files. The directory carries a mark, too, so that this
 //! open need not look at each file: it is on `.image_cache/`. A cache without a lock file is looked at as if it were marked, since
 //! somebody may have removed that subdirectory. A handle that closes syncs what it published, removes the marks, and syncs the directory, so
-//! both are durable. A clean does the same for all marked files: those of a process that died would be dropped after a restart.
+//! both are durable. The last handle that closes does the same for the marked files of processes that died, which would be dropped
+//! after a restart. So that it need not look for them each time, the directory's mark says whether there can be any (see
+//! `unsynced_mark`). A clean always looks.
 //! Where no mark can be set (no attributes, no boot id, Linux before 6.8 without mount ids), publishing syncs.
 //!
 //! # What cannot be dropped
@@ -30,19 +32,15 @@ use crate::log::{Log, SkippedErrors};
 use crate::store::attributes::{self, Attribute};
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, Layout};
-use crate::store::lock::CacheLockGuard;
-use crate::store::recognise::OWN_SUBDIRECTORY;
-use crate::sys::dir::Directory;
-use crate::sys::{file, process};
+use crate::store::lock::{CacheLockGuard, Locks};
+use crate::store::unsynced_mark::{self as marks, CacheMark, Group, LEFT_BEHIND};
+use crate::sys::file;
 
 /// Above this number of files, one sync of the file system is faster than a sync of each.
 const MANY: usize = 32;
 
 /// Above this number of images, their ids are not kept: the close reads the marks of all images instead.
 const MAX_IDS: usize = 1024;
-
-/// The directory's mark while marked files are left behind. No boot and no mount has it.
-const LEFT_BEHIND: &str = "left behind";
 
 /// Which marked images may be torn, and are not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,8 +55,10 @@ pub(crate) enum Suspects {
 #[derive(Debug, Default)]
 pub(crate) struct Unsynced {
     published: Mutex<Published>,
-    /// The mark, once the directory has it. It does not change while a handle is open.
+    /// The mark of images, once this handle began to publish without a sync. It does not change while a handle is open.
     mark: OnceLock<String>,
+    /// The cache's mark that this handle set. `None` when somebody else's images may have had marks at the time.
+    own: Mutex<Option<CacheMark>>,
     suspects: Suspects,
 }
 
@@ -72,6 +72,16 @@ struct Published {
 /// A file that could not be synced, and must be withdrawn.
 pub(crate) type Unsyncable = (ImageId, File, Error);
 
+/// What became of marked images.
+#[derive(Debug)]
+struct Synced {
+    failed: Vec<Unsyncable>,
+    is_any: bool,
+    /// Whether another attempt would be in vain: all marks are removed, except those for which this handle has no permission, and
+    /// those of files that cannot be read or synced.
+    is_complete: bool,
+}
+
 impl Unsynced {
     /// `suspects`: what the drop at the open left.
     pub fn new(suspects: Suspects) -> Self {
@@ -79,13 +89,13 @@ impl Unsynced {
     }
 
     /// Marks a finished file before it is published. False when that is impossible, and the file must be synced.
-    pub fn mark(&self, layout: &Layout, file: &File, id: &ImageId) -> bool {
-        let marked = self.directory_mark(layout).is_some_and(|mark| {
+    pub fn mark(&self, layout: &Layout, locks: &Locks, file: &File, id: &ImageId) -> bool {
+        let marked = self.begin(layout, locks).is_some_and(|mark| {
             // The file system may have no room for it.
             attributes::set(file, Attribute::Unsynced, mark).is_ok()
         });
         if marked {
-            let mut published = self.published();
+            let mut published = locked(&self.published);
             if !published.is_any {
                 published.ids.insert(id.clone());
             }
@@ -96,72 +106,123 @@ impl Unsynced {
         marked
     }
 
-    /// The present mark, after the directory got it, or has one that covers it.
-    fn directory_mark(&self, layout: &Layout) -> Option<&str> {
+    /// The mark for an image, after the cache got one that covers it.
+    fn begin(&self, layout: &Layout, locks: &Locks) -> Option<&str> {
         if let Some(mark) = self.mark.get() {
             return Some(mark);
         }
-        let mark = present_mark(layout.directory(Area::Cached))?;
-        // What was left behind must still be found after a restart.
-        if self.suspects == Suspects::None || mark_of_directory(layout).ok()?.is_none() {
-            mark_directory(layout, &mark).ok()?;
+        let mark = marks::present(layout.directory(Area::Cached))?;
+        // Of two handles that begin at once, the second must see the first.
+        let lock = locks.acquire().ok()?;
+        if self.mark.get().is_none() {
+            let found = marks::of_cache(layout).ok()?;
+            // What was left behind must still be found after a restart.
+            if !found.as_ref().is_some_and(CacheMark::is_left_behind) {
+                let is_first = found.is_none_or(|found| found.is_closed() && found.place() == mark);
+                let set = marks::set(&lock, layout, &mark, Group::Open).ok()?;
+                *locked(&self.own) = is_first.then_some(set);
+            }
         }
         Some(self.mark.get_or_init(|| mark))
     }
 
-    /// Syncs what was published and still exists, and removes the marks. Returns the files that could not be synced.
+    /// Syncs what was published and still exists, and removes the marks, as a part of the close. Returns the files that could not be
+    /// synced. [`Self::settle`] must follow.
     pub fn sync(&self, layout: &Layout, log: &Log) -> Vec<Unsyncable> {
-        let Published { ids, is_any } = std::mem::take(&mut *self.published());
-        if is_any { self.sync_all(layout, log) } else { self.sync_images(layout, log, ids) }
+        let Published { ids, is_any } = std::mem::take(&mut *locked(&self.published));
+        let synced = if is_any { sync_all(layout, log) } else { sync_images(layout, log, ids) };
+        if !synced.is_complete {
+            *locked(&self.own) = None;
+        }
+        synced.failed
+    }
+
+    /// Makes the removal of marks durable, and notes in the cache's mark that there are none. If this is the last handle, and there may
+    /// be marked images of processes that died, syncs them first. Returns those that could not be synced.
+    ///
+    /// After a kill in between, the mark is as before, and the next close does it. Of two handles that close at once, neither may be
+    /// the last one; then the next close does it, too. A handle that opens meanwhile and publishes changes the mark, which then stays.
+    pub fn settle(&self, layout: &Layout, locks: &Locks, log: &Log) -> Vec<Unsyncable> {
+        let mut failed = Vec::new();
+        if let Err(error) = self.try_settle(layout, locks, log, &mut failed) {
+            log.error(|| format!("{error}; unsynced images are dropped after a restart"));
+        }
+        failed
+    }
+
+    fn try_settle(&self, layout: &Layout, locks: &Locks, log: &Log, failed: &mut Vec<Unsyncable>) -> Result<()> {
+        let has_begun = self.mark.get().is_some();
+        // Usually there is nothing to do, and the lock is not needed. Who may not read the mark may remove none.
+        if !has_begun && marks::of_cache(layout).ok().flatten().is_none_or(|found| found.is_closed()) {
+            return Ok(());
+        }
+        let present = marks::present(layout.directory(Area::Cached));
+        let (seen, is_settled) = {
+            let lock = locks.acquire_to_query()?;
+            if lock.check_held().is_err() {
+                return Ok(());
+            }
+            let mut seen = marks::of_cache(layout)?;
+            if has_begun {
+                let is_own = seen.is_some() && seen == *locked(&self.own);
+                let group = if is_own { Group::Closed } else { Group::of(seen.as_ref()) };
+                let missing = if self.has_suspects() { Some(LEFT_BEHIND) } else { present.as_deref() };
+                if let Some(place) = seen.as_ref().map(CacheMark::place).or(missing) {
+                    seen = Some(marks::set(&lock, layout, place, group)?);
+                }
+            }
+            let may_be_left = seen.as_ref().is_some_and(|seen| {
+                !seen.is_closed() && (seen.is_left_behind() || Some(seen.place()) == present.as_deref())
+            });
+            let is_last = may_be_left && lock.is_only_handle()?;
+            if is_last {
+                // Others may open meanwhile.
+                locks.acquire_open(&lock)?;
+            }
+            (seen, !is_last)
+        };
+        if !is_settled {
+            let synced = sync_all(layout, log);
+            failed.extend(synced.failed);
+            let is_left_behind = seen.as_ref().is_some_and(CacheMark::is_left_behind);
+            // Each close comes here then.
+            if is_left_behind && !synced.is_any && !has_begun {
+                return Ok(());
+            }
+            let lock = locks.acquire()?;
+            if let Some(now) = marks::of_cache(layout)? {
+                let is_done = synced.is_complete && !is_left_behind && seen.as_ref() == Some(&now);
+                let group = if is_done { Group::Closed } else { Group::of(Some(&now)) };
+                marks::set(&lock, layout, now.place(), group)?;
+            }
+        }
+        marks::sync_removals(layout)
     }
 
     /// Syncs all images with the present mark, whichever handle published them, and removes the marks.
-    pub fn sync_all(&self, layout: &Layout, log: &Log) -> Vec<Unsyncable> {
-        match marked_images(layout, log) {
-            Ok(ids) => self.sync_images(layout, log, ids),
-            Err(error) => {
-                log.error(|| format!("{error}; unsynced images are dropped after a restart"));
-                Vec::new()
-            }
-        }
-    }
-
-    fn sync_images(&self, layout: &Layout, log: &Log, ids: BTreeSet<ImageId>) -> Vec<Unsyncable> {
-        let mut failed = Vec::new();
-        if ids.is_empty() {
-            return failed;
-        }
-        // After it, the syncs below have little to do. Each of them reports its file's errors, unless the kernel dropped the inode
-        // meanwhile: then only this call reports them, without saying for which files.
-        if ids.len() > MANY
-            && let Err(error) = layout.directory(Area::Cached).sync_file_system()
+    pub fn clean(&self, layout: &Layout, locks: &Locks, log: &Log) -> Vec<Unsyncable> {
+        let synced = sync_all(layout, log);
+        if synced.is_any
+            && let Err(error) = self.renew(layout, locks)
         {
-            log.error(|| format!("{error}; unsynced images are dropped after a restart"));
-            return failed;
-        }
-        for id in ids {
-            match layout.open_file(Area::Cached, &id) {
-                Ok(Some((file, _))) => match file::sync(&file, || layout.path(Area::Cached, &id)) {
-                    // The mark goes after the bytes arrived. If it stays, the image is dropped after a restart.
-                    Ok(()) => drop(attributes::remove(&file, Attribute::Unsynced)),
-                    Err(error) => failed.push((id, file, error)),
-                },
-                Ok(None) => {}
-                Err(error) => log.error(|| error.to_string()),
-            }
-        }
-        // The removal of the marks must be durable as well, else images of a closed cache are dropped. File systems write changes
-        // of names and attributes in order. This change of `.image_cache/` comes after all of them, and its sync covers them.
-        let mark = match self.suspects {
-            Suspects::None => present_mark(layout.directory(Area::Cached)),
-            _ => Some(LEFT_BEHIND.to_owned()),
-        };
-        let marked = mark.map_or(Ok(()), |mark| mark_directory(layout, &mark));
-        let synced = marked.and_then(|()| own_directory(layout)?.map_or(Ok(()), |directory| directory.sync()));
-        if let Err(error) = synced.and_then(|()| layout.sync_published()) {
             log.error(|| error.to_string());
         }
-        failed
+        synced.failed
+    }
+
+    /// Makes the removal of marks durable, while this handle goes on.
+    fn renew(&self, layout: &Layout, locks: &Locks) -> Result<()> {
+        {
+            let lock = locks.acquire()?;
+            if let Some(found) = marks::of_cache(layout)? {
+                let set = marks::set(&lock, layout, found.place(), Group::of(Some(&found)))?;
+                let mut own = locked(&self.own);
+                if own.as_ref() == Some(&found) {
+                    *own = Some(set);
+                }
+            }
+        }
+        marks::sync_removals(layout)
     }
 
     /// Whether some images may be torn, so that each must be examined before it is served.
@@ -174,35 +235,84 @@ impl Unsynced {
         if !self.has_suspects() {
             return Ok(false);
         }
-        let Some(mark) = mark_of_image(layout, file, id)? else { return Ok(false) };
+        let Some(mark) = marks::of_image(layout, file, id)? else { return Ok(false) };
         Ok(match self.suspects {
-            Suspects::OfOtherBootsAndMounts => present_mark(layout.directory(Area::Cached)) != Some(mark),
-            _ => is_of_other_boot(&mark),
+            Suspects::OfOtherBootsAndMounts => marks::present(layout.directory(Area::Cached)) != Some(mark),
+            _ => marks::is_of_other_boot(&mark),
         })
-    }
-
-    fn published(&self) -> MutexGuard<'_, Published> {
-        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The images that have the present mark.
-fn marked_images(layout: &Layout, log: &Log) -> Result<BTreeSet<ImageId>> {
-    let present = present_mark(layout.directory(Area::Cached));
-    if present.is_none() || mark_of_directory(layout)?.is_none() {
-        return Ok(BTreeSet::new());
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Syncs all images with the present mark, and removes the marks.
+fn sync_all(layout: &Layout, log: &Log) -> Synced {
+    let (ids, is_complete) = marked_images(layout, log).unwrap_or_else(|error| {
+        log.error(|| format!("{error}; unsynced images are dropped after a restart"));
+        (BTreeSet::new(), false)
+    });
+    let synced = sync_images(layout, log, ids);
+    Synced { is_complete: synced.is_complete && is_complete, ..synced }
+}
+
+fn sync_images(layout: &Layout, log: &Log, ids: BTreeSet<ImageId>) -> Synced {
+    let mut synced = Synced { failed: Vec::new(), is_any: !ids.is_empty(), is_complete: true };
+    // After it, the syncs below have little to do. Each of them reports its file's errors, unless the kernel dropped the inode
+    // meanwhile: then only this call reports them, without saying for which files.
+    if ids.len() > MANY
+        && let Err(error) = layout.directory(Area::Cached).sync_file_system()
+    {
+        log.error(|| format!("{error}; unsynced images are dropped after a restart"));
+        synced.is_complete = false;
+        return synced;
+    }
+    for id in ids {
+        match layout.open_file(Area::Cached, &id) {
+            Ok(Some((file, _))) => match file::sync(&file, || layout.path(Area::Cached, &id)) {
+                // The mark goes after the bytes arrived. If it stays, the image is dropped after a restart.
+                Ok(()) => {
+                    let removed = marks::remove_of_image(layout, &file, &id);
+                    synced.is_complete &= removed.map_or_else(|error| error.is_not_permitted(), |()| true);
+                }
+                Err(error) => {
+                    // A second sync can succeed. It must not take the mark off, if this handle is killed now.
+                    let _ = attributes::set(&file, Attribute::Unsynced, LEFT_BEHIND);
+                    synced.failed.push((id, file, error));
+                }
+            },
+            Ok(None) => {}
+            Err(error) => {
+                log.error(|| error.to_string());
+                synced.is_complete &= !error.is_lack_of_resources();
+            }
+        }
+    }
+    synced
+}
+
+/// The images that have the present mark, and whether each image could be examined that ever can be.
+fn marked_images(layout: &Layout, log: &Log) -> Result<(BTreeSet<ImageId>, bool)> {
+    let present = marks::present(layout.directory(Area::Cached));
+    if present.is_none() || marks::of_cache(layout)?.is_none() {
+        return Ok((BTreeSet::new(), true));
     }
     let mut skipped = SkippedErrors::new(log);
     let mut marked = BTreeSet::new();
+    let mut is_complete = true;
     for id in layout.ids(Area::Cached)? {
         let id = id?;
-        let opened = skipped.note(layout.open_file(Area::Cached, &id)).flatten();
-        let mark = opened.and_then(|(file, _)| skipped.note(mark_of_image(layout, &file, &id)).flatten());
+        let examined = layout
+            .open_file(Area::Cached, &id)
+            .and_then(|opened| opened.map_or(Ok(None), |(file, _)| marks::of_image(layout, &file, &id)));
+        is_complete &= !examined.as_ref().is_err_and(Error::is_lack_of_resources);
+        let mark = skipped.note(examined).flatten();
         if mark.is_some() && mark == present {
             marked.insert(id);
         }
     }
-    Ok(marked)
+    Ok((marked, is_complete))
 }
 
 /// Removes the files that were marked in another boot, and, if no other handle is open, those that were marked on another mount.
@@ -212,19 +322,20 @@ pub(crate) fn drop_unsynced(
     lock: &CacheLockGuard<'_>,
     is_only_handle: bool,
 ) -> Result<Suspects> {
-    let present = present_mark(layout.directory(Area::Cached));
-    let marked = mark_of_directory(layout)?;
+    let present = marks::present(layout.directory(Area::Cached));
+    let marked = marks::of_cache(layout)?.map(|mark| mark.place().to_owned());
     let was_marked = marked.is_some();
     let directory = match marked {
         Some(mark) if Some(&mark) != present.as_ref() => mark,
         None if lock.is_on_new_file() && is_only_handle => LEFT_BEHIND.to_owned(),
         _ => return Ok(Suspects::None),
     };
-    if !is_only_handle && !is_of_other_boot(&directory) {
+    if !is_only_handle && !marks::is_of_other_boot(&directory) {
         // Another mount of the same directory is in use.
         return Ok(Suspects::None);
     }
-    let is_torn = |mark: &String| if is_only_handle { Some(mark) != present.as_ref() } else { is_of_other_boot(mark) };
+    let is_torn =
+        |mark: &String| if is_only_handle { Some(mark) != present.as_ref() } else { marks::is_of_other_boot(mark) };
     let mut skipped = SkippedErrors::new(log);
     let mut dropped = 0;
     let mut has_others = false;
@@ -236,7 +347,7 @@ pub(crate) fn drop_unsynced(
             opened => skipped.note(opened).flatten(),
         };
         let Some((file, _)) = opened else { continue };
-        match skipped.note(mark_of_image(layout, &file, &id)).flatten() {
+        match skipped.note(marks::of_image(layout, &file, &id)).flatten() {
             Some(mark) if is_torn(&mark) => {
                 let removed = lock.check_held().and_then(|()| layout.remove(lock, Area::Cached, &id));
                 let removed = skipped.note(removed).flatten();
@@ -248,11 +359,11 @@ pub(crate) fn drop_unsynced(
     let left = skipped.count();
     // A failure leaves the former mark, and the next open looks at all files again.
     let _ = match &present {
-        _ if left > 0 => mark_directory(layout, LEFT_BEHIND),
+        _ if left > 0 => marks::set(lock, layout, LEFT_BEHIND, Group::Open).map(drop),
         // With two mounts at once, files of this mount may be marked while the directory has the other one's mark. They must still
-        // be found after a power cut.
-        Some(present) if has_others => mark_directory(layout, present),
-        _ => unmark_directory(layout),
+        // be found after a power cut, and by the next close.
+        Some(present) if has_others => marks::set(lock, layout, present, Group::Open).map(drop),
+        _ => marks::unset(layout),
     };
     if was_marked || dropped + left > 0 {
         log.warning(|| {
@@ -267,75 +378,4 @@ pub(crate) fn drop_unsynced(
         (_, false) => Suspects::OfOtherBoots,
         (_, true) => Suspects::OfOtherBootsAndMounts,
     })
-}
-
-/// The mark of the present boot and of the directory's mount.
-fn present_mark(directory: &Directory) -> Option<String> {
-    Some(format!("{} {}", process::boot_id()?, directory.mount_id()?))
-}
-
-/// Whether a mark is of another boot than the present one. False where that is unknown.
-fn is_of_other_boot(mark: &str) -> bool {
-    let boot = mark.rsplit_once(' ').map_or(mark, |(boot, _)| boot);
-    process::boot_id().is_some_and(|present| boot != present)
-}
-
-/// The mark of an image's file. Fails when it cannot be read.
-fn mark_of_image(layout: &Layout, file: &File, id: &ImageId) -> Result<Option<String>> {
-    let failed = |error| Error::from_io("read an extended attribute of", &layout.path(Area::Cached, id), &error);
-    mark_of(file).map_err(failed)
-}
-
-/// The mark of a file. Fails when it cannot be read.
-fn mark_of(file: &File) -> std::io::Result<Option<String>> {
-    match attributes::get(file, Attribute::Unsynced) {
-        // Without attributes, nothing was ever marked.
-        Err(error) if crate::sys::attribute::is_unsupported(&error) => Ok(None),
-        mark => mark,
-    }
-}
-
-/// The first version of this library marked the cache's directory itself. It counts until it is removed.
-fn mark_of_directory(layout: &Layout) -> Result<Option<String>> {
-    let cached = layout.directory(Area::Cached);
-    let present = present_mark(cached);
-    let mut found = Vec::new();
-    for directory in [Some(cached), own_directory(layout)?.as_ref()].into_iter().flatten() {
-        let mark = attributes::of_directory(directory, mark_of)
-            .map_err(|error| Error::from_io("read an extended attribute of", directory.path(), &error))?;
-        found.extend(mark);
-    }
-    // One of another boot matters most, then one of another mount.
-    found.sort_by_key(|mark| (!is_of_other_boot(mark), Some(mark) == present.as_ref()));
-    Ok(found.into_iter().next())
-}
-
-/// Marks the cache as one with marked files. The mark is not on the cache's directory, whose ctime belongs to the stamp.
-fn mark_directory(layout: &Layout, mark: &str) -> Result<()> {
-    let (directory, _) = layout.directory(Area::Cached).open_or_create(OWN_SUBDIRECTORY)?;
-    attributes::of_directory(&directory, |file| attributes::set(file, Attribute::Unsynced, mark))
-        .map_err(|error| Error::from_io("set an extended attribute of", directory.path(), &error))?;
-    remove_mark(layout.directory(Area::Cached))
-}
-
-fn unmark_directory(layout: &Layout) -> Result<()> {
-    if let Some(directory) = own_directory(layout)? {
-        remove_mark(&directory)?;
-    }
-    remove_mark(layout.directory(Area::Cached))
-}
-
-fn remove_mark(directory: &Directory) -> Result<()> {
-    let is_marked = attributes::of_directory(directory, mark_of).is_ok_and(|mark| mark.is_some());
-    // The removal of nothing would change the ctime.
-    let removed = if is_marked {
-        attributes::of_directory(directory, |file| attributes::remove(file, Attribute::Unsynced))
-    } else {
-        Ok(())
-    };
-    removed.map_err(|error| Error::from_io("remove an extended attribute of", directory.path(), &error))
-}
-
-fn own_directory(layout: &Layout) -> Result<Option<Directory>> {
-    layout.directory(Area::Cached).open_subdirectory(OWN_SUBDIRECTORY)
 }
