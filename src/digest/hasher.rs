@@ -3,16 +3,17 @@
 //! A hash is slower than memory, and often slower than a disk. With a thread for each algorithm, hasher and writing overlap, and
 //! an image takes as long as the slowest of them. Bytes are copied into batches that all threads share. The caller waits for a
 //! thread that falls behind, so there are at most three batches: one being filled, one waiting, one being hashed. Without memory
-//! for a batch, the rest of the stream is hashed on the caller's thread. No thread outlives its [`Hasher`].
+//! for a batch or for a thread, the rest of the stream is hashed on the caller's thread. What cannot do without memory gets it
+//! before the first bytes. No thread outlives its [`Hasher`].
 
+use std::ffi::CStr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use crate::digest::algorithm::Algorithm;
-use crate::digest::channel::{Sender, channel};
+use crate::digest::channel::{Receiver, Sender, channel};
 use crate::digest::state::HashState;
 use crate::error::{Error, Result};
-use crate::sys::thread;
+use crate::sys::thread::{self, Thread};
 
 /// Streams up to this length, in bytes, are hashed on the caller's thread: starting a thread would cost more.
 const INLINE: u64 = 4 << 20;
@@ -42,7 +43,8 @@ pub(crate) struct Hasher {
 impl Hasher {
     /// Adds an algorithm, before the first bytes.
     pub fn add(&mut self, algorithm: Algorithm) {
-        self.workers.push((algorithm, Worker::Inline(Box::new(HashState::new(algorithm)))));
+        let state = Box::new(HashState::new(algorithm));
+        self.workers.push((algorithm, Worker::Inline { state, channel: Some(channel()) }));
     }
 
     /// Hashes the next bytes.
@@ -80,7 +82,7 @@ impl Hasher {
 
     fn hash_inline(&mut self, data: &[u8]) {
         for (_, worker) in &mut self.workers {
-            if let Worker::Inline(state) = worker {
+            if let Worker::Inline { state, .. } = worker {
                 state.update(data);
             }
         }
@@ -105,7 +107,7 @@ impl Hasher {
                 && let Some(mut state) = std::mem::replace(worker, Worker::Failed).into_state()
             {
                 state.update(rest);
-                *worker = Worker::Inline(state);
+                *worker = Worker::Inline { state, channel: None };
             }
         }
     }
@@ -115,11 +117,9 @@ impl Hasher {
         if std::mem::replace(&mut self.is_threaded, true) {
             return;
         }
-        let workers = std::mem::take(&mut self.workers).into_iter().enumerate();
-        let moved = workers.map(|(number, (algorithm, worker))| {
-            (algorithm, if number < most { worker.on_a_thread(algorithm) } else { worker })
-        });
-        self.workers = moved.collect();
+        for (algorithm, worker) in self.workers.iter_mut().take(most) {
+            *worker = std::mem::replace(worker, Worker::Failed).on_a_thread(*algorithm);
+        }
     }
 
     /// Sends the filled batch, and reuses the oldest one. The threads are done with it: a thread hashes one batch, one more waits in
@@ -168,14 +168,44 @@ fn batch_with_room(batch: &mut Batch) -> Option<&mut Vec<u8>> {
 
 /// Where one algorithm is computed.
 enum Worker {
-    Inline(Box<HashState>),
+    Inline {
+        state: Box<HashState>,
+        /// For a thread. It is made early, because it cannot do without memory; `None` after no thread could be started.
+        channel: Option<(Sender<Batch>, Receiver<Batch>)>,
+    },
     Threaded {
         /// `None` after the last batch.
         batches: Option<Sender<Batch>>,
-        thread: JoinHandle<Option<Box<HashState>>>,
+        thread: Thread<Job, Box<HashState>>,
     },
     /// Its thread ended early.
     Failed,
+}
+
+/// What a thread gets. Dropping it, also by a panic, closes the channel, so that nobody waits for the thread to receive.
+struct Job {
+    state: Box<HashState>,
+    batches: Receiver<Batch>,
+}
+
+impl Job {
+    /// Hashes all batches, on the thread. Nothing in it allocates, or panics: the algorithms have no such case.
+    fn run(self) -> Box<HashState> {
+        let Self { mut state, batches } = self;
+        while let Some(batch) = batches.receive() {
+            state.update(&batch);
+        }
+        state
+    }
+}
+
+/// The name of the thread that computes it.
+fn thread_name(algorithm: Algorithm) -> &'static CStr {
+    match algorithm {
+        Algorithm::Md5 => c"image-md5",
+        Algorithm::Sha256 => c"image-sha256",
+        Algorithm::Sha512 => c"image-sha512",
+    }
 }
 
 impl Worker {
@@ -185,30 +215,21 @@ impl Worker {
 
     /// Moves to a thread, if one can be started.
     fn on_a_thread(self, algorithm: Algorithm) -> Self {
-        let Self::Inline(state) = self else { return self };
-        // The state is sent after the thread was started: a closure that cannot be started is dropped with what it owns.
-        let (first, start) = channel::<Box<HashState>>();
-        let (sender, batches) = channel::<Batch>();
-        let started = thread::start(format!("image-{}", algorithm.name()), move || {
-            let mut state = start.receive()?;
-            while let Some(batch) = batches.receive() {
-                state.update(&batch);
-            }
-            Some(state)
-        });
-        let Ok(thread) = started else { return Self::Inline(state) };
-        first.send(state);
-        Self::Threaded { batches: Some(sender), thread }
+        let Self::Inline { state, channel: Some((sender, batches)) } = self else { return self };
+        match thread::start(thread_name(algorithm), Job { state, batches }, Job::run) {
+            Ok(thread) => Self::Threaded { batches: Some(sender), thread },
+            Err(Job { state, .. }) => Self::Inline { state, channel: None },
+        }
     }
 
     /// The final state. Waits for the thread; `None` when it ended early.
     fn into_state(self) -> Option<Box<HashState>> {
         match self {
-            Self::Inline(state) => Some(state),
+            Self::Inline { state, .. } => Some(state),
             Self::Failed => None,
             Self::Threaded { batches, thread } => {
                 drop(batches);
-                thread.join().ok().flatten()
+                thread.join()
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::ffi::argument::invalid;
-use crate::{CancellationDisabled, Error, Result};
+use crate::{CancellationDisabled, Error, OwnThread, Result};
 
 thread_local! {
     /// Whether this thread runs a log function of the caller.
@@ -47,7 +47,7 @@ pub(super) fn check_not_logging() -> Result<()> {
 
 /// Installs a panic hook once, because Rust's default hook prints to the host's stderr.
 ///
-/// Panics outside of a guard go to the previous hook.
+/// Panics of the host's threads outside of a guard go to the previous hook.
 fn silence_our_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -55,7 +55,7 @@ fn silence_our_panics() {
         std::panic::set_hook(Box::new(move |panic| {
             if GUARDED.get() {
                 PANIC.set(panic.to_string());
-            } else {
+            } else if !OwnThread::is_current() {
                 previous(panic);
             }
         }));
