@@ -90,7 +90,9 @@ impl Index {
             log.warning(|| format!("'{path}' is on overlayfs, where setting a file's times copies the file: {lost}"));
         }
         DriverRecord::new(driver.kind(), database).store(layout, lock, recorded.as_ref(), log);
-        let pending = PendingAccesses::new(layout, driver.can_write_accesses(), lock.check_held().is_ok());
+        // A lock that could not be taken for a lack of room, for example, can be taken later.
+        let can_lock = lock.check_held().is_ok() || layout.may_lock();
+        let pending = PendingAccesses::new(layout, driver.can_write_accesses() && can_lock);
         Ok(Self { layout: Arc::clone(layout), driver, pending })
     }
 
@@ -134,7 +136,7 @@ impl Index {
     /// Writes the pending accesses. Those that could not be written stay pending; so do those of an image that the index does
     /// not have, which is no failure.
     pub fn flush(&self, lock: &CacheLockGuard<'_>, flush: Flush) -> Result<()> {
-        if self.pending.is_empty() {
+        if self.pending.is_empty() || lock.check_held().is_err() {
             return Ok(());
         }
         let accesses = self.pending.take(lock);

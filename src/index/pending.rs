@@ -100,14 +100,9 @@ struct State {
 }
 
 impl PendingAccesses {
-    /// `can_lock`: whether this handle could take the cache lock at its open, without which nothing is written. A failure may be of
-    /// the moment, so some accesses are kept even then.
-    pub fn new(layout: &Arc<Layout>, can_be_written: bool, can_lock: bool) -> Self {
-        let limit = match (can_be_written, can_lock) {
-            (false, _) => 0,
-            (true, false) => MAX_IMAGES,
-            (true, true) => MAX_KEPT,
-        };
+    /// Nothing is kept where accesses can never be written.
+    pub fn new(layout: &Arc<Layout>, can_be_written: bool) -> Self {
+        let limit = if can_be_written { MAX_KEPT } else { 0 };
         let state =
             State { pending: Accesses::new(), next_flush: Instant::now(), has_failed: false, write_through: false };
         Self { layout: Arc::clone(layout), opened: Instant::now(), limit, state: Mutex::new(state) }

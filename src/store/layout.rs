@@ -10,7 +10,7 @@
 //! This is the layout of Glance (`glance/image_cache`). The driver's own files stand beside the images under reserved names.
 //! Files with other names, and everything that is no regular file, are never touched.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::store::image_id::{ImageId, ReservedNames};
 use crate::store::lock::CacheLockGuard;
-use crate::store::recognise::check_is_a_cache;
+use crate::store::recognise::{LOCK_PATH, check_is_a_cache};
 use crate::sys::dir::Directory;
 use crate::sys::mount::{check_is_movable, has_exact_times, is_overlay};
 use crate::sys::stat::{FileStat, StatAndBirth};
@@ -138,6 +138,12 @@ impl Layout {
     /// Whether a reader may set the times and attributes of an image's file. On overlayfs this would copy a lower layer's file.
     pub fn may_set_metadata(&self) -> bool {
         !self.is_overlay
+    }
+
+    /// Whether this process has the permission to take the cache's locks.
+    pub fn may_lock(&self) -> bool {
+        let is_writable = |name| self.cached.is_writable(OsStr::new(name)).unwrap_or(true);
+        is_writable(LOCK_PATH) && is_writable(".")
     }
 
     /// Whether the directory's ctime shows each change of names.

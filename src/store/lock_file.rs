@@ -30,7 +30,7 @@ pub(super) struct LockFile {
     lasting: File,
     id: FileId,
     path: PathBuf,
-    /// When the file was created, if the file system knows, and if the file is no copy.
+    /// When the file was created, if the file system knows, and if the cache is no copy.
     pub born: Option<Timestamp>,
     /// Whether this handle created the file.
     pub is_new: bool,
@@ -53,7 +53,7 @@ impl LockFile {
             }
             if FileStat::of(&lasting, || path.clone())?.id == stat.id {
                 let keeps_modes = stat.is_sticky();
-                let born = file::birth(&momentary).filter(|born| is_original(&momentary, stat.id, *born, is_new));
+                let born = file::birth(&momentary).filter(|_| is_of(&momentary, directory, is_new));
                 return Ok(Self { momentary, lasting, id: stat.id, path, born, is_new, keeps_modes });
             }
         }
@@ -122,17 +122,16 @@ impl LockFile {
     }
 }
 
-/// Whether the file is where it was created. Its first bytes name its inode and its birth, so a copy, beside which no writer of the
-/// original directory lives, is recognised.
-fn is_original(file: &File, id: FileId, born: Timestamp, is_new: bool) -> bool {
-    let name = [id.inode.to_le_bytes(), born.as_nanoseconds().to_le_bytes()].concat();
-    let path = PathBuf::new;
+/// Whether the file was created in this directory. Its first bytes name that directory by its inode and birth, so a copy of the
+/// whole cache, in which no writer of the original lives, is recognised.
+fn is_of(file: &File, directory: &Directory, is_new: bool) -> bool {
+    let Ok(name) = directory.name_for_good() else { return false };
     if is_new {
         // If it fails, the file counts as a copy.
-        let _ = without_size_signal(|| file::write_at(file, path, 0, &name));
+        let _ = without_size_signal(|| file::write_at(file, PathBuf::new, 0, &name));
     }
     let mut first = [0; 16];
-    file::read_at(file, path, 0, &mut first).is_ok() && first[..] == name[..]
+    file::read_at(file, PathBuf::new, 0, &mut first).is_ok() && first == name
 }
 
 /// The file, and whether it is new. `None` when the name changed meanwhile.
