@@ -97,7 +97,7 @@ pub(crate) fn list(cache: &CacheInner) -> Result<Listing> {
         Metadata::Index(index) => CacheInner::patiently(|| list_index(cache, index)),
         Metadata::Files(files) => {
             if cache.index().can_flush() {
-                cache.catalog.flush(&cache.lock.acquire()?);
+                cache.catalog.flush(&cache.lock.acquire_to_query()?);
             }
             files.list()
         }
