@@ -79,7 +79,7 @@ fn make_ready(image: &mut IncompleteFile, committed: Timestamp, digest: Option<&
     cache.index().prepare(&image.file, &path, digest)?;
     file::set_both_times(&image.file, path_again, committed)?;
     let is_synced = cache.durability == Durability::Full
-        || !cache.unsynced.mark(cache.layout(), &cache.lock, &image.file, &image.id);
+        || !cache.unsynced.mark(cache.layout(), &cache.lock, &image.file, &image.id)?;
     if is_synced {
         file::sync(&image.file, path_again)?;
     }

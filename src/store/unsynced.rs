@@ -88,9 +88,10 @@ impl Unsynced {
         Self { suspects, ..Self::default() }
     }
 
-    /// Marks a finished file before it is published. False when that is impossible, and the file must be synced.
-    pub fn mark(&self, layout: &Layout, locks: &Locks, file: &File, id: &ImageId) -> bool {
-        let marked = self.begin(layout, locks).is_some_and(|mark| {
+    /// Marks a finished file before it is published. False when that is impossible, and the file must be synced. Fails when the cache
+    /// cannot be locked, as the publish would.
+    pub fn mark(&self, layout: &Layout, locks: &Locks, file: &File, id: &ImageId) -> Result<bool> {
+        let marked = self.begin(layout, locks)?.is_some_and(|mark| {
             // The file system may have no room for it.
             attributes::set(file, Attribute::Unsynced, mark).is_ok()
         });
@@ -103,27 +104,27 @@ impl Unsynced {
                 *published = Published { ids: BTreeSet::new(), is_any: true };
             }
         }
-        marked
+        Ok(marked)
     }
 
     /// The mark for an image, after the cache got one that covers it.
-    fn begin(&self, layout: &Layout, locks: &Locks) -> Option<&str> {
+    fn begin(&self, layout: &Layout, locks: &Locks) -> Result<Option<&str>> {
         if let Some(mark) = self.mark.get() {
-            return Some(mark);
+            return Ok(Some(mark));
         }
-        let mark = marks::present(layout.directory(Area::Cached))?;
+        let Some(mark) = marks::present(layout.directory(Area::Cached)) else { return Ok(None) };
         // Of two handles that begin at once, the second must see the first.
-        let lock = locks.acquire().ok()?;
+        let lock = locks.acquire()?;
         if self.mark.get().is_none() {
-            let found = marks::of_cache(layout).ok()?;
+            let Ok(found) = marks::of_cache(layout) else { return Ok(None) };
             // What was left behind must still be found after a restart.
             if !found.as_ref().is_some_and(CacheMark::is_left_behind) {
                 let is_first = found.is_none_or(|found| found.is_closed() && found.place() == mark);
-                let set = marks::set(&lock, layout, &mark, Group::Open).ok()?;
+                let Ok(set) = marks::set(&lock, layout, &mark, Group::Open) else { return Ok(None) };
                 *locked(&self.own) = is_first.then_some(set);
             }
         }
-        Some(self.mark.get_or_init(|| mark))
+        Ok(Some(self.mark.get_or_init(|| mark)))
     }
 
     /// Syncs what was published and still exists, and removes the marks, as a part of the close. Returns the files that could not be
@@ -158,10 +159,9 @@ impl Unsynced {
         }
         let present = marks::present(layout.directory(Area::Cached));
         let (seen, is_settled) = {
-            let lock = locks.acquire_to_query()?;
-            if lock.check_held().is_err() {
-                return Ok(());
-            }
+            // Whoever has the lock now is another handle, and this is not the last one.
+            let lock = if has_begun { Some(locks.acquire()?) } else { locks.try_acquire().ok().flatten() };
+            let Some(lock) = lock else { return Ok(()) };
             let mut seen = marks::of_cache(layout)?;
             if has_begun {
                 let is_own = seen.is_some() && seen == *locked(&self.own);

@@ -16,7 +16,7 @@ use crate::fixture::{
 use crate::one_bad_file::leave_unsynced;
 
 pub fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 9] = [
+    let tests: [(&str, Test); 10] = [
         ("a_read_only_handle_opens_many_images", |scratch| reads(scratch, "read_only")),
         ("a_handle_opens_many_images", |scratch| reads(scratch, "writable")),
         ("commits_with_durability_none", |scratch| commits(scratch, "new")),
@@ -26,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         ("marks_of_two_killed_processes", two_killed),
         ("marks_of_a_killed_process_beside_a_live_handle", beside_live),
         ("unsynced_images_of_a_killed_process_survive_once_a_later_handle_closed", survive),
+        ("only_the_first_close_after_a_kill_looks_at_all_images", looks_once),
     ];
     let listings: [(&str, Test); 3] = [
         ("a_listing_while_one_access_waits", |scratch| listed(scratch, 1, "writable")),
@@ -37,8 +38,12 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-pub const TASKS: [(&str, Task); 3] =
-    [("read_many", read_many), ("commit_many", commit_many), ("list_with_pending", list_with_pending)];
+pub const TASKS: [(&str, Task); 4] = [
+    ("read_many", read_many),
+    ("commit_many", commit_many),
+    ("list_with_pending", list_with_pending),
+    ("close_traced", close_traced),
+];
 
 const MANY: u64 = 20_000;
 /// Until then, buffers that do not grow any more may grow.
@@ -176,6 +181,35 @@ fn survive(scratch: &Scratch) -> Result<Option<String>, Failed> {
     pretend_restart(&scratch.path());
     assert_eq!(scratch.open().ids()?, ["1", "2"]);
     DONE
+}
+
+fn looks_once(scratch: &Scratch) -> Result<Option<String>, Failed> {
+    need!(missing_tool("strace"));
+    leave_unsynced(scratch.driver, &scratch.path(), &["1"]);
+    let driver = scratch.driver.to_string();
+    let listings = |ids: &[&str]| -> Result<u64, Failed> {
+        let path = scratch.path();
+        let arguments: Vec<_> = [text(&path), &driver].into_iter().chain(ids.iter().copied()).collect();
+        Ok(traced("close_traced", &arguments)?.get("getdents64").copied().unwrap_or(0))
+    };
+    assert!(listings(&[])? > 0, "the first close looks for marks");
+    for ids in [&[][..], &["2", "3"], &[], &["4"]] {
+        assert_eq!(listings(ids)?, 0, "a close after commits of {ids:?} reads a directory");
+    }
+    check_unmarked(&scratch.path());
+    DONE
+}
+
+fn close_traced(arguments: &[String]) -> Box<dyn Any> {
+    let [directory, driver, ids @ ..] = arguments else { panic!("{arguments:?}") };
+    let cache = Settings::new(driver.parse().unwrap()).durability(NONE).open(Path::new(directory)).unwrap();
+    for id in ids {
+        cache.put(id, &bytes(id, LENGTH)).unwrap();
+    }
+    child::mark("begin");
+    drop(cache);
+    child::mark("end");
+    Box::new(())
 }
 
 const LISTED: u64 = 2000;
