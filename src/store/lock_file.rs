@@ -104,15 +104,18 @@ impl LockFile {
 
     /// The content, up to a length in bytes.
     pub fn content(&self, length: usize) -> Result<Vec<u8>> {
-        let mut content = vec![0; length];
-        let mut filled = 0;
-        while filled < length {
-            match file::read_at(&self.momentary, || self.path.clone(), filled as u64, &mut content[filled..])? {
-                0 => break,
-                count => filled += count,
+        // Most caches have few writers at a time.
+        const STEP: usize = 512;
+        let mut content = Vec::new();
+        while content.len() < length {
+            let filled = content.len();
+            content.resize((filled + STEP).min(length), 0);
+            let count = file::read_at(&self.momentary, || self.path.clone(), filled as u64, &mut content[filled..])?;
+            content.truncate(filled + count);
+            if count == 0 {
+                break;
             }
         }
-        content.truncate(filled);
         Ok(content)
     }
 
