@@ -5,7 +5,6 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::error::{Error, Result};
@@ -22,7 +21,8 @@ use crate::index::sqlite::database::{Database, WriteFailure};
 use crate::index::sqlite::epoch::Epoch;
 use crate::index::sqlite::eviction::{ByAccess, correct_future_accesses};
 use crate::index::sqlite::files::IndexFiles;
-use crate::index::sqlite::rows::{cached_image, number};
+use crate::index::sqlite::list::list_part;
+use crate::index::sqlite::rows::number;
 use crate::index::sqlite::snapshot::Snapshot;
 use crate::index::sqlite::sql::{SqlResult, in_sqlite, is_damage};
 use crate::log::Log;
@@ -33,9 +33,6 @@ use crate::store::lock::CacheLockGuard;
 use crate::store::stamp::{Stamp, StampChange};
 use crate::sys::open_registry::OpenRegistration;
 use crate::sys::time::Timestamp;
-
-/// How many images are listed each time that the cache lock is held.
-const PART: usize = 256;
 
 /// Where the index is.
 enum Home {
@@ -218,29 +215,7 @@ impl ReconciledIndex for SqliteDriver {
         after: Option<&[u8]>,
         listing: &mut Listing,
     ) -> Result<Option<Vec<u8>>> {
-        const ALL: &str = "SELECT image_id, size, hits, last_accessed, last_modified, checksum FROM cached_images";
-        // Every text is before every blob.
-        let begin = if after.is_some() { "image_id > ?1" } else { "image_id >= ?1" };
-        let statement = format!("{ALL} WHERE {begin} AND image_id < x'' ORDER BY image_id LIMIT {PART}");
-        self.database.read("list the images in the index", |connection| {
-            let mut select = connection.prepare_cached(&statement)?;
-            let mut rows = select.query([ToSqlOutput::Borrowed(ValueRef::Text(after.unwrap_or_default()))])?;
-            let (mut count, mut last) = (0, None);
-            while let Some(row) = rows.next()? {
-                count += 1;
-                let image = cached_image(row)?;
-                // Another program may have written rows with ids that are not valid.
-                if self.layout.image_id(&image.image_id).is_ok()
-                    && let Err(error) = listing.push(&image)
-                {
-                    return Ok(Err(error));
-                }
-                if count == PART {
-                    last = row.get_ref(0)?.as_bytes().ok().map(<[u8]>::to_vec);
-                }
-            }
-            Ok(Ok(last))
-        })?
+        list_part(&self.database, &self.layout, after, listing)
     }
 
     fn correct_future_accesses(&self, lock: &CacheLockGuard<'_>, pending: &PendingAccesses) -> Result<bool> {

@@ -17,6 +17,7 @@ pub(crate) mod driver;
 mod epoch;
 mod eviction;
 pub(crate) mod files;
+mod list;
 mod rows;
 mod schema;
 mod snapshot;
