@@ -5,7 +5,7 @@ use std::fs::File;
 use crate::cache::catalog::Exactness;
 use crate::cache::inner::CacheInner;
 use crate::error::{Error, Result};
-use crate::index::driver::Flush;
+use crate::index::driver::{Currency, Flush};
 use crate::index::pending::Access;
 use crate::store::image_id::ImageId;
 use crate::store::layout::Area;
@@ -32,7 +32,7 @@ pub(crate) fn flush_at_close(cache: &CacheInner) {
 }
 
 /// Flushes what would be lost otherwise. Waits for the cache lock, for a comparison, and for other programs.
-pub(crate) fn flush_finally(cache: &CacheInner) {
+fn flush_finally(cache: &CacheInner) {
     if !cache.index().can_flush() {
         return;
     }
@@ -56,9 +56,8 @@ fn record(cache: &CacheInner, id: &ImageId, stat: &FileStat, access: Access) {
 /// A reader does not wait for the cache lock, nor for a comparison of the index. It leaves its accesses to the next flush.
 fn flush(cache: &CacheInner) {
     let flushed = cache.lock.try_acquire().and_then(|lock| match lock {
-        Some(lock) if cache.catalog.is_good_enough(&lock, Exactness::Usual)? => {
-            cache.index().flush(&lock, Flush::Quick)
-        }
+        // Names may have changed: the flush looks at each file, and at its row.
+        Some(lock) if cache.catalog.currency(&lock)? != Currency::InDoubt => cache.index().flush(&lock, Flush::Reader),
         _ => {
             cache.index().postpone_flush();
             Ok(())

@@ -16,7 +16,8 @@
 //! 4. Under the lock: if the index still has the tag, and the directory's stamp, then only our own handles changed names since step
 //!    1. The index is current: the tag is removed.
 //!
-//! A process that dies in between leaves a tag, and an index that is not current. Of two comparisons at once, the later one counts.
+//! A process that dies in between leaves a tag, and an index that is not current. A second comparison at the same time joins the
+//! first one, and uses its tag, unless another program disturbed that.
 //!
 //! # A directory that is never quiet
 //!
@@ -152,7 +153,8 @@ impl Catalog {
     fn try_compare(&self, locks: &Locks, index: &dyn ReconciledIndex) -> Result<bool> {
         let comparison = {
             let lock = locks.acquire_to_query()?;
-            index.begin_comparison(&lock, Stamp::settle(&lock, &self.layout)?)?
+            let present = Stamp::of(&self.layout)?;
+            index.begin_comparison(&lock, present, Stamp::settle(&lock, &self.layout)?)?
         };
         let mut skipped = SkippedErrors::new(&self.log);
         let mut corrected = Corrected::default();

@@ -4,9 +4,9 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::cache::access::flush_at_close;
 use crate::cache::inner::CacheInner;
 use crate::cache::prefetch::{self, Prefetched};
 use crate::cache::prune::{self, Pruned};
@@ -244,7 +244,8 @@ impl Drop for ImageCache {
         if let Ok(inner) = self.inner.get()
             && Arc::strong_count(inner) > 1
         {
-            flush_at_close(inner);
+            lifecycle::prepare_close(inner);
+            inner.handle_is_closed.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cache::access::flush_finally;
+use crate::cache::access::flush_at_close;
 use crate::cache::catalog::{Catalog, Exactness};
 use crate::cache::inner::CacheInner;
 use crate::cache::recovery::recover;
@@ -14,7 +15,7 @@ use crate::index::driver::{Currency, Flush};
 use crate::log::LogOnce;
 use crate::options::Options;
 use crate::store::layout::Layout;
-use crate::store::lock::Locks;
+use crate::store::lock::{CacheLockGuard, Locks};
 use crate::store::unsynced::Unsynced;
 
 /// Opens a cache: creates what is missing, repairs what a crash left, and takes the open-handle lock.
@@ -45,6 +46,7 @@ pub(crate) fn open(path: &Path, options: Options) -> Result<CacheInner> {
         durability,
         streaming,
         unsynced: Unsynced::new(suspects),
+        handle_is_closed: AtomicBool::new(false),
         unwritten_accesses: LogOnce::default(),
         unset_access_times: LogOnce::default(),
     })
@@ -58,22 +60,42 @@ impl Drop for CacheInner {
     }
 }
 
-/// Ends the last handle of this state. Syncs what was published without a sync, by processes that died as well, flushes accesses, and closes the driver.
-fn close(cache: &CacheInner) -> Result<()> {
+/// Does what may wait at the end of a cache's own handle: syncs what was published without a sync, by processes that died as well, and
+/// flushes accesses. From now on accesses are written through.
+pub(crate) fn prepare_close(cache: &CacheInner) {
     withdraw_all(cache, cache.unsynced.sync(cache.layout(), cache.log()));
     withdraw_all(cache, cache.unsynced.settle(cache.layout(), &cache.lock, cache.log()));
-    flush_finally(cache);
+    flush_at_close(cache);
+}
+
+/// Ends the last handle of this state, and closes the driver. A reader that outlives the cache's own handle waits for nobody here.
+fn close(cache: &CacheInner) -> Result<()> {
+    if cache.handle_is_closed.load(Ordering::Relaxed) && !cache.unsynced.has_published() {
+        let closed = match cache.lock.try_acquire()? {
+            Some(lock) => close_driver(cache, &lock, Flush::Reader),
+            // Dropping the driver closes it, and the next open compares the index.
+            None => Ok(()),
+        };
+        cache.lock.release_open();
+        return closed;
+    }
+    prepare_close(cache);
     let lock = cache.lock.acquire_to_query()?;
+    let closed = close_driver(cache, &lock, Flush::Final);
+    cache.lock.release_open();
+    closed
+}
+
+fn close_driver(cache: &CacheInner, lock: &CacheLockGuard<'_>, flush: Flush) -> Result<()> {
     // A change that another handle could not enter in the index is left to the next open.
-    let is_current = cache.catalog.currency(&lock) == Ok(Currency::Current);
-    let closed = cache.index().close(&lock, Flush::Final, cache.log());
+    let is_current = cache.catalog.currency(lock) == Ok(Currency::Current);
+    let closed = cache.index().close(lock, flush, cache.log());
     if closed.is_ok()
         && is_current
         && let Some(index) = cache.index().reconciled()
         && lock.is_only_handle().unwrap_or(false)
     {
-        index.mark_closed(&lock);
+        index.mark_closed(lock);
     }
-    cache.lock.release_open();
     closed
 }

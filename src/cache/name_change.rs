@@ -5,7 +5,8 @@
 //! The caller holds the cache lock throughout.
 //!
 //! 1. Compute the directory's stamp ([`NameChange::begin`]).
-//! 2. Move or remove the files. The kernel sets the directory's ctime.
+//! 2. Move or remove the files. The kernel sets the directory's ctime. A look at the directory before and after each file detects
+//!    what other programs change in between.
 //! 3. Compute the stamp again, and change the index. If it has the stamp of step 1, then nothing but this change happened since it
 //!    was current, and the same transaction stores the new stamp.
 //!
@@ -24,6 +25,7 @@ use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry};
 use crate::store::lock::CacheLockGuard;
 use crate::store::stamp::{StampChange, StampedChange};
+use crate::sys::stat::FileId;
 
 /// What happened to an image that was to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,28 +66,33 @@ impl<'a> NameChange<'a> {
     }
 
     /// Gives a finished incomplete file its final name, and enters it in the index.
-    pub fn publish(self, id: &ImageId, record: &Record<'_>) -> Result<()> {
+    pub fn publish(mut self, id: &ImageId, file: FileId, record: &Record<'_>) -> Result<()> {
         let layout = &self.catalog.layout;
         let lock = self.lock;
-        if !layout.publish(lock, id)? {
+        if !self.step(|| layout.publish(lock, id))? {
             return Err(match layout.stat(Area::Cached, id)? {
                 DirEntry::Foreign => layout.occupied(Area::Cached, id),
                 _ => Error::AlreadyCached(id.to_string()),
             });
+        }
+        // Without the lock, which an operator may have removed, the name in incomplete/ may have become another writer's.
+        if layout.stat(Area::Cached, id)?.image().is_none_or(|stat| stat.id != file) {
+            self.step(|| layout.invalidate(lock, Area::Cached, id))?;
+            return Err(Error::Lost { image_id: id.to_string(), why: "another writer has replaced it" });
         }
         self.finish(|index, change| index.insert(lock, id, record, change));
         Ok(())
     }
 
     /// Removes images, and what a dead writer left of them in the queue: a deleted image must not return from there.
-    pub fn remove(self, ids: &[ImageId]) -> Removal {
+    pub fn remove(mut self, ids: &[ImageId]) -> Removal {
         let layout = &self.catalog.layout;
         let lock = self.lock;
         let mut removal = Removal { outcomes: Vec::with_capacity(ids.len()), result: Ok(()) };
         let mut removed = Vec::with_capacity(ids.len());
         let mut missing = Vec::new();
         for id in ids {
-            let outcome = match layout.remove(lock, Area::Cached, id) {
+            let outcome = match self.step(|| layout.remove(lock, Area::Cached, id)) {
                 Ok(Some(size)) => {
                     if let Err(error) = layout.remove(lock, Area::Queue, id) {
                         self.catalog.log.warning(|| error.to_string());
@@ -115,21 +122,31 @@ impl<'a> NameChange<'a> {
     }
 
     /// Moves a published image to `invalid/`. Removes it if that fails: a missing file is better than a torn one.
-    pub fn withdraw(self, id: &ImageId) -> Result<()> {
+    pub fn withdraw(mut self, id: &ImageId) -> Result<()> {
         let Catalog { layout, log, .. } = self.catalog;
         let lock = self.lock;
-        layout.invalidate(lock, Area::Cached, id).or_else(|error| {
-            log.warning(|| error.to_string());
-            layout.remove(lock, Area::Cached, id).map(drop)
+        self.step(|| {
+            layout.invalidate(lock, Area::Cached, id).or_else(|error| {
+                log.warning(|| error.to_string());
+                layout.remove(lock, Area::Cached, id).map(drop)
+            })
         })?;
         self.finish(|index, change| index.remove(lock, std::slice::from_ref(id), change));
         Ok(())
     }
 
+    /// Step 2, for one file.
+    fn step<T>(&mut self, step: impl FnOnce() -> T) -> T {
+        match &mut self.indexed {
+            Some((_, change)) => change.step(&self.catalog.layout, step),
+            None => step(),
+        }
+    }
+
     /// Step 3.
     fn finish(self, follow: impl FnOnce(&dyn ReconciledIndex, StampChange) -> Result<()>) {
         let Some((index, change)) = self.indexed else { return };
-        if let Err(error) = follow(index, change.finish(&self.catalog.layout)) {
+        if let Err(error) = follow(index, change.finish(self.lock, &self.catalog.layout)) {
             self.catalog
                 .log
                 .warning(|| format!("{error}; the index is compared with the directory before its next query"));

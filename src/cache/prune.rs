@@ -201,6 +201,7 @@ impl<'a> Pruning<'a> {
     }
 
     fn remove(&mut self, lock: CacheLockGuard<'a>, victims: &[Candidate]) -> Result<()> {
+        let victims = self.still_needed(&lock, victims);
         let ids: Vec<_> = victims.iter().map(|victim| victim.id.clone()).collect();
         let removal = NameChange::begin(&self.cache.catalog, &lock)?.remove(&ids);
         drop(lock);
@@ -219,6 +220,25 @@ impl<'a> Pruning<'a> {
         }
         self.note(removal.result);
         Ok(())
+    }
+
+    /// As many of the victims as are needed now: others may have removed images meanwhile.
+    fn still_needed<'v>(&mut self, lock: &CacheLockGuard<'_>, victims: &'v [Candidate]) -> &'v [Candidate] {
+        if let Some(index) = self.cache.index().reconciled()
+            && let Ok(totals) = index.totals(lock)
+        {
+            self.excess = self.excess.min(totals.bytes.saturating_sub(self.cache.max_size.into()));
+        }
+        let mut bytes = 0;
+        let count = victims
+            .iter()
+            .take_while(|victim| {
+                let is_needed = bytes < self.excess;
+                bytes += u128::from(victim.size);
+                is_needed
+            })
+            .count();
+        &victims[..count]
     }
 
     /// Whether the images that cannot be removed exceed the limit alone.

@@ -51,7 +51,7 @@ fn try_publish(image: &mut IncompleteFile, digest: Option<&str>) -> Result<()> {
         let Some(stat) = image.stat_in(Area::Incomplete)? else { return Err(image.lost_name()) };
         image.check_length(stat.size)?;
         let record = Record { size: image.written, committed, modified: stat.modified, digest };
-        NameChange::begin(&cache.catalog, &lock)?.publish(&image.id, &record)?;
+        NameChange::begin(&cache.catalog, &lock)?.publish(&image.id, stat.id, &record)?;
         image.unmark(&stat);
         if !is_synced {
             dequeue(image, &lock);

@@ -151,6 +151,8 @@ pub(crate) struct Found {
 /// How hard a flush of pending accesses tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flush {
+    /// By a reader: writes a part, which takes milliseconds at most. Does not wait for other programs.
+    Reader,
     /// Does not wait for other programs. What cannot be written stays pending.
     Quick,
     /// Waits up to 2 s for other programs: what stays pending is lost.
@@ -232,8 +234,8 @@ pub(crate) trait ReconciledIndex {
     /// How the index stands to the directory, whose stamp is `stamp`.
     fn currency(&self, lock: &CacheLockGuard<'_>, stamp: Stamp) -> Result<Currency>;
 
-    /// Begins a comparison with the directory, whose stamp is `stamp`. Checks an index that may be damaged, and empties it if it is.
-    fn begin_comparison(&self, lock: &CacheLockGuard<'_>, stamp: Stamp) -> Result<Comparison>;
+    /// Begins a comparison with the directory, which had the stamp `present`, and has `stamp` now. Checks an index that may be damaged, and empties it if it is.
+    fn begin_comparison(&self, lock: &CacheLockGuard<'_>, present: Stamp, stamp: Stamp) -> Result<Comparison>;
 
     /// Compares a part of the directory with the index, and corrects the index. Each difference is checked again under the lock.
     /// Returns the id up to which it has come, if that is not the page's end.

@@ -22,7 +22,7 @@ use crate::index::driver::{
     Driver, DriverChoice, DriverKind, DriverRequest, EvictionOrder, Flush, Metadata, ReconciledIndex, Totals, Unwritten,
 };
 use crate::index::listing::Listing;
-use crate::index::pending::{Access, PendingAccesses};
+use crate::index::pending::{Access, MAX_IMAGES, PendingAccesses};
 use crate::index::record::DriverRecord;
 use crate::index::sqlite::driver::SqliteDriver;
 use crate::index::sqlite::files;
@@ -139,7 +139,8 @@ impl Index {
         if self.pending.is_empty() || lock.check_held().is_err() {
             return Ok(());
         }
-        let accesses = self.pending.take(lock);
+        let limit = if flush == Flush::Reader { MAX_IMAGES } else { usize::MAX };
+        let accesses = self.pending.take(lock, limit);
         let Unwritten { pending, outcome } = self.driver.write_accesses(lock, accesses, flush);
         self.pending.put_back(pending);
         outcome

@@ -25,7 +25,7 @@ use crate::sys::time::Timestamp;
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// From this number of images on, the reader writes them, so that this takes milliseconds at most.
-const MAX_IMAGES: usize = 512;
+pub(crate) const MAX_IMAGES: usize = 512;
 
 /// The accesses of so many images are kept while they cannot be written. Those of others are dropped then.
 const MAX_KEPT: usize = 16384;
@@ -145,10 +145,18 @@ impl PendingAccesses {
         self.state().pending.is_empty()
     }
 
-    /// Takes all pending accesses. Those of a file that no longer has its image's name are dropped; under the cache lock the
+    /// Takes the pending accesses; those of `limit` images at most. Those of a file that no longer has its image's name are dropped; under the cache lock the
     /// others keep their names. Readers go on adding meanwhile.
-    pub fn take(&self, _lock: &CacheLockGuard<'_>) -> Accesses {
-        let mut accesses = std::mem::take(&mut self.state().pending);
+    pub fn take(&self, _lock: &CacheLockGuard<'_>, limit: usize) -> Accesses {
+        let mut accesses = {
+            let mut state = self.state();
+            if state.pending.len() > limit {
+                let part: Vec<_> = state.pending.keys().take(limit).cloned().collect();
+                part.into_iter().filter_map(|file| state.pending.remove_entry(&file)).collect()
+            } else {
+                std::mem::take(&mut state.pending)
+            }
+        };
         accesses.retain(|file, _| self.has_its_name(file).unwrap_or(true));
         accesses
     }

@@ -5,6 +5,7 @@
 //! | cache lock | 0 | while names or the index change, or must not change: for microseconds |
 //! | prune lock | 1 | for one prune, so that two do not evict the same excess twice |
 //! | open-handle lock | 2, shared | as long as a handle is open |
+//! | the next one | 3 | while waiting for the cache lock, so that who has just released it does not take it again first |
 //! | a writer's lock | 2^62 + the inode of its incomplete file | as long as the writer lives (see `writers`) |
 //!
 //! The kernel drops them with their holder. Who may only read the directory cannot open the lock file, and delays nobody (see
@@ -39,12 +40,16 @@ use crate::sys::stat::StatAndBirth;
 /// How long a call waits for a lock at most.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a call waits for others that came before it. They then get the cache lock before it does.
+const COURTESY: Duration = Duration::from_millis(50);
+
 /// How long it waits after a wait of this handle has timed out, until the lock is free again.
 const STUCK_LIMIT: Duration = Duration::from_millis(50);
 
 const CACHE: u64 = 0;
 const PRUNE: u64 = 1;
 const OPEN: u64 = 2;
+const NEXT: u64 = 3;
 
 /// The locks of one handle.
 #[derive(Debug)]
@@ -53,6 +58,8 @@ pub(crate) struct Locks {
     directory: Arc<Directory>,
     /// The present lock file, once it was opened.
     file: Mutex<Option<Arc<LockFile>>>,
+    /// The thread of this handle that is the next one for the cache lock.
+    turn: Mutex<()>,
     /// Keeps the handle's threads apart, which share its open file descriptions.
     cache_threads: Mutex<()>,
     /// The last wait for the cache lock timed out.
@@ -70,6 +77,7 @@ pub(crate) struct Locks {
 #[derive(Debug)]
 pub(crate) struct CacheLockGuard<'a> {
     held: Held<'a>,
+    directory: &'a Directory,
     /// Removed files, whose bytes are freed with their last descriptor: after the lock, since fields are dropped in their order.
     removed: RefCell<Vec<OwnedFd>>,
 }
@@ -104,6 +112,7 @@ impl Locks {
         Self {
             directory,
             file: Mutex::default(),
+            turn: Mutex::default(),
             cache_threads: Mutex::default(),
             is_stuck: AtomicBool::new(false),
             prune_threads: Mutex::default(),
@@ -117,8 +126,15 @@ impl Locks {
         // A call that takes the lock several times waits for the limit once.
         let limit = if self.is_stuck.load(Ordering::Relaxed) { STUCK_LIMIT } else { LIMIT };
         let deadline = Instant::now() + limit;
+        let turn = locked(&self.turn);
         let threads = locked(&self.cache_threads);
-        let acquired = self.lock_cache(threads, deadline)?;
+        let next = self.queue_up(deadline);
+        let acquired = self.lock_cache(threads, deadline);
+        if let Some(file) = next {
+            file.unlock(NEXT);
+        }
+        drop(turn);
+        let acquired = acquired?;
         self.is_stuck.store(acquired.is_none(), Ordering::Relaxed);
         acquired.ok_or_else(|| self.timed_out("lock the cache"))
     }
@@ -129,7 +145,7 @@ impl Locks {
             // A full disk may have no room for the lock file. Queries need not fail for that.
             Err(error) if error.is_not_permitted() || error.is_no_space() => {
                 let threads = locked(&self.cache_threads);
-                Ok(CacheLockGuard::new(Held { file: Err(error), byte: CACHE, _threads: threads }))
+                Ok(CacheLockGuard::new(Held { file: Err(error), byte: CACHE, _threads: threads }, &self.directory))
             }
             acquired => acquired,
         }
@@ -189,10 +205,19 @@ impl Locks {
         }
     }
 
+    /// Waits to be the next one for the cache lock, for a moment: a process that is stopped may be that.
+    fn queue_up(&self, deadline: Instant) -> Option<Arc<LockFile>> {
+        let file = self.present_file().ok()?;
+        let moment = deadline.min(Instant::now() + COURTESY);
+        let next = poll(moment, || Ok::<_, Error>(file.try_lock(NEXT, LockKind::Exclusive)?.then_some(())));
+        next.ok().flatten().map(|()| file)
+    }
+
     /// Takes the cache lock. `None` after the deadline.
     fn lock_cache<'a>(&'a self, threads: MutexGuard<'a, ()>, deadline: Instant) -> Result<Option<CacheLockGuard<'a>>> {
         let Some(file) = self.lock_byte(CACHE, deadline)? else { return Ok(None) };
-        let guard = CacheLockGuard::new(Held { file: Ok(Arc::clone(&file)), byte: CACHE, _threads: threads });
+        let guard =
+            CacheLockGuard::new(Held { file: Ok(Arc::clone(&file)), byte: CACHE, _threads: threads }, &self.directory);
         self.writers.move_to(&file)?;
         self.move_open_to(&file)?;
         Ok(Some(guard))
@@ -249,8 +274,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<'a> CacheLockGuard<'a> {
-    fn new(held: Held<'a>) -> Self {
-        Self { held, removed: RefCell::default() }
+    fn new(held: Held<'a>, directory: &'a Directory) -> Self {
+        Self { held, directory, removed: RefCell::default() }
     }
 
     /// Keeps a removed file until the lock is released.
@@ -266,6 +291,11 @@ impl<'a> CacheLockGuard<'a> {
     /// [`Locks::release_open`].
     pub fn is_only_handle(&self) -> Result<bool> {
         self.file().map_or(Ok(false), |file| file.try_hold(OPEN, LockKind::Exclusive))
+    }
+
+    /// Whether the lock file still has its name: no other handle can hold the cache lock then.
+    pub fn is_on_present_file(&self) -> Result<bool> {
+        self.file().map_or(Ok(false), |file| file.has_its_name(self.directory))
     }
 
     /// Whether this handle created the lock file.

@@ -1,7 +1,7 @@
 //! The lock file `.image_cache/lock`, as one handle has it open.
 //!
 //! A shared lock of somebody who may only read would keep everybody from an exclusive one. So the file never has a mode that
-//! gives reading without writing: 0600, or 0660 where the process's umask leaves the group the permission to write. The sticky
+//! gives reading without writing: 0600, or 0660 where the cache's directory is the group's to write, too, and the umask leaves that. The sticky
 //! bit, which has no meaning for files, shows whether the file system keeps modes (see `writers`).
 //!
 //! Locks belong to open file descriptions, of which there are two. One has the locks that are held for a moment. The other has
@@ -17,7 +17,7 @@ use crate::sys::dir::Directory;
 use crate::sys::file;
 use crate::sys::lock::{LockKind, is_locked, try_lock, unlock};
 use crate::sys::signals::without_size_signal;
-use crate::sys::stat::{FileId, FileStat};
+use crate::sys::stat::{FileId, FileStat, STICKY};
 use crate::sys::time::Timestamp;
 
 /// How often the name is tried while others create and remove it.
@@ -44,12 +44,16 @@ impl LockFile {
         let path = Self::path_in(directory);
         for _ in 0..ATTEMPTS {
             let (own, _) = directory.open_or_create(OWN_SUBDIRECTORY)?;
-            let Some((momentary, is_new)) = open_or_create(&own)? else { continue };
+            let Some((momentary, is_new)) = open_or_create(&own, directory.is_shared())? else { continue };
             let Some(lasting) = own.open_to_write(OsStr::new(LOCK_FILE))? else { continue };
             let stat = FileStat::of(&momentary, || path.clone())?;
             if !stat.is_regular {
                 let why = "it is no regular file; remove it".to_owned();
                 return Err(Error::Damaged { operation: "open the lock file", path, why });
+            }
+            if is_readable_only(&stat) {
+                // Somebody replaced it. Only the owner may mend it.
+                let _ = file::set_mode(&momentary, || path.clone(), STICKY | 0o600);
             }
             if FileStat::of(&lasting, || path.clone())?.id == stat.id {
                 let keeps_modes = stat.is_sticky();
@@ -125,6 +129,12 @@ impl LockFile {
     }
 }
 
+/// Whether others may read the file who may not write it.
+fn is_readable_only(stat: &FileStat) -> bool {
+    let (readable, writable) = (stat.permissions & 0o044, stat.permissions & 0o022);
+    readable & !(writable << 1) != 0
+}
+
 /// Whether the file was created in this directory. Its first bytes name that directory by its inode and birth, so a copy of the
 /// whole cache, in which no writer of the original lives, is recognised.
 fn is_of(file: &File, directory: &Directory, is_new: bool) -> bool {
@@ -138,10 +148,10 @@ fn is_of(file: &File, directory: &Directory, is_new: bool) -> bool {
 }
 
 /// The file, and whether it is new. `None` when the name changed meanwhile.
-fn open_or_create(own: &Directory) -> Result<Option<(File, bool)>> {
+fn open_or_create(own: &Directory, is_shared: bool) -> Result<Option<(File, bool)>> {
     let name = OsStr::new(LOCK_FILE);
     if let Some(file) = own.open_to_write(name)? {
         return Ok(Some((file, false)));
     }
-    Ok(own.create_private(name, true)?.map(|file| (file, true)))
+    Ok(own.create_private(name, true, is_shared)?.map(|file| (file, true)))
 }

@@ -10,7 +10,7 @@
 //! kernel gives to no other change. Only the directory's owner may set it. For others, a change by another program within the
 //! same step of the clock is not noticed.
 //!
-//! A change by another program between our change and our look at the directory is part of our stamp. The index then is wrong
+//! A change by another program within the microseconds of one step of ours is part of our stamp. The index then is wrong
 //! until somebody meets the contradiction, or until the next clean (see `cache::catalog`).
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -68,16 +68,30 @@ pub(crate) struct StampChange {
 #[derive(Debug)]
 pub(crate) struct StampedChange {
     before: DirectoryState,
+    /// The directory's state after the last step; `None` once another program changed names between two steps.
+    expected: Option<DirectoryState>,
 }
 
 impl StampedChange {
     pub fn begin(_lock: &CacheLockGuard<'_>, layout: &Layout) -> Result<Self> {
-        Ok(Self { before: layout.directory(Area::Cached).state()? })
+        let before = layout.directory(Area::Cached).state()?;
+        Ok(Self { before, expected: Some(before) })
     }
 
-    /// Ends it, after all names were changed.
-    pub fn finish(&self, layout: &Layout) -> StampChange {
-        StampChange { before: Stamp::from_state(&self.before), after: self.stamp(layout).ok() }
+    /// Makes one step of the change. What other programs change between two steps is noticed.
+    pub fn step<T>(&mut self, layout: &Layout, step: impl FnOnce() -> T) -> T {
+        let directory = layout.directory(Area::Cached);
+        let is_undisturbed = self.expected.is_some() && directory.state().ok() == self.expected;
+        let result = step();
+        self.expected = if is_undisturbed { directory.state().ok() } else { None };
+        result
+    }
+
+    /// Ends it, after all names were changed. A lock that was lost meanwhile counts as another program.
+    pub fn finish(&self, lock: &CacheLockGuard<'_>, layout: &Layout) -> StampChange {
+        let is_undisturbed = self.expected.is_some() && lock.is_on_present_file().unwrap_or(false);
+        let after = if is_undisturbed { self.stamp(layout).ok() } else { None };
+        StampChange { before: Stamp::from_state(&self.before), after }
     }
 
     fn stamp(&self, layout: &Layout) -> Result<Stamp> {
@@ -123,14 +137,20 @@ mod tests {
         let lock = locks.acquire().unwrap();
         let stamp = Stamp::of(&layout).unwrap();
         assert_eq!(Stamp::of(&layout).unwrap(), stamp);
-        let change = StampedChange::begin(&lock, &layout).unwrap();
-        fs::write(path.join("1"), b"x").unwrap();
-        let change = change.finish(&layout);
+        let mut change = StampedChange::begin(&lock, &layout).unwrap();
+        change.step(&layout, || fs::write(path.join("1"), b"x")).unwrap();
+        let change = change.finish(&lock, &layout);
         assert!(change.before == stamp && change.after.unwrap() != stamp);
 
         let modified = layout.directory(Area::Cached).modified().unwrap();
         fs::remove_file(path.join("1")).unwrap();
         layout.directory(Area::Cached).set_both_times(modified).unwrap();
         assert_ne!(Stamp::of(&layout).unwrap(), change.after.unwrap());
+
+        let mut change = StampedChange::begin(&lock, &layout).unwrap();
+        change.step(&layout, || fs::write(path.join("2"), b"x")).unwrap();
+        fs::write(path.join("foreign"), b"x").unwrap();
+        change.step(&layout, || fs::remove_file(path.join("2"))).unwrap();
+        assert!(change.finish(&lock, &layout).after.is_none());
     }
 }

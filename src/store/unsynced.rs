@@ -225,6 +225,12 @@ impl Unsynced {
         marks::sync_removals(layout)
     }
 
+    /// Whether this handle has published something that it has not synced yet.
+    pub fn has_published(&self) -> bool {
+        let published = locked(&self.published);
+        published.is_any || !published.ids.is_empty()
+    }
+
     /// Whether some images may be torn, so that each must be examined before it is served.
     pub fn has_suspects(&self) -> bool {
         self.suspects != Suspects::None

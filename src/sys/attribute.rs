@@ -28,6 +28,11 @@ pub(crate) fn remove(file: &File, name: &str) -> Result<()> {
     }
 }
 
+/// Whether a file has an access control list, which gives rights beyond its mode. A directory's default list gives one to new files.
+pub(crate) fn has_access_list(file: &File) -> bool {
+    file.get_xattr("system.posix_acl_access").is_ok_and(|list| list.is_some())
+}
+
 /// Whether the file system has no extended attributes.
 pub(crate) fn is_unsupported(error: &Error) -> bool {
     error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error())

@@ -17,6 +17,7 @@ use rustix::process::geteuid;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::error::{Error, Result};
+use crate::sys::attribute::has_access_list;
 use crate::sys::descriptors::{self, open_at};
 use crate::sys::stat::{FileId, FileStat, STICKY, birth};
 use crate::sys::time::Timestamp;
@@ -149,18 +150,26 @@ impl Directory {
         birth(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)
     }
 
-    /// Creates a new, empty file for reading and writing that nobody may read who may not write it: with mode 0660 where the umask
-    /// leaves the group's right to write, else 0600; `and_sticky` adds the sticky bit. `None` when the name is taken.
-    pub fn create_private(&self, name: &OsStr, and_sticky: bool) -> Result<Option<File>> {
+    /// Creates a new, empty file for reading and writing that nobody may read who may not write it: with mode 0660 where `shared`
+    /// is set and the umask leaves the group's right to write, else 0600. `None` when the name is taken.
+    pub fn create_private(&self, name: &OsStr, sticky: bool, shared: bool) -> Result<Option<File>> {
         // Never readable to the group alone, not for a moment: this shows what the umask leaves.
         const PROBE: u32 = 0o620;
-        let sticky = if and_sticky { STICKY } else { 0 };
-        let Some(file) = self.create_with(name, OFlags::empty(), PROBE | sticky)? else { return Ok(None) };
+        let sticky = if sticky { STICKY } else { 0 };
+        let mode = sticky | if shared { PROBE } else { 0o600 };
+        let Some(file) = self.create_with(name, OFlags::empty(), mode)? else { return Ok(None) };
         let failed = |errno| self.failed("set the mode of", name, errno);
-        if Mode::from_raw_mode(fstat(&file).map_err(failed)?.st_mode).contains(Mode::WGRP) {
-            fchmod(&file, Mode::from_raw_mode(PROBE | 0o040 | sticky)).map_err(failed)?;
+        if shared && Mode::from_raw_mode(fstat(&file).map_err(failed)?.st_mode).contains(Mode::WGRP) {
+            // With an access control list, the group's rights would be those of all that it names.
+            let wide = if has_access_list(&file) { 0o600 } else { 0o660 };
+            fchmod(&file, Mode::from_raw_mode(wide | sticky)).map_err(failed)?;
         }
         Ok(Some(file))
+    }
+
+    /// Whether the directory's group may write in it.
+    pub fn is_shared(&self) -> bool {
+        fstat(&self.descriptor).is_ok_and(|stat| Mode::from_raw_mode(stat.st_mode).contains(Mode::WGRP))
     }
 
     /// A path that leads through this directory's descriptor, whatever happens to the directory's own path. `None` where `/proc`

@@ -241,12 +241,13 @@ impl ReconciledIndex for SqliteDriver {
         })?;
         Ok(match stored {
             Some(Seal { stamp: stored, tag: 0 }) if stored == stamp => Currency::Current,
-            Some(_) => Currency::DirectoryChanged,
-            None => Currency::InDoubt,
+            Some(Seal { tag: 0, .. }) => Currency::DirectoryChanged,
+            // Another handle compares it now, or died in a comparison.
+            Some(_) | None => Currency::InDoubt,
         })
     }
 
-    fn begin_comparison(&self, lock: &CacheLockGuard<'_>, stamp: Stamp) -> Result<Comparison> {
+    fn begin_comparison(&self, lock: &CacheLockGuard<'_>, present: Stamp, stamp: Stamp) -> Result<Comparison> {
         let is_suspect = self.database.set_suspect(false);
         let began = self.check(is_suspect).and_then(|was_wrong| {
             self.database.write("compare the index with the directory", lock, |transaction| {
@@ -258,7 +259,11 @@ impl ReconciledIndex for SqliteDriver {
                     .execute("INSERT OR IGNORE INTO image_cache_state (id, images, bytes) VALUES (1, 0, 0)", [])?;
                 let stored = stored_seal(transaction)?;
                 compare::remove_ids_that_are_no_text(transaction)?;
-                let tag = new_tag();
+                // A comparison that runs, and that no other program has disturbed, is joined: either one's end counts for both.
+                let tag = match stored {
+                    Some(seal) if seal.tag != 0 && seal.stamp == present => seal.tag,
+                    _ => new_tag(),
+                };
                 set_seal(transaction, Some(Seal { stamp, tag }))?;
                 // Unless rows and totals were right for some state of the directory, the totals may be wrong.
                 let must_count = was_wrong || stored.is_none_or(|seal| seal.tag != 0);
@@ -302,7 +307,9 @@ impl ReconciledIndex for SqliteDriver {
                 )?;
             }
             let is_current = stored == Some(Seal { stamp, tag: comparison.tag });
-            set_seal(transaction, if is_current { Some(Seal { stamp, tag: 0 }) } else { stored })?;
+            // Otherwise, other programs changed names meanwhile.
+            let ended = stored.map(|seal| if seal.tag == comparison.tag { Seal { tag: 0, ..seal } } else { seal });
+            set_seal(transaction, ended)?;
             self.epoch.store(transaction)?;
             Ok(is_current)
         })?;

@@ -72,7 +72,7 @@ impl IndexFiles {
     /// its mode. Its journal copies the mode. If this fails, SQLite tries as well, and reports the failure.
     pub fn create(&self) {
         // The file is new, so closing it releases no POSIX lock that this process has on it.
-        let _ = self.directory().create_private(&self.name, false);
+        let _ = self.directory().create_private(&self.name, false, self.directory().is_shared());
     }
 
     /// The path for SQLite: through the directory's descriptor where that is possible.
