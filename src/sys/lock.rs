@@ -26,7 +26,7 @@ pub(crate) fn try_lock(file: impl AsFd, byte: u64, kind: LockKind) -> Result<boo
     };
     match lock_call(file.as_fd(), libc::F_OFD_SETLK, kind, byte) {
         Ok(_) => Ok(true),
-        Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
+        Err(Errno::AGAIN) => Ok(false),
         Err(errno) => Err(errno),
     }
 }

@@ -105,7 +105,7 @@ impl Fixture {
     }
 }
 
-/// Copies a directory with its contents, attributes and times, to the nanosecond. A directory that does not exist stays
+/// Copies a directory with its contents, modes, attributes and times, to the nanosecond. A directory that does not exist stays
 /// so.
 pub fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     if !from.exists() {
@@ -121,6 +121,7 @@ pub fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     } else {
         fs::write(to, read_without_atime(from)?)?;
     }
+    fs::set_permissions(to, metadata.permissions())?;
     for name in xattr::list(from)? {
         if let Some(value) = xattr::get(from, &name)? {
             xattr::set(to, &name, &value)?;
