@@ -76,7 +76,9 @@ impl<'a> NameChange<'a> {
             });
         }
         // Without the lock, which an operator may have removed, the name in incomplete/ may have become another writer's.
-        if layout.stat(Area::Cached, id)?.image().is_none_or(|stat| stat.id != file) {
+        if let Ok(DirEntry::Image(stat)) = layout.stat(Area::Cached, id)
+            && stat.id != file
+        {
             self.step(|| layout.invalidate(lock, Area::Cached, id))?;
             return Err(Error::Lost { image_id: id.to_string(), why: "another writer has replaced it" });
         }
