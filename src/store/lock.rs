@@ -2,7 +2,7 @@
 //!
 //! | lock | byte | held |
 //! |---|---|---|
-//! | cache lock | 0 | while names or the index change, or must not change: for microseconds |
+//! | cache lock | 0 | while names or the index change, or must not change: for microseconds, or the removal of 64 names |
 //! | prune lock | 1 | for one prune, so that two do not evict the same excess twice |
 //! | open-handle lock | 2, shared | as long as a handle is open |
 //! | the next one | 3 | while waiting for the cache lock, so that who has just released it does not take it again first |
