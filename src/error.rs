@@ -256,6 +256,11 @@ impl Error {
         self.has_errno([Errno::PERM, Errno::ACCESS])
     }
 
+    /// Whether the file system is read-only.
+    pub(crate) fn is_read_only_file_system(&self) -> bool {
+        self.has_errno([Errno::ROFS])
+    }
+
     /// Whether the process lacks the permission, or the file system is mounted read-only.
     pub(crate) fn is_not_permitted(&self) -> bool {
         self.has_errno([Errno::PERM, Errno::ACCESS, Errno::ROFS])

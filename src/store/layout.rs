@@ -146,6 +146,12 @@ impl Layout {
         is_writable(LOCK_PATH) && is_writable(".")
     }
 
+    /// Whether the file system is read-only, also since an error. Newer kernels then show neither a read-only mount nor other
+    /// permissions: only opening a file to write fails. That is the lock file, whose locks survive the close of this descriptor.
+    pub fn is_read_only(&self) -> bool {
+        self.cached.open_to_write(OsStr::new(LOCK_PATH)).is_err_and(|error| error.is_read_only_file_system())
+    }
+
     /// Whether the directory's ctime shows each change of names.
     pub fn has_exact_times(&self) -> bool {
         self.has_exact_times

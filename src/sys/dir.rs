@@ -8,9 +8,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatVfsMountFlags, StatxAttributes, StatxFlags,
-    accessat, fchmod, fstat, fstatvfs, fsync, ftruncate, futimens, mkdirat, renameat, renameat_with, stat, statat,
-    statx, syncfs, unlinkat, utimensat,
+    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, accessat, fchmod,
+    fstat, fstatvfs, fsync, ftruncate, futimens, mkdirat, renameat, renameat_with, stat, statat, statx, syncfs,
+    unlinkat, utimensat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
@@ -308,11 +308,6 @@ impl Directory {
     /// Writes back the whole file system of the directory, and waits for it.
     pub fn sync_file_system(&self) -> Result<()> {
         syncfs(&self.descriptor).map_err(|errno| Error::system("sync the file system of", &self.path, errno))
-    }
-
-    /// Whether the file system is mounted read-only, or has become so after an error.
-    pub fn is_mounted_read_only(&self) -> bool {
-        fstatvfs(&self.descriptor).is_ok_and(|status| status.f_flag.contains(StatVfsMountFlags::RDONLY))
     }
 
     /// Whether the file system has room for a few small files. The superuser's reserve does not count.

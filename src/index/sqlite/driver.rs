@@ -84,7 +84,7 @@ impl SqliteDriver {
             Ok(connection) => (Home::File, Some(connection)),
             Err(error @ Error::Unsupported(_)) => return Err(error),
             // SQLite has fallen back to reading, though this process has the permission: a failure of the moment.
-            Err(error) if error.is_not_permitted() && files.may_write()? && !directory.is_mounted_read_only() => {
+            Err(error) if error.is_not_permitted() && files.may_write()? && !layout.is_read_only() => {
                 log.warning(|| format!("{error}; it is opened at a later use"));
                 (Home::File, None)
             }
