@@ -60,6 +60,10 @@ pub(crate) fn not_found(cache: &CacheInner, id: &ImageId) -> Error {
 
 /// The size of all cached images, in bytes.
 pub(crate) fn cache_size(cache: &CacheInner) -> Result<u64> {
+    if cache.unsynced.has_suspects() {
+        // Images that are not served do not count, though they occupy the disk until they can be removed.
+        return Ok(list(cache)?.fold(0, |sum, image| sum.saturating_add(image.size)));
+    }
     let totals = match cache.index().metadata() {
         Metadata::Index(index) => reconciled(cache, |lock| index.totals(lock)).or_else(|error| {
             cache.log().warning(|| format!("{error}; the size is computed from the directory"));
