@@ -177,10 +177,12 @@ impl Catalog {
             after = until.or(after);
         }
         let lock = locks.acquire_to_query()?;
-        index.end_comparison(&lock, comparison, Stamp::of(&self.layout)?, skipped.into_first())?;
+        // Without a stamp of the directory, the index does not become current.
+        let stamp = if corrected.unsure == 0 { Some(Stamp::of(&self.layout)?) } else { None };
+        index.end_comparison(&lock, comparison, stamp, skipped.into_first())?;
         drop(lock);
         if corrected.count() > 0 {
-            let Corrected { adopted, dropped, changed } = corrected;
+            let Corrected { adopted, dropped, changed, .. } = corrected;
             self.log.info(|| {
                 format!(
                     "the index was compared with the directory: {adopted} images adopted, {dropped} dropped, {changed} corrected"

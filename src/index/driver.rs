@@ -94,6 +94,8 @@ pub(crate) struct Corrected {
     pub dropped: u64,
     /// Entries with a wrong value.
     pub changed: u64,
+    /// Entries whose names were not listed, and could not be stat'ed. The next query compares again.
+    pub unsure: u64,
 }
 
 impl Corrected {
@@ -101,6 +103,7 @@ impl Corrected {
         self.adopted += other.adopted;
         self.dropped += other.dropped;
         self.changed += other.changed;
+        self.unsure += other.unsure;
     }
 
     /// How many entries were corrected.
@@ -252,7 +255,7 @@ pub(crate) trait ReconciledIndex {
         &self,
         lock: &CacheLockGuard<'_>,
         comparison: Comparison,
-        stamp: Stamp,
+        stamp: Option<Stamp>,
         skipped: Option<Error>,
     ) -> Result<bool>;
 

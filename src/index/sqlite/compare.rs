@@ -150,7 +150,7 @@ impl Comparer<'_> {
                 match self.layout.stat(Area::Cached, &id) {
                     Ok(DirEntry::Image(stat)) => self.correct_row(&row, &id, &stat),
                     Ok(DirEntry::Missing | DirEntry::Foreign) => self.drop_row(&row),
-                    Err(_) => Ok(nothing),
+                    Err(_) => Ok(Corrected { unsure: u64::from(found.is_none()), ..nothing }),
                 }
             }
             (None, Some(found)) => match self.layout.stat(Area::Cached, &found.id) {

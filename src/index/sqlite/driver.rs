@@ -298,7 +298,7 @@ impl ReconciledIndex for SqliteDriver {
         &self,
         lock: &CacheLockGuard<'_>,
         comparison: Comparison,
-        stamp: Stamp,
+        stamp: Option<Stamp>,
         skipped: Option<Error>,
     ) -> Result<bool> {
         let is_current = self.database.write("compare the index with the directory", lock, |transaction| {
@@ -311,9 +311,10 @@ impl ReconciledIndex for SqliteDriver {
                      FROM cached_images;",
                 )?;
             }
-            let is_current = stored == Some(Seal { stamp, tag: comparison.tag });
+            let is_current = stored.is_some() && stored == stamp.map(|stamp| Seal { stamp, tag: comparison.tag });
             // Otherwise, other programs changed names meanwhile.
-            let ended = stored.map(|seal| if seal.tag == comparison.tag { Seal { tag: 0, ..seal } } else { seal });
+            let ended =
+                stamp.and(stored).map(|seal| if seal.tag == comparison.tag { Seal { tag: 0, ..seal } } else { seal });
             set_seal(transaction, ended)?;
             self.epoch.store(transaction)?;
             Ok(is_current)
