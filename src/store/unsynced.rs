@@ -159,7 +159,7 @@ impl Unsynced {
         }
         let present = marks::present(layout.directory(Area::Cached));
         let (seen, is_settled) = {
-            // Whoever has the lock now is another handle, and this is not the last one.
+            // If the lock is taken, another handle is open, and this is not the last one.
             let lock = if has_begun { Some(locks.acquire()?) } else { locks.try_acquire().ok().flatten() };
             let Some(lock) = lock else { return Ok(()) };
             let mut seen = marks::of_cache(layout)?;
