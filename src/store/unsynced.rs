@@ -119,8 +119,12 @@ impl Unsynced {
             let Ok(found) = marks::of_cache(layout) else { return Ok(None) };
             // What was left behind must still be found after a restart.
             if !found.as_ref().is_some_and(CacheMark::is_left_behind) {
-                let is_first = found.is_none_or(|found| found.is_closed() && found.place() == mark);
-                let Ok(set) = marks::set(&lock, layout, &mark, Group::Open) else { return Ok(None) };
+                let (place, is_first) = if self.has_suspects() {
+                    (LEFT_BEHIND, false) // the open could not note it
+                } else {
+                    (mark.as_str(), found.is_none_or(|found| found.is_closed() && found.place() == mark))
+                };
+                let Ok(set) = marks::set(&lock, layout, place, Group::Open) else { return Ok(None) };
                 *locked(&self.own) = is_first.then_some(set);
             }
         }
