@@ -27,7 +27,7 @@ pub(crate) struct Stamp(u64);
 
 impl Stamp {
     /// The bits of a stamp.
-    pub const BITS: u32 = 48;
+    pub(crate) const BITS: u32 = 48;
 
     /// The stamp of the cache's directory.
     pub fn of(layout: &Layout) -> Result<Self> {

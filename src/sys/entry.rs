@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 use std::fs::File;
+use std::io;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, statat};
@@ -45,18 +46,22 @@ impl<'a> Entry<'a> {
     }
 
     /// Opens the file. A symbolic link is not followed.
-    pub fn open(&self, access: Access) -> Result<File, Errno> {
+    pub fn open(&self, access: Access) -> io::Result<File> {
+        self.try_open(access).map_err(io::Error::from)
+    }
+
+    fn try_open(&self, access: Access) -> Result<File, Errno> {
         let flags = if access == Access::Read { OFlags::RDONLY } else { OFlags::RDWR };
         open_at(self.directory, self.name, PLAIN | flags, Mode::empty()).map(File::from)
     }
 
     /// Opens the file for reading and writing. A missing one is created with the mode of the file that has the path `model`; and, if
     /// this process is root's, for that file's owner.
-    pub fn open_or_create(&self, model: &CStr) -> Result<File, Errno> {
+    pub fn open_or_create(&self, model: &CStr) -> io::Result<File> {
         const PERMISSIONS: u32 = 0o777;
-        match self.open(Access::ReadAndWrite) {
+        match self.try_open(Access::ReadAndWrite) {
             Err(Errno::NOENT) => {}
-            opened => return opened,
+            opened => return Ok(opened?),
         }
         let model = Entry::of(model).ok_or(Errno::INVAL)?.stat()?;
         let mode = Mode::from_raw_mode(model.st_mode & PERMISSIONS);

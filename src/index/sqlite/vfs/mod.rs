@@ -22,6 +22,7 @@ mod journal;
 
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::io::ErrorKind;
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -185,7 +186,17 @@ unsafe fn open_journal(
         // SAFETY: our layer opened it.
         (opened, unsafe { database::place_of_journal(database) })
     };
-    let Ok(opened) = opened else { return ffi::SQLITE_CANTOPEN };
+    let opened = match opened {
+        Ok(opened) => opened,
+        // The file system became read-only, for example. What can be read still is.
+        Err(error)
+            if matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
+                && flags & ffi::SQLITE_OPEN_READWRITE != 0 =>
+        {
+            return ffi::SQLITE_READONLY;
+        }
+        Err(_) => return ffi::SQLITE_CANTOPEN,
+    };
     // SAFETY: the file object is as large as our table says.
     unsafe {
         journal::create(file, opened, place);
