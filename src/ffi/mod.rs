@@ -40,23 +40,25 @@ mod guard;
 mod handle;
 mod out;
 
-// The order is the order of the header. The blank lines keep the formatter from sorting.
-pub mod version;
-
-pub mod status;
-
-pub mod options;
-
+// The order is the order of the header: first what a newcomer needs. The blank lines keep the formatter from sorting.
 pub mod cache;
-
-pub mod list;
-
-pub mod writer;
 
 pub mod reader;
 
+pub mod writer;
+
 pub mod tee;
+
+pub mod query;
+
+pub mod list;
 
 pub mod queue;
 
 pub mod maintenance;
+
+pub mod options;
+
+pub mod status;
+
+pub mod version;
