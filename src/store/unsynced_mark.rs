@@ -21,8 +21,8 @@ use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
 use crate::store::recognise::OWN_SUBDIRECTORY;
+use crate::sys::boot::boot_id;
 use crate::sys::dir::Directory;
-use crate::sys::process;
 use crate::sys::time::Timestamp;
 
 /// The place of the cache's mark while marked files are left behind, and the mark of a file that could not be synced. No boot and no
@@ -66,13 +66,13 @@ impl CacheMark {
 
 /// The mark of the present boot and of the directory's mount.
 pub(super) fn present(directory: &Directory) -> Option<String> {
-    Some(format!("{} {}", process::boot_id()?, directory.mount_id()?))
+    Some(format!("{} {}", boot_id()?, directory.mount_id()?))
 }
 
 /// Whether a mark is of another boot than the present one. False where that is unknown.
 pub(super) fn is_of_other_boot(mark: &str) -> bool {
     let boot = mark.split_once(' ').map_or(mark, |(boot, _)| boot);
-    process::boot_id().is_some_and(|present| boot != present)
+    boot_id().is_some_and(|present| boot != present)
 }
 
 /// The mark of an image's file. Fails when it cannot be read.

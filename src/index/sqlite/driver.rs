@@ -66,9 +66,12 @@ impl SqliteDriver {
         is_only_handle: bool,
     ) -> Result<Self> {
         let directory = layout.directory(Area::Cached);
-        let registration = OpenRegistration::new(directory.id()?)
-            .map_err(|owner| Error::OpenAcrossFork { path: directory.path().to_owned(), owner })?;
         let files = IndexFiles::new(layout, database);
+        let id = directory.id()?;
+        let registration = in_sqlite("open the index", files.path(), || {
+            OpenRegistration::new(id)
+                .map_err(|owner| Error::OpenAcrossFork { path: directory.path().to_owned(), owner })
+        })?;
         files.check_are_regular()?;
         // The last handle gave the directory and the file the same mtime. If they differ, another program wrote to the file, or that
         // handle was killed. Its rows may then have any content, though they are well-formed for SQLite.

@@ -9,8 +9,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use rusqlite::{Connection, Transaction};
 
 use crate::index::sqlite::sql::SqlResult;
+use crate::sys::boot::boot_id;
 use crate::sys::dir::Directory;
-use crate::sys::process;
 
 /// An epoch, as a number of 31 bits. `None` where the host's boot is unknown: then no file is of the present one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(super) struct Epoch(Option<i32>);
 
 impl Epoch {
     pub fn present(directory: &Directory) -> Self {
-        Self(process::boot_id().map(|boot| {
+        Self(boot_id().map(|boot| {
             let mut hasher = DefaultHasher::new();
             (boot, directory.mount_id()).hash(&mut hasher);
             // 0 is that of a database which has none.
