@@ -23,7 +23,6 @@ use crate::index::sqlite::eviction::{ByAccess, correct_future_accesses};
 use crate::index::sqlite::files::IndexFiles;
 use crate::index::sqlite::list::list_part;
 use crate::index::sqlite::rows::number;
-use crate::index::sqlite::snapshot::Snapshot;
 use crate::index::sqlite::sql::{SqlResult, in_sqlite, is_damage};
 use crate::log::Log;
 use crate::store::attributes::{self, Attribute};
@@ -35,12 +34,13 @@ use crate::sys::open_registry::OpenRegistration;
 use crate::sys::time::Timestamp;
 
 /// Where the index is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Home {
     File,
     /// In memory, without what the file has: the disk is full.
     Memory,
-    /// A copy in memory: the file may not be written.
-    Copy(Snapshot),
+    /// In memory, since the file may not be written.
+    Unwritable,
 }
 
 /// The driver.
@@ -92,9 +92,8 @@ impl SqliteDriver {
                 (Home::File, None)
             }
             Err(error) if error.is_not_permitted() || !files.may_write()? => {
-                log.warning(|| format!("{error}; hits and accesses are not recorded"));
-                let snapshot = Snapshot::new(layout, database, log)?;
-                (Home::Copy(snapshot), Some(in_memory()?))
+                log.warning(|| format!("{error}; hits and accesses are not recorded, and earlier hits are unknown"));
+                (Home::Unwritable, Some(in_memory()?))
             }
             // It is opened at a later use.
             Err(error) if error.is_index_locked() => (Home::File, None),
@@ -109,9 +108,8 @@ impl SqliteDriver {
         let epoch = Epoch::present(directory);
         let is_of_other_epoch =
             |connection: &Connection| in_sqlite("read", files.path(), || Ok(!epoch.is_in(connection)));
-        let may_be_torn = present.is_some()
-            && matches!(home, Home::File)
-            && connection.as_ref().map_or(Ok(true), is_of_other_epoch)?;
+        let may_be_torn =
+            present.is_some() && home == Home::File && connection.as_ref().map_or(Ok(true), is_of_other_epoch)?;
         if was_open || may_be_torn {
             let path = files.path().display();
             log.info(|| {
@@ -166,9 +164,9 @@ impl Driver for SqliteDriver {
         Ok(())
     }
 
-    /// Nobody would see accesses that are written to a copy.
+    /// Nobody would see accesses in the memory of a handle that may not write.
     fn can_write_accesses(&self) -> bool {
-        !matches!(self.home, Home::Copy(_))
+        self.home != Home::Unwritable
     }
 
     fn write_accesses(&self, lock: &CacheLockGuard<'_>, accesses: Accesses, _flush: Flush) -> Unwritten {
@@ -259,9 +257,6 @@ impl ReconciledIndex for SqliteDriver {
         let is_suspect = self.database.set_suspect(false);
         let began = self.check(is_suspect).and_then(|was_wrong| {
             self.database.write("compare the index with the directory", lock, |transaction| {
-                if let Home::Copy(snapshot) = &self.home {
-                    snapshot.copy_to(transaction)?;
-                }
                 // Another program may have removed the row.
                 transaction
                     .execute("INSERT OR IGNORE INTO image_cache_state (id, images, bytes) VALUES (1, 0, 0)", [])?;
@@ -372,7 +367,7 @@ impl ReconciledIndex for SqliteDriver {
     }
 
     fn mark_closed(&self, _lock: &CacheLockGuard<'_>) {
-        if let Home::File = &self.home
+        if self.home == Home::File
             && let Ok(modified) = self.layout.directory(Area::Cached).modified()
         {
             // If this fails, the next open compares the whole directory.

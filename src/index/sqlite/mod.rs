@@ -20,6 +20,5 @@ pub(crate) mod files;
 mod list;
 mod rows;
 mod schema;
-mod snapshot;
 mod sql;
 mod vfs;
