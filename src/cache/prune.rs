@@ -64,7 +64,7 @@ fn correct_future_accesses(cache: &CacheInner) -> Result<()> {
     let Some(index) = cache.index().reconciled() else { return Ok(()) };
     loop {
         let lock = cache.lock.acquire_to_query()?;
-        if lock.check_held().is_err() || !cache.index().correct_future_accesses(&lock, index)? {
+        if lock.check_held().is_err() || !index.correct_future_accesses(&lock, &cache.index().pending)? {
             return Ok(());
         }
     }
@@ -265,7 +265,7 @@ fn eviction_order(cache: &CacheInner) -> Result<(CacheLockGuard<'_>, Box<dyn Evi
         return scanned();
     };
     let indexed = cache.catalog.lock_flushed(&cache.lock, Exactness::Full).and_then(|lock| {
-        let order = cache.index().eviction_order(&lock, index)?;
+        let order = index.eviction_order(&lock, &cache.index().pending)?;
         Ok((lock, order))
     });
     indexed.or_else(|error| {

@@ -2,26 +2,19 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::error::{Error, Result};
-use crate::index::driver::{
-    Comparison, Corrected, Currency, Driver, DriverKind, EvictionOrder, Flush, Metadata, Page, ReconciledIndex, Record,
-    Totals, Unwritten,
-};
-use crate::index::listing::Listing;
-use crate::index::pending::{Accesses, PendingAccesses};
+use crate::index::driver::{Comparison, Corrected, Currency, Page, Record, Totals, Unwritten};
+use crate::index::pending::Accesses;
 use crate::index::sqlite::changes::{self, MAX_IDS, Seal, follow, keeping_seal, set_seal, stored_seal};
 use crate::index::sqlite::compare;
 use crate::index::sqlite::connection;
 use crate::index::sqlite::database::{Database, WriteFailure};
 use crate::index::sqlite::epoch::Epoch;
-use crate::index::sqlite::eviction::{ByAccess, correct_future_accesses};
 use crate::index::sqlite::files::IndexFiles;
-use crate::index::sqlite::list::list_part;
 use crate::index::sqlite::rows::number;
 use crate::index::sqlite::sql::{SqlResult, in_sqlite, is_damage};
 use crate::log::Log;
@@ -45,12 +38,12 @@ enum Home {
 
 /// The driver.
 pub(crate) struct SqliteDriver {
-    layout: Arc<Layout>,
-    log: Log,
+    pub(super) layout: Arc<Layout>,
+    pub(super) log: Log,
     home: Home,
     epoch: Epoch,
-    database: Database,
-    /// The first error of an image that the last rebuild could not stat.
+    pub(super) database: Database,
+    /// The first error of an image that the last comparison could not stat.
     skipped: Mutex<Option<Error>>,
     /// Dropped after the connection.
     _registration: OpenRegistration,
@@ -141,35 +134,26 @@ impl SqliteDriver {
         })
     }
 
-    fn set_skipped(&self, skipped: Option<Error>) {
-        *self.skipped.lock().unwrap_or_else(PoisonError::into_inner) = skipped;
-    }
-}
-
-impl Driver for SqliteDriver {
-    fn kind(&self) -> DriverKind {
-        DriverKind::Sqlite
+    /// The first error of an image that the last comparison could not stat.
+    pub(super) fn skipped(&self) -> Option<Error> {
+        self.skipped.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn metadata(&self) -> Metadata<'_> {
-        Metadata::Index(self)
-    }
-
-    /// Stores the digest where the file system has attributes. A rebuild uses it where the times of files are too coarse to
-    /// distinguish two files of the same name.
-    fn prepare(&self, file: &File, _path: &Path, digest: Option<&str>) -> Result<()> {
+    /// Stores the digest on a finished file, where the file system has attributes. A comparison uses it where the times of files
+    /// are too coarse to distinguish two files of the same name.
+    pub fn prepare(file: &File, digest: Option<&str>) {
         if let Some(digest) = digest {
             let _ = attributes::set(file, Attribute::Digest, digest);
         }
-        Ok(())
     }
 
     /// Nobody would see accesses in the memory of a handle that may not write.
-    fn can_write_accesses(&self) -> bool {
+    pub fn can_write_accesses(&self) -> bool {
         self.home != Home::Unwritable
     }
 
-    fn write_accesses(&self, lock: &CacheLockGuard<'_>, accesses: Accesses, _flush: Flush) -> Unwritten {
+    /// Adds accesses to the rows. An index that has no row for an image, or one of another length, is in doubt afterwards.
+    pub fn write_accesses(&self, lock: &CacheLockGuard<'_>, accesses: Accesses) -> Unwritten {
         let written = self.database.try_write("record accesses in the index", lock, |transaction| {
             let unknown = changes::add_accesses(transaction, &accesses)?;
             if !unknown.is_empty() {
@@ -186,7 +170,8 @@ impl Driver for SqliteDriver {
         Unwritten { pending, outcome }
     }
 
-    fn hits(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<u64> {
+    /// The hits of an image; 0 when it has no row.
+    pub fn hits(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<u64> {
         let hits = self.database.read("read the hits in the index", |connection| {
             connection
                 .prepare_cached("SELECT hits FROM cached_images WHERE image_id = ?1")?
@@ -196,13 +181,13 @@ impl Driver for SqliteDriver {
         Ok(hits.unwrap_or(0))
     }
 
-    fn close(&self, _lock: &CacheLockGuard<'_>) -> Result<()> {
+    /// Closes the database.
+    pub fn close(&self, _lock: &CacheLockGuard<'_>) -> Result<()> {
         self.database.close()
     }
-}
 
-impl ReconciledIndex for SqliteDriver {
-    fn totals(&self, _lock: &CacheLockGuard<'_>) -> Result<Totals> {
+    /// How much is cached.
+    pub fn totals(&self, _lock: &CacheLockGuard<'_>) -> Result<Totals> {
         self.database.read("read the totals in the index", |connection| {
             connection.prepare_cached("SELECT images, bytes FROM image_cache_state WHERE id = 1")?.query_row(
                 [],
@@ -215,29 +200,8 @@ impl ReconciledIndex for SqliteDriver {
         })
     }
 
-    fn list_part(
-        &self,
-        _lock: &CacheLockGuard<'_>,
-        after: Option<&[u8]>,
-        listing: &mut Listing,
-    ) -> Result<Option<Vec<u8>>> {
-        list_part(&self.database, &self.layout, after, listing)
-    }
-
-    fn correct_future_accesses(&self, lock: &CacheLockGuard<'_>, pending: &PendingAccesses) -> Result<bool> {
-        correct_future_accesses(&self.layout, &self.database, &self.log, lock, pending.opened())
-    }
-
-    fn eviction_order<'a>(
-        &'a self,
-        lock: &CacheLockGuard<'_>,
-        pending: &'a PendingAccesses,
-    ) -> Result<Box<dyn EvictionOrder + 'a>> {
-        let skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(Box::new(ByAccess::new(&self.layout, &self.database, &self.log, pending, self.totals(lock)?, skipped)))
-    }
-
-    fn currency(&self, _lock: &CacheLockGuard<'_>, stamp: Stamp) -> Result<Currency> {
+    /// How the index stands to the directory, whose stamp is `stamp`.
+    pub fn currency(&self, _lock: &CacheLockGuard<'_>, stamp: Stamp) -> Result<Currency> {
         if self.database.is_suspect() {
             return Ok(Currency::InDoubt);
         }
@@ -253,7 +217,9 @@ impl ReconciledIndex for SqliteDriver {
         })
     }
 
-    fn begin_comparison(&self, lock: &CacheLockGuard<'_>, present: Stamp, stamp: Stamp) -> Result<Comparison> {
+    /// Begins a comparison with the directory, which had the stamp `present`, and has `stamp` now. Checks an index that may be
+    /// damaged, and empties it if it is.
+    pub fn begin_comparison(&self, lock: &CacheLockGuard<'_>, present: Stamp, stamp: Stamp) -> Result<Comparison> {
         let is_suspect = self.database.set_suspect(false);
         let began = self.check(is_suspect).and_then(|was_wrong| {
             self.database.write("compare the index with the directory", lock, |transaction| {
@@ -281,7 +247,9 @@ impl ReconciledIndex for SqliteDriver {
         })
     }
 
-    fn compare_page(
+    /// Compares a part of the directory with the index, and corrects the index. Each difference is checked again under the lock.
+    /// Returns the id up to which it has come, if that is not the page's end.
+    pub fn compare_page(
         &self,
         lock: &CacheLockGuard<'_>,
         page: &Page<'_>,
@@ -292,7 +260,9 @@ impl ReconciledIndex for SqliteDriver {
         })
     }
 
-    fn end_comparison(
+    /// Ends a comparison. True when the index agrees with the directory: since the comparison began, only our own handles changed
+    /// names. `skipped` is the first error of an image that could not be stat'ed.
+    pub fn end_comparison(
         &self,
         lock: &CacheLockGuard<'_>,
         comparison: Comparison,
@@ -317,15 +287,17 @@ impl ReconciledIndex for SqliteDriver {
             self.epoch.store(transaction)?;
             Ok(is_current)
         })?;
-        self.set_skipped(skipped);
+        *self.skipped.lock().unwrap_or_else(PoisonError::into_inner) = skipped;
         Ok(is_current)
     }
 
-    fn is_suspect(&self) -> bool {
+    /// Whether a statement found the index damaged. A comparison then checks it.
+    pub fn is_suspect(&self) -> bool {
         self.database.is_suspect()
     }
 
-    fn reset_if_damaged(&self, _lock: &CacheLockGuard<'_>) -> Result<bool> {
+    /// Empties an index that a statement found damaged. False when none did.
+    pub fn reset_if_damaged(&self, _lock: &CacheLockGuard<'_>) -> Result<bool> {
         if !self.database.set_suspect(false) {
             return Ok(false);
         }
@@ -338,7 +310,8 @@ impl ReconciledIndex for SqliteDriver {
             .map(|()| true)
     }
 
-    fn forget(&self, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool> {
+    /// Removes the row of an image without a file, and puts the index in doubt. False when there is no row.
+    pub fn forget(&self, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool> {
         let has_row = self.database.read("read the index", |connection| {
             connection.prepare_cached("SELECT 1 FROM cached_images WHERE image_id = ?1")?.exists([id.as_str()])
         })?;
@@ -354,19 +327,29 @@ impl ReconciledIndex for SqliteDriver {
             .map(|()| true)
     }
 
-    fn insert(&self, lock: &CacheLockGuard<'_>, id: &ImageId, record: &Record<'_>, change: StampChange) -> Result<()> {
+    /// Enters a published image.
+    pub fn insert(
+        &self,
+        lock: &CacheLockGuard<'_>,
+        id: &ImageId,
+        record: &Record<'_>,
+        change: StampChange,
+    ) -> Result<()> {
         self.database.write("enter an image in the index", lock, |transaction| {
             follow(transaction, change, || changes::insert(transaction, id, record))
         })
     }
 
-    fn remove(&self, lock: &CacheLockGuard<'_>, ids: &[ImageId], change: StampChange) -> Result<()> {
+    /// Removes images.
+    pub fn remove(&self, lock: &CacheLockGuard<'_>, ids: &[ImageId], change: StampChange) -> Result<()> {
         self.database.write("remove images from the index", lock, |transaction| {
             follow(transaction, change, || ids.chunks(MAX_IDS).try_for_each(|ids| changes::delete(transaction, ids)))
         })
     }
 
-    fn mark_closed(&self, _lock: &CacheLockGuard<'_>) {
+    /// Marks the closed index of the last handle. If the mark does not fit at the next open, then the index was not closed, or
+    /// another program wrote to it.
+    pub fn mark_closed(&self, _lock: &CacheLockGuard<'_>) {
         if self.home == Home::File
             && let Ok(modified) = self.layout.directory(Area::Cached).modified()
         {

@@ -8,7 +8,7 @@
 //! atime has a tag (see `sys::time`). Where the file system stores coarser times, only accesses in the index count.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::params;
 use rusqlite::types::{Value, ValueRef};
@@ -19,6 +19,7 @@ use crate::index::future;
 use crate::index::pending::PendingAccesses;
 use crate::index::sqlite::changes;
 use crate::index::sqlite::database::Database;
+use crate::index::sqlite::driver::SqliteDriver;
 use crate::index::sqlite::rows::{number, timestamp, to_sql};
 use crate::index::sqlite::sql::SqlResult;
 use crate::log::Log;
@@ -33,39 +34,57 @@ const ROUNDING: Duration = Duration::from_micros(1);
 /// How many rows are corrected under one lock.
 const BATCH: usize = 64;
 
-/// Replaces up to [`BATCH`] last accesses that lie in the future, or are no number. False when none is left.
-pub(super) fn correct_future_accesses(
-    layout: &Layout,
-    database: &Database,
-    log: &Log,
-    lock: &CacheLockGuard<'_>,
-    opened: Instant,
-) -> Result<bool> {
-    let bound = future::bound().as_seconds();
-    let rows = database.read("read the order of access in the index", |connection| {
-        let mut select = connection.prepare_cached(
-            "SELECT rowid, image_id FROM cached_images WHERE ifnull(last_accessed, 0) > ?1
-             ORDER BY ifnull(last_accessed, 0) LIMIT ?2",
-        )?;
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, Value>(1)?));
-        select.query_map(params![bound, to_sql(BATCH as u64)], row)?.collect::<SqlResult<Vec<_>>>()
-    })?;
-    let mut corrected = Vec::with_capacity(rows.len());
-    for (row, id) in rows {
-        let id = if let Value::Text(id) = id { layout.image_id(&id).ok() } else { None };
-        let stat = id.as_ref().and_then(|id| layout.stat(Area::Cached, id).ok()?.image());
-        let accessed = future::estimate(stat.as_ref(), opened);
-        if let Some(id) = id {
-            future::correct_file(layout, log, &id, accessed);
-        }
-        corrected.push((row, accessed));
-    }
-    if !corrected.is_empty() {
-        database.write("correct the order of access in the index", lock, |transaction| {
-            changes::set_row_accessed(transaction, &corrected)
+impl SqliteDriver {
+    /// Replaces up to [`BATCH`] last accesses that lie in the future (see `index::future`), or are no number. False when none is
+    /// left.
+    pub fn correct_future_accesses(&self, lock: &CacheLockGuard<'_>, pending: &PendingAccesses) -> Result<bool> {
+        let bound = future::bound().as_seconds();
+        let rows = self.database.read("read the order of access in the index", |connection| {
+            let mut select = connection.prepare_cached(
+                "SELECT rowid, image_id FROM cached_images WHERE ifnull(last_accessed, 0) > ?1
+                 ORDER BY ifnull(last_accessed, 0) LIMIT ?2",
+            )?;
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, Value>(1)?));
+            select.query_map(params![bound, to_sql(BATCH as u64)], row)?.collect::<SqlResult<Vec<_>>>()
         })?;
+        let mut corrected = Vec::with_capacity(rows.len());
+        for (row, id) in rows {
+            let id = if let Value::Text(id) = id { self.layout.image_id(&id).ok() } else { None };
+            let stat = id.as_ref().and_then(|id| self.layout.stat(Area::Cached, id).ok()?.image());
+            let accessed = future::estimate(stat.as_ref(), pending.opened());
+            if let Some(id) = id {
+                future::correct_file(&self.layout, &self.log, &id, accessed);
+            }
+            corrected.push((row, accessed));
+        }
+        if !corrected.is_empty() {
+            self.database.write("correct the order of access in the index", lock, |transaction| {
+                changes::set_row_accessed(transaction, &corrected)
+            })?;
+        }
+        Ok(corrected.len() == BATCH)
     }
-    Ok(corrected.len() == BATCH)
+
+    /// The order of eviction. `pending` are accesses that could not be written.
+    pub fn eviction_order<'a>(
+        &'a self,
+        lock: &CacheLockGuard<'_>,
+        pending: &'a PendingAccesses,
+    ) -> Result<Box<dyn EvictionOrder + 'a>> {
+        Ok(Box::new(ByAccess {
+            layout: &self.layout,
+            database: &self.database,
+            log: &self.log,
+            pending,
+            totals: self.totals(lock)?,
+            skipped: self.skipped(),
+            cursor: None,
+            rows: VecDeque::new(),
+            later: BTreeMap::new(),
+            moved: BTreeSet::new(),
+            accessed_again: BTreeSet::new(),
+        }))
+    }
 }
 
 /// A row of the index that names an image.
@@ -75,7 +94,7 @@ struct Row {
 }
 
 /// Pages through the index.
-pub(super) struct ByAccess<'a> {
+struct ByAccess<'a> {
     layout: &'a Layout,
     database: &'a Database,
     log: &'a Log,
@@ -94,30 +113,7 @@ pub(super) struct ByAccess<'a> {
     accessed_again: BTreeSet<ImageId>,
 }
 
-impl<'a> ByAccess<'a> {
-    pub fn new(
-        layout: &'a Layout,
-        database: &'a Database,
-        log: &'a Log,
-        pending: &'a PendingAccesses,
-        totals: Totals,
-        skipped: Option<Error>,
-    ) -> Self {
-        Self {
-            layout,
-            database,
-            log,
-            pending,
-            totals,
-            skipped,
-            cursor: None,
-            rows: VecDeque::new(),
-            later: BTreeMap::new(),
-            moved: BTreeSet::new(),
-            accessed_again: BTreeSet::new(),
-        }
-    }
-
+impl ByAccess<'_> {
     /// The next one of `later` that was not accessed after `bound`. One that was accessed again meanwhile gets a later place, but
     /// only once: the cache must come within its limit though its images are in use.
     fn due(&mut self, bound: Option<Timestamp>) -> Option<Candidate> {
