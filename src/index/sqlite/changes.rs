@@ -80,7 +80,7 @@ pub(super) fn keeping_seal<T>(
     Ok(value)
 }
 
-/// Inserts the row of an image, or replaces a stale one.
+/// Inserts the row of an image, without hits, or replaces a stale one.
 pub(super) fn insert(transaction: &Transaction<'_>, id: &ImageId, record: &Record<'_>) -> SqlResult<()> {
     let (committed, modified) = (record.committed.as_seconds(), record.modified.as_seconds());
     let mut insert = transaction.prepare_cached(
