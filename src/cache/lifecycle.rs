@@ -94,7 +94,7 @@ fn close_driver(cache: &CacheInner, lock: &CacheLockGuard<'_>) -> Result<()> {
         && let Some(index) = cache.index().reconciled()
         && lock.is_only_handle().unwrap_or(false)
     {
-        index.mark_closed(lock);
+        index.note_closed(lock);
     }
     closed
 }

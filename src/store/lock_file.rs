@@ -23,6 +23,9 @@ use crate::sys::time::Timestamp;
 /// How often the name is tried while others create and remove it.
 const ATTEMPTS: usize = 8;
 
+/// Where the lock file has a number for the index, in bytes. The entries of writers begin after it.
+const NOTE: u64 = 16;
+
 /// An open lock file.
 #[derive(Debug)]
 pub(super) struct LockFile {
@@ -121,6 +124,18 @@ impl LockFile {
             }
         }
         Ok(content)
+    }
+
+    /// The number at the offset of [`NOTE`]; `None` when there is none.
+    pub fn note(&self) -> Option<u64> {
+        let mut bytes = [0; 8];
+        let length = file::read_at(&self.momentary, PathBuf::new, NOTE, &mut bytes).ok()?;
+        (length == bytes.len()).then(|| u64::from_le_bytes(bytes))
+    }
+
+    /// Writes that number.
+    pub fn set_note(&self, note: u64) -> Result<()> {
+        self.write(NOTE, &note.to_le_bytes())
     }
 
     /// Writes content.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _};
@@ -13,7 +14,6 @@ use crate::index::sqlite::changes::{self, MAX_IDS, Seal, follow, keeping_seal, s
 use crate::index::sqlite::compare;
 use crate::index::sqlite::connection;
 use crate::index::sqlite::database::{Database, WriteFailure};
-use crate::index::sqlite::epoch::Epoch;
 use crate::index::sqlite::files::IndexFiles;
 use crate::index::sqlite::rows::number;
 use crate::index::sqlite::sql::{SqlResult, in_sqlite, is_damage};
@@ -23,6 +23,7 @@ use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
 use crate::store::stamp::{Stamp, StampChange};
+use crate::sys::boot::boot_id;
 use crate::sys::open_registry::OpenRegistration;
 use crate::sys::time::Timestamp;
 
@@ -41,7 +42,6 @@ pub(crate) struct SqliteDriver {
     pub(super) layout: Arc<Layout>,
     pub(super) log: Log,
     home: Home,
-    epoch: Epoch,
     pub(super) database: Database,
     /// The first error of an image that the last comparison could not stat.
     skipped: Mutex<Option<Error>>,
@@ -55,7 +55,7 @@ impl SqliteDriver {
         layout: &Arc<Layout>,
         database: &OsStr,
         log: &Log,
-        _lock: &CacheLockGuard<'_>,
+        lock: &CacheLockGuard<'_>,
         is_only_handle: bool,
     ) -> Result<Self> {
         let directory = layout.directory(Area::Cached);
@@ -66,12 +66,10 @@ impl SqliteDriver {
                 .map_err(|owner| Error::OpenAcrossFork { path: directory.path().to_owned(), owner })
         })?;
         files.check_are_regular()?;
-        // The last handle gave the directory and the file the same mtime. If they differ, another program wrote to the file, or that
-        // handle was killed. Its rows may then have any content, though they are well-formed for SQLite.
-        let modified = directory.modified()?;
-        // A new file has no stamp, so it is compared anyhow.
-        let present = files.stat("")?.filter(|file| is_only_handle && file.size > 0);
-        let was_open = present.is_some_and(|file| file.modified != modified);
+        // Else the rows may have any content, though they are well-formed for SQLite. A new file has no stamp, so it is compared
+        // anyhow.
+        let is_present = files.stat("")?.is_some_and(|file| file.size > 0);
+        let is_suspect = is_only_handle && is_present && !was_closed(&files, lock)?;
         files.create();
         let opened = in_sqlite("open the index", files.path(), || connection::open(&files, log, is_only_handle));
         let in_memory =
@@ -97,13 +95,7 @@ impl SqliteDriver {
             }
             Err(error) => return Err(error),
         };
-        // Nothing is synced, so a power cut, or a disk that was cut off, may have left any part of the file.
-        let epoch = Epoch::present(directory);
-        let is_of_other_epoch =
-            |connection: &Connection| in_sqlite("read", files.path(), || Ok(!epoch.is_in(connection)));
-        let may_be_torn =
-            present.is_some() && home == Home::File && connection.as_ref().map_or(Ok(true), is_of_other_epoch)?;
-        if was_open || may_be_torn {
+        if is_suspect {
             let path = files.path().display();
             log.info(|| {
                 format!(
@@ -115,8 +107,7 @@ impl SqliteDriver {
             layout: Arc::clone(layout),
             log: log.clone(),
             home,
-            epoch,
-            database: Database::new(files, log.clone(), connection, was_open || may_be_torn),
+            database: Database::new(files, log.clone(), connection, is_suspect),
             skipped: Mutex::default(),
             _registration: registration,
         })
@@ -284,7 +275,6 @@ impl SqliteDriver {
             let ended =
                 stamp.and(stored).map(|seal| if seal.tag == comparison.tag { Seal { tag: 0, ..seal } } else { seal });
             set_seal(transaction, ended)?;
-            self.epoch.store(transaction)?;
             Ok(is_current)
         })?;
         *self.skipped.lock().unwrap_or_else(PoisonError::into_inner) = skipped;
@@ -347,16 +337,32 @@ impl SqliteDriver {
         })
     }
 
-    /// Marks the closed index of the last handle. If the mark does not fit at the next open, then the index was not closed, or
-    /// another program wrote to it.
-    pub fn mark_closed(&self, _lock: &CacheLockGuard<'_>) {
+    /// Notes that the last handle has closed the index.
+    pub fn note_closed(&self, lock: &CacheLockGuard<'_>) {
         if self.home == Home::File
-            && let Ok(modified) = self.layout.directory(Area::Cached).modified()
+            && let Ok(Some(fingerprint)) = fingerprint(self.database.files())
         {
             // If this fails, the next open compares the whole directory.
-            let _ = self.database.files().set_modified(modified);
+            let _ = lock.set_note(fingerprint);
         }
     }
+}
+
+/// Whether the last handle has closed the database, on this mount since the host's start, and nobody has written to it since.
+///
+/// Transactions are not synced. As long as the host runs and the file system is mounted, the kernel's pages are what every process
+/// sees, whatever the disk has. Afterwards, the file may be torn.
+fn was_closed(files: &IndexFiles, lock: &CacheLockGuard<'_>) -> Result<bool> {
+    Ok(fingerprint(files)?.is_some_and(|fingerprint| lock.note() == Some(fingerprint)))
+}
+
+/// Identifies the state of the database's file, the boot and the mount. Every change of the file gives it another ctime. `None` where
+/// that is unknown. Another version of the standard library may compute other numbers. Then the index is compared once.
+fn fingerprint(files: &IndexFiles) -> Result<Option<u64>> {
+    let Some((boot, file)) = boot_id().zip(files.stat("")?) else { return Ok(None) };
+    let mut hasher = DefaultHasher::new();
+    (boot, files.directory().mount_id(), file.id, file.size, file.changed).hash(&mut hasher);
+    Ok(Some(hasher.finish()))
 }
 
 /// Distinguishes a comparison from those of other handles. 0 is none.

@@ -8,7 +8,6 @@ use crate::error::{Error, Result};
 use crate::store::layout::{Area, Layout};
 use crate::sys::dir::Directory;
 use crate::sys::stat::FileStat;
-use crate::sys::time::Timestamp;
 
 /// The name of the database, unless the options have another one.
 pub(crate) const DEFAULT_DATABASE: &str = "cache.db";
@@ -113,10 +112,5 @@ impl IndexFiles {
     pub fn truncate(&self) -> Result<()> {
         let mut truncated = SUFFIXES.into_iter().filter(|suffix| *suffix != "-shm");
         truncated.try_for_each(|suffix| self.directory().truncate(&with_suffix(&self.name, suffix)))
-    }
-
-    /// Sets the mtime of the database, which is closed.
-    pub fn set_modified(&self, time: Timestamp) -> Result<()> {
-        self.directory().set_modified_of(&self.name, time)
     }
 }

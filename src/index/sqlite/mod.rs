@@ -14,7 +14,6 @@ mod compare;
 mod connection;
 mod database;
 pub(crate) mod driver;
-mod epoch;
 mod eviction;
 pub(crate) mod files;
 mod list;
