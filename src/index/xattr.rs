@@ -41,14 +41,12 @@ impl XattrDriver {
             }
             Error::from_io("set an extended attribute of", directory.path(), &error)
         };
-        let probed = attributes::of_directory(directory, |file| {
-            attributes::set(file, Attribute::Probe, "1")?;
-            attributes::remove(file, Attribute::Probe)
-        });
+        let probed = attributes::set(directory, Attribute::Probe, "1")
+            .and_then(|()| attributes::remove(directory, Attribute::Probe));
         match probed.map_err(failed) {
             // Where nothing may be written, reading shows whether there are attributes.
             Err(error) if error.is_not_permitted() => {
-                attributes::of_directory(directory, |file| attributes::get(file, Attribute::Probe)).map_err(failed)?;
+                attributes::get(directory, Attribute::Probe).map_err(failed)?;
                 log.warning(|| format!("{error}: hits and accesses are not recorded"));
             }
             // A full disk has no room for one more attribute.

@@ -196,7 +196,7 @@ fn without_subdirectories(driver: DriverChoice, forbid: Forbid) -> Result<(), Fa
 /// The image may be torn, and cannot be removed. The other one is served, also by a second handle beside the first.
 fn unsynced(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     let scratch = filled(driver);
-    for name in [".", "1"] {
+    for name in [".image_cache", "1"] {
         xattr::set(scratch.file(name), "user.image_cache.unsynced", b"an earlier start").unwrap();
     }
     forbid(&scratch.path());

@@ -93,7 +93,7 @@ impl Fixture {
                 fs::write(directory.join("queue/older"), b"").unwrap();
             }
             Self::Restarted => {
-                for name in [".", "oldest"] {
+                for name in [".image_cache", "oldest"] {
                     xattr::set(directory.join(name), "user.image_cache.unsynced", ANOTHER_START).unwrap();
                 }
             }
