@@ -53,7 +53,7 @@ impl Hold {
 ///   IMAGE_CACHE_ERROR_BEING_CACHED      another live writer, in any process, has the image
 ///   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up
 ///   IMAGE_CACHE_ERROR_IO                its file cannot be created, or something else, for example a subdirectory, has
-///                                       its name
+///                                       its name, or a file that a restart may have torn, which cannot be removed
 ///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
 ///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or writer is NULL
 ///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
