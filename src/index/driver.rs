@@ -132,6 +132,26 @@ pub(crate) struct Comparison {
     pub must_count: bool,
 }
 
+/// What was found by reading a whole index, without the cache lock. It is valid as long as the index has this version.
+#[derive(Debug, Clone)]
+pub(crate) struct Examined {
+    pub version: u64,
+    /// Whether it was checked for damage.
+    pub is_checked: bool,
+    pub defect: Option<Defect>,
+    /// `None` when the rows cannot be counted.
+    pub totals: Option<Totals>,
+}
+
+/// A damage of an index.
+#[derive(Debug, Clone)]
+pub(crate) enum Defect {
+    /// Rows may be lost.
+    Pages(String),
+    /// Rows are whole, but a table's index does not fit them.
+    TableIndexes(String),
+}
+
 /// A part of the directory, in the order of ids: everything after `after`, up to `until`.
 #[derive(Debug)]
 pub(crate) struct Page<'a> {
@@ -237,8 +257,20 @@ pub(crate) trait ReconciledIndex {
     /// How the index stands to the directory, whose stamp is `stamp`.
     fn currency(&self, lock: &CacheLockGuard<'_>, stamp: Stamp) -> Result<Currency>;
 
-    /// Begins a comparison with the directory, which had the stamp `present`, and has `stamp` now. Checks an index that may be damaged, and empties it if it is.
-    fn begin_comparison(&self, lock: &CacheLockGuard<'_>, present: Stamp, stamp: Stamp) -> Result<Comparison>;
+    /// Reads the whole index, for [`Self::begin_comparison`]: counts its rows, and checks an index that may be damaged. Called without
+    /// the cache lock. `None` when the index was written meanwhile, or cannot be read without the lock.
+    fn examine(&self) -> Option<Examined>;
+
+    /// Begins a comparison with the directory, which had the stamp `present`, and has `stamp` now. Empties an index that is damaged.
+    /// `None` when the index must be examined first, or again; with `is_last`, it is then examined under the lock.
+    fn begin_comparison(
+        &self,
+        lock: &CacheLockGuard<'_>,
+        present: Stamp,
+        stamp: Stamp,
+        examined: Option<&Examined>,
+        is_last: bool,
+    ) -> Result<Option<Comparison>>;
 
     /// Compares a part of the directory with the index, and corrects the index. Each difference is checked again under the lock.
     /// Returns the id up to which it has come, if that is not the page's end.

@@ -9,6 +9,7 @@ mod beside_glance;
 mod c;
 mod child;
 mod forks;
+mod held_locks;
 mod late_failures;
 mod machine;
 mod only_readers;
@@ -25,10 +26,11 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 
 /// Each performs the task of a child process, if it knows it.
-const TASKS: [fn(&str, &[&str]) -> bool; 8] = [
+const TASKS: [fn(&str, &[&str]) -> bool; 9] = [
     tasks::perform,
     beside_glance::perform,
     forks::perform,
+    held_locks::perform,
     only_readers::perform,
     slow_work::perform,
     stopped_process::perform,
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
     let trials = [
         beside_glance::trials_of_kind(),
         forks::trials_of_kind(),
+        held_locks::trials_of_kind(),
         late_failures::trials_of_kind(),
         only_readers::trials_of_kind(),
         overlay::trials_of_kind(),

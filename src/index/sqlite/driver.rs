@@ -9,8 +9,8 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::error::{Error, Result};
 use crate::index::driver::{
-    Comparison, Corrected, Currency, Driver, DriverKind, EvictionOrder, Flush, Metadata, Page, ReconciledIndex, Record,
-    Totals, Unwritten,
+    Comparison, Corrected, Currency, Driver, DriverKind, EvictionOrder, Examined, Flush, Metadata, Page,
+    ReconciledIndex, Record, Totals, Unwritten,
 };
 use crate::index::listing::Listing;
 use crate::index::pending::{Accesses, PendingAccesses};
@@ -32,10 +32,9 @@ use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
 use crate::store::stamp::{Stamp, StampChange};
 use crate::sys::open_registry::OpenRegistration;
-use crate::sys::time::Timestamp;
 
 /// Where the index is.
-enum Home {
+pub(super) enum Home {
     File,
     /// In memory, without what the file has: the disk is full.
     Memory,
@@ -46,10 +45,10 @@ enum Home {
 /// The driver.
 pub(crate) struct SqliteDriver {
     layout: Arc<Layout>,
-    log: Log,
-    home: Home,
-    epoch: Epoch,
-    database: Database,
+    pub(super) log: Log,
+    pub(super) home: Home,
+    pub(super) epoch: Epoch,
+    pub(super) database: Database,
     /// The first error of an image that the last rebuild could not stat.
     skipped: Mutex<Option<Error>>,
     /// Dropped after the connection.
@@ -125,18 +124,6 @@ impl SqliteDriver {
             database: Database::new(files, log.clone(), connection, was_open || may_be_torn),
             skipped: Mutex::default(),
             _registration: registration,
-        })
-    }
-
-    /// Repairs an index whose schema another program changed, or that may be damaged. True when rows and totals may be wrong.
-    fn check(&self, is_suspect: bool) -> Result<bool> {
-        self.database.read("check the index", |connection| {
-            if !is_suspect {
-                return connection::repair(connection, &self.log);
-            }
-            connection::reset_if_damaged(connection, &self.log)?;
-            // The statements use the table's indexes.
-            connection.execute_batch("REINDEX cached_images").map(|()| true)
         })
     }
 
@@ -252,35 +239,19 @@ impl ReconciledIndex for SqliteDriver {
         })
     }
 
-    fn begin_comparison(&self, lock: &CacheLockGuard<'_>, present: Stamp, stamp: Stamp) -> Result<Comparison> {
-        let is_suspect = self.database.set_suspect(false);
-        let began = self.check(is_suspect).and_then(|was_wrong| {
-            self.database.write("compare the index with the directory", lock, |transaction| {
-                if let Home::Copy(snapshot) = &self.home {
-                    snapshot.copy_to(transaction)?;
-                }
-                // Another program may have removed the row.
-                transaction
-                    .execute("INSERT OR IGNORE INTO image_cache_state (id, images, bytes) VALUES (1, 0, 0)", [])?;
-                let stored = stored_seal(transaction)?;
-                compare::remove_ids_that_are_no_text(transaction)?;
-                // A comparison that runs, and that no other program has disturbed, is joined: either one's end counts for both.
-                let tag = match stored {
-                    Some(seal) if seal.tag != 0 && seal.stamp == present => seal.tag,
-                    _ => new_tag(),
-                };
-                set_seal(transaction, Some(Seal { stamp, tag }))?;
-                // Unless rows and totals were right for some state of the directory, the totals may be wrong.
-                let must_count = was_wrong || stored.is_none_or(|seal| seal.tag != 0);
-                Ok(Comparison { tag, must_count })
-            })
-        });
-        began.inspect_err(|_| {
-            // The failure itself may have set it.
-            if is_suspect {
-                self.database.set_suspect(true);
-            }
-        })
+    fn examine(&self) -> Option<Examined> {
+        Self::examine(self)
+    }
+
+    fn begin_comparison(
+        &self,
+        lock: &CacheLockGuard<'_>,
+        present: Stamp,
+        stamp: Stamp,
+        examined: Option<&Examined>,
+        is_last: bool,
+    ) -> Result<Option<Comparison>> {
+        Self::begin_comparison(self, lock, [present, stamp], examined, is_last)
     }
 
     fn compare_page(
@@ -301,24 +272,7 @@ impl ReconciledIndex for SqliteDriver {
         stamp: Option<Stamp>,
         skipped: Option<Error>,
     ) -> Result<bool> {
-        let is_current = self.database.write("compare the index with the directory", lock, |transaction| {
-            let stored = stored_seal(transaction)?;
-            if comparison.must_count {
-                transaction.execute_batch(
-                    "DELETE FROM image_cache_state;
-                     INSERT INTO image_cache_state (id, images, bytes) SELECT 1, count(*),
-                         CASE WHEN total(size) < 9e18 THEN (SELECT ifnull(sum(size), 0) FROM cached_images) ELSE -1 END
-                     FROM cached_images;",
-                )?;
-            }
-            let is_current = stored.is_some() && stored == stamp.map(|stamp| Seal { stamp, tag: comparison.tag });
-            // Otherwise, other programs changed names meanwhile.
-            let ended =
-                stamp.and(stored).map(|seal| if seal.tag == comparison.tag { Seal { tag: 0, ..seal } } else { seal });
-            set_seal(transaction, ended)?;
-            self.epoch.store(transaction)?;
-            Ok(is_current)
-        })?;
+        let is_current = Self::end_comparison(self, lock, comparison, stamp)?;
         self.set_skipped(skipped);
         Ok(is_current)
     }
@@ -376,12 +330,6 @@ impl ReconciledIndex for SqliteDriver {
             let _ = self.database.files().set_modified(modified);
         }
     }
-}
-
-/// Distinguishes a comparison from those of other handles. 0 is none.
-fn new_tag() -> u16 {
-    let [low, high, ..] = (Timestamp::now().as_nanoseconds() >> 8 ^ i64::from(std::process::id()) << 3).to_le_bytes();
-    u16::from_le_bytes([low | 1, high])
 }
 
 fn add_up(connection: &Connection) -> SqlResult<Totals> {

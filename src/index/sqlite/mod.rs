@@ -11,11 +11,13 @@
 
 mod changes;
 mod compare;
+mod comparison;
 mod connection;
 mod database;
 pub(crate) mod driver;
 mod epoch;
 mod eviction;
+mod examination;
 pub(crate) mod files;
 mod list;
 mod rows;

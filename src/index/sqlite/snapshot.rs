@@ -120,7 +120,7 @@ fn select(connection: &Connection) -> SqlResult<Rows> {
 }
 
 /// The URI of an immutable file: SQLite takes no lock on it, and reads neither a journal nor a log.
-fn immutable(path: &Path) -> String {
+pub(super) fn immutable(path: &Path) -> String {
     let escaped = path.as_os_str().as_bytes().iter().map(|byte| match byte {
         b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => char::from(*byte).to_string(),
         byte => format!("%{byte:02x}"),
