@@ -19,6 +19,7 @@ mod slow_work;
 mod stopped_process;
 mod tasks;
 mod the_host_is_killed;
+mod unopened_index;
 mod wrong_bytes;
 
 use std::process::ExitCode;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 
 /// Each performs the task of a child process, if it knows it.
-const TASKS: [fn(&str, &[&str]) -> bool; 9] = [
+const TASKS: [fn(&str, &[&str]) -> bool; 10] = [
     tasks::perform,
     beside_glance::perform,
     forks::perform,
@@ -35,6 +36,7 @@ const TASKS: [fn(&str, &[&str]) -> bool; 9] = [
     slow_work::perform,
     stopped_process::perform,
     the_host_is_killed::perform,
+    unopened_index::perform,
     wrong_bytes::perform,
 ];
 
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         slow_work::trials_of_kind(),
         stopped_process::trials_of_kind(),
         the_host_is_killed::trials_of_kind(),
+        unopened_index::trials_of_kind(),
         wrong_bytes::trials_of_kind(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()

@@ -28,6 +28,8 @@ impl SqliteDriver {
         examined: Option<&Examined>,
         is_last: bool,
     ) -> Result<Option<Comparison>> {
+        // What this comparison finds counts.
+        self.database.take_damage();
         let must_be_examined = !is_last && matches!(self.home, Home::File);
         // First, since it fails while another program has the index locked.
         let version = self.version()?;

@@ -17,7 +17,7 @@ use crate::index::pending::{Accesses, PendingAccesses};
 use crate::index::sqlite::changes::{self, MAX_IDS, Seal, follow, keeping_seal, set_seal, stored_seal};
 use crate::index::sqlite::compare;
 use crate::index::sqlite::connection;
-use crate::index::sqlite::database::{Database, WriteFailure};
+use crate::index::sqlite::database::{Database, WriteFailure, opened_for_reading};
 use crate::index::sqlite::epoch::Epoch;
 use crate::index::sqlite::eviction::{ByAccess, correct_future_accesses};
 use crate::index::sqlite::files::IndexFiles;
@@ -80,24 +80,22 @@ impl SqliteDriver {
         let in_memory =
             || in_sqlite("open, in memory, the index", files.path(), || connection::open_in_memory(files.path(), log));
         let (home, connection) = match opened {
-            Ok(connection) => (Home::File, Some(connection)),
+            Ok(connection) => (Home::File, Ok(connection)),
             Err(error @ Error::Unsupported(_)) => return Err(error),
-            // SQLite has fallen back to reading, though this process has the permission: a failure of the moment.
+            // A failure of the moment. The index is opened at a later use.
             Err(error) if error.is_not_permitted() && files.may_write()? && !layout.is_read_only() => {
-                log.warning(|| format!("{error}; it is opened at a later use"));
-                (Home::File, None)
+                (Home::File, Err(opened_for_reading(files.path())))
             }
             Err(error) if error.is_not_permitted() || !files.may_write()? => {
                 log.warning(|| format!("{error}; hits and accesses are not recorded"));
                 let snapshot = Snapshot::new(layout, database, log)?;
-                (Home::Copy(snapshot), Some(in_memory()?))
+                (Home::Copy(snapshot), Ok(in_memory()?))
             }
-            // It is opened at a later use.
-            Err(error) if error.is_index_locked() => (Home::File, None),
+            Err(error) if error.is_index_locked() => (Home::File, Err(error)),
             // SQLite cannot create its files on a full disk. Without an index, what is cached could not even be pruned.
             Err(error) if error.is_no_space() || !directory.has_room()? => {
                 log.warning(|| format!("{error}; the disk is full: the index is in memory, without earlier hits"));
-                (Home::Memory, Some(in_memory()?))
+                (Home::Memory, Ok(in_memory()?))
             }
             Err(error) => return Err(error),
         };
@@ -107,8 +105,9 @@ impl SqliteDriver {
             |connection: &Connection| in_sqlite("read", files.path(), || Ok(!epoch.is_in(connection)));
         let may_be_torn = present.is_some()
             && matches!(home, Home::File)
-            && connection.as_ref().map_or(Ok(true), is_of_other_epoch)?;
-        if was_open || may_be_torn {
+            && connection.as_ref().map_or_else(|_| Ok(true), is_of_other_epoch)?;
+        // What was not opened is not known.
+        if was_open || (may_be_torn && connection.is_ok()) {
             let path = files.path().display();
             log.info(|| {
                 format!(
@@ -282,9 +281,10 @@ impl ReconciledIndex for SqliteDriver {
     }
 
     fn reset_if_damaged(&self, _lock: &CacheLockGuard<'_>) -> Result<bool> {
-        if !self.database.set_suspect(false) {
+        if !self.database.take_damage() {
             return Ok(false);
         }
+        self.database.set_suspect(false);
         self.log.warning(|| "the index is damaged; it is emptied, and compared with the directory".to_owned());
         let emptied = self.database.read("empty the index", |connection| connection::reset(connection, &self.log));
         emptied
