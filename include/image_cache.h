@@ -72,7 +72,8 @@
  *
  *   - Files are created with mode 0666, directories with mode 0777, both less the umask. Users who share a cache need
  *     write permission for its directory, its subdirectories and its files. The SQLite index is created with mode
- *     0660, or 0600 where the umask denies the group to write: users who may only read it could delay writers.
+ *     0660, or 0600 where the umask denies the group to write: users who may only read it could delay writers. From an
+ *     index that another program created, an open by its owner or root takes the right to read of those users.
  *
  *   - Only a file's owner may set its access time. With the xattr driver, accesses by other users enter the access
  *     order only as the mount records them (relatime, noatime).

@@ -99,6 +99,10 @@ impl SqliteDriver {
             }
             Err(error) => return Err(error),
         };
+        // With another name, only a database that was opened certainly is one.
+        if matches!(home, Home::File) && (connection.is_ok() || files.is_default()) {
+            files.make_private(log);
+        }
         // Nothing is synced, so a power cut, or a disk that was cut off, may have left any part of the file.
         let epoch = Epoch::present(directory);
         let is_of_other_epoch =

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::log::Log;
 use crate::store::layout::{Area, Layout};
 use crate::sys::dir::Directory;
+use crate::sys::private::make_private;
 use crate::sys::stat::FileStat;
 use crate::sys::time::Timestamp;
 
@@ -68,11 +70,21 @@ impl IndexFiles {
     }
 
     /// Creates a missing database, empty. Nobody may read it who may not write it: a reader's lock would keep us from writing,
-    /// for as long as he likes. So a user who may only read the directory has no hits. A database that another program made keeps
-    /// its mode. Its journal copies the mode. If this fails, SQLite tries as well, and reports the failure.
+    /// for as long as he likes. So a user who may only read the directory has no hits. Its journal
+    /// copies the mode. If this fails, SQLite tries as well, and reports the failure.
     pub fn create(&self) {
         // The file is new, so closing it releases no POSIX lock that this process has on it.
         let _ = self.directory().create_private(&self.name, false, self.directory().is_shared());
+    }
+
+    /// Keeps those from reading the database who may not write it, also if another program created it (see [`Self::create`]).
+    pub fn make_private(&self, log: &Log) {
+        match make_private(self.directory(), &self.name) {
+            Err(error) if !error.is_read_only_file_system() => log.warning(|| {
+                format!("{error}; users who may read it, but not write it, can keep others waiting with locks on it")
+            }),
+            _ => {}
+        }
     }
 
     /// The path for SQLite: through the directory's descriptor where that is possible.
