@@ -30,7 +30,7 @@ const ATTEMPTS: usize = 5;
 /// The pause between two attempts: longer than most transactions.
 const PAUSE: Duration = Duration::from_millis(1);
 
-type Rows = Vec<[Value; 6]>;
+pub(super) type Rows = Vec<[Value; 6]>;
 
 /// The hits, order of access and digests in the file.
 pub(super) struct Snapshot {
@@ -56,12 +56,7 @@ impl Snapshot {
         let rows = self.rows();
         let readable = rows.as_ref().map(drop).map_err(Error::clone);
         self.unreadable.note(readable, &self.log, |error| format!("{error}; its hits and digests are unknown"));
-        let Ok(rows) = rows else { return Ok(()) };
-        let mut insert = transaction.prepare(
-            "INSERT OR REPLACE INTO cached_images (image_id, last_accessed, last_modified, size, hits, checksum)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?;
-        rows.into_iter().try_for_each(|row| insert.execute(params_from_iter(row)).map(drop))
+        rows.map_or(Ok(()), |rows| insert(transaction, rows))
     }
 
     fn rows(&self) -> Result<Rows> {
@@ -106,7 +101,17 @@ impl Snapshot {
     }
 }
 
-fn select(connection: &Connection) -> SqlResult<Rows> {
+/// Enters rows.
+pub(super) fn insert(connection: &Connection, rows: Rows) -> SqlResult<()> {
+    let mut insert = connection.prepare(
+        "INSERT OR REPLACE INTO cached_images (image_id, last_accessed, last_modified, size, hits, checksum)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    rows.into_iter().try_for_each(|row| insert.execute(params_from_iter(row)).map(drop))
+}
+
+/// All rows of a database.
+pub(super) fn select(connection: &Connection) -> SqlResult<Rows> {
     let mut select = connection.prepare(
         "SELECT image_id, last_accessed, last_modified, size, hits, checksum FROM cached_images
          WHERE typeof(image_id) = 'text'",
