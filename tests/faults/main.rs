@@ -9,6 +9,7 @@ mod beside_glance;
 mod c;
 mod child;
 mod forks;
+mod frozen;
 mod held_locks;
 mod late_failures;
 mod machine;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
     let trials = [
         beside_glance::trials_of_kind(),
         forks::trials_of_kind(),
+        frozen::trials_of_kind(),
         held_locks::trials_of_kind(),
         late_failures::trials_of_kind(),
         only_readers::trials_of_kind(),
