@@ -81,6 +81,10 @@
  *   - A directory that is removed or replaced under an open cache is lost for that handle: it finds nothing any more,
  *     and image_cache_begin_write() fails with IMAGE_CACHE_ERROR_IO and ENOENT. Close it, and open the cache again.
  *
+ *   - If other programs change names in the directory all the time, the size, the list and the hits can miss an image
+ *     that such a program added or removed, for ten times as long as a comparison of the index with the directory takes.
+ *     Calls for one image, image_cache_prune() and image_cache_clean() miss nothing.
+ *
  *   - If another program has the SQLite index locked, image_cache_list_cached() and image_cache_get_hit_count()
  *     repeat their query for up to 2 s, and then return IMAGE_CACHE_ERROR_INDEX. All other calls go on without the
  *     index, and what they change is entered in it later.
