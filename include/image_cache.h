@@ -61,10 +61,11 @@
  *   - A forked child that neither ends nor calls exec() keeps the parent's locks after its death (docs/concurrency.md).
  *   - No second SQLite in the process may open the database of an open cache (docs/concurrency.md).
  *   - Users who share a cache need write permission for the directory and its files (docs/on-disk-format.md).
+ *   - The owner's open takes the right to read the index from users who may not write it (docs/on-disk-format.md).
  *   - With the xattr driver, accesses by users who do not own a file may not count (docs/on-disk-format.md).
  *   - A directory that is replaced under an open cache is lost for that handle: open it again (docs/concurrency.md).
  *   - While another program locks the index, a list or a hit count fails after 2 s (docs/concurrency.md).
- *   - While other programs change names all the time, lists and sizes can be out of date (docs/glance.md).
+ *   - While other programs change names all the time, lists, sizes and hits can be out of date (docs/glance.md).
  *   - A file in incomplete/ without the sticky bit counts as a live Glance's, until the stall time (docs/glance.md).
  *   - An open cache holds 6 or 7 descriptors; each reader, writer and tee holds one more (docs/concurrency.md).
  *   - Long images with a digest are hashed on threads of the library, which run no caller's code (docs/concurrency.md).
@@ -629,7 +630,8 @@ void image_cache_reader_close(struct image_cache_reader_t *reader);
  * - IMAGE_CACHE_ERROR_ALREADY_CACHED: the image is cached already
  * - IMAGE_CACHE_ERROR_BEING_CACHED: another live writer, in any process, has the image
  * - IMAGE_CACHE_ERROR_NO_SPACE: the disk, a quota or the inodes are used up
- * - IMAGE_CACHE_ERROR_IO: its file cannot be created, or something else, for example a subdirectory, has its name
+ * - IMAGE_CACHE_ERROR_IO: its file cannot be created; or its name belongs to something else, for example a
+ *   subdirectory, or a file that a restart may have torn, which cannot be removed
  * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or writer is NULL
  *

@@ -8,6 +8,8 @@
 //!
 //! It takes as long as the directory is large, so the cache lock is held for one part of it at a time.
 //!
+//! 0. Without the lock: an index that may be damaged is checked, and its rows are counted. What was found is valid under the lock if
+//!    nobody has written the index since. If others write it each time, the third attempt checks it under the lock.
 //! 1. Under the cache lock: store the directory's stamp in the index, with a tag of this comparison. From here on, changes of names
 //!    by our own handles bring the directory and the index from stamp to stamp, as always.
 //! 2. Without the lock: list the names, in the order of ids. For each part of them: stat the files.
@@ -28,9 +30,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::Index;
-use crate::index::driver::{Corrected, Currency, Found, Page};
+use crate::index::driver::{Comparison, Corrected, Currency, Examined, Found, Page};
 use crate::index::sqlite::driver::SqliteDriver;
 use crate::log::{Log, SkippedErrors};
 use crate::store::image_id::ImageId;
@@ -41,6 +43,9 @@ use crate::sys::memory;
 
 /// How many images are compared each time that the cache lock is held.
 const PART: usize = 64;
+
+/// How often an index is examined without the cache lock before it is examined under it, since others write it all the time.
+const EXAMINATIONS: u32 = 3;
 
 /// How many times as long as a comparison in vain the index is then used as it is.
 const REST: u32 = 10;
@@ -152,11 +157,7 @@ impl Catalog {
     }
 
     fn try_compare(&self, locks: &Locks, index: &SqliteDriver) -> Result<bool> {
-        let comparison = {
-            let lock = locks.acquire_to_query()?;
-            let present = Stamp::of(&self.layout)?;
-            index.begin_comparison(&lock, present, Stamp::settle(&lock, &self.layout)?)?
-        };
+        let comparison = self.begin_comparison(locks, index)?;
         let mut skipped = SkippedErrors::new(&self.log);
         let mut corrected = Corrected::default();
         let mut ids = memory::collect(self.layout.ids(Area::Cached)?, "list the images")?;
@@ -191,6 +192,22 @@ impl Catalog {
             });
         }
         Ok(corrected.count() > 0)
+    }
+
+    fn begin_comparison(&self, locks: &Locks, index: &SqliteDriver) -> Result<Comparison> {
+        let begin = |examined: Option<&Examined>, is_last| {
+            let lock = locks.acquire_to_query()?;
+            let present = Stamp::of(&self.layout)?;
+            index.begin_comparison(&lock, present, Stamp::settle(&lock, &self.layout)?, examined, is_last)
+        };
+        let mut examined = None;
+        for _ in 0..EXAMINATIONS {
+            if let Some(comparison) = begin(examined.as_ref(), false)? {
+                return Ok(comparison);
+            }
+            examined = index.examine();
+        }
+        begin(examined.as_ref(), true)?.ok_or_else(|| Error::Internal("a comparison did not begin".to_owned()))
     }
 
     /// Stats a part of the images.

@@ -4,7 +4,8 @@
 //!
 //! All of it under the cache lock.
 //!
-//! 1. Stat the final name: an image there is cached already.
+//! 1. Stat the final name: an image there is cached already. A file there that is not served, since it may be torn (see
+//!    `store::unsynced`), is removed. If that fails, the begin fails: the publish could not replace the file either.
 //! 2. Create `incomplete/<id>` exclusively. No second writer can share or truncate a new inode.
 //! 3. If the name is taken, find out whose it is (see `store::writers`).
 //!    - Its writer is dead: remove the name, and go to 2. The file need not be opened for that.
@@ -29,6 +30,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::inner::CacheInner;
+use crate::cache::name_change::NameChange;
+use crate::cache::query::{is_cached, is_torn};
 use crate::cache::writeback::Writeback;
 use crate::error::{BeingCached, Error, Result};
 use crate::store::attributes;
@@ -65,6 +68,12 @@ impl IncompleteFile {
         let lock = cache.lock.acquire_to_query()?;
         match cache.layout().stat(Area::Cached, &id)? {
             DirEntry::Missing => {}
+            DirEntry::Image(_) if is_torn(cache, &id)? => {
+                NameChange::begin(&cache.catalog, &lock)?.drop_torn(&id)?;
+                cache
+                    .log()
+                    .info(|| format!("image '{id}', which was not synced before the host restarted, is dropped"));
+            }
             DirEntry::Image(_) => return Err(Error::AlreadyCached(id.to_string())),
             DirEntry::Foreign => return Err(cache.layout().occupied(Area::Cached, &id)),
         }
@@ -256,7 +265,7 @@ fn being_cached(id: &ImageId, writer: &Writer) -> Error {
 
 /// Whether the image's incomplete file is a dead or stalled writer's, which the next writer replaces.
 pub(crate) fn is_replaceable(cache: &CacheInner, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool> {
-    if cache.layout().has(Area::Cached, id)? {
+    if is_cached(cache, id)? {
         return Ok(false);
     }
     let Some(file) = cache.layout().written(id)? else { return Ok(false) };

@@ -124,6 +124,14 @@ impl<'a> NameChange<'a> {
         removal
     }
 
+    /// Removes a file that may be torn, so that a writer can replace it. Its image stays queued.
+    pub fn drop_torn(mut self, id: &ImageId) -> Result<()> {
+        let (layout, lock) = (&self.catalog.layout, self.lock);
+        self.step(|| layout.remove(lock, Area::Cached, id))?;
+        self.finish(|index, change| index.remove(lock, std::slice::from_ref(id), change));
+        Ok(())
+    }
+
     /// Moves a published image to `invalid/`. Removes it if that fails: a missing file is better than a torn one.
     pub fn withdraw(mut self, id: &ImageId) -> Result<()> {
         let Catalog { layout, log, .. } = self.catalog;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::cache::inner::CacheInner;
+use crate::cache::query::is_cached;
 use crate::cache::queue;
 use crate::cache::writer::Writer;
 use crate::error::{Error, Result};
@@ -47,7 +48,7 @@ fn prefetch_image(
         Ok(writer) => writer,
         Err(Error::AlreadyCached(_)) => {
             let lock = cache.lock.acquire()?;
-            if cache.layout().has(Area::Cached, id)? {
+            if is_cached(cache, id)? {
                 cache.layout().remove(&lock, Area::Queue, id)?;
             }
             return Ok(false);

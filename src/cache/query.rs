@@ -15,9 +15,16 @@ use crate::sys::stat::FileStat;
 
 /// Whether the image is neither cached nor being cached, and nothing else has its name.
 pub(crate) fn is_cacheable(cache: &CacheInner, id: &ImageId) -> Result<bool> {
-    let is_free = |area| Ok(matches!(cache.layout().stat(area, id)?, DirEntry::Missing));
+    let is_missing = |area| Ok(matches!(cache.layout().stat(area, id)?, DirEntry::Missing));
     // In this order: a writer that commits in between moves its file from the first to the second.
-    Ok(is_free(Area::Incomplete)? && is_free(Area::Cached)?)
+    Ok(is_missing(Area::Incomplete)?
+        && (is_missing(Area::Cached)? || (is_torn(cache, id)? && cache.layout().check_removable(id).is_ok())))
+}
+
+/// Whether the image's file may be torn by a restart of the host, and could not be removed at the open. It is not served, and its
+/// next writer replaces it.
+pub(crate) fn is_torn(cache: &CacheInner, id: &ImageId) -> Result<bool> {
+    Ok(cache.unsynced.has_suspects() && cache.layout().has(Area::Cached, id)? && !is_cached(cache, id)?)
 }
 
 /// Whether the image is cached.

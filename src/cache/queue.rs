@@ -3,7 +3,7 @@
 
 use crate::cache::incomplete::is_replaceable;
 use crate::cache::inner::CacheInner;
-use crate::cache::query::is_cacheable;
+use crate::cache::query::{is_cacheable, is_cached};
 use crate::error::Result;
 use crate::log::SkippedErrors;
 use crate::store::image_id::ImageId;
@@ -35,14 +35,14 @@ pub(crate) fn enqueue(cache: &CacheInner, id: &ImageId) -> Result<bool> {
 
 /// Whether the image is queued. A cached image is not, even if a dead writer left it in the queue.
 pub(crate) fn is_queued(cache: &CacheInner, id: &ImageId) -> Result<bool> {
-    Ok(cache.layout().has(Area::Queue, id)? && !cache.layout().has(Area::Cached, id)?)
+    Ok(cache.layout().has(Area::Queue, id)? && !is_cached(cache, id)?)
 }
 
 /// The queued images, oldest first.
 pub(crate) fn list(cache: &CacheInner) -> Result<Vec<QueuedImage>> {
     let mut images = Vec::new();
     for (id, queued) in entries(cache)?.0 {
-        if !cache.layout().has(Area::Cached, &id)? {
+        if !is_cached(cache, &id)? {
             let image = QueuedImage { image_id: id.to_string(), queued: queued.as_nanoseconds() };
             memory::push(&mut images, image, LIST)?;
         }

@@ -5,24 +5,32 @@ use crate::error::Result;
 use crate::log::SkippedErrors;
 use crate::store::layout::Area;
 use crate::store::lock::CacheLockGuard;
-use crate::store::unsynced::{self, Suspects};
+use crate::store::unsynced::{self, Unsynced};
 
-/// Repairs the cache. The first handle, which has no other beside it (`is_only_handle`), repairs more. Returns which images may be
-/// torn, and could not be removed.
-pub(crate) fn recover(catalog: &Catalog, lock: &CacheLockGuard<'_>, is_only_handle: bool) -> Result<Suspects> {
+/// Repairs the cache. The first handle, which has no other beside it (`is_only_handle`), repairs more. The result knows which images
+/// may be torn, and could not be removed.
+pub(crate) fn recover(catalog: &Catalog, lock: &CacheLockGuard<'_>, is_only_handle: bool) -> Result<Unsynced> {
     let Catalog { layout, log, .. } = catalog;
-    let suspects = unsynced::drop_unsynced(layout, log, lock, is_only_handle)?;
+    let unsynced = Unsynced::new(unsynced::drop_unsynced(layout, log, lock, is_only_handle)?);
     if is_only_handle {
-        dequeue_cached(catalog, lock)?;
+        dequeue_cached(catalog, &unsynced, lock)?;
     }
-    Ok(suspects)
+    Ok(unsynced)
 }
 
 /// Removes cached images from the queue, where a writer left them that died after it published.
-fn dequeue_cached(Catalog { layout, log, .. }: &Catalog, lock: &CacheLockGuard<'_>) -> Result<()> {
+fn dequeue_cached(catalog: &Catalog, unsynced: &Unsynced, lock: &CacheLockGuard<'_>) -> Result<()> {
+    let Catalog { layout, log, .. } = catalog;
     let mut skipped = SkippedErrors::new(log);
     for (id, _) in layout.images(Area::Queue)? {
-        if skipped.note(layout.has(Area::Cached, &id)).unwrap_or(false) {
+        let is_cached = if unsynced.has_suspects() {
+            let opened = layout.open_file(Area::Cached, &id);
+            opened
+                .and_then(|opened| opened.map_or(Ok(false), |(file, _)| Ok(!unsynced.is_suspect(layout, &file, &id)?)))
+        } else {
+            layout.has(Area::Cached, &id)
+        };
+        if skipped.note(is_cached).unwrap_or(false) {
             skipped.note(layout.remove(lock, Area::Queue, &id));
         }
     }

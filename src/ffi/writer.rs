@@ -52,7 +52,8 @@ impl Hold {
 /// - IMAGE_CACHE_ERROR_ALREADY_CACHED: the image is cached already
 /// - IMAGE_CACHE_ERROR_BEING_CACHED: another live writer, in any process, has the image
 /// - IMAGE_CACHE_ERROR_NO_SPACE: the disk, a quota or the inodes are used up
-/// - IMAGE_CACHE_ERROR_IO: its file cannot be created, or something else, for example a subdirectory, has its name
+/// - IMAGE_CACHE_ERROR_IO: its file cannot be created; or its name belongs to something else, for example a
+///   subdirectory, or a file that a restart may have torn, which cannot be removed
 /// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or writer is NULL
 ///

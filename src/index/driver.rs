@@ -124,6 +124,26 @@ pub(crate) struct Comparison {
     pub must_count: bool,
 }
 
+/// What was found by reading a whole index, without the cache lock. It is valid as long as the index has this version.
+#[derive(Debug, Clone)]
+pub(crate) struct Examined {
+    pub version: u64,
+    /// Whether it was checked for damage.
+    pub is_checked: bool,
+    pub defect: Option<Defect>,
+    /// `None` when the rows cannot be counted.
+    pub totals: Option<Totals>,
+}
+
+/// A damage of an index.
+#[derive(Debug, Clone)]
+pub(crate) enum Defect {
+    /// Rows may be lost.
+    Pages(String),
+    /// Rows are whole, but a table's index does not fit them.
+    TableIndexes(String),
+}
+
 /// A part of the directory, in the order of ids: everything after `after`, up to `until`.
 #[derive(Debug)]
 pub(crate) struct Page<'a> {

@@ -34,10 +34,23 @@ impl Stamp {
         layout.directory(Area::Cached).state().map(|state| Self::from_state(&state))
     }
 
-    /// A stamp that no later change of names keeps, as [`StampedChange::finish`] makes it.
+    /// A stamp that no later change of names keeps, as that of [`StampedChange::finish`].
     pub fn settle(lock: &CacheLockGuard<'_>, layout: &Layout) -> Result<Self> {
-        let change = StampedChange::begin(lock, layout)?;
-        change.stamp(layout, &change.before)
+        let state = StampedChange::begin(lock, layout)?.before;
+        Self::settled(layout, state, state.modified)
+    }
+
+    /// The stamp of a directory in this state, made one that no later change of names keeps. `former`: the mtime before the change.
+    fn settled(layout: &Layout, state: DirectoryState, former: Timestamp) -> Result<Self> {
+        if layout.has_exact_times() && !state.changed.is_whole_second() {
+            return Ok(Self::from_state(&state));
+        }
+        match layout.directory(Area::Cached).set_both_times(chosen_after(former)) {
+            Err(error) if !error.is_not_permitted() => return Err(error),
+            _ => {}
+        }
+        // Some file systems store a time less exactly than it was set.
+        Self::of(layout)
     }
 
     /// Another version of the standard library may compute other numbers. Then the index is compared once.
@@ -91,25 +104,14 @@ impl StampedChange {
         result
     }
 
-    /// Ends it, after all names were changed. A lock that was lost meanwhile counts as another program.
+    /// Ends it, after all names were changed. What other programs changed since the last step is noticed, too. A lock that was lost
+    /// meanwhile counts as another program.
     pub fn finish(&self, lock: &CacheLockGuard<'_>, layout: &Layout) -> StampChange {
-        let after = self.expected.filter(|_| lock.is_on_present_file().unwrap_or(false));
-        let after = after.and_then(|after| self.stamp(layout, &after).ok());
+        let present = layout.directory(Area::Cached).state().ok();
+        let undisturbed = self.expected.filter(|expected| present == Some(*expected));
+        let undisturbed = undisturbed.filter(|_| lock.is_on_present_file().unwrap_or(false));
+        let after = undisturbed.and_then(|state| Stamp::settled(layout, state, self.before.modified).ok());
         StampChange { before: Stamp::from_state(&self.before), after }
-    }
-
-    /// The stamp of the directory's state after the change.
-    fn stamp(&self, layout: &Layout, after: &DirectoryState) -> Result<Stamp> {
-        let directory = layout.directory(Area::Cached);
-        if layout.has_exact_times() && !after.changed.is_whole_second() {
-            return Ok(Stamp::from_state(after));
-        }
-        match directory.set_both_times(chosen_after(self.before.modified)) {
-            Err(error) if !error.is_not_permitted() => return Err(error),
-            _ => {}
-        }
-        // Some file systems store a time less exactly than it was set.
-        Stamp::of(layout)
     }
 }
 

@@ -10,7 +10,8 @@
 //! # A file without a live writer
 //!
 //! It is a dead writer's if we created it: then it has the sticky bit, which it loses after it has left `incomplete/`. Anything else
-//! was put there by another program, a live Glance for example, and counts as a live writer's until it stalls.
+//! was put there by another program, a live Glance for example, and counts as a live writer's until it stalls. If the clock was set
+//! back, so that its mtime lies in the future, the lock file has an entry for it, too: when that mtime was first seen.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,13 +48,20 @@ struct Entry {
     inode: u64,
     /// Its time of birth in nanoseconds, since inode numbers are reused; 0 where that is unknown.
     born: i64,
-    /// The process.
+    /// The process; [`WATCHED`] for a file without a live writer that we know of.
     process: u64,
-    /// When it began, of the host's clock, for messages.
+    /// When it began, of the host's clock, for messages. Of a file that is watched: its mtime.
     since: Timestamp,
-    /// When it wrote last, in nanoseconds of the monotonic clock; [`FINISHING`] once it has all bytes.
+    /// When it wrote last, in nanoseconds of the monotonic clock; [`FINISHING`] once it has all bytes. Of a file that is watched: when
+    /// its mtime was first seen.
     beat: u64,
 }
+
+/// The process of an entry that is no writer's: see [`idle`].
+const WATCHED: u64 = 0;
+
+/// An mtime that is less ahead counts as the present: clocks are adjusted in small steps.
+const TOLERANCE: Duration = Duration::from_secs(2);
 
 /// The heartbeat of a writer that verifies, syncs and publishes. It does not stall.
 const FINISHING: u64 = u64::MAX;
@@ -93,13 +101,16 @@ impl Writer {
     /// Whose an incomplete file is.
     pub(super) fn of(lock_file: Option<&Arc<LockFile>>, file: &StatAndBirth) -> Result<Self> {
         // Without the lock file, nobody of this host's handles writes.
-        let idle = file.stat.modified.distance(Timestamp::now());
-        let Some(lock_file) = lock_file else { return Ok(Self::Unknown { idle }) };
+        let Some(lock_file) = lock_file else {
+            return Ok(Self::Unknown { idle: file.stat.modified.distance(Timestamp::now()) });
+        };
         let inode = file.stat.id.inode;
         if lock_file.is_locked(byte_of(inode))? {
             let born = file.born.map_or(0, Timestamp::as_nanoseconds);
             let entry = entries(lock_file)?.into_iter().find(|entry| entry.inode == inode && entry.born == born);
-            let Some(entry) = entry else { return Ok(Self::Live { process: None, since: None, idle }) };
+            let Some(entry) = entry.filter(|entry| entry.process != WATCHED) else {
+                return Ok(Self::Live { process: None, since: None, idle: idle(lock_file, file)? });
+            };
             let idle = match entry.beat {
                 FINISHING => Duration::ZERO,
                 beat => since(beat),
@@ -108,9 +119,12 @@ impl Writer {
         }
         // Its writer may have a lock on a lock file that was removed, and not have noticed yet.
         let is_older = file.born.zip(lock_file.born).is_some_and(|(file, lock_file)| file < lock_file);
-        let may_be_alive = is_older && idle < NOTICED;
-        let is_marked = (file.stat.is_sticky() || !lock_file.keeps_modes) && !may_be_alive;
-        Ok(if is_marked { Self::Dead } else { Self::Unknown { idle } })
+        let is_marked = file.stat.is_sticky() || !lock_file.keeps_modes;
+        if is_marked && !is_older {
+            return Ok(Self::Dead);
+        }
+        let idle = idle(lock_file, file)?;
+        Ok(if is_marked && idle >= NOTICED { Self::Dead } else { Self::Unknown { idle } })
     }
 
     /// Whether it may not be replaced: it lives or may live, and has not stalled.
@@ -210,6 +224,25 @@ impl Writers {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How long ago the last write to a file without a heartbeat was, by the file's mtime. If that lies in the future, the host's clock was
+/// set back, or another program set the time: then the time counts since which the mtime is known to be the same.
+fn idle(lock_file: &LockFile, file: &StatAndBirth) -> Result<Duration> {
+    let modified = file.stat.modified;
+    let present = Timestamp::now();
+    if modified <= present.after(TOLERANCE) {
+        return Ok(modified.distance(present));
+    }
+    let born = file.born.map_or(0, Timestamp::as_nanoseconds);
+    let seen = Entry { inode: file.stat.id.inode, born, process: WATCHED, since: modified, beat: now() };
+    let is_same = |entry: &Entry| Entry { beat: seen.beat, ..*entry } == seen && entry.beat <= seen.beat;
+    if let Some(entry) = entries(lock_file)?.iter().find(|entry| is_same(entry)) {
+        return Ok(since(entry.beat));
+    }
+    // Without a place for it, the file does not stall until the clock reaches its mtime.
+    place(lock_file, &seen);
+    Ok(Duration::ZERO)
 }
 
 /// The present, in nanoseconds of the monotonic clock.

@@ -16,6 +16,7 @@ pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod open_registry;
+pub(crate) mod private;
 pub(crate) mod signals;
 pub(crate) mod stat;
 pub(crate) mod thread;

@@ -213,6 +213,16 @@ impl Cache {
         call(|error| unsafe { image_cache_is_cached(self.0, id.as_ptr(), &raw mut answer, error) }).map(|()| answer)
     }
 
+    pub fn is_queued(&self, id: &str) -> Outcome<bool> {
+        let (id, mut answer) = (text(id), false);
+        call(|error| unsafe { image_cache_is_queued(self.0, id.as_ptr(), &raw mut answer, error) }).map(|()| answer)
+    }
+
+    pub fn is_cacheable(&self, id: &str) -> Outcome<bool> {
+        let (id, mut answer) = (text(id), false);
+        call(|error| unsafe { image_cache_is_cacheable(self.0, id.as_ptr(), &raw mut answer, error) }).map(|()| answer)
+    }
+
     pub fn delete(&self, id: &str) -> Outcome {
         let id = text(id);
         call(|error| unsafe { image_cache_delete_cached_image(self.0, id.as_ptr(), error) })

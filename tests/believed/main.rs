@@ -17,6 +17,7 @@ mod recognition;
 mod the_clock;
 mod the_index_is_believed;
 mod the_index_is_never_believed;
+mod torn_images;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         the_index_is_believed::trials(),
         one_bad_file::trials(),
         recognition::trials(),
+        torn_images::trials(),
         messages::trials(),
         bindings::trials(),
     ];

@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 
@@ -45,7 +46,10 @@ pub fn trials() -> Vec<Trial> {
         ("commits_and_sizes_on_btrfs", |_| on(FileSystem::Btrfs, "commit")),
         ("commits_and_sizes_on_xfs", |_| on(FileSystem::Xfs, "commit")),
     ];
-    of("the_index_is_never_believed", &[SQLITE], &tests)
+    let mut trials = of("the_index_is_never_believed", &[SQLITE], &tests);
+    let late: [(&str, Test); 1] = [("a_change_of_images_after_comparisons_in_vain", late)];
+    trials.extend(of("the_index_is_never_believed", &[SQLITE], &late));
+    trials
 }
 
 pub const TASKS: [(&str, Task); 1] = [("questions", questions)];
@@ -144,4 +148,41 @@ fn on(file_system: FileSystem, question: &str) -> Result<Option<String>, Failed>
     make(&disk.cache())?;
     let is_fuse = matches!(file_system, FileSystem::Ntfs | FileSystem::Exfat);
     check(&disk.cache(), ["none", question, "owner"], if is_fuse { QUESTIONS_OF_FUSE } else { QUESTIONS })
+}
+
+/// A handle that has compared in vain sees a change of images late in its sizes, lists and hits, and at once in everything else.
+fn late(scratch: &Scratch) -> Result<Option<String>, Failed> {
+    /// Ten times the duration of a comparison, with room.
+    const LATE: Duration = Duration::from_secs(5);
+    make(&scratch.path())?;
+    let cache = scratch.settings().max_size(5 * IMAGES).open(&scratch.path())?;
+    let compare_in_vain = || -> Result<(), Failed> {
+        for _ in 0..6 {
+            fs::write(scratch.file(".other"), b"")?;
+            fs::remove_file(scratch.file(".other"))?;
+            cache.cache_size()?;
+        }
+        Ok(())
+    };
+    let seen_after = |change: &dyn Fn() -> std::io::Result<()>, images: u64| -> Result<(), Failed> {
+        compare_in_vain()?;
+        change()?;
+        let start = Instant::now();
+        while cache.cache_size()? != 5 * images || cache.ids()?.len() as u64 != images {
+            assert!(start.elapsed() < LATE, "the size still is {}", cache.cache_size()?);
+        }
+        Ok(())
+    };
+    seen_after(&|| fs::write(scratch.file("new"), b"image"), IMAGES + 1)?;
+    seen_after(&|| fs::remove_file(scratch.file("new")), IMAGES)?;
+    // What does not wait for it.
+    compare_in_vain()?;
+    fs::write(scratch.file("new"), b"image")?;
+    assert!(cache.is_cached("new")? && cache.image_size("new")? == 5);
+    assert_eq!(cache.prune()?, (1, 5));
+    compare_in_vain()?;
+    fs::write(scratch.file("newer"), b"image")?;
+    cache.clean()?;
+    compare(&cache, &scratch.path())?;
+    DONE
 }

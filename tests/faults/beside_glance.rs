@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use libtest_mimic::{Failed, Trial};
 use tempfile::TempDir;
@@ -20,6 +21,7 @@ pub fn trials_of_kind() -> Vec<Trial> {
         trials("beside_glance::a_foreign_file_is_a_live_writers", &[], a_foreign_file),
         trials("beside_glance::a_foreign_file_of_another_process", &[], a_foreign_writer),
         trials("beside_glance::a_stalled_foreign_file", &[], a_stalled_foreign_file),
+        trials("beside_glance::a_foreign_file_after_the_clock_was_set_back", &[], after_the_clock_was_set_back),
         trials("beside_glance::a_foreign_file_and_clean", &[], a_foreign_file_and_clean),
         trials("beside_glance::glance_publishes_its_file", &[], glance_publishes),
         trials("beside_glance::glance_replaces_our_file", &[], glance_replaces_our_file),
@@ -147,6 +149,33 @@ fn a_foreign_file_and_clean(driver: Driver) -> Result<(), Failed> {
     assert!(fresh.exists() && !old.exists());
     assert_eq!(setup.cache.clean(0)?, 1);
     assert!(!fresh.exists());
+    Ok(())
+}
+
+/// A file with an mtime in the future, which a live Glance may write. It stalls once it was seen like this for the stall time.
+fn after_the_clock_was_set_back(driver: Driver) -> Result<(), Failed> {
+    let setup = Setup::new(driver)?;
+    let file = setup.add("1");
+    let written = |seconds| {
+        let file = fs::File::options().write(true).open(&file).unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_secs(seconds)).unwrap();
+    };
+    written(10 * STALL_TIME);
+    setup.check_is_being_cached(&file)?;
+    // Handles that wait less, in this process and others.
+    let open = || Cache::open(&setup.directory, Settings::new(driver).stall_time(2));
+    let first = open()?;
+    assert_eq!(status_of(&first.begin_write("1")), BEING_CACHED);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(status_of(&first.begin_write("1")), BEING_CACHED);
+    written(20 * STALL_TIME);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(status_of(&first.begin_write("1")), BEING_CACHED, "it was written to meanwhile");
+    drop(first);
+    std::thread::sleep(Duration::from_millis(2200));
+    assert_eq!(status_of(&setup.cache.begin_write("1")), BEING_CACHED, "with a longer stall time");
+    open()?.write("1", b"hello")?;
+    assert_eq!(setup.cache.read("1")?, b"hello");
     Ok(())
 }
 

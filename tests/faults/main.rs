@@ -9,6 +9,8 @@ mod beside_glance;
 mod c;
 mod child;
 mod forks;
+mod frozen;
+mod held_locks;
 mod late_failures;
 mod machine;
 mod only_readers;
@@ -18,6 +20,7 @@ mod slow_work;
 mod stopped_process;
 mod tasks;
 mod the_host_is_killed;
+mod unopened_index;
 mod wrong_bytes;
 
 use std::process::ExitCode;
@@ -25,14 +28,16 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 
 /// Each performs the task of a child process, if it knows it.
-const TASKS: [fn(&str, &[&str]) -> bool; 8] = [
+const TASKS: [fn(&str, &[&str]) -> bool; 10] = [
     tasks::perform,
     beside_glance::perform,
     forks::perform,
+    held_locks::perform,
     only_readers::perform,
     slow_work::perform,
     stopped_process::perform,
     the_host_is_killed::perform,
+    unopened_index::perform,
     wrong_bytes::perform,
 ];
 
@@ -49,12 +54,15 @@ fn main() -> ExitCode {
     let trials = [
         beside_glance::trials_of_kind(),
         forks::trials_of_kind(),
+        frozen::trials_of_kind(),
+        held_locks::trials_of_kind(),
         late_failures::trials_of_kind(),
         only_readers::trials_of_kind(),
         overlay::trials_of_kind(),
         slow_work::trials_of_kind(),
         stopped_process::trials_of_kind(),
         the_host_is_killed::trials_of_kind(),
+        unopened_index::trials_of_kind(),
         wrong_bytes::trials_of_kind(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()

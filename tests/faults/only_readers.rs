@@ -1,16 +1,16 @@
 //! Someone who may only read stops everybody: whatever such a user locks or stops, others go on.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 
 use crate::c::{Cache, Driver, Settings, logged};
-use crate::child::{ChildProcess, listen, say};
+use crate::child::{ChildProcess, NOBODY, listen, say};
 use crate::machine::{Need, Volume, scratch, text, trial, trials};
 use crate::operations;
 
@@ -25,10 +25,15 @@ pub fn trials_of_kind() -> Vec<Trial> {
             let name = |case: &str| format!("only_readers::{case}::{kind}::{}", driver.name());
             let volume = &[Need::Root, Need::Volume("ext4")];
             all.push(trial(&name("locks_everything"), root, move || locks_everything(driver, kind)));
+            if driver == Driver::Sqlite {
+                all.push(trial(&name("locks_the_index_of_glance"), root, move || locks_glances_index(kind)));
+            }
             all.push(trial(&name("locks_a_dead_writers_file"), root, move || locks_a_dead_writers_file(driver, kind)));
             all.push(trial(&name("locks_while_the_host_restarts"), volume, move || locks_at_a_restart(driver, kind)));
         }
     }
+    all.push(trial("only_readers::lists_beside_the_index_of_glance::sqlite", root, lists_beside_glances_index));
+    all.push(trial("only_readers::may_lock_the_index_of_another_user::sqlite", root, another_users_index));
     all.extend(trials("only_readers::is_stopped_in_the_library", root, is_stopped_in_the_library));
     all
 }
@@ -41,6 +46,7 @@ pub fn perform(task: &str, arguments: &[&str]) -> bool {
             write_and_wait(Driver::of_name(driver), Path::new(directory), length.parse().unwrap());
         }
         ("publish and wait", [driver, directory]) => publish_and_wait(Driver::of_name(driver), Path::new(directory)),
+        ("list and read", [directory]) => list_and_read(Path::new(directory)),
         ("only read", [driver, directory]) => only_read(Driver::of_name(driver), Path::new(directory)),
         _ => return false,
     }
@@ -137,6 +143,77 @@ fn use_beside(driver: Driver, directory: &Path) {
     } else {
         say(&format!("{}; logged: {}", problems.join("; "), logged()));
     }
+}
+
+/// A cache whose index Glance created, with a mode that lets everybody read it.
+fn make_as_glance(directory: &Path, mode: u32) {
+    for name in ["", "incomplete", "invalid", "queue"] {
+        fs::create_dir(directory.join(name)).unwrap();
+    }
+    let database = directory.join("cache.db");
+    let connection = rusqlite::Connection::open(&database).unwrap();
+    let table = "CREATE TABLE cached_images (image_id TEXT PRIMARY KEY, last_accessed REAL DEFAULT 0.0,
+        last_modified REAL DEFAULT 0.0, size INTEGER DEFAULT 0, hits INTEGER DEFAULT 0, checksum TEXT)";
+    connection.execute_batch(table).unwrap();
+    fs::set_permissions(&database, Permissions::from_mode(mode)).unwrap();
+}
+
+fn mode_of(file: &Path) -> u32 {
+    fs::metadata(file).unwrap().mode() & 0o777
+}
+
+fn locks_glances_index(kind: &str) -> Result<(), Failed> {
+    let driver = Driver::Sqlite;
+    let scratch = scratch();
+    let directory = scratch.path().join("cache");
+    make_as_glance(&directory, 0o644);
+    let mut owner = ChildProcess::start("use beside a reader", &[driver.name(), text(&directory)]);
+    owner.expect("opened")?;
+    let mut locker = ChildProcess::start_as_nobody("lock everything", &[kind, text(&directory)]);
+    locker.expect("locked")?;
+    owner.tell("go on")?;
+    let said = owner.hear()?;
+    assert!(said.starts_with("all went well"), "{said}");
+    assert_eq!(mode_of(&directory.join("cache.db")), 0o600);
+    owner.finish()
+}
+
+/// A user who may only read still lists and reads everything.
+fn lists_beside_glances_index() -> Result<(), Failed> {
+    let scratch = scratch();
+    let directory = scratch.path().join("cache");
+    make_as_glance(&directory, 0o664);
+    let cache = operations::open(&directory, Driver::Sqlite)?;
+    assert_eq!(mode_of(&directory.join("cache.db")), 0o660);
+    let mut reader = ChildProcess::start_as_nobody("list and read", &[text(&directory)]);
+    reader.expect("1 images, read Ok(100000)")?;
+    reader.finish()?;
+    drop(cache);
+    Ok(())
+}
+
+fn list_and_read(directory: &Path) {
+    let cache = Cache::open(directory, Settings::new(Driver::Sqlite)).unwrap();
+    let listed = cache.list_cached().unwrap().len();
+    say(&format!("{listed} images, read {:?}", cache.read(operations::KEPT).map(|bytes| bytes.len())));
+}
+
+/// Only the owner may change the mode. The log says what that means, and everything else goes on.
+fn another_users_index() -> Result<(), Failed> {
+    let scratch = scratch();
+    let directory = scratch.path().join("cache");
+    make_as_glance(&directory, 0o664);
+    for name in ["", "incomplete", "invalid", "queue", "cache.db"] {
+        chown(directory.join(name), None, Some(NOBODY)).unwrap();
+        let mode = if name == "cache.db" { 0o664 } else { 0o775 };
+        fs::set_permissions(directory.join(name), Permissions::from_mode(mode)).unwrap();
+    }
+    let mut member = ChildProcess::start_as_nobody("open and use", &[text(&directory)]);
+    let said = member.hear()?;
+    assert!(said.starts_with("size Ok(0), hits Ok(0)"), "{said}");
+    assert_eq!(said.matches("can keep others waiting").count(), 1, "{said}");
+    assert_eq!(mode_of(&directory.join("cache.db")), 0o664);
+    member.finish()
 }
 
 fn locks_everything(driver: Driver, kind: &str) -> Result<(), Failed> {

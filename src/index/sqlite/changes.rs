@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Transaction, params, params_from_iter};
 
-use crate::index::driver::Record;
+use crate::index::driver::{Record, Totals};
 use crate::index::pending::Accesses;
 use crate::index::sqlite::rows::to_sql;
 use crate::index::sqlite::sql::SqlResult;
@@ -78,6 +78,13 @@ pub(super) fn keeping_seal<T>(
         set_seal(transaction, next(seal))?;
     }
     Ok(value)
+}
+
+/// Sets the totals.
+pub(super) fn set_totals(transaction: &Transaction<'_>, totals: Totals) -> SqlResult<()> {
+    let bytes = i64::try_from(totals.bytes).unwrap_or(-1);
+    let mut update = transaction.prepare_cached("UPDATE image_cache_state SET images = ?1, bytes = ?2 WHERE id = 1")?;
+    update.execute(params![to_sql(totals.images), bytes]).map(drop)
 }
 
 /// Inserts the row of an image, without hits, or replaces a stale one.

@@ -174,7 +174,8 @@ impl Comparer<'_> {
             let is_other_digest =
                 || stat.modified.is_whole_second() && self.digest_on_file(id).is_none_or(|digest| digest != *checksum);
             if is_other || is_other_digest() {
-                return Some(Difference::OtherFile);
+                let is_touched = self.digest_on_file(id).is_some_and(|digest| digest == *checksum);
+                return Some(if is_touched { Difference::Touched } else { Difference::OtherFile });
             }
         }
         let has_size = row.size == Value::Integer(to_sql(stat.size));
@@ -185,16 +186,28 @@ impl Comparer<'_> {
 
     fn correct_row(&self, row: &Indexed, id: &ImageId, stat: &FileStat) -> SqlResult<Corrected> {
         let Some(difference) = self.differs(row, id, stat) else { return Ok(Corrected::default()) };
+        let (accessed, modified) = (stat.accessed.as_seconds(), stat.modified.as_seconds());
+        let size = to_sql(stat.size);
         match difference {
             Difference::OtherFile => self.enter(id, stat)?,
+            // The digest may not be that of bytes that were changed in place.
+            Difference::Touched => {
+                self.transaction.execute(
+                    "UPDATE cached_images SET checksum = CASE WHEN size = ?2 THEN checksum END, size = ?2,
+                         hits = CASE WHEN typeof(hits) = 'integer' AND hits >= 0 THEN hits ELSE 0 END,
+                         last_accessed = CASE WHEN typeof(last_accessed) IN ('real', 'integer') THEN last_accessed ELSE ?3 END,
+                         last_modified = ?4
+                     WHERE rowid = ?1",
+                    params![row.row, size, accessed, modified],
+                )?;
+            }
             Difference::Values => {
-                let (accessed, modified) = (stat.accessed.as_seconds(), stat.modified.as_seconds());
                 self.transaction.execute(
                     "UPDATE cached_images SET size = ?2, hits = CASE WHEN typeof(hits) = 'integer' AND hits >= 0 THEN hits ELSE 0 END,
                          last_accessed = CASE WHEN typeof(last_accessed) IN ('real', 'integer') THEN last_accessed ELSE ?3 END,
                          last_modified = CASE WHEN typeof(last_modified) IN ('real', 'integer') THEN last_modified ELSE ?4 END
                      WHERE rowid = ?1",
-                    params![row.row, to_sql(stat.size), accessed, modified],
+                    params![row.row, size, accessed, modified],
                 )?;
             }
         }
@@ -225,6 +238,8 @@ impl Comparer<'_> {
 enum Difference {
     /// The file is another one.
     OtherFile,
+    /// It is the file that was committed, with another mtime: another program set it, or wrote to the file.
+    Touched,
     /// Values of the row cannot be right.
     Values,
 }

@@ -8,6 +8,7 @@ use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, ffi};
 
 use crate::error::{Error, Result};
 use crate::index::sqlite::files::IndexFiles;
+use crate::index::sqlite::rows;
 use crate::index::sqlite::schema::{self, SCHEMA_VERSION};
 use crate::index::sqlite::sql::{SqlResult, index_error, is_damage};
 use crate::index::sqlite::vfs;
@@ -35,7 +36,7 @@ pub(super) fn open(files: &IndexFiles, log: &Log, is_only_handle: bool) -> Resul
     let is_read_only = connection.is_readonly(MAIN_DB).map_err(failed)?;
     let defect = match prepared {
         Ok(_) if is_read_only => "its header declares it read-only".to_owned(),
-        Ok(true) => return not_newer(connection, path),
+        Ok(true) => return in_utf8(not_newer(connection, path)?, files, log),
         Ok(false) => OTHER_TABLES.to_owned(),
         Err(error) if (is_read_only || is_damage(&error)) && is_ours(files, &error) => error.to_string(),
         Err(error) => return Err(failed(error)),
@@ -52,6 +53,30 @@ pub(super) fn open(files: &IndexFiles, log: &Log, is_only_handle: bool) -> Resul
         set_up(&mut connection, Some(files), log).map_err(failed)?;
     }
     not_newer(connection, path)
+}
+
+/// The database with its texts in UTF-8. With UTF-16, which another program may have chosen, SQLite has another order of ids than the
+/// directory. Its rows are kept.
+fn in_utf8(mut connection: Connection, files: &IndexFiles, log: &Log) -> Result<Connection> {
+    let path = files.path();
+    let failed = |error: rusqlite::Error| index_error("convert to UTF-8 the index", path, &error);
+    let encoding = |connection: &Connection| connection.query_row("PRAGMA encoding", [], |row| row.get::<_, String>(0));
+    let former = encoding(&connection).map_err(failed)?;
+    if former == "UTF-8" {
+        return Ok(connection);
+    }
+    log.info(|| format!("the index '{}' is in {former}; it is converted to UTF-8", path.display()));
+    let rows = rows::select(&connection).map_err(failed)?;
+    // Only a database that is empty when it is opened can get another encoding.
+    connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE;").and_then(|()| empty(&connection)).map_err(failed)?;
+    drop(connection);
+    connection = connect(files)?;
+    set_up(&mut connection, Some(files), log).map_err(failed)?;
+    let entered = connection.transaction().and_then(|transaction| {
+        rows::insert(&transaction, rows)?;
+        transaction.commit()
+    });
+    entered.map(|()| connection).map_err(failed)
 }
 
 fn connect(files: &IndexFiles) -> Result<Connection> {

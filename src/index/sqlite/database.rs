@@ -1,5 +1,6 @@
 //! The connection, shared by the threads of a handle: statements, transactions, and the suspicion that the database is damaged.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -20,8 +21,10 @@ pub(super) struct Database {
     connection: Mutex<Slot>,
     /// A statement found damage, or another program wrote to the file. The next rebuild checks the database.
     is_suspect: AtomicBool,
-    /// The database is locked, and could not be opened.
-    locked: LogOnce,
+    /// A statement found damage.
+    has_damage: AtomicBool,
+    /// The database could not be opened.
+    unopened: LogOnce,
 }
 
 /// Why a transaction failed.
@@ -34,25 +37,24 @@ pub(super) struct WriteFailure {
 /// The place of the connection.
 enum Slot {
     Open(Connection),
-    /// The next use opens it: another program had the database locked, or a statement failed.
+    /// The next use opens it: another program had the database locked, the open failed otherwise, or a statement failed.
     Pending,
     Closed,
 }
 
 impl Database {
-    /// `connection`: `None` when another program has the database locked.
-    pub fn new(files: IndexFiles, log: Log, connection: Option<Connection>, is_suspect: bool) -> Self {
-        let database = Self {
+    /// `opened`: the connection, or why the next use must open it.
+    pub fn new(files: IndexFiles, log: Log, opened: Result<Connection>, is_suspect: bool) -> Self {
+        let unopened = LogOnce::default();
+        note_opened(&unopened, &log, &opened);
+        Self {
             files,
             log,
-            connection: Mutex::new(connection.map_or(Slot::Pending, Slot::Open)),
+            connection: Mutex::new(opened.map_or(Slot::Pending, Slot::Open)),
             is_suspect: AtomicBool::new(is_suspect),
-            locked: LogOnce::default(),
-        };
-        if let Slot::Pending = *database.slot() {
-            database.note_locked(Err(Error::index_locked("open the index", database.files.path())));
+            has_damage: AtomicBool::new(false),
+            unopened,
         }
-        database
     }
 
     pub fn files(&self) -> &IndexFiles {
@@ -66,6 +68,11 @@ impl Database {
     /// Sets the suspicion, and returns the one before.
     pub fn set_suspect(&self, is_suspect: bool) -> bool {
         self.is_suspect.swap(is_suspect, Ordering::Relaxed)
+    }
+
+    /// Whether a statement found damage since the last call.
+    pub fn take_damage(&self) -> bool {
+        self.has_damage.swap(false, Ordering::Relaxed)
     }
 
     /// Runs `work` on the connection. Does not wait for another program's lock ([`Error::is_index_locked`]).
@@ -130,14 +137,10 @@ impl Database {
         if let Slot::Pending = slot {
             // Other handles may be open by now.
             let opened = connection::open(&self.files, &self.log, false).map_err(|error| {
-                // It was writable before. Why SQLite opened it for reading only is unknown.
-                if error.is_not_permitted() {
-                    let cause = "SQLite cannot open it for writing".to_owned();
-                    return Error::Index { operation: "open the index", path: self.files.path().to_owned(), cause };
-                }
-                error
+                // It was writable before.
+                if error.is_not_permitted() { opened_for_reading(self.files.path()) } else { error }
             });
-            self.note_locked(opened.as_ref().map(drop).map_err(Error::clone));
+            note_opened(&self.unopened, &self.log, &opened);
             *slot = Slot::Open(opened?);
         }
         match slot {
@@ -150,6 +153,7 @@ impl Database {
     fn failed(&self, slot: &mut Slot, operation: &'static str, error: &rusqlite::Error) -> Error {
         if is_damage(error) {
             self.set_suspect(true);
+            self.has_damage.store(true, Ordering::Relaxed);
         }
         // Another program turned the database to WAL mode, for example.
         if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) {
@@ -172,13 +176,19 @@ impl Database {
     fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Logs the first time that the database is locked.
-    fn note_locked(&self, opened: Result<()>) {
-        if opened.as_ref().is_ok() || opened.as_ref().is_err_and(Error::is_index_locked) {
-            self.locked.note(opened, &self.log, |error| format!("{error}; until then, the directory is searched"));
-        }
-    }
+/// Logs the first failure to open a database, and the first one after a success.
+fn note_opened(unopened: &LogOnce, log: &Log, opened: &Result<Connection>) {
+    let opened = opened.as_ref().map(drop).map_err(Error::clone);
+    unopened.note(opened, log, |error| format!("{error}; until it can be opened, the directory is searched"));
+}
+
+/// The error for a database that SQLite opened for reading only, though this process has the permission to write it. SQLite does not
+/// say which failure made it do so.
+pub(super) fn opened_for_reading(path: &Path) -> Error {
+    let cause = "SQLite could open it for reading only, though it may be written".to_owned();
+    Error::Index { operation: "open the index", path: path.to_owned(), cause }
 }
 
 /// What a failed commit leaves: the value, and the database's header before.

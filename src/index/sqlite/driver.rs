@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::error::{Error, Result};
-use crate::index::driver::{Comparison, Corrected, Currency, Page, Record, Totals, Unwritten};
+use crate::index::driver::{Corrected, Currency, Page, Record, Totals, Unwritten};
 use crate::index::pending::Accesses;
 use crate::index::sqlite::changes::{self, MAX_IDS, Seal, follow, keeping_seal, set_seal, stored_seal};
 use crate::index::sqlite::compare;
 use crate::index::sqlite::connection;
-use crate::index::sqlite::database::{Database, WriteFailure};
+use crate::index::sqlite::database::{Database, WriteFailure, opened_for_reading};
 use crate::index::sqlite::files::IndexFiles;
 use crate::index::sqlite::rows::number;
 use crate::index::sqlite::sql::{SqlResult, in_sqlite, is_damage};
@@ -25,11 +25,10 @@ use crate::store::lock::CacheLockGuard;
 use crate::store::stamp::{Stamp, StampChange};
 use crate::sys::boot::boot_id;
 use crate::sys::open_registry::OpenRegistration;
-use crate::sys::time::Timestamp;
 
 /// Where the index is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Home {
+pub(super) enum Home {
     File,
     /// In memory, without what the file has: the disk is full.
     Memory,
@@ -41,7 +40,7 @@ enum Home {
 pub(crate) struct SqliteDriver {
     pub(super) layout: Arc<Layout>,
     pub(super) log: Log,
-    home: Home,
+    pub(super) home: Home,
     pub(super) database: Database,
     /// The first error of an image that the last comparison could not stat.
     skipped: Mutex<Option<Error>>,
@@ -75,26 +74,28 @@ impl SqliteDriver {
         let in_memory =
             || in_sqlite("open, in memory, the index", files.path(), || connection::open_in_memory(files.path(), log));
         let (home, connection) = match opened {
-            Ok(connection) => (Home::File, Some(connection)),
+            Ok(connection) => (Home::File, Ok(connection)),
             Err(error @ Error::Unsupported(_)) => return Err(error),
-            // SQLite has fallen back to reading, though this process has the permission: a failure of the moment.
+            // A failure of the moment. The index is opened at a later use.
             Err(error) if error.is_not_permitted() && files.may_write()? && !layout.is_read_only() => {
-                log.warning(|| format!("{error}; it is opened at a later use"));
-                (Home::File, None)
+                (Home::File, Err(opened_for_reading(files.path())))
             }
             Err(error) if error.is_not_permitted() || !files.may_write()? => {
                 log.warning(|| format!("{error}; hits and accesses are not recorded, and earlier hits are unknown"));
-                (Home::Unwritable, Some(in_memory()?))
+                (Home::Unwritable, Ok(in_memory()?))
             }
-            // It is opened at a later use.
-            Err(error) if error.is_index_locked() => (Home::File, None),
+            Err(error) if error.is_index_locked() => (Home::File, Err(error)),
             // SQLite cannot create its files on a full disk. Without an index, what is cached could not even be pruned.
             Err(error) if error.is_no_space() || !directory.has_room()? => {
                 log.warning(|| format!("{error}; the disk is full: the index is in memory, without earlier hits"));
-                (Home::Memory, Some(in_memory()?))
+                (Home::Memory, Ok(in_memory()?))
             }
             Err(error) => return Err(error),
         };
+        // With another name, only a database that was opened certainly is one.
+        if home == Home::File && (connection.is_ok() || files.is_default()) {
+            files.make_private(log);
+        }
         if is_suspect {
             let path = files.path().display();
             log.info(|| {
@@ -113,21 +114,13 @@ impl SqliteDriver {
         })
     }
 
-    /// Repairs an index whose schema another program changed, or that may be damaged. True when rows and totals may be wrong.
-    fn check(&self, is_suspect: bool) -> Result<bool> {
-        self.database.read("check the index", |connection| {
-            if !is_suspect {
-                return connection::repair(connection, &self.log);
-            }
-            connection::reset_if_damaged(connection, &self.log)?;
-            // The statements use the table's indexes.
-            connection.execute_batch("REINDEX cached_images").map(|()| true)
-        })
-    }
-
     /// The first error of an image that the last comparison could not stat.
     pub(super) fn skipped(&self) -> Option<Error> {
         self.skipped.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_skipped(&self, skipped: Option<Error>) {
+        *self.skipped.lock().unwrap_or_else(PoisonError::into_inner) = skipped;
     }
 
     /// Stores the digest on a finished file, where the file system has attributes. A comparison uses it where the times of files
@@ -208,36 +201,6 @@ impl SqliteDriver {
         })
     }
 
-    /// Begins a comparison with the directory, which had the stamp `present`, and has `stamp` now. Checks an index that may be
-    /// damaged, and empties it if it is.
-    pub fn begin_comparison(&self, lock: &CacheLockGuard<'_>, present: Stamp, stamp: Stamp) -> Result<Comparison> {
-        let is_suspect = self.database.set_suspect(false);
-        let began = self.check(is_suspect).and_then(|was_wrong| {
-            self.database.write("compare the index with the directory", lock, |transaction| {
-                // Another program may have removed the row.
-                transaction
-                    .execute("INSERT OR IGNORE INTO image_cache_state (id, images, bytes) VALUES (1, 0, 0)", [])?;
-                let stored = stored_seal(transaction)?;
-                compare::remove_ids_that_are_no_text(transaction)?;
-                // A comparison that runs, and that no other program has disturbed, is joined: either one's end counts for both.
-                let tag = match stored {
-                    Some(seal) if seal.tag != 0 && seal.stamp == present => seal.tag,
-                    _ => new_tag(),
-                };
-                set_seal(transaction, Some(Seal { stamp, tag }))?;
-                // Unless rows and totals were right for some state of the directory, the totals may be wrong.
-                let must_count = was_wrong || stored.is_none_or(|seal| seal.tag != 0);
-                Ok(Comparison { tag, must_count })
-            })
-        });
-        began.inspect_err(|_| {
-            // The failure itself may have set it.
-            if is_suspect {
-                self.database.set_suspect(true);
-            }
-        })
-    }
-
     /// Compares a part of the directory with the index, and corrects the index. Each difference is checked again under the lock.
     /// Returns the id up to which it has come, if that is not the page's end.
     pub fn compare_page(
@@ -251,36 +214,6 @@ impl SqliteDriver {
         })
     }
 
-    /// Ends a comparison. True when the index agrees with the directory: since the comparison began, only our own handles changed
-    /// names. `skipped` is the first error of an image that could not be stat'ed.
-    pub fn end_comparison(
-        &self,
-        lock: &CacheLockGuard<'_>,
-        comparison: Comparison,
-        stamp: Option<Stamp>,
-        skipped: Option<Error>,
-    ) -> Result<bool> {
-        let is_current = self.database.write("compare the index with the directory", lock, |transaction| {
-            let stored = stored_seal(transaction)?;
-            if comparison.must_count {
-                transaction.execute_batch(
-                    "DELETE FROM image_cache_state;
-                     INSERT INTO image_cache_state (id, images, bytes) SELECT 1, count(*),
-                         CASE WHEN total(size) < 9e18 THEN (SELECT ifnull(sum(size), 0) FROM cached_images) ELSE -1 END
-                     FROM cached_images;",
-                )?;
-            }
-            let is_current = stored.is_some() && stored == stamp.map(|stamp| Seal { stamp, tag: comparison.tag });
-            // Otherwise, other programs changed names meanwhile.
-            let ended =
-                stamp.and(stored).map(|seal| if seal.tag == comparison.tag { Seal { tag: 0, ..seal } } else { seal });
-            set_seal(transaction, ended)?;
-            Ok(is_current)
-        })?;
-        *self.skipped.lock().unwrap_or_else(PoisonError::into_inner) = skipped;
-        Ok(is_current)
-    }
-
     /// Whether a statement found the index damaged. A comparison then checks it.
     pub fn is_suspect(&self) -> bool {
         self.database.is_suspect()
@@ -288,9 +221,10 @@ impl SqliteDriver {
 
     /// Empties an index that a statement found damaged. False when none did.
     pub fn reset_if_damaged(&self, _lock: &CacheLockGuard<'_>) -> Result<bool> {
-        if !self.database.set_suspect(false) {
+        if !self.database.take_damage() {
             return Ok(false);
         }
+        self.database.set_suspect(false);
         self.log.warning(|| "the index is damaged; it is emptied, and compared with the directory".to_owned());
         let emptied = self.database.read("empty the index", |connection| connection::reset(connection, &self.log));
         emptied
@@ -363,12 +297,6 @@ fn fingerprint(files: &IndexFiles) -> Result<Option<u64>> {
     let mut hasher = DefaultHasher::new();
     (boot, files.directory().mount_id(), file.id, file.size, file.changed).hash(&mut hasher);
     Ok(Some(hasher.finish()))
-}
-
-/// Distinguishes a comparison from those of other handles. 0 is none.
-fn new_tag() -> u16 {
-    let [low, high, ..] = (Timestamp::now().as_nanoseconds() >> 8 ^ i64::from(std::process::id()) << 3).to_le_bytes();
-    u16::from_le_bytes([low | 1, high])
 }
 
 fn add_up(connection: &Connection) -> SqlResult<Totals> {

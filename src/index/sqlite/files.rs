@@ -1,12 +1,15 @@
 //! The files of the index. Only this file knows what SQLite appends to a database's name.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::log::Log;
 use crate::store::layout::{Area, Layout};
 use crate::sys::dir::Directory;
+use crate::sys::private::make_private;
 use crate::sys::stat::FileStat;
 
 /// The name of the database, unless the options have another one.
@@ -66,11 +69,21 @@ impl IndexFiles {
     }
 
     /// Creates a missing database, empty. Nobody may read it who may not write it: a reader's lock would keep us from writing,
-    /// for as long as he likes. So a user who may only read the directory has no hits. A database that another program made keeps
-    /// its mode. Its journal copies the mode. If this fails, SQLite tries as well, and reports the failure.
+    /// for as long as he likes. So a user who may only read the directory has no hits. Its journal copies the mode. If this fails,
+    /// SQLite tries as well, and reports the failure.
     pub fn create(&self) {
         // The file is new, so closing it releases no POSIX lock that this process has on it.
         let _ = self.directory().create_private(&self.name, false, self.directory().is_shared());
+    }
+
+    /// Keeps those from reading the database who may not write it, also if another program created it (see [`Self::create`]).
+    pub fn make_private(&self, log: &Log) {
+        match make_private(self.directory(), &self.name) {
+            Err(error) if !error.is_read_only_file_system() => log.warning(|| {
+                format!("{error}; users who may read it, but not write it, can keep others waiting with locks on it")
+            }),
+            _ => {}
+        }
     }
 
     /// The path for SQLite: through the directory's descriptor where that is possible.
@@ -81,6 +94,22 @@ impl IndexFiles {
     /// The status of the file with that suffix.
     pub fn stat(&self, suffix: &str) -> Result<Option<FileStat>> {
         self.directory().stat(&with_suffix(&self.name, suffix))
+    }
+
+    /// Whether the database itself may be half of a transaction: it has a journal to be rolled back, or a log of WAL mode. A journal
+    /// whose header is zeros belongs to no transaction.
+    pub fn is_unfinished(&self) -> Result<bool> {
+        if self.stat("-wal")?.is_some_and(|stat| stat.size > 0) {
+            return Ok(true);
+        }
+        let name = with_suffix(&self.name, "-journal");
+        // SQLite has no lock on the journal that closing it would release.
+        let Some(mut journal) = self.directory().open_file(&name)? else { return Ok(false) };
+        let mut first = [0];
+        let length = journal.read(&mut first);
+        let length = length.map_err(|error| Error::from_io("read", &self.directory().path_of(&name), &error))?;
+        // SQLite decides by the first byte as well.
+        Ok(length > 0 && first != [0])
     }
 
     /// Removes the shared memory that a connection in WAL mode left.

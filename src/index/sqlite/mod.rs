@@ -11,10 +11,12 @@
 
 mod changes;
 mod compare;
+mod comparison;
 mod connection;
 mod database;
 pub(crate) mod driver;
 mod eviction;
+mod examination;
 pub(crate) mod files;
 mod list;
 mod rows;
