@@ -1,7 +1,7 @@
 //! Conversions of a row's values. Another program may have written values of any type.
 
-use rusqlite::Row;
-use rusqlite::types::ValueRef;
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, Row, params_from_iter};
 
 use crate::digest::algorithm::is_well_formed;
 use crate::index::cached_image::CachedImage;
@@ -55,4 +55,30 @@ pub(super) fn timestamp(seconds: ValueRef<'_>) -> Timestamp {
         ValueRef::Real(seconds) => seconds,
         _ => 0.0,
     })
+}
+
+/// The rows of Glance's table, to be copied.
+pub(super) type Rows = Vec<[Value; 6]>;
+
+/// Enters rows.
+pub(super) fn insert(connection: &Connection, rows: Rows) -> SqlResult<()> {
+    let mut insert = connection.prepare(
+        "INSERT OR REPLACE INTO cached_images (image_id, last_accessed, last_modified, size, hits, checksum)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    rows.into_iter().try_for_each(|row| insert.execute(params_from_iter(row)).map(drop))
+}
+
+/// All rows of a database.
+pub(super) fn select(connection: &Connection) -> SqlResult<Rows> {
+    let mut select = connection.prepare(
+        "SELECT image_id, last_accessed, last_modified, size, hits, checksum FROM cached_images
+         WHERE typeof(image_id) = 'text'",
+    )?;
+    let rows = select.query_map([], |row| {
+        // Text that is not UTF-8 becomes NULL.
+        let value = |column| row.get::<_, Value>(column).unwrap_or(Value::Null);
+        Ok(std::array::from_fn(value))
+    })?;
+    rows.collect()
 }

@@ -14,12 +14,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, Transaction, params_from_iter};
+use rusqlite::{Connection, OpenFlags, Transaction};
 
 use crate::error::{Error, Result};
 use crate::index::sqlite::connection;
 use crate::index::sqlite::files::IndexFiles;
+use crate::index::sqlite::rows::{Rows, insert, select};
 use crate::index::sqlite::sql::{SqlResult, in_sqlite, index_error};
 use crate::index::sqlite::vfs;
 use crate::log::{Log, LogOnce};
@@ -29,8 +29,6 @@ use crate::store::layout::Layout;
 const ATTEMPTS: usize = 5;
 /// The pause between two attempts: longer than most transactions.
 const PAUSE: Duration = Duration::from_millis(1);
-
-pub(super) type Rows = Vec<[Value; 6]>;
 
 /// The hits, order of access and digests in the file.
 pub(super) struct Snapshot {
@@ -99,29 +97,6 @@ impl Snapshot {
             .map_err(|error| index_error("open the index", self.files.path(), &error))?;
         connection::not_newer(opened, self.files.path())
     }
-}
-
-/// Enters rows.
-pub(super) fn insert(connection: &Connection, rows: Rows) -> SqlResult<()> {
-    let mut insert = connection.prepare(
-        "INSERT OR REPLACE INTO cached_images (image_id, last_accessed, last_modified, size, hits, checksum)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    )?;
-    rows.into_iter().try_for_each(|row| insert.execute(params_from_iter(row)).map(drop))
-}
-
-/// All rows of a database.
-pub(super) fn select(connection: &Connection) -> SqlResult<Rows> {
-    let mut select = connection.prepare(
-        "SELECT image_id, last_accessed, last_modified, size, hits, checksum FROM cached_images
-         WHERE typeof(image_id) = 'text'",
-    )?;
-    let rows = select.query_map([], |row| {
-        // Text that is not UTF-8 becomes NULL.
-        let value = |column| row.get::<_, Value>(column).unwrap_or(Value::Null);
-        Ok(std::array::from_fn(value))
-    })?;
-    rows.collect()
 }
 
 /// The URI of an immutable file: SQLite takes no lock on it, and reads neither a journal nor a log.
