@@ -57,27 +57,12 @@ pub(super) fn follow(
     change: StampChange,
     work: impl FnOnce() -> SqlResult<()>,
 ) -> SqlResult<()> {
-    keeping_seal(transaction, work, |seal| {
-        if seal.stamp != change.before {
-            return Some(seal);
-        }
-        change.after.map(|stamp| Seal { stamp, ..seal })
-    })
-}
-
-/// Makes a change of rows by which the index agrees with the directory as much as before.
-pub(super) fn keeping_seal<T>(
-    transaction: &Transaction<'_>,
-    work: impl FnOnce() -> SqlResult<T>,
-    next: impl FnOnce(Seal) -> Option<Seal>,
-) -> SqlResult<T> {
     let stored = stored_seal(transaction)?;
-    let value = work()?;
+    work()?;
+    let Some(seal) = stored else { return Ok(()) };
     // The triggers have cleared it.
-    if let Some(seal) = stored {
-        set_seal(transaction, next(seal))?;
-    }
-    Ok(value)
+    let next = if seal.stamp == change.before { change.after.map(|stamp| Seal { stamp, ..seal }) } else { Some(seal) };
+    set_seal(transaction, next)
 }
 
 /// Sets the totals.

@@ -66,14 +66,14 @@ fn in_utf8(mut connection: Connection, files: &IndexFiles, log: &Log) -> Result<
         return Ok(connection);
     }
     log.info(|| format!("the index '{}' is in {former}; it is converted to UTF-8", path.display()));
-    let rows = rows::select(&connection).map_err(failed)?;
+    let kept = rows::select(&connection).map_err(failed)?;
     // Only a database that is empty when it is opened can get another encoding.
     connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE;").and_then(|()| empty(&connection)).map_err(failed)?;
     drop(connection);
     connection = connect(files)?;
     set_up(&mut connection, Some(files), log).map_err(failed)?;
     let entered = connection.transaction().and_then(|transaction| {
-        rows::insert(&transaction, rows)?;
+        rows::insert(&transaction, kept)?;
         transaction.commit()
     });
     entered.map(|()| connection).map_err(failed)

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::error::{Error, Result};
 use crate::index::driver::{Corrected, Currency, Page, Record, Totals, Unwritten};
 use crate::index::pending::Accesses;
-use crate::index::sqlite::changes::{self, MAX_IDS, Seal, follow, keeping_seal, set_seal, stored_seal};
+use crate::index::sqlite::changes::{self, MAX_IDS, Seal, follow, set_seal, stored_seal};
 use crate::index::sqlite::compare;
 use crate::index::sqlite::connection;
 use crate::index::sqlite::database::{Database, WriteFailure, opened_for_reading};
@@ -210,7 +210,13 @@ impl SqliteDriver {
         corrected: &mut Corrected,
     ) -> Result<Option<String>> {
         self.database.write("compare the index with the directory", lock, |transaction| {
-            keeping_seal(transaction, || compare::compare(transaction, &self.layout, page, corrected), Some)
+            let (stored, former) = (stored_seal(transaction)?, *corrected);
+            let reached = compare::compare(transaction, &self.layout, page, corrected)?;
+            // Without a write, the file keeps its version: what others found by an examination stays valid.
+            if stored.is_some() && *corrected != former {
+                set_seal(transaction, stored)?;
+            }
+            Ok(reached)
         })
     }
 

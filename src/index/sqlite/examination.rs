@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::Result;
@@ -31,6 +32,8 @@ pub(super) fn examine(files: &IndexFiles, must_check: bool) -> Result<Option<Exa
         }
         let flags = connection::FLAGS | OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
         let opened = connection::open_path(immutable(&files.path_for_sqlite()), flags).map_err(failed)?;
+        // Another program may have written the schema.
+        opened.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(failed)?;
         let Some(before) = version(files, &opened)? else { return Ok(None) };
         let defect = if must_check { find_defect(&opened).map_err(failed)? } else { None };
         let totals = count(&opened).ok();
