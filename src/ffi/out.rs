@@ -29,7 +29,7 @@ pub(super) use out;
 pub(super) trait OutParameters: Copy {
     type Values;
 
-    /// Stores the blank values, except where a parameter is NULL.
+    /// Stores 0, false or NULL, except where a parameter is NULL.
     unsafe fn blank(self);
 
     /// Fails when a parameter is NULL.
