@@ -22,14 +22,14 @@ pub(crate) fn open(path: &Path, options: Options) -> Result<CacheInner> {
     let Options { driver, max_size, stall_time, database, durability, streaming, log } = options;
     let layout = Arc::new(Layout::open(path, Index::reserved_names(&database))?);
     let locks = Locks::new(layout.shared_directory());
-    let (catalog, suspects) = {
+    let (catalog, has_suspects) = {
         let lock = locks.acquire_to_query()?;
         let is_only_handle = lock.is_only_handle()?;
         let index = Index::open(&layout, driver, &database, &log, &lock, is_only_handle)?;
         let catalog = Catalog::new(layout, index, log);
-        let suspects = recover(&catalog, &lock, is_only_handle)?;
+        let has_suspects = recover(&catalog, &lock, is_only_handle)?;
         locks.acquire_open(&lock)?;
-        (catalog, suspects)
+        (catalog, has_suspects)
     };
     // So that readers can write accesses from the beginning, and the log says at the open what was wrong.
     if let Err(error) = catalog.lock_reconciled(&locks, Exactness::Full)
@@ -44,7 +44,7 @@ pub(crate) fn open(path: &Path, options: Options) -> Result<CacheInner> {
         stall_time,
         durability,
         streaming,
-        unsynced: Unsynced::new(suspects),
+        unsynced: Unsynced::new(has_suspects),
         unwritten_accesses: LogOnce::default(),
         unset_access_times: LogOnce::default(),
     })

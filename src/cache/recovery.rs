@@ -5,17 +5,17 @@ use crate::error::Result;
 use crate::log::SkippedErrors;
 use crate::store::layout::Area;
 use crate::store::lock::CacheLockGuard;
-use crate::store::unsynced::{self, Suspects};
+use crate::store::unsynced;
 
-/// Repairs the cache. The first handle, which has no other beside it (`is_only_handle`), repairs more. Returns which images may be
+/// Repairs the cache. The first handle, which has no other beside it (`is_only_handle`), repairs more. True when images may be
 /// torn, and could not be removed.
-pub(crate) fn recover(catalog: &Catalog, lock: &CacheLockGuard<'_>, is_only_handle: bool) -> Result<Suspects> {
+pub(crate) fn recover(catalog: &Catalog, lock: &CacheLockGuard<'_>, is_only_handle: bool) -> Result<bool> {
     let Catalog { layout, log, .. } = catalog;
-    let suspects = unsynced::drop_unsynced(layout, log, lock, is_only_handle)?;
+    let has_suspects = unsynced::drop_unsynced(layout, log, lock, is_only_handle)?;
     if is_only_handle {
         dequeue_cached(catalog, lock)?;
     }
-    Ok(suspects)
+    Ok(has_suspects)
 }
 
 /// Removes cached images from the queue, where a writer left them that died after it published.
