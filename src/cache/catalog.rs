@@ -91,10 +91,6 @@ impl Catalog {
     }
 
     /// Whether a query needs no comparison.
-    pub fn is_good_enough(&self, lock: &CacheLockGuard<'_>, exactness: Exactness) -> Result<bool> {
-        Ok(self.is_enough(self.currency(lock)?, exactness))
-    }
-
     fn is_enough(&self, currency: Currency, exactness: Exactness) -> bool {
         match currency {
             Currency::Current => true,
@@ -124,7 +120,7 @@ impl Catalog {
             return Ok(lock);
         }
         self.flush(&lock);
-        if self.is_good_enough(&lock, exactness)? {
+        if self.is_enough(self.currency(&lock)?, exactness) {
             return Ok(lock);
         }
         // The flush has met an image without an entry, or with a wrong one.

@@ -36,6 +36,7 @@ pub struct ImageCache {
     driver: DriverKind,
 }
 
+#[allow(clippy::missing_errors_doc, reason = "the errors of every method are those above")]
 impl ImageCache {
     /// Opens the cache in `directory`. A missing directory is created with its subdirectories, but its parent is not.
     ///
@@ -60,41 +61,26 @@ impl ImageCache {
     }
 
     /// Whether the image is cached.
-    ///
-    /// # Errors
-    /// See [`ImageCache`].
     pub fn is_cached(&self, image_id: &str) -> Result<bool> {
         self.with_id(image_id, |inner, id| query::is_cached(inner, &id))
     }
 
     /// Whether a file of the image stands in `incomplete/`, its writer alive or not.
-    ///
-    /// # Errors
-    /// See [`ImageCache`].
     pub fn is_being_cached(&self, image_id: &str) -> Result<bool> {
         self.with_id(image_id, |inner, id| inner.layout().has(Area::Incomplete, &id))
     }
 
     /// Whether the image is queued.
-    ///
-    /// # Errors
-    /// See [`ImageCache`].
     pub fn is_queued(&self, image_id: &str) -> Result<bool> {
         self.with_id(image_id, |inner, id| queue::is_queued(inner, &id))
     }
 
     /// Whether the image is neither cached nor being cached, and nothing else (a directory, for example) has its name.
-    ///
-    /// # Errors
-    /// See [`ImageCache`].
     pub fn is_cacheable(&self, image_id: &str) -> Result<bool> {
         self.with_id(image_id, |inner, id| query::is_cacheable(inner, &id))
     }
 
     /// The size of all cached images, in bytes.
-    ///
-    /// # Errors
-    /// See [`ImageCache`].
     pub fn cache_size(&self) -> Result<u64> {
         query::cache_size(self.inner.get()?)
     }
@@ -112,9 +98,6 @@ impl ImageCache {
     /// All hits through this handle and through closed handles are counted. Other handles collect their hits in memory, and write
     /// them as a reader of theirs closes, at most once a second; at a query of hits, a listing or a prune through them; and at
     /// their close. Hits of a handle that may not write are not counted.
-    ///
-    /// # Errors
-    /// See [`ImageCache`].
     pub fn hit_count(&self, image_id: &str) -> Result<u64> {
         self.with_id(image_id, |inner, id| query::hit_count(inner, &id))
     }
@@ -122,17 +105,11 @@ impl ImageCache {
     /// All cached images, by id. Images that come or go meanwhile may or may not be included. The listing does not need the cache
     /// any more. [`Self::hit_count`] says which hits and accesses are
     /// included.
-    ///
-    /// # Errors
-    /// See [`ImageCache`].
     pub fn list_cached(&self) -> Result<Listing> {
         query::list(self.inner.get()?)
     }
 
     /// All queued images, oldest first: a snapshot.
-    ///
-    /// # Errors
-    /// See [`ImageCache`].
     pub fn list_queued(&self) -> Result<Vec<QueuedImage>> {
         queue::list(self.inner.get()?)
     }
@@ -163,25 +140,16 @@ impl ImageCache {
     }
 
     /// Appends an image to the queue. False when it is queued, cached, or being cached by a live writer.
-    ///
-    /// # Errors
-    /// See [`ImageCache`].
     pub fn queue_image(&self, image_id: &str) -> Result<bool> {
         self.with_id(image_id, |inner, id| queue::enqueue(inner, &id))
     }
 
     /// Removes an image from the queue. An image that is not queued is no error.
-    ///
-    /// # Errors
-    /// See [`ImageCache`].
     pub fn delete_queued_image(&self, image_id: &str) -> Result<()> {
         self.with_id(image_id, |inner, id| queue::dequeue(inner, &id).map(drop))
     }
 
     /// Empties the queue. Returns how many images were in it.
-    ///
-    /// # Errors
-    /// See [`ImageCache`].
     pub fn delete_all_queued_images(&self) -> Result<u64> {
         queue::dequeue_all(self.inner.get()?)
     }
@@ -197,9 +165,6 @@ impl ImageCache {
     }
 
     /// Deletes a cached image. An image that is not cached is no error. Its readers keep its bytes.
-    ///
-    /// # Errors
-    /// See [`ImageCache`].
     pub fn delete_cached_image(&self, image_id: &str) -> Result<()> {
         self.with_id(image_id, |inner, id| remove::delete(inner, &id))
     }
@@ -207,7 +172,7 @@ impl ImageCache {
     /// Deletes all cached images. Returns how many there were.
     ///
     /// # Errors
-    /// See [`ImageCache`]. All images that can be deleted are deleted.
+    /// All images that can be deleted are deleted.
     pub fn delete_all_cached_images(&self) -> Result<u64> {
         remove::delete_all(self.inner.get()?)
     }
@@ -224,7 +189,7 @@ impl ImageCache {
     /// writer of such a file gets [`crate::Error::Lost`]. Returns how many files were removed.
     ///
     /// # Errors
-    /// See [`ImageCache`]. All files that can be removed are removed.
+    /// All files that can be removed are removed.
     pub fn clean(&self, stall_time: Option<Duration>) -> Result<u64> {
         let inner = self.inner.get()?;
         clean::clean(inner, stall_time.unwrap_or(inner.stall_time))

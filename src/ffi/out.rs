@@ -1,36 +1,9 @@
 //! Out parameters: where a call stores its results.
 
-use std::ptr;
-
 use crate::Result;
 use crate::ffi::argument::invalid;
 
-/// The value of an out parameter when the call fails.
-pub(super) trait Blank {
-    const BLANK: Self;
-}
-
-impl Blank for bool {
-    const BLANK: Self = false;
-}
-
-impl Blank for u64 {
-    const BLANK: Self = 0;
-}
-
-impl Blank for usize {
-    const BLANK: Self = 0;
-}
-
-impl<T> Blank for *mut T {
-    const BLANK: Self = ptr::null_mut();
-}
-
-impl<T> Blank for *const T {
-    const BLANK: Self = ptr::null();
-}
-
-/// An out parameter with its name, for messages.
+/// An out parameter with its name, for messages. Its type is a number, a truth value or a pointer.
 pub(super) struct Out<T> {
     pub name: &'static str,
     pub pointer: *mut T,
@@ -56,7 +29,7 @@ pub(super) use out;
 pub(super) trait OutParameters: Copy {
     type Values;
 
-    /// Stores the blank values, except where a parameter is NULL.
+    /// Stores 0, false or NULL, except where a parameter is NULL.
     unsafe fn blank(self);
 
     /// Fails when a parameter is NULL.
@@ -78,13 +51,13 @@ impl OutParameters for () {
     unsafe fn store(self, (): ()) {}
 }
 
-impl<T: Blank> OutParameters for Out<T> {
+impl<T> OutParameters for Out<T> {
     type Values = T;
 
     unsafe fn blank(self) {
         if !self.pointer.is_null() {
-            // SAFETY: an out parameter that is not NULL has room for a value.
-            unsafe { self.pointer.write(T::BLANK) };
+            // SAFETY: an out parameter that is not NULL has room for a value. Zeros are 0, false or NULL.
+            unsafe { self.pointer.write_bytes(0, 1) };
         }
     }
 
@@ -98,7 +71,7 @@ impl<T: Blank> OutParameters for Out<T> {
     }
 }
 
-impl<T: Blank, U: Blank> OutParameters for (Out<T>, Out<U>) {
+impl<T, U> OutParameters for (Out<T>, Out<U>) {
     type Values = (T, U);
 
     unsafe fn blank(self) {

@@ -42,15 +42,6 @@ const MANY: usize = 32;
 /// Above this number of images, their ids are not kept: the close reads the marks of all images instead.
 const MAX_IDS: usize = 1024;
 
-/// Which marked images may be torn, and are not served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Suspects {
-    #[default]
-    None,
-    OfOtherBoots,
-    OfOtherBootsAndMounts,
-}
-
 /// What one handle published without a sync.
 #[derive(Debug, Default)]
 pub(crate) struct Unsynced {
@@ -59,7 +50,8 @@ pub(crate) struct Unsynced {
     mark: OnceLock<String>,
     /// The cache's mark that this handle set. `None` when somebody else's images may have had marks at the time.
     own: Mutex<Option<CacheMark>>,
-    suspects: Suspects,
+    /// Marked images may be torn, and could not be removed. They are not served.
+    has_suspects: bool,
 }
 
 #[derive(Debug, Default)]
@@ -83,9 +75,9 @@ struct Synced {
 }
 
 impl Unsynced {
-    /// `suspects`: what the drop at the open left.
-    pub fn new(suspects: Suspects) -> Self {
-        Self { suspects, ..Self::default() }
+    /// `has_suspects`: whether the drop at the open left marked images.
+    pub fn new(has_suspects: bool) -> Self {
+        Self { has_suspects, ..Self::default() }
     }
 
     /// Marks a finished file before it is published. False when that is impossible, and the file must be synced. Fails when the cache
@@ -237,19 +229,16 @@ impl Unsynced {
 
     /// Whether some images may be torn, so that each must be examined before it is served.
     pub fn has_suspects(&self) -> bool {
-        self.suspects != Suspects::None
+        self.has_suspects
     }
 
     /// Whether this image may be torn.
     pub fn is_suspect(&self, layout: &Layout, file: &File, id: &ImageId) -> Result<bool> {
-        if !self.has_suspects() {
+        if !self.has_suspects {
             return Ok(false);
         }
-        let Some(mark) = marks::of_image(layout, file, id)? else { return Ok(false) };
-        Ok(match self.suspects {
-            Suspects::OfOtherBootsAndMounts => marks::present(layout.directory(Area::Cached)) != Some(mark),
-            _ => marks::is_of_other_boot(&mark),
-        })
+        let mark = marks::of_image(layout, file, id)?;
+        Ok(mark.is_some() && mark != marks::present(layout.directory(Area::Cached)))
     }
 }
 
@@ -326,23 +315,24 @@ fn marked_images(layout: &Layout, log: &Log) -> Result<(BTreeSet<ImageId>, bool)
 }
 
 /// Removes the files that were marked in another boot, and, if no other handle is open, those that were marked on another mount.
+/// True when some could not be examined or removed.
 pub(crate) fn drop_unsynced(
     layout: &Layout,
     log: &Log,
     lock: &CacheLockGuard<'_>,
     is_only_handle: bool,
-) -> Result<Suspects> {
+) -> Result<bool> {
     let present = marks::present(layout.directory(Area::Cached));
     let marked = marks::of_cache(layout)?.map(|mark| mark.place().to_owned());
     let was_marked = marked.is_some();
     let directory = match marked {
         Some(mark) if Some(&mark) != present.as_ref() => mark,
         None if lock.is_on_new_file() && is_only_handle => LEFT_BEHIND.to_owned(),
-        _ => return Ok(Suspects::None),
+        _ => return Ok(false),
     };
     if !is_only_handle && !marks::is_of_other_boot(&directory) {
         // Another mount of the same directory is in use.
-        return Ok(Suspects::None);
+        return Ok(false);
     }
     let is_torn =
         |mark: &String| if is_only_handle { Some(mark) != present.as_ref() } else { marks::is_of_other_boot(mark) };
@@ -383,9 +373,5 @@ pub(crate) fn drop_unsynced(
             )
         });
     }
-    Ok(match (left, is_only_handle || directory == LEFT_BEHIND) {
-        (0, _) => Suspects::None,
-        (_, false) => Suspects::OfOtherBoots,
-        (_, true) => Suspects::OfOtherBootsAndMounts,
-    })
+    Ok(left > 0)
 }

@@ -37,7 +37,7 @@ impl Seal {
 
 const TAG_BITS: u32 = u64::BITS - Stamp::BITS;
 
-/// `None` when another program changed rows or totals (triggers clear it), or when a contradiction was met.
+/// `None` when another program changed rows (triggers clear it), or when a contradiction was met.
 pub(super) fn stored_seal(connection: &Connection) -> SqlResult<Option<Seal>> {
     let mut select = connection.prepare_cached("SELECT seal FROM image_cache_state WHERE id = 1")?;
     // A value that is no integer was written by another program.

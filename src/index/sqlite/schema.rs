@@ -25,7 +25,7 @@ const SCHEMA: &str = "
         hits INTEGER DEFAULT 0,
         checksum TEXT
     );
-    -- One row: the totals, and the directory's mtime with which the rows agree.
+    -- One row: the totals, and the stamp of the directory with which the rows agree.
     CREATE TABLE IF NOT EXISTS image_cache_state (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         images INTEGER NOT NULL,
@@ -48,13 +48,6 @@ const SCHEMA: &str = "
         UPDATE image_cache_state SET seal = NULL, bytes = CASE
             WHEN bytes < 0 OR typeof(bytes + ifnull(NEW.size, 0) - ifnull(OLD.size, 0)) <> 'integer' THEN -1
             ELSE bytes + ifnull(NEW.size, 0) - ifnull(OLD.size, 0) END WHERE id = 1;
-    END;
-    -- Totals that another program wrote clear it, too.
-    CREATE TRIGGER image_cache_edited AFTER UPDATE OF images, bytes ON image_cache_state WHEN NEW.seal IS NOT NULL BEGIN
-        UPDATE image_cache_state SET seal = NULL WHERE id = 1;
-    END;
-    CREATE TRIGGER image_cache_replaced AFTER INSERT ON image_cache_state WHEN NEW.seal IS NOT NULL BEGIN
-        UPDATE image_cache_state SET seal = NULL WHERE id = 1;
     END;
     PRAGMA user_version = 1;
 ";
