@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Renders the documents to build/docs, with a search field. Links between them, and to the header and the examples, stay
+# relative, so the source directory has the layout of the repository.
+set -eu
+cd "$(dirname "$0")/.."
+scripts/install-tools.sh mkdocs
+source=build/docs-source
+rm -rf "$source" build/docs
+mkdir -p "$source"
+cp --parents -- *.md LICENSE docs/*.md examples/*.md examples/*/* examples-c/*.[ch] include/image_cache.h "$source"
+mkdocs build --quiet --strict
+echo "build/docs/index.html: $(find build/docs -name '*.html' | wc -l) pages"
