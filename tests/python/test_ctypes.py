@@ -17,7 +17,7 @@ from ctypes import POINTER, byref, c_bool, c_int32, c_int64, c_size_t, c_uint64,
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples/python"))
-from image_cache import ALREADY_CACHED, BEING_CACHED, CAN_FAIL, DIGEST_MISMATCH, DRIVERS, INVALID_ARGUMENT
+from image_cache import ALREADY_CACHED, BEING_CACHED, CAN_FAIL, CANNOT_FAIL, DIGEST_MISMATCH, DRIVERS, INVALID_ARGUMENT
 from image_cache import INVALID_IMAGE_ID, NOT_FOUND, SOURCE, UNSUPPORTED
 from image_cache import Entry, Failure, Fetch, Library, Log, Source, fetch, source, value
 
@@ -178,6 +178,11 @@ class CtypesTest(unittest.TestCase):
         lib.abort(writer, b"tested")
         lib.close(cache)
         self.assertTrue(all(1 <= level <= 4 and message for level, message in messages), messages)
+
+    def test_the_binding_has_every_function_of_the_header(self):
+        contract = Path(__file__).resolve().parents[1] / "abi/functions.txt"
+        functions = {line.split("(")[0] for line in contract.read_text().splitlines()}
+        self.assertEqual({"image_cache_" + name for name in [*CAN_FAIL, *CANNOT_FAIL]}, functions)
 
     def test_every_function_refuses_null(self):
         for name, arguments in CAN_FAIL.items():
