@@ -178,11 +178,6 @@
 #define IMAGE_CACHE_LOG_DEBUG 4
 
 /**
- * The bits of a stamp.
- */
-#define Stamp_BITS 48
-
-/**
  * A list of images, which is a snapshot.
  *
  * Created by image_cache_list_cached() or image_cache_list_queued(), ended by image_cache_list_free(). It does not

@@ -42,6 +42,15 @@ fn the_header_is_current() {
     assert_eq!(generated.len(), checked_in.len(), "the header ends differently. Run `make header`.");
 }
 
+/// A program that includes the header has other names of its own.
+#[test]
+fn each_macro_of_the_header_begins_with_the_library_s_name() {
+    let header = include_str!("../include/image_cache.h");
+    let macros = header.lines().filter_map(|line| line.strip_prefix("#define ")?.split_whitespace().next());
+    let foreign: Vec<_> = macros.filter(|name| !name.starts_with("IMAGE_CACHE_")).collect();
+    assert!(foreign.is_empty(), "other names: {foreign:?}");
+}
+
 /// Parenthesises negative constants, so that `-IMAGE_CACHE_ERROR_IO` compiles. cbindgen does not.
 fn parenthesise(header: &str) -> String {
     let line = |line: &str| match line.rsplit_once(" -") {

@@ -27,7 +27,7 @@ pub(crate) struct Stamp(u64);
 
 impl Stamp {
     /// The bits of a stamp.
-    pub const BITS: u32 = 48;
+    pub(crate) const BITS: u32 = 48;
 
     /// The stamp of the cache's directory.
     pub fn of(layout: &Layout) -> Result<Self> {
@@ -36,7 +36,8 @@ impl Stamp {
 
     /// A stamp that no later change of names keeps, as [`StampedChange::finish`] makes it.
     pub fn settle(lock: &CacheLockGuard<'_>, layout: &Layout) -> Result<Self> {
-        StampedChange::begin(lock, layout)?.stamp(layout)
+        let change = StampedChange::begin(lock, layout)?;
+        change.stamp(layout, &change.before)
     }
 
     /// Another version of the standard library may compute other numbers. Then the index is compared once.
@@ -70,18 +71,21 @@ pub(crate) struct StampedChange {
     before: DirectoryState,
     /// The directory's state after the last step; `None` once another program changed names between two steps.
     expected: Option<DirectoryState>,
+    /// The next step is the first one, which follows [`Self::begin`] at once.
+    is_first: bool,
 }
 
 impl StampedChange {
     pub fn begin(_lock: &CacheLockGuard<'_>, layout: &Layout) -> Result<Self> {
         let before = layout.directory(Area::Cached).state()?;
-        Ok(Self { before, expected: Some(before) })
+        Ok(Self { before, expected: Some(before), is_first: true })
     }
 
     /// Makes one step of the change. What other programs change between two steps is noticed.
     pub fn step<T>(&mut self, layout: &Layout, step: impl FnOnce() -> T) -> T {
         let directory = layout.directory(Area::Cached);
-        let is_undisturbed = self.expected.is_some() && directory.state().ok() == self.expected;
+        let is_undisturbed =
+            std::mem::take(&mut self.is_first) || self.expected.is_some() && directory.state().ok() == self.expected;
         let result = step();
         self.expected = if is_undisturbed { directory.state().ok() } else { None };
         result
@@ -89,16 +93,16 @@ impl StampedChange {
 
     /// Ends it, after all names were changed. A lock that was lost meanwhile counts as another program.
     pub fn finish(&self, lock: &CacheLockGuard<'_>, layout: &Layout) -> StampChange {
-        let is_undisturbed = self.expected.is_some() && lock.is_on_present_file().unwrap_or(false);
-        let after = if is_undisturbed { self.stamp(layout).ok() } else { None };
+        let after = self.expected.filter(|_| lock.is_on_present_file().unwrap_or(false));
+        let after = after.and_then(|after| self.stamp(layout, &after).ok());
         StampChange { before: Stamp::from_state(&self.before), after }
     }
 
-    fn stamp(&self, layout: &Layout) -> Result<Stamp> {
+    /// The stamp of the directory's state after the change.
+    fn stamp(&self, layout: &Layout, after: &DirectoryState) -> Result<Stamp> {
         let directory = layout.directory(Area::Cached);
-        let after = directory.state()?;
         if layout.has_exact_times() && !after.changed.is_whole_second() {
-            return Ok(Stamp::from_state(&after));
+            return Ok(Stamp::from_state(after));
         }
         match directory.set_both_times(chosen_after(self.before.modified)) {
             Err(error) if !error.is_not_permitted() => return Err(error),

@@ -256,11 +256,10 @@ impl Directory {
 
     /// Whether the directory is sticky, and this process may not remove the files of that user.
     fn keeps_files_of(&self, owner: u32) -> bool {
-        let Ok(stat) = fstat(&self.descriptor) else { return false };
         let user = geteuid().as_raw();
-        Mode::from_raw_mode(stat.st_mode).contains(Mode::SVTX)
-            && user != owner
-            && user != stat.st_uid
+        user != owner
+            && fstat(&self.descriptor)
+                .is_ok_and(|stat| Mode::from_raw_mode(stat.st_mode).contains(Mode::SVTX) && user != stat.st_uid)
             && !capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::FOWNER))
     }
 

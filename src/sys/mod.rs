@@ -8,6 +8,7 @@ pub(crate) mod attribute;
 pub(crate) mod descriptors;
 pub(crate) mod dir;
 pub(crate) mod dir_state;
+pub(crate) mod entry;
 pub(crate) mod file;
 pub(crate) mod fork_guard;
 pub(crate) mod lock;

@@ -1,8 +1,9 @@
-//! Our file layer below SQLite (a VFS): its own "unix" layer, except for three things.
+//! Our file layer below SQLite (a VFS): its own "unix" layer, except for four things.
 //!
 //! - A path through a directory's descriptor (`/proc/thread-self/fd/N/cache.db`) is left as it is. The "unix" layer would resolve
 //!   it to the directory's path at the open. Here each open, look and removal goes through the descriptor, so that renaming or
 //!   replacing the directory has no effect, and no path is longer than SQLite's 512 bytes.
+//! - The journal is written with one call (see `journal`).
 //! - Databases have neither shared memory nor mappings: their methods are those of version 1 of SQLite's interface, which has
 //!   none. So no file of the cache can ever be mapped, not even a database in WAL mode. SQLite opens such a one in its exclusive
 //!   mode only, where it keeps the log's index in its heap.
@@ -16,14 +17,20 @@
 // A table of C functions.
 #![allow(unsafe_code, reason = "an interface of C functions")]
 
+mod database;
+mod journal;
+
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::io::ErrorKind;
 use std::ptr;
 use std::sync::OnceLock;
 
+use journal::JournalFile;
 use rusqlite::{Connection, ffi};
 
 use crate::sys::descriptors::with_standard_occupied;
+use crate::sys::entry::{Access, Entry};
 
 /// The name of the layer.
 pub(super) const NAME: &CStr = c"image_cache";
@@ -51,9 +58,6 @@ unsafe impl Sync for Unix {}
 /// `None` where SQLite has no such layer, or no memory for it.
 static UNIX: OnceLock<Option<Unix>> = OnceLock::new();
 
-/// A database's methods.
-static METHODS: OnceLock<ffi::sqlite3_io_methods> = OnceLock::new();
-
 /// Registers the layer, once per process. False when that fails, for want of memory.
 pub(super) fn register() -> bool {
     UNIX.get_or_init(|| {
@@ -63,6 +67,8 @@ pub(super) fn register() -> bool {
         // SAFETY: it is null, or a table that is never freed.
         let mut table = unsafe { unix.as_ref() }.copied()?;
         table.iVersion = table.iVersion.min(2); // the third version replaces system calls
+        let size = usize::try_from(table.szOsFile).ok()?;
+        table.szOsFile = c_int::try_from(database::size_with(size).max(size_of::<JournalFile>())).ok()?;
         table.pNext = ptr::null_mut();
         table.zName = NAME.as_ptr();
         table.pAppData = ptr::null_mut();
@@ -124,30 +130,81 @@ unsafe extern "C" fn open(
     flags: c_int,
     flags_out: *mut c_int,
 ) -> c_int {
+    // Without methods, a file object is not closed.
+    // SAFETY: the file object is SQLite's own.
+    unsafe { (*file).pMethods = ptr::null() };
+    if flags & ffi::SQLITE_OPEN_MAIN_JOURNAL != 0 {
+        // SAFETY: a journal's path is a C string of SQLite's.
+        if let Some(entry) = Entry::of(unsafe { CStr::from_ptr(path) }) {
+            // SAFETY: as above.
+            return unsafe { open_journal(&entry, path, file, flags, flags_out) };
+        }
+    }
     let opened = unix().and_then(|(unix, table)| {
         let open = table.xOpen?;
         with_standard_occupied(|| {
-            // SAFETY: the arguments are SQLite's own, for a file object of the size that the "unix" layer has.
+            // SAFETY: the arguments are SQLite's own, for a file object that is larger than the "unix" layer's.
             let opened = unsafe { open(unix, path, file, flags, flags_out) };
             // The open noticed a fork since the last one.
             seed();
             opened
         })
         .ok()
+        .inspect(|opened| {
+            if *opened == ffi::SQLITE_OK && flags & ffi::SQLITE_OPEN_MAIN_DB != 0 {
+                // SAFETY: it is open, and SQLite has allocated as much as our table says.
+                unsafe { database::create(file, usize::try_from(table.szOsFile).unwrap_or(0)) };
+            }
+        })
     });
-    let Some(opened) = opened else {
-        // SAFETY: the file object is SQLite's own. Without methods, it is not closed.
-        unsafe { (*file).pMethods = ptr::null() };
-        return ffi::SQLITE_CANTOPEN;
+    opened.unwrap_or(ffi::SQLITE_CANTOPEN)
+}
+
+/// Opens a journal through its directory's descriptor.
+///
+/// # Safety
+///
+/// The arguments are those of `xOpen`.
+unsafe fn open_journal(
+    entry: &Entry<'_>,
+    path: ffi::sqlite3_filename,
+    file: *mut ffi::sqlite3_file,
+    flags: c_int,
+    flags_out: *mut c_int,
+) -> c_int {
+    let (opened, place) = if flags & ffi::SQLITE_OPEN_READWRITE == 0 {
+        (entry.open(Access::Read), ptr::null_mut())
+    } else {
+        // SAFETY: it is the path that SQLite gave, of a journal.
+        let database = unsafe { ffi::sqlite3_database_file_object(path) };
+        let opened = if flags & ffi::SQLITE_OPEN_CREATE == 0 {
+            entry.open(Access::ReadAndWrite)
+        } else {
+            // SAFETY: as above; it returns a C string.
+            entry.open_or_create(unsafe { CStr::from_ptr(ffi::sqlite3_filename_database(path)) })
+        };
+        // SAFETY: our layer opened it.
+        (opened, unsafe { database::place_of_journal(database) })
     };
-    if opened == ffi::SQLITE_OK && flags & ffi::SQLITE_OPEN_MAIN_DB != 0 {
-        // SAFETY: an open file object has methods, which are static. All databases of the "unix" layer have the same ones.
-        unsafe {
-            let methods = METHODS.get_or_init(|| ffi::sqlite3_io_methods { iVersion: 1, ..*(*file).pMethods });
-            (*file).pMethods = methods;
+    let opened = match opened {
+        Ok(opened) => opened,
+        // The file system became read-only, for example. What can be read still is.
+        Err(error)
+            if matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
+                && flags & ffi::SQLITE_OPEN_READWRITE != 0 =>
+        {
+            return ffi::SQLITE_READONLY;
+        }
+        Err(_) => return ffi::SQLITE_CANTOPEN,
+    };
+    // SAFETY: the file object is as large as our table says.
+    unsafe {
+        journal::create(file, opened, place);
+        if let Some(flags_out) = flags_out.as_mut() {
+            *flags_out = flags;
         }
     }
-    opened
+    ffi::SQLITE_OK
 }
 
 /// `xDelete`. It can open the directory, to sync it.
@@ -167,6 +224,13 @@ unsafe extern "C" fn access(
     flags: c_int,
     is_there: *mut c_int,
 ) -> c_int {
+    // SAFETY: it is a C string of SQLite's.
+    if let Some(entry) = Entry::of(unsafe { CStr::from_ptr(path) }).filter(|_| flags == ffi::SQLITE_ACCESS_EXISTS) {
+        let Ok(exists) = entry.exists() else { return ffi::SQLITE_IOERR_ACCESS };
+        // SAFETY: the pointer is SQLite's own.
+        unsafe { *is_there = exists.into() };
+        return ffi::SQLITE_OK;
+    }
     let Some((unix, access)) = unix().and_then(|(unix, table)| Some((unix, table.xAccess?))) else {
         return ffi::SQLITE_IOERR_ACCESS;
     };
