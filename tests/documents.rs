@@ -85,7 +85,10 @@ impl Document {
 
     /// The texts between backticks.
     fn spans(&self) -> Vec<&str> {
-        self.prose().filter(|line| !line.starts_with("    ")).flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
+        self.prose()
+            .filter(|line| !line.starts_with("    "))
+            .flat_map(|line| line.split('`').skip(1).step_by(2))
+            .collect()
     }
 }
 
@@ -263,10 +266,8 @@ fn the_code_of_other_languages_is_an_excerpt_of_a_tested_file() {
 fn the_guide_has_every_status_of_the_header() {
     let header = fs::read_to_string(root().join("include/image_cache.h")).unwrap();
     let guide = fs::read_to_string(root().join("docs/guide.md")).unwrap();
-    let statuses: Vec<_> = header
-        .lines()
-        .filter_map(|line| line.strip_prefix("#define IMAGE_CACHE_ERROR_")?.split(' ').next())
-        .collect();
+    let statuses: Vec<_> =
+        header.lines().filter_map(|line| line.strip_prefix("#define IMAGE_CACHE_ERROR_")?.split(' ').next()).collect();
     assert!(statuses.len() >= 17, "only {} statuses were found", statuses.len());
     for status in statuses {
         let is_there = guide.lines().any(|line| line.starts_with('|') && line.contains(&format!("`{status}`")));

@@ -1,4 +1,4 @@
-//! agent CACHE_DIR: caches, reads, tees, lists and prunes, with the crate's safe API.
+//! `agent CACHE_DIR`: caches, reads, tees, lists and prunes, with the crate's safe API.
 
 use std::error::Error;
 use std::io::{self, Read as _, Write};

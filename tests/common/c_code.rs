@@ -37,7 +37,8 @@ pub fn check(fragments: &[String]) {
         writeln!(program, "#define {name} {function}").unwrap();
     }
     for (number, code) in statements.iter().enumerate() {
-        writeln!(program, "void example_{number}(void);\nvoid example_{number}(void)\n{{{VARIABLES}{{{code}}}}}").unwrap();
+        writeln!(program, "void example_{number}(void);\nvoid example_{number}(void)\n{{{VARIABLES}{{{code}}}}}")
+            .unwrap();
     }
     let references: Vec<_> = names.iter().map(|name| format!("(void){name};")).collect();
     writeln!(program, "void all(void);\nvoid all(void) {{ {} }}", references.join(" ")).unwrap();
