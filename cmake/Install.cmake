@@ -4,6 +4,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 install(FILES "${image_cache_header}" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+include("${CMAKE_CURRENT_LIST_DIR}/Manual.cmake")
 install(FILES "${library_directory}/${versioned_name}" "${library_directory}/${soname}" "${shared_library}"
               "${static_library}"
         DESTINATION "${CMAKE_INSTALL_LIBDIR}")

@@ -7,12 +7,14 @@
  * USE
  *
  *   Open a cache        image_cache_open(), image_cache_close()
+ *   Serve an image      image_cache_open_for_read(), image_cache_read(), image_cache_reader_close()
  *   Cache an image      image_cache_begin_write(), image_cache_writer_expect_digest(), image_cache_write_chunk(),
  *                       image_cache_commit()
- *   Serve an image      image_cache_open_for_read(), image_cache_read(), image_cache_reader_close()
  *   Do both at once     image_cache_tee_open(): a stream is handed on, and cached on the way
+ *   Keep within limits  image_cache_prune(), image_cache_clean()
  *   Prefetch            image_cache_queue_image(), image_cache_prefetch()
- *   Bound the size      image_cache_prune(), image_cache_clean()
+ *
+ *   A whole program: examples-c/quickstart.c. The daily work of an agent, in steps: docs/guide.md.
  *
  * STATES OF AN IMAGE
  *
@@ -31,12 +33,15 @@
  *               closing functions ends it. Closing NULL does nothing. Handles may be closed in any order.
  *
  *   Errors      A call that can fail returns an image_cache_status_t. Its last argument is an image_cache_error_t,
- *               which the caller allocates, or NULL. There is no global or thread-local error. On failure every out
- *               parameter is NULL, 0 or false. A NULL that is not allowed gives IMAGE_CACHE_ERROR_INVALID_ARGUMENT,
- *               never a crash. Each function lists the statuses that it returns, except IMAGE_CACHE_ERROR_INTERNAL,
- *               which any may return.
+ *               which the caller allocates and a failure fills, or NULL. There is no global or thread-local error. On
+ *               failure every out parameter is NULL, 0 or false. A NULL that is not allowed gives
+ *               IMAGE_CACHE_ERROR_INVALID_ARGUMENT, never a crash. Each function lists the statuses that it returns,
+ *               except these: IMAGE_CACHE_ERROR_FORKED, for a handle in a forked child; IMAGE_CACHE_ERROR_TIMED_OUT,
+ *               where another process is stopped; IMAGE_CACHE_ERROR_NO_MEMORY; and IMAGE_CACHE_ERROR_INTERNAL.
  *
  *   Threads     Handles are thread-safe, except writers, readers and tees: use those from one thread at a time.
+ *
+ *   Waiting     Readers wait for no other process. Any other call waits up to 10 s for one that is stopped.
  *
  *   Callbacks   A source or fetch function may call the library, but must not close the cache, or use the tee, that it
  *               is called for. A log function must not call the library.
@@ -49,57 +54,21 @@
  *
  * CAVEATS
  *
- *   - The directory belongs to the cache. Each regular file in it with a valid image id as its name counts as a
- *     cached image, also if another program put it there. image_cache_prune() and
- *     image_cache_delete_all_cached_images() delete it.
- *
- *   - The directory must be on a local disk. The locks work on one host, not over a network.
- *
- *   - Use one driver and one database name for a directory. Another driver or name finds the same images, but not the
- *     hits and digests, which stay where they were recorded. It takes the database of another name for an image.
- *
- *   - A daemon opens the cache after it has forked. With the SQLite driver, a forked child cannot open a cache that
- *     was open at the fork, unless it calls exec().
- *
- *   - A handle belongs to the process that created it. In a forked child, each call for it that returns a status
- *     returns IMAGE_CACHE_ERROR_FORKED. Closing it there is harmless, but frees nothing that the parent has. Options
- *     and lists hold memory only, and can be used in the child.
- *
- *   - A forked child that neither ends nor calls exec() keeps the parent's locks when the parent is killed.
- *
- *   - A second SQLite in the process (Python's, for example) must not open the cache's database file while a cache is
- *     open. When it closes the file, POSIX drops the locks that this library's own SQLite holds.
- *
- *   - Files are created with mode 0666, directories with mode 0777, both less the umask. Users who share a cache need
- *     write permission for its directory, its subdirectories and its files. The SQLite index is created with mode
- *     0660, or 0600 where the umask denies the group to write: users who may only read it could delay writers.
- *
- *   - Only a file's owner may set its access time. With the xattr driver, accesses by other users enter the access
- *     order only as the mount records them (relatime, noatime).
- *
- *   - A directory that is removed or replaced under an open cache is lost for that handle: it finds nothing any more,
- *     and image_cache_begin_write() fails with IMAGE_CACHE_ERROR_IO and ENOENT. Close it, and open the cache again.
- *
- *   - If another program has the SQLite index locked, image_cache_list_cached() and image_cache_get_hit_count()
- *     repeat their query for up to 2 s, and then return IMAGE_CACHE_ERROR_INDEX. All other calls go on without the
- *     index, and what they change is entered in it later.
- *
- *   - Readers wait for no other process. All other calls wait up to 10 s for the cache lock, which another process
- *     holds for microseconds unless it is stopped. Then they return IMAGE_CACHE_ERROR_TIMED_OUT. Further waits of the
- *     same handle are short until the lock is free again.
- *
- *   - An incomplete file has the sticky bit. It shows that this library wrote it. A file in incomplete/ without it
- *     may be a live Glance's, and counts as a live writer's until the stall time.
- *
- *   - An open cache holds 6 file descriptors, 7 with the SQLite driver, and another one during its transactions. Each
- *     reader, writer and tee holds one more.
- *
- *   - While more than 4 MiB are written of an image with an expected digest, each digest is computed on a thread of
- *     the library. The thread ends before the call returns that ends the writer or tee, or that fails. All signals
- *     are blocked on it, and it calls none of the caller's functions. If it cannot be started, the digest is computed
- *     without it.
- *
- *   - The library installs no signal handlers, and prints nothing. dlclose() does not unload it.
+ *   - The directory belongs to the cache: every file in it is an image, and can be pruned (docs/guide.md).
+ *   - It must be on a local disk: locks work on one host (docs/kernel-features.md).
+ *   - Use one driver and one database name for a directory: hits and digests stay with them (docs/guide.md).
+ *   - Fork first, then open: a handle is its process's, and a child cannot use it (docs/concurrency.md).
+ *   - A forked child that neither ends nor calls exec() keeps the parent's locks after its death (docs/concurrency.md).
+ *   - No second SQLite in the process may open the database of an open cache (docs/concurrency.md).
+ *   - Users who share a cache need write permission for the directory and its files (docs/on-disk-format.md).
+ *   - With the xattr driver, accesses by users who do not own a file may not count (docs/on-disk-format.md).
+ *   - A directory that is replaced under an open cache is lost for that handle: open it again (docs/concurrency.md).
+ *   - While another program locks the index, a list or a hit count fails after 2 s (docs/concurrency.md).
+ *   - While other programs change names all the time, lists and sizes can be out of date (docs/glance.md).
+ *   - A file in incomplete/ without the sticky bit counts as a live Glance's, until the stall time (docs/glance.md).
+ *   - An open cache holds 6 or 7 descriptors; each reader, writer and tee holds one more (docs/concurrency.md).
+ *   - Long images with a digest are hashed on threads of the library, which run no caller's code (docs/concurrency.md).
+ *   - The library installs no signal handler, and prints nothing. dlclose() does not unload it (docs/concurrency.md).
  */
 
 
@@ -109,21 +78,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-/**
- * The major version of this header.
- */
-#define IMAGE_CACHE_VERSION_MAJOR 0
-
-/**
- * The minor version of this header.
- */
-#define IMAGE_CACHE_VERSION_MINOR 1
-
-/**
- * The patch version of this header.
- */
-#define IMAGE_CACHE_VERSION_PATCH 0
 
 /**
  * Metadata in a SQLite database in the cache's directory (the default).
@@ -178,6 +132,21 @@
 #define IMAGE_CACHE_LOG_DEBUG 4
 
 /**
+ * The major version of this header.
+ */
+#define IMAGE_CACHE_VERSION_MAJOR 0
+
+/**
+ * The minor version of this header.
+ */
+#define IMAGE_CACHE_VERSION_MINOR 1
+
+/**
+ * The patch version of this header.
+ */
+#define IMAGE_CACHE_VERSION_PATCH 0
+
+/**
  * A list of images, which is a snapshot.
  *
  * Created by image_cache_list_cached() or image_cache_list_queued(), ended by image_cache_list_free(). It does not
@@ -228,7 +197,7 @@ typedef struct image_cache_writer_t image_cache_writer_t;
  * The outcome of a call: 0 is success, a negative number is an error.
  *
  * Positive numbers are reserved for outcomes that are no error. A number never changes its meaning. New numbers are
- * only ever added. Since 0.1.
+ * only ever added.
  */
 typedef int32_t image_cache_status_t;
 
@@ -236,7 +205,7 @@ typedef int32_t image_cache_status_t;
  * Describes why a call failed. The caller allocates it.
  *
  * The caller passes it as the last argument. The call fills it on failure, and leaves it unchanged on success. Its
- * size and fields never change. Since 0.1.
+ * size and fields never change.
  */
 typedef struct image_cache_error_t {
   /**
@@ -254,62 +223,16 @@ typedef struct image_cache_error_t {
 } image_cache_error_t;
 
 /**
- * Receives a log message.
- *
- * user_data  the pointer given to image_cache_options_set_log()
- * level      one of IMAGE_CACHE_LOG_*
- * message    NUL-terminated UTF-8; valid until the function returns
- *
- * The function is called on every thread that calls the library, on several at once, while locks of the cache are
- * held. It should not block. It must not call the library: a call with a handle does nothing and returns
- * IMAGE_CACHE_ERROR_INVALID_ARGUMENT. It must not throw or longjmp. Since 0.1.
- */
-typedef void (*image_cache_log_fn)(void *user_data, int32_t level, const char *message);
-
-/**
- * One image of a list.
- *
- * The library allocates it. Later versions may append fields. Since 0.1.
- */
-typedef struct image_cache_entry_t {
-  /**
-   * The image's id.
-   */
-  const char *image_id;
-  /**
-   * Its length in bytes.
-   */
-  uint64_t size;
-  /**
-   * How often it was read.
-   */
-  uint64_t hits;
-  /**
-   * When it was last opened, or committed if it never was: nanoseconds since the Unix epoch.
-   */
-  int64_t last_accessed;
-  /**
-   * When it was committed: nanoseconds since the Unix epoch.
-   */
-  int64_t last_modified;
-  /**
-   * The digest verified at commit as "algorithm:hex", or NULL. Of several digests it is the strongest.
-   */
-  const char *digest;
-} image_cache_entry_t;
-
-/**
  * Reads the next bytes of an image for a tee.
  *
- * user_data  the pointer given to image_cache_tee_open()
- * buffer     receives the bytes
- * capacity   the size of the buffer in bytes, at least 1
+ * - `user_data`: the pointer given to image_cache_tee_open()
+ * - `buffer`: receives the bytes
+ * - `capacity`: the size of the buffer in bytes, at least 1
  *
  * Returns the number of bytes, 0 at the end, or a negative number on failure. More than capacity is a failure, too.
  *
  * The function is called on the thread that calls image_cache_tee_read(). It is not called again after a failure. It
- * must not throw or longjmp. pthread_cancel() has no effect on the thread until image_cache_tee_read() returns. Since
- * 0.1.
+ * must not throw or longjmp. pthread_cancel() has no effect on the thread until image_cache_tee_read() returns.
  *
  * A binding's function must not return a number by accident. Python's ctypes returns 0, or any number, from a function
  * that raises. A Go function that panics ends the process. Catch everything, and expect a size or call
@@ -340,18 +263,50 @@ typedef struct image_cache_entry_t {
 typedef int64_t (*image_cache_source_fn)(void *user_data, void *buffer, size_t capacity);
 
 /**
+ * One image of a list.
+ *
+ * The library allocates it. Later versions may append fields.
+ */
+typedef struct image_cache_entry_t {
+  /**
+   * The image's id.
+   */
+  const char *image_id;
+  /**
+   * Its length in bytes.
+   */
+  uint64_t size;
+  /**
+   * How often it was read.
+   */
+  uint64_t hits;
+  /**
+   * When it was last opened, or committed if it never was: nanoseconds since the Unix epoch.
+   */
+  int64_t last_accessed;
+  /**
+   * When it was committed: nanoseconds since the Unix epoch.
+   */
+  int64_t last_modified;
+  /**
+   * The digest verified at commit as "algorithm:hex", or NULL. Of several digests it is the strongest.
+   */
+  const char *digest;
+} image_cache_entry_t;
+
+/**
  * Fetches an image for image_cache_prefetch().
  *
- * user_data  the pointer given to image_cache_prefetch()
- * image_id   the image; valid until the function returns
- * writer     the image's writer, lent until the function returns
+ * - `user_data`: the pointer given to image_cache_prefetch()
+ * - `image_id`: the image; valid until the function returns
+ * - `writer`: the image's writer, lent until the function returns
  *
  * Returns IMAGE_CACHE_OK to commit the image. Any other number, a positive one too, gives it up: it stays queued.
  *
  * The function may call image_cache_writer_expect_size(), image_cache_writer_expect_digest() and
  * image_cache_write_chunk() for the writer. The prefetch commits or aborts the writer. The function is called on the
  * thread that called image_cache_prefetch(). It may call the library, but must not close that cache. It must not throw
- * or longjmp. pthread_cancel() has no effect on the thread until image_cache_prefetch() returns. Since 0.1.
+ * or longjmp. pthread_cancel() has no effect on the thread until image_cache_prefetch() returns.
  *
  * A binding's function must not return 0 by accident, which commits what was written. Python's ctypes returns 0 from a
  * function that raises. Catch everything, as for image_cache_source_fn, and return IMAGE_CACHE_ERROR_SOURCE. Expect
@@ -360,6 +315,19 @@ typedef int64_t (*image_cache_source_fn)(void *user_data, void *buffer, size_t c
 typedef image_cache_status_t (*image_cache_fetch_fn)(void *user_data,
                                                      const char *image_id,
                                                      struct image_cache_writer_t *writer);
+
+/**
+ * Receives a log message.
+ *
+ * - `user_data`: the pointer given to image_cache_options_set_log()
+ * - `level`: one of IMAGE_CACHE_LOG_*
+ * - `message`: NUL-terminated UTF-8; valid until the function returns
+ *
+ * The function is called on every thread that calls the library, on several at once, while locks of the cache are
+ * held. It should not block. It must not call the library: a call with a handle does nothing and returns
+ * IMAGE_CACHE_ERROR_INVALID_ARGUMENT. It must not throw or longjmp.
+ */
+typedef void (*image_cache_log_fn)(void *user_data, int32_t level, const char *message);
 
 /**
  * Success.
@@ -461,237 +429,28 @@ typedef image_cache_status_t (*image_cache_fetch_fn)(void *user_data,
 extern "C" {
 #endif // __cplusplus
 
-/* Version --------------------------------------------------------------------------------------------- */
-
-/**
- * The version of the loaded library, for example "0.1.0".
- *
- * Returns a constant that lives as long as the library.
- *
- * The macros IMAGE_CACHE_VERSION_* are the version that the program was compiled against.
- *
- * Threads: any. Blocks: never. Since 0.1.
- */
-const char *image_cache_version(void);
-
-/**
- * The version of the loaded library as a number. A later version has a greater one.
- *
- * Returns major << 16 | minor << 8 | patch.
- *
- * Threads: any. Blocks: never. Since 0.1.
- */
-uint32_t image_cache_version_number(void);
-
-/* Statuses -------------------------------------------------------------------------------------------- */
-
-/**
- * The name of a status, for example "IMAGE_CACHE_ERROR_NOT_FOUND".
- *
- * status  any number
- *
- * Returns a constant that lives as long as the library. It is "IMAGE_CACHE_ERROR_UNKNOWN" if the number is no status.
- *
- * Threads: any. Blocks: never. Since 0.1.
- */
-const char *image_cache_status_name(image_cache_status_t status);
-
-/* Options --------------------------------------------------------------------------------------------- */
-
-/**
- * Creates options with the defaults.
- *
- * Returns the options, which image_cache_options_free() ends; never NULL.
- *
- * The defaults are SQLite, 10 GiB, 24 hours, "cache.db", full durability, no streaming, no log.
- *
- * Threads: any. Blocks: never. Since 0.1.
- */
-struct image_cache_options_t *image_cache_options_new(void);
-
-/**
- * Ends options. Caches that were opened with them keep their values.
- *
- * options  the options; may be NULL
- *
- * Threads: any. No other call may use the options now or later. Blocks: never. Since 0.1.
- */
-void image_cache_options_free(struct image_cache_options_t *options);
-
-/**
- * Sets where metadata is stored.
- *
- * options  the options
- * driver   one of IMAGE_CACHE_DRIVER_*
- * error    filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL, or the driver is unknown
- *
- * Threads: any. Blocks: never. Since 0.1.
- */
-image_cache_status_t image_cache_options_set_driver(struct image_cache_options_t *options,
-                                                    int32_t driver,
-                                                    struct image_cache_error_t *error);
-
-/**
- * Chooses whether image_cache_open() may change the driver of a directory, or the name of its database.
- *
- * A directory keeps the driver, and the name of the database, that it was first opened with. With another one, every
- * image would have 0 hits, and the old database would count as an image.
- *
- * options  the options
- * change   true: the driver of these options is used and kept, and the hits of the old one are lost. false: an open
- *          with another driver fails with IMAGE_CACHE_ERROR_INVALID_ARGUMENT. Default false
- * error    filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
- *
- * Threads: any. Blocks: never. Since 0.1.
- */
-image_cache_status_t image_cache_options_set_change_driver(struct image_cache_options_t *options,
-                                                           bool change,
-                                                           struct image_cache_error_t *error);
-
-/**
- * Sets the size that image_cache_prune() prunes to.
- *
- * options  the options
- * bytes    the limit in bytes; 0 is a valid limit; default 10 GiB
- * error    filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
- *
- * Threads: any. Blocks: never. Since 0.1.
- */
-image_cache_status_t image_cache_options_set_max_size(struct image_cache_options_t *options,
-                                                      uint64_t bytes,
-                                                      struct image_cache_error_t *error);
-
-/**
- * Sets how long a writer may write nothing before its image counts as stalled.
- *
- * options  the options
- * seconds  the stall time; default 86400
- * error    filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
- *
- * It is measured without the host's clock. The shortest one is 2 s; image_cache_clean() can use a shorter one.
- *
- * Threads: any. Blocks: never. Since 0.1.
- */
-image_cache_status_t image_cache_options_set_stall_time(struct image_cache_options_t *options,
-                                                        uint64_t seconds,
-                                                        struct image_cache_error_t *error);
-
-/**
- * Sets the name of the SQLite index in the cache's directory.
- *
- * options    the options
- * file_name  a bare file name of at most 247 bytes, copied; default "cache.db"
- * error      filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options or file_name is NULL; or file_name is not a bare file name, is too
- *                                       long, or is the name of one of the cache's subdirectories
- *
- * Threads: any. Blocks: never. Since 0.1.
- */
-image_cache_status_t image_cache_options_set_database(struct image_cache_options_t *options,
-                                                      const char *file_name,
-                                                      struct image_cache_error_t *error);
-
-/**
- * Sets what a commit waits for.
- *
- * options     the options
- * durability  one of IMAGE_CACHE_DURABILITY_*
- * error       filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL, or the durability is unknown
- *
- * Threads: any. Blocks: never. Since 0.1.
- */
-image_cache_status_t image_cache_options_set_durability(struct image_cache_options_t *options,
-                                                        int32_t durability,
-                                                        struct image_cache_error_t *error);
-
-/**
- * Sets whether written bytes are dropped from the page cache.
- *
- * options    the options
- * streaming  true: bytes that a writer, a tee or a prefetch writes are dropped from the page cache as they reach the
- *            disk; default false
- * error      filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
- *
- * With streaming, a large image does not displace other data from memory. In return, its readers wait for the disk. So
- * does image_cache_write_chunk(), with either durability.
- *
- * Threads: any. Blocks: never. Since 0.1.
- */
-image_cache_status_t image_cache_options_set_streaming(struct image_cache_options_t *options,
-                                                       bool streaming,
-                                                       struct image_cache_error_t *error);
-
-/**
- * Sets the log function. The library itself never prints anything.
- *
- * options    the options
- * log        called with each message, until the last handle of every cache opened with these options has ended; NULL:
- *            no log (the default)
- * user_data  passed to log; it must stay valid as long as log may be called
- * error      filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
- *
- * Threads: any. Blocks: never. Since 0.1.
- *
- * ```c
- * static void log_line(void *user_data, int32_t level, const char *message)
- * {
- *     if (level <= IMAGE_CACHE_LOG_WARNING) fprintf(user_data, "image cache: %s\n", message);
- * }
- * ```
- */
-image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *options,
-                                                 image_cache_log_fn log,
-                                                 void *user_data,
-                                                 struct image_cache_error_t *error);
-
-/* Cache: opening, closing, queries -------------------------------------------------------------------- */
+/* Cache: open, close ---------------------------------------------------------------------------------- */
 
 /**
  * Opens the cache in a directory.
  *
- * directory  its path, in any encoding; it and its subdirectories are created if missing, its parent is not
- * options    the options, copied; NULL for the defaults
- * cache      set to the cache, which image_cache_close() ends; NULL on failure
- * error      filled on failure; may be NULL
+ * - `directory`: its path, in any encoding; it and its subdirectories are created if missing, its parent is not
+ * - `options`: the options, copied; NULL for the defaults
+ * - `cache`: set to the cache, which image_cache_close() ends
  *
  * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_UNSUPPORTED       the driver is IMAGE_CACHE_DRIVER_XATTR, and the file system has no extended
- *                                       attributes; a newer version of the library made the index; or a subdirectory
- *                                       is on another file system, subvolume or mount than the directory
- *   IMAGE_CACHE_ERROR_NO_SPACE          something cannot be created or written: the disk, a quota or the inodes are
- *                                       used up
- *   IMAGE_CACHE_ERROR_IO                the directory or a subdirectory cannot be created, opened or read; or a
- *                                       subdirectory is a symbolic link
- *   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or repaired: it cannot be read, or it
- *                                       is not a file (a damaged index is rebuilt)
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  directory or cache is NULL; the directory has other files, and is not a
- *                                       cache's; or it was used with another driver or database: see
- *                                       image_cache_options_set_change_driver()
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked while the cache was open with the SQLite
- *                                       driver
+ *
+ * - IMAGE_CACHE_ERROR_UNSUPPORTED: the driver is IMAGE_CACHE_DRIVER_XATTR, and the file system has no extended
+ *   attributes; a newer version of the library made the index; or a subdirectory is on another file system, subvolume
+ *   or mount than the directory
+ * - IMAGE_CACHE_ERROR_NO_SPACE: something cannot be created or written: the disk, a quota or the inodes are used up
+ * - IMAGE_CACHE_ERROR_IO: the directory or a subdirectory cannot be created, opened or read; or a subdirectory is a
+ *   symbolic link
+ * - IMAGE_CACHE_ERROR_INDEX: the SQLite index cannot be opened or repaired: it cannot be read, or it is not a file (a
+ *   damaged index is rebuilt)
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: directory or cache is NULL; the directory has other files, and is not a
+ *   cache's; or it was used with another driver or database: see image_cache_options_set_change_driver()
+ * - IMAGE_CACHE_ERROR_FORKED: called in a child that was forked while the cache was open with the SQLite driver
  *
  * The directory belongs to the cache: every file in it counts as an image, and can be pruned. Leftovers of a crash are
  * repaired. A directory that Glance filled is opened in place.
@@ -699,7 +458,7 @@ image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *o
  * A directory that may not be written (a read-only mount, a user without permission) is opened for reading, if its
  * subdirectories exist. Calls that would change something then return IMAGE_CACHE_ERROR_IO, and hits are not counted.
  *
- * Threads: any. Blocks: for the disk. The first open after a crash reads the whole directory. Since 0.1.
+ * Threads: any. Blocks: for the disk. The first open after a crash reads the whole directory.
  *
  * ```c
  * image_cache_options_t *options = image_cache_options_new();
@@ -718,269 +477,167 @@ image_cache_status_t image_cache_open(const char *directory,
 /**
  * Ends a cache handle, and writes the hits that it collected.
  *
- * cache  the cache; may be NULL; harmless in a forked child
+ * - `cache`: the cache; may be NULL; harmless in a forked child
  *
  * Its readers, writers, tees and lists continue to work, and keep what they need.
  *
  * Durability: when the last of these handles ends, images that were committed with IMAGE_CACHE_DURABILITY_NONE are
  * synced. From then on they survive a power cut.
+ *
  * Threads: any. No other call may use this handle now or later.
- * Blocks: for the index, and for the disk if images are synced: seconds, for many or large ones. Since 0.1.
+ *
+ * Blocks: for the index, and for the disk if images are synced: seconds, for many or large ones.
  */
 void image_cache_close(struct image_cache_t *cache);
 
 /**
  * The driver in use: IMAGE_CACHE_DRIVER_SQLITE or IMAGE_CACHE_DRIVER_XATTR.
  *
- * cache  the cache
+ * - `cache`: the cache
  *
  * Returns the driver, or -1 for NULL.
  *
- * Threads: any. Blocks: never. Since 0.1.
+ * Threads: any. Blocks: never.
  */
 int32_t image_cache_get_driver(const struct image_cache_t *cache);
 
+/* Reading an image ------------------------------------------------------------------------------------ */
+
 /**
- * Whether an image is cached.
+ * Opens a cached image, which counts as an access.
  *
- * cache     the cache
- * image_id  the image
- * answer    set to the answer; false on failure
- * error     filled on failure; may be NULL
+ * - `cache`: the cache; it may be closed before the reader
+ * - `image_id`: the image
+ * - `reader`: set to the reader, which image_cache_reader_close() ends
  *
  * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_IO                a lookup in the directory failed
- *   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or answer is NULL
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
  *
- * Threads: any. Blocks: for one lookup in the directory. Since 0.1.
+ * - IMAGE_CACHE_ERROR_NOT_FOUND: the image is not cached
+ * - IMAGE_CACHE_ERROR_IO: the image's file cannot be opened
+ * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or reader is NULL
+ *
+ * The access makes the image the last one to be pruned. A failing index does not fail the call.
+ *
+ * Threads: any. Blocks: for a few system calls, and a few times in a second for the index.
+ *
+ * ```c
+ * status = image_cache_open_for_read(cache, id, &reader, &error);
+ * if (status == IMAGE_CACHE_ERROR_NOT_FOUND) // read the store, and cache on the way
+ *     status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
+ * ```
  */
-image_cache_status_t image_cache_is_cached(const struct image_cache_t *cache,
-                                           const char *image_id,
-                                           bool *answer,
-                                           struct image_cache_error_t *error);
-
-/**
- * Whether incomplete/ has a file of an image, its writer alive or dead.
- *
- * cache     the cache
- * image_id  the image
- * answer    set to the answer; false on failure
- * error     filled on failure; may be NULL
- *
- * Returns as image_cache_is_cached().
- *
- * The answer does not say whether the image can be written: image_cache_begin_write() takes over from a dead writer.
- *
- * Threads: any. Blocks: for one lookup in incomplete/. Since 0.1.
- */
-image_cache_status_t image_cache_is_being_cached(const struct image_cache_t *cache,
-                                                 const char *image_id,
-                                                 bool *answer,
-                                                 struct image_cache_error_t *error);
-
-/**
- * Whether an image is in the queue.
- *
- * cache     the cache
- * image_id  the image
- * answer    set to the answer; false on failure
- * error     filled on failure; may be NULL
- *
- * Returns as image_cache_is_cached().
- *
- * Threads: any. Blocks: for a lookup in queue/ and in the directory. Since 0.1.
- */
-image_cache_status_t image_cache_is_queued(const struct image_cache_t *cache,
-                                           const char *image_id,
-                                           bool *answer,
-                                           struct image_cache_error_t *error);
-
-/**
- * Whether an image is neither cached nor being cached, and its name is free.
- *
- * cache     the cache
- * image_id  the image
- * answer    set to the answer; false on failure
- * error     filled on failure; may be NULL
- *
- * Returns as image_cache_is_cached().
- *
- * The name is not free if something else has it, for example a subdirectory. The answer is false, too, if incomplete/
- * has the file of a dead writer, which image_cache_begin_write() takes over. So the answer is for display. To learn
- * whether an image can be written, begin to write it.
- *
- * Threads: any. Blocks: for a lookup in incomplete/ and in the directory. Since 0.1.
- */
-image_cache_status_t image_cache_is_cacheable(const struct image_cache_t *cache,
-                                              const char *image_id,
-                                              bool *answer,
-                                              struct image_cache_error_t *error);
-
-/**
- * The size of all cached images.
- *
- * cache  the cache
- * bytes  set to the sum of their lengths in bytes; 0 on failure
- * error  filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_IO                the directory cannot be read
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or bytes is NULL
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
- *
- * Threads: any.
- * Blocks: for the index. The xattr driver, and any driver whose index fails, reads the whole directory. Since 0.1.
- */
-image_cache_status_t image_cache_get_cache_size(const struct image_cache_t *cache,
-                                                uint64_t *bytes,
-                                                struct image_cache_error_t *error);
-
-/**
- * The length of a cached image.
- *
- * cache     the cache
- * image_id  the image
- * bytes     set to its length in bytes; 0 on failure
- * error     filled on failure; may be NULL
- *
- * Returns as image_cache_is_cached(), or
- *   IMAGE_CACHE_ERROR_NOT_FOUND  the image is not cached
- *
- * Threads: any. Blocks: for one lookup in the directory. Since 0.1.
- */
-image_cache_status_t image_cache_get_image_size(const struct image_cache_t *cache,
-                                                const char *image_id,
-                                                uint64_t *bytes,
-                                                struct image_cache_error_t *error);
-
-/**
- * How often an image was read (opened and closed) since it was cached.
- *
- * cache     the cache
- * image_id  the image
- * hits      set to the count; 0 if the image is not cached, and on failure
- * error     filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_IO                a lookup in the directory failed
- *   IMAGE_CACHE_ERROR_INDEX             the hits cannot be read from the index, or from the image's file
- *   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or hits is NULL
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
- *
- * The count includes all hits of this handle and of closed handles. Other handles, in this process or another, collect
- * their hits in memory. They write them as a reader of theirs closes, at most once a second; at a query of hits, a list
- * or a prune through them; and at their close. A process that is killed, or ends without image_cache_close(), loses the
- * hits that it collected. Hits of a handle that may not write are not counted.
- *
- * Threads: any. Blocks: for the index. Since 0.1.
- */
-image_cache_status_t image_cache_get_hit_count(const struct image_cache_t *cache,
+image_cache_status_t image_cache_open_for_read(const struct image_cache_t *cache,
                                                const char *image_id,
-                                               uint64_t *hits,
+                                               struct image_cache_reader_t **reader,
                                                struct image_cache_error_t *error);
 
 /**
- * Lists the cached images, ordered by image id. Images that come or go meanwhile may or may not be included.
+ * Reads the image's next bytes.
  *
- * cache  the cache
- * list   set to the list, which image_cache_list_free() ends; NULL on failure
- * error  filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_NO_SPACE          the index must be rebuilt first, and the disk is full
- *   IMAGE_CACHE_ERROR_IO                the directory cannot be read
- *   IMAGE_CACHE_ERROR_INDEX             the index cannot be read or rebuilt
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or list is NULL
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
- *
- * image_cache_get_hit_count() describes which hits and accesses are included.
- *
- * Threads: any. Blocks: for the index. The xattr driver reads the whole directory. Since 0.1.
- */
-image_cache_status_t image_cache_list_cached(const struct image_cache_t *cache,
-                                             struct image_cache_list_t **list,
-                                             struct image_cache_error_t *error);
-
-/**
- * Lists the queued images, oldest first: a snapshot.
- *
- * cache  the cache
- * list   set to the list, which image_cache_list_free() ends; NULL on failure
- * error  filled on failure; may be NULL
+ * - `reader`: the reader
+ * - `buffer`: receives the bytes; may be NULL if capacity is 0
+ * - `capacity`: the size of the buffer in bytes
+ * - `length`: set to the number of bytes read: 0 at the end; fewer than capacity do not mean the end
  *
  * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_IO                queue/ cannot be read
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or list is NULL
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
  *
- * In an entry, last_accessed and last_modified are the time when the image was queued. Its size and hits are 0, its
- * digest is NULL.
+ * - IMAGE_CACHE_ERROR_IO: the file cannot be read; with os_error 0, it has become shorter than it was at the open
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: reader or length is NULL; or buffer is NULL, and capacity is not 0
  *
- * Threads: any. Blocks: for queue/. Since 0.1.
- */
-image_cache_status_t image_cache_list_queued(const struct image_cache_t *cache,
-                                             struct image_cache_list_t **list,
-                                             struct image_cache_error_t *error);
-
-/* Lists ----------------------------------------------------------------------------------------------- */
-
-/**
- * Moves to the next entry of a list.
- *
- * list   the list
- * entry  set to the entry, which is valid until the next call for this list or its end; NULL at the end
- *
- * Returns true, or false at the end of the list and for NULL.
- *
- * Threads: any. A thread's entry is invalid once another thread moves to the next. Blocks: never. Since 0.1.
+ * Threads: one at a time. Blocks: for the disk.
  *
  * ```c
- * const image_cache_entry_t *entry;
- * if (image_cache_list_cached(cache, &list, &error) == IMAGE_CACHE_OK)
- *     while (image_cache_list_next(list, &entry))
- *         printf("%s: %llu bytes\n", entry->image_id, (unsigned long long)entry->size);
- * image_cache_list_free(list);
+ * while ((status = image_cache_read(reader, buffer, sizeof buffer, &length, &error)) == IMAGE_CACHE_OK && length > 0)
+ *     fwrite(buffer, 1, length, guest);
  * ```
  */
-bool image_cache_list_next(struct image_cache_list_t *list, const struct image_cache_entry_t **entry);
+image_cache_status_t image_cache_read(struct image_cache_reader_t *reader,
+                                      void *buffer,
+                                      size_t capacity,
+                                      size_t *length,
+                                      struct image_cache_error_t *error);
 
 /**
- * Ends a list.
+ * Reads bytes at an offset. The position of image_cache_read() does not change.
  *
- * list  the list; may be NULL
+ * - `reader`: the reader
+ * - `offset`: the offset of the first byte
+ * - `buffer`: receives the bytes; may be NULL if capacity is 0
+ * - `capacity`: the size of the buffer in bytes
+ * - `length`: set to the number of bytes read: 0 at or beyond the end; fewer than capacity do not mean the end
  *
- * Threads: any. No other call may use this handle now or later. Blocks: never. Since 0.1.
+ * Returns as image_cache_read().
+ *
+ * Threads: one at a time. Blocks: for the disk.
  */
-void image_cache_list_free(struct image_cache_list_t *list);
+image_cache_status_t image_cache_read_at(struct image_cache_reader_t *reader,
+                                         uint64_t offset,
+                                         void *buffer,
+                                         size_t capacity,
+                                         size_t *length,
+                                         struct image_cache_error_t *error);
+
+/**
+ * The image's length in bytes.
+ *
+ * - `reader`: the reader
+ *
+ * Returns the length, or 0 for NULL.
+ *
+ * Threads: one at a time. Blocks: never.
+ */
+uint64_t image_cache_reader_size(const struct image_cache_reader_t *reader);
+
+/**
+ * The image's file descriptor, open for reading only: for sendfile, splice, mmap.
+ *
+ * - `reader`: the reader
+ *
+ * Returns the descriptor, or -1 for NULL and in a forked child.
+ *
+ * The reader owns the descriptor, and closes it at its end: do not close it. It is close-on-exec. A dup() of it, for
+ * another program, outlives the reader. image_cache_read() does not use the file's own offset.
+ *
+ * Threads: one at a time. Blocks: never.
+ */
+int image_cache_reader_fd(const struct image_cache_reader_t *reader);
+
+/**
+ * Ends a reader, which counts one hit of the image.
+ *
+ * - `reader`: the reader; may be NULL; harmless in a forked child
+ *
+ * Hits are written at most once a second: see image_cache_get_hit_count(). A hit that cannot be written is logged, and
+ * tried again later. Once the reader's cache is closed, each hit is written at once.
+ *
+ * Threads: one at a time. Blocks: once a second for the index.
+ */
+void image_cache_reader_close(struct image_cache_reader_t *reader);
 
 /* Writing an image ------------------------------------------------------------------------------------ */
 
 /**
  * Begins to cache an image, and becomes its only writer.
  *
- * cache     the cache; it may be closed before the writer ends
- * image_id  the image
- * writer    set to the writer, which image_cache_commit() or image_cache_abort() ends; NULL on failure
- * error     filled on failure; may be NULL
+ * - `cache`: the cache; it may be closed before the writer ends
+ * - `image_id`: the image
+ * - `writer`: set to the writer, which image_cache_commit() or image_cache_abort() ends
  *
  * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_ALREADY_CACHED    the image is cached already
- *   IMAGE_CACHE_ERROR_BEING_CACHED      another live writer, in any process, has the image
- *   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up
- *   IMAGE_CACHE_ERROR_IO                its file cannot be created, or something else, for example a subdirectory, has
- *                                       its name
- *   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or writer is NULL
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+ *
+ * - IMAGE_CACHE_ERROR_ALREADY_CACHED: the image is cached already
+ * - IMAGE_CACHE_ERROR_BEING_CACHED: another live writer, in any process, has the image
+ * - IMAGE_CACHE_ERROR_NO_SPACE: the disk, a quota or the inodes are used up
+ * - IMAGE_CACHE_ERROR_IO: its file cannot be created, or something else, for example a subdirectory, has its name
+ * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or writer is NULL
  *
  * A dead writer blocks no other. A live writer that has written nothing for longer than the stall time loses the
  * image, unless it verifies, syncs or publishes. With BEING_CACHED, the message has the writer's process id, and for
  * how long it has been writing. A file in incomplete/ that another program wrote counts as a live writer's.
  *
- * Threads: any. Blocks: for a few system calls. Since 0.1.
+ * Threads: any. Blocks: for a few system calls.
  *
  * ```c
  * status = image_cache_begin_write(cache, id, &writer, &error);
@@ -1002,18 +659,17 @@ image_cache_status_t image_cache_begin_write(const struct image_cache_t *cache,
 /**
  * Sets the length that the image must have.
  *
- * writer  the writer
- * bytes   the image's length
- * error   filled on failure; may be NULL
+ * - `writer`: the writer
+ * - `bytes`: the image's length
  *
  * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  writer is NULL, a chunk was written already (an empty one counts), or another
- *                                       length is expected already
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the writer began
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: writer is NULL, a chunk was written already (an empty one counts), or another
+ *   length is expected already
  *
  * A chunk beyond this length fails. A commit with fewer bytes fails.
  *
- * Threads: one at a time. Blocks: never. Since 0.1.
+ * Threads: one at a time. Blocks: never.
  */
 image_cache_status_t image_cache_writer_expect_size(struct image_cache_writer_t *writer,
                                                     uint64_t bytes,
@@ -1022,21 +678,20 @@ image_cache_status_t image_cache_writer_expect_size(struct image_cache_writer_t 
 /**
  * Sets a digest that the image must have. Several digests can be expected.
  *
- * writer     the writer
- * algorithm  "md5", "sha256" or "sha512"
- * hex        the digest in hexadecimal digits, of either case
- * error      filled on failure; may be NULL
+ * - `writer`: the writer
+ * - `algorithm`: "md5", "sha256" or "sha512"
+ * - `hex`: the digest in hexadecimal digits, of either case
  *
  * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_UNSUPPORTED       algorithm is none of these three
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  writer, algorithm or hex is NULL; hex has the wrong length or letters; a chunk
- *                                       was written already; or another digest of that algorithm is expected already
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the writer began
+ *
+ * - IMAGE_CACHE_ERROR_UNSUPPORTED: algorithm is none of these three
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: writer, algorithm or hex is NULL; hex has the wrong length or letters; a chunk
+ *   was written already; or another digest of that algorithm is expected already
  *
  * The strongest digest is stored with the image. After a failure the digest is not expected, and the writer can still
  * be used. A caller that needs the digest checked must abort.
  *
- * Threads: one at a time. Blocks: never. Since 0.1.
+ * Threads: one at a time. Blocks: never.
  */
 image_cache_status_t image_cache_writer_expect_digest(struct image_cache_writer_t *writer,
                                                       const char *algorithm,
@@ -1046,23 +701,22 @@ image_cache_status_t image_cache_writer_expect_digest(struct image_cache_writer_
 /**
  * Appends bytes to the image.
  *
- * writer  the writer
- * data    the bytes, borrowed for the call; may be NULL if length is 0
- * length  the number of bytes
- * error   filled on failure; may be NULL
+ * - `writer`: the writer
+ * - `data`: the bytes, borrowed for the call; may be NULL if length is 0
+ * - `length`: the number of bytes
  *
  * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_SIZE_MISMATCH     there are more bytes now than expected
- *   IMAGE_CACHE_ERROR_LOST              the file was cleaned away, lost to another writer after a stall, or changed
- *   IMAGE_CACHE_ERROR_NO_SPACE          the disk or a quota is used up
- *   IMAGE_CACHE_ERROR_IO                the file cannot be written
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  writer is NULL; or data is NULL, and length is not 0
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the writer began
+ *
+ * - IMAGE_CACHE_ERROR_SIZE_MISMATCH: there are more bytes now than expected
+ * - IMAGE_CACHE_ERROR_LOST: the file was cleaned away, lost to another writer after a stall, or changed
+ * - IMAGE_CACHE_ERROR_NO_SPACE: the disk or a quota is used up
+ * - IMAGE_CACHE_ERROR_IO: the file cannot be written
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: writer is NULL; or data is NULL, and length is not 0
  *
  * The first failure to write is final: every later chunk, and the commit, return it again. If the disk is full, the
  * space of the image is freed at once. A call with an invalid argument changes nothing.
  *
- * Threads: one at a time. Blocks: for the disk. Since 0.1.
+ * Threads: one at a time. Blocks: for the disk.
  */
 image_cache_status_t image_cache_write_chunk(struct image_cache_writer_t *writer,
                                              const void *data,
@@ -1072,183 +726,61 @@ image_cache_status_t image_cache_write_chunk(struct image_cache_writer_t *writer
 /**
  * Publishes the image if it is as expected. Ends the writer, also on failure.
  *
- * writer  the writer; one that was lent to a fetch function is not ended, and stays as it is
- * error   filled on failure; may be NULL
+ * - `writer`: the writer; one that was lent to a fetch function is not ended, and stays as it is
  *
  * Returns IMAGE_CACHE_OK, the failure of an earlier image_cache_write_chunk() for this writer, or
- *   IMAGE_CACHE_ERROR_SIZE_MISMATCH     there are fewer bytes than expected
- *   IMAGE_CACHE_ERROR_DIGEST_MISMATCH   the bytes do not have an expected digest
- *   IMAGE_CACHE_ERROR_LOST              the file was cleaned away, lost to another writer after a stall, or changed
- *   IMAGE_CACHE_ERROR_ALREADY_CACHED    another program put a file there meanwhile
- *   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up
- *   IMAGE_CACHE_ERROR_IO                the file cannot be synced or moved, or something else, for example a
- *                                       subdirectory, has the image's name
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  writer is NULL, or was lent to a fetch function
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the writer began
  *
- * On failure the file goes to invalid/, where image_cache_clean() removes it. An index that cannot be written does not fail
- * the commit: it is logged, and the index is rebuilt later.
+ * - IMAGE_CACHE_ERROR_SIZE_MISMATCH: there are fewer bytes than expected
+ * - IMAGE_CACHE_ERROR_DIGEST_MISMATCH: the bytes do not have an expected digest
+ * - IMAGE_CACHE_ERROR_LOST: the file was cleaned away, lost to another writer after a stall, or changed
+ * - IMAGE_CACHE_ERROR_ALREADY_CACHED: another program put a file there meanwhile
+ * - IMAGE_CACHE_ERROR_NO_SPACE: the disk, a quota or the inodes are used up
+ * - IMAGE_CACHE_ERROR_IO: the file cannot be synced or moved, or something else, for example a subdirectory, has the
+ *   image's name
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: writer is NULL, or was lent to a fetch function
+ *
+ * On failure the file goes to invalid/, where image_cache_clean() removes it. An index that cannot be written does not
+ * fail the commit: it is logged, and the index is rebuilt later.
  *
  * Durability: with IMAGE_CACHE_DURABILITY_FULL the image is on the disk when this returns. With
  * IMAGE_CACHE_DURABILITY_NONE it need not be.
- * Threads: one at a time. Blocks: for the disk. Since 0.1.
+ *
+ * Threads: one at a time. Blocks: for the disk.
  */
-image_cache_status_t image_cache_commit(struct image_cache_writer_t *writer,
-                                        struct image_cache_error_t *error);
+image_cache_status_t image_cache_commit(struct image_cache_writer_t *writer, struct image_cache_error_t *error);
 
 /**
  * Gives up an image, and ends the writer.
  *
- * writer  the writer; may be NULL; harmless in a forked child; if it was lent to a fetch function, the fetch fails
- * reason  stored with the file and logged, in UTF-8; NULL for none
+ * - `writer`: the writer; may be NULL; harmless in a forked child; if it was lent to a fetch function, the fetch fails
+ * - `reason`: stored with the file and logged, in UTF-8; NULL for none
  *
  * The file goes to invalid/ with the reason, until the next image_cache_clean().
  *
- * Threads: one at a time. Blocks: for a few system calls, and for a few milliseconds if a long image is hashed. Since 0.1.
+ * Threads: one at a time. Blocks: for a few system calls, and for a few milliseconds if a long image is hashed.
  */
-void image_cache_abort(struct image_cache_writer_t *writer,
-                       const char *reason);
-
-/* Reading an image ------------------------------------------------------------------------------------ */
-
-/**
- * Opens a cached image, which counts as an access.
- *
- * cache     the cache; it may be closed before the reader
- * image_id  the image
- * reader    set to the reader, which image_cache_reader_close() ends; NULL on failure
- * error     filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_NOT_FOUND         the image is not cached
- *   IMAGE_CACHE_ERROR_IO                the image's file cannot be opened
- *   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or reader is NULL
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
- *
- * The access makes the image the last one to be pruned. A failing index does not fail the call.
- *
- * Threads: any. Blocks: for a few system calls, and a few times in a second for the index. Since 0.1.
- *
- * ```c
- * status = image_cache_open_for_read(cache, id, &reader, &error);
- * if (status == IMAGE_CACHE_ERROR_NOT_FOUND) // read the store, and cache on the way
- *     status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
- * ```
- */
-image_cache_status_t image_cache_open_for_read(const struct image_cache_t *cache,
-                                               const char *image_id,
-                                               struct image_cache_reader_t **reader,
-                                               struct image_cache_error_t *error);
-
-/**
- * Reads the image's next bytes.
- *
- * reader    the reader
- * buffer    receives the bytes; may be NULL if capacity is 0
- * capacity  the size of the buffer in bytes
- * length    set to the number of bytes read: 0 at the end, and on failure; fewer than capacity do not mean the end
- * error     filled on failure; may be NULL
- *
- * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_IO                the file cannot be read; with os_error 0, it has become shorter than it was at
- *                                       the open
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  reader or length is NULL; or buffer is NULL, and capacity is not 0
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the reader was opened
- *
- * Threads: one at a time. Blocks: for the disk. Since 0.1.
- *
- * ```c
- * while ((status = image_cache_read(reader, buffer, sizeof buffer, &length, &error)) == IMAGE_CACHE_OK && length > 0)
- *     fwrite(buffer, 1, length, guest);
- * ```
- */
-image_cache_status_t image_cache_read(struct image_cache_reader_t *reader,
-                                      void *buffer,
-                                      size_t capacity,
-                                      size_t *length,
-                                      struct image_cache_error_t *error);
-
-/**
- * Reads bytes at an offset. The position of image_cache_read() does not change.
- *
- * reader    the reader
- * offset    the offset of the first byte
- * buffer    receives the bytes; may be NULL if capacity is 0
- * capacity  the size of the buffer in bytes
- * length    set to the number of bytes read: 0 at or beyond the end, and on failure; fewer than capacity do not mean
- *           the end
- * error     filled on failure; may be NULL
- *
- * Returns as image_cache_read().
- *
- * Threads: one at a time. Blocks: for the disk. Since 0.1.
- */
-image_cache_status_t image_cache_read_at(struct image_cache_reader_t *reader,
-                                         uint64_t offset,
-                                         void *buffer,
-                                         size_t capacity,
-                                         size_t *length,
-                                         struct image_cache_error_t *error);
-
-/**
- * The image's length in bytes.
- *
- * reader  the reader
- *
- * Returns the length, or 0 for NULL.
- *
- * Threads: one at a time. Blocks: never. Since 0.1.
- */
-uint64_t image_cache_reader_size(const struct image_cache_reader_t *reader);
-
-/**
- * The image's file descriptor, open for reading only: for sendfile, splice, mmap.
- *
- * reader  the reader
- *
- * Returns the descriptor, or -1 for NULL and in a forked child.
- *
- * The reader owns the descriptor, and closes it at its end: do not close it. It is close-on-exec. A dup() of it, for
- * another program, outlives the reader. image_cache_read() does not use the file's own offset.
- *
- * Threads: one at a time. Blocks: never. Since 0.1.
- */
-int image_cache_reader_fd(const struct image_cache_reader_t *reader);
-
-/**
- * Ends a reader, which counts one hit of the image.
- *
- * reader  the reader; may be NULL; harmless in a forked child
- *
- * Hits are written at most once a second: see image_cache_get_hit_count(). A hit that cannot be written is logged, and
- * tried again later. Once the reader's cache is closed, each hit is written at once.
- *
- * Threads: one at a time. Blocks: once a second for the index. Since 0.1.
- */
-void image_cache_reader_close(struct image_cache_reader_t *reader);
+void image_cache_abort(struct image_cache_writer_t *writer, const char *reason);
 
 /* Tee: a stream is handed on, and cached on the way --------------------------------------------------- */
 
 /**
  * Opens a tee, which reads from the caller's source, hands the bytes on, and caches them on the way.
  *
- * cache      the cache; it may be closed before the tee
- * image_id   the image
- * source     called once for each image_cache_tee_read()
- * user_data  passed to source; it must stay valid until the tee ends
- * tee        set to the tee, which image_cache_tee_close() ends; NULL on failure
- * error      filled on failure; may be NULL
+ * - `cache`: the cache; it may be closed before the tee
+ * - `image_id`: the image
+ * - `source`: called once for each image_cache_tee_read()
+ * - `user_data`: passed to source; it must stay valid until the tee ends
+ * - `tee`: set to the tee, which image_cache_tee_close() ends
  *
  * Returns IMAGE_CACHE_OK (also when the image cannot be cached), or
- *   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id, source or tee is NULL
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id, source or tee is NULL
  *
  * If the image cannot be cached (it is cached already, another writer has it, the disk is full), the tee only hands on
  * the bytes: see image_cache_tee_is_caching().
  *
- * Threads: any. Blocks: for a few system calls. Since 0.1.
+ * Threads: any. Blocks: for a few system calls.
  *
  * ```c
  * static int64_t from_store(void *user_data, void *buffer, size_t capacity)
@@ -1268,15 +800,14 @@ image_cache_status_t image_cache_tee_open(const struct image_cache_t *cache,
 /**
  * Sets the length that the source must have. To be called before the first read.
  *
- * tee    the tee
- * bytes  the image's length
- * error  filled on failure; may be NULL
+ * - `tee`: the tee
+ * - `bytes`: the image's length
  *
  * Returns as image_cache_writer_expect_size().
  *
  * After a failure nothing is cached any more, because it could not be checked. The bytes are still handed on.
  *
- * Threads: one at a time. Blocks: never, except for a few system calls after a failure. Since 0.1.
+ * Threads: one at a time. Blocks: never, except for a few system calls after a failure.
  */
 image_cache_status_t image_cache_tee_expect_size(struct image_cache_tee_t *tee,
                                                  uint64_t bytes,
@@ -1288,32 +819,30 @@ image_cache_status_t image_cache_tee_expect_size(struct image_cache_tee_t *tee,
  * If the source returns 0 in its first call, the tee fails with IMAGE_CACHE_ERROR_SIZE_MISMATCH, and nothing is
  * published. This is for bindings, whose functions may return 0 by accident.
  *
- * tee    the tee
- * error  filled on failure; may be NULL
+ * - `tee`: the tee
  *
  * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  tee is NULL, or was read already
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the tee was opened
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: tee is NULL, or was read already
  *
  * After a failure nothing is cached any more. The bytes are still handed on.
  *
- * Threads: one at a time. Blocks: never, except for a few system calls after a failure. Since 0.1.
+ * Threads: one at a time. Blocks: never, except for a few system calls after a failure.
  */
 image_cache_status_t image_cache_tee_refuse_empty(struct image_cache_tee_t *tee, struct image_cache_error_t *error);
 
 /**
  * Sets a digest that the source's bytes must have. To be called before the first read.
  *
- * tee        the tee
- * algorithm  "md5", "sha256" or "sha512"
- * hex        the digest in hexadecimal digits, of either case
- * error      filled on failure; may be NULL
+ * - `tee`: the tee
+ * - `algorithm`: "md5", "sha256" or "sha512"
+ * - `hex`: the digest in hexadecimal digits, of either case
  *
  * Returns as image_cache_writer_expect_digest().
  *
  * After a failure nothing is cached any more, because it could not be checked. The bytes are still handed on.
  *
- * Threads: one at a time. Blocks: never, except for a few system calls after a failure. Since 0.1.
+ * Threads: one at a time. Blocks: never, except for a few system calls after a failure.
  */
 image_cache_status_t image_cache_tee_expect_digest(struct image_cache_tee_t *tee,
                                                    const char *algorithm,
@@ -1323,19 +852,18 @@ image_cache_status_t image_cache_tee_expect_digest(struct image_cache_tee_t *tee
 /**
  * Reads the source's next bytes, with one call of the source, and caches them.
  *
- * tee       the tee
- * buffer    receives the bytes; may be NULL if capacity is 0
- * capacity  the size of the buffer in bytes; with 0 the source is not called
- * length    set to the number of bytes; 0 at the end, and on failure
- * error     filled on failure; may be NULL
+ * - `tee`: the tee
+ * - `buffer`: receives the bytes; may be NULL if capacity is 0
+ * - `capacity`: the size of the buffer in bytes; with 0 the source is not called
+ * - `length`: set to the number of bytes; 0 at the end
  *
  * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_SOURCE            the source failed, or returned more than capacity
- *   IMAGE_CACHE_ERROR_SIZE_MISMATCH     at the end: there are more or fewer bytes than expected, or none after
- *                                       image_cache_tee_refuse_empty()
- *   IMAGE_CACHE_ERROR_DIGEST_MISMATCH   at the end: the bytes do not have an expected digest
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  tee or length is NULL; or buffer is NULL, and capacity is not 0
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the tee was opened
+ *
+ * - IMAGE_CACHE_ERROR_SOURCE: the source failed, or returned more than capacity
+ * - IMAGE_CACHE_ERROR_SIZE_MISMATCH: at the end: there are more or fewer bytes than expected, or none after
+ *   image_cache_tee_refuse_empty()
+ * - IMAGE_CACHE_ERROR_DIGEST_MISMATCH: at the end: the bytes do not have an expected digest
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: tee or length is NULL; or buffer is NULL, and capacity is not 0
  *
  * At the source's end, when length is 0, the image is published. So read to the end, or set the length with
  * image_cache_tee_expect_size().
@@ -1344,7 +872,8 @@ image_cache_status_t image_cache_tee_expect_digest(struct image_cache_tee_t *tee
  * cached, the call does not fail. After the end or a failure, each further call returns the same.
  *
  * Durability: an image that was published at the end is as durable as after image_cache_commit().
- * Threads: one at a time. Blocks: for the source and for the disk. Since 0.1.
+ *
+ * Threads: one at a time. Blocks: for the source and for the disk.
  *
  * ```c
  * status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
@@ -1365,49 +894,261 @@ image_cache_status_t image_cache_tee_read(struct image_cache_tee_t *tee,
 /**
  * Whether the bytes are being cached, or were cached at the end.
  *
- * tee  the tee
+ * - `tee`: the tee
  *
  * Returns true; or false for NULL, and after caching was given up.
  *
- * Threads: one at a time. Blocks: never. Since 0.1.
+ * Threads: one at a time. Blocks: never.
  */
 bool image_cache_tee_is_caching(const struct image_cache_tee_t *tee);
 
 /**
  * Ends a tee. Before the source's end, the file goes to invalid/.
  *
- * tee  the tee; may be NULL; harmless in a forked child
+ * - `tee`: the tee; may be NULL; harmless in a forked child
  *
  * Exception: if a size was expected, and that many bytes have come, the image is checked and published as at the
  * source's end. If it is not published, this is logged.
  *
  * Durability: an image that is published here is as durable as after image_cache_commit().
- * Threads: one at a time. Blocks: for a few system calls, and for the disk if the image is published. Since 0.1.
+ *
+ * Threads: one at a time. Blocks: for a few system calls, and for the disk if the image is published.
  */
 void image_cache_tee_close(struct image_cache_tee_t *tee);
+
+/* Queries --------------------------------------------------------------------------------------------- */
+
+/**
+ * Whether an image is cached.
+ *
+ * - `cache`: the cache
+ * - `image_id`: the image
+ * - `answer`: set to the answer
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_IO: a lookup in the directory failed
+ * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or answer is NULL
+ *
+ * Threads: any. Blocks: for one lookup in the directory.
+ */
+image_cache_status_t image_cache_is_cached(const struct image_cache_t *cache,
+                                           const char *image_id,
+                                           bool *answer,
+                                           struct image_cache_error_t *error);
+
+/**
+ * Whether incomplete/ has a file of an image, its writer alive or dead.
+ *
+ * - `cache`: the cache
+ * - `image_id`: the image
+ * - `answer`: set to the answer
+ *
+ * Returns as image_cache_is_cached().
+ *
+ * The answer does not say whether the image can be written: image_cache_begin_write() takes over from a dead writer.
+ *
+ * Threads: any. Blocks: for one lookup in incomplete/.
+ */
+image_cache_status_t image_cache_is_being_cached(const struct image_cache_t *cache,
+                                                 const char *image_id,
+                                                 bool *answer,
+                                                 struct image_cache_error_t *error);
+
+/**
+ * Whether an image is in the queue.
+ *
+ * - `cache`: the cache
+ * - `image_id`: the image
+ * - `answer`: set to the answer
+ *
+ * Returns as image_cache_is_cached().
+ *
+ * Threads: any. Blocks: for a lookup in queue/ and in the directory.
+ */
+image_cache_status_t image_cache_is_queued(const struct image_cache_t *cache,
+                                           const char *image_id,
+                                           bool *answer,
+                                           struct image_cache_error_t *error);
+
+/**
+ * Whether an image is neither cached nor being cached, and its name is free.
+ *
+ * - `cache`: the cache
+ * - `image_id`: the image
+ * - `answer`: set to the answer
+ *
+ * Returns as image_cache_is_cached().
+ *
+ * The name is not free if something else has it, for example a subdirectory. The answer is false, too, if incomplete/
+ * has the file of a dead writer, which image_cache_begin_write() takes over. So the answer is for display. To learn
+ * whether an image can be written, begin to write it.
+ *
+ * Threads: any. Blocks: for a lookup in incomplete/ and in the directory.
+ */
+image_cache_status_t image_cache_is_cacheable(const struct image_cache_t *cache,
+                                              const char *image_id,
+                                              bool *answer,
+                                              struct image_cache_error_t *error);
+
+/**
+ * The size of all cached images.
+ *
+ * - `cache`: the cache
+ * - `bytes`: set to the sum of their lengths in bytes
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_IO: the directory cannot be read
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or bytes is NULL
+ *
+ * Threads: any.
+ *
+ * Blocks: for the index. The xattr driver, and any driver whose index fails, reads the whole directory.
+ */
+image_cache_status_t image_cache_get_cache_size(const struct image_cache_t *cache,
+                                                uint64_t *bytes,
+                                                struct image_cache_error_t *error);
+
+/**
+ * The length of a cached image.
+ *
+ * - `cache`: the cache
+ * - `image_id`: the image
+ * - `bytes`: set to its length in bytes
+ *
+ * Returns as image_cache_is_cached(), or
+ *
+ * - IMAGE_CACHE_ERROR_NOT_FOUND: the image is not cached
+ *
+ * Threads: any. Blocks: for one lookup in the directory.
+ */
+image_cache_status_t image_cache_get_image_size(const struct image_cache_t *cache,
+                                                const char *image_id,
+                                                uint64_t *bytes,
+                                                struct image_cache_error_t *error);
+
+/**
+ * How often an image was read (opened and closed) since it was cached.
+ *
+ * - `cache`: the cache
+ * - `image_id`: the image
+ * - `hits`: set to the count; 0 if the image is not cached
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_IO: a lookup in the directory failed
+ * - IMAGE_CACHE_ERROR_INDEX: the hits cannot be read from the index, or from the image's file
+ * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or hits is NULL
+ *
+ * The count includes all hits of this handle and of closed handles. Other handles, in this process or another, collect
+ * their hits in memory. They write them as a reader of theirs closes, at most once a second; at a query of hits, a
+ * list or a prune through them; and at their close. A process that is killed, or ends without image_cache_close(),
+ * loses the hits that it collected. Hits of a handle that may not write are not counted.
+ *
+ * Threads: any. Blocks: for the index.
+ */
+image_cache_status_t image_cache_get_hit_count(const struct image_cache_t *cache,
+                                               const char *image_id,
+                                               uint64_t *hits,
+                                               struct image_cache_error_t *error);
+
+/**
+ * Lists the cached images, ordered by image id. Images that come or go meanwhile may or may not be included.
+ *
+ * - `cache`: the cache
+ * - `list`: set to the list, which image_cache_list_free() ends
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_NO_SPACE: the index must be rebuilt first, and the disk is full
+ * - IMAGE_CACHE_ERROR_IO: the directory cannot be read
+ * - IMAGE_CACHE_ERROR_INDEX: the index cannot be read or rebuilt
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or list is NULL
+ *
+ * image_cache_get_hit_count() describes which hits and accesses are included.
+ *
+ * Threads: any. Blocks: for the index. The xattr driver reads the whole directory.
+ */
+image_cache_status_t image_cache_list_cached(const struct image_cache_t *cache,
+                                             struct image_cache_list_t **list,
+                                             struct image_cache_error_t *error);
+
+/**
+ * Lists the queued images, oldest first: a snapshot.
+ *
+ * - `cache`: the cache
+ * - `list`: set to the list, which image_cache_list_free() ends
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_IO: queue/ cannot be read
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or list is NULL
+ *
+ * In an entry, last_accessed and last_modified are the time when the image was queued. Its size and hits are 0, its
+ * digest is NULL.
+ *
+ * Threads: any. Blocks: for queue/.
+ */
+image_cache_status_t image_cache_list_queued(const struct image_cache_t *cache,
+                                             struct image_cache_list_t **list,
+                                             struct image_cache_error_t *error);
+
+/* Lists ----------------------------------------------------------------------------------------------- */
+
+/**
+ * Moves to the next entry of a list.
+ *
+ * - `list`: the list
+ * - `entry`: set to the entry, which is valid until the next call for this list or its end; NULL at the end
+ *
+ * Returns true, or false at the end of the list and for NULL.
+ *
+ * Threads: any. A thread's entry is invalid once another thread moves to the next. Blocks: never.
+ *
+ * ```c
+ * const image_cache_entry_t *entry;
+ * if (image_cache_list_cached(cache, &list, &error) == IMAGE_CACHE_OK)
+ *     while (image_cache_list_next(list, &entry))
+ *         printf("%s: %llu bytes\n", entry->image_id, (unsigned long long)entry->size);
+ * image_cache_list_free(list);
+ * ```
+ */
+bool image_cache_list_next(struct image_cache_list_t *list, const struct image_cache_entry_t **entry);
+
+/**
+ * Ends a list.
+ *
+ * - `list`: the list; may be NULL
+ *
+ * Threads: any. No other call may use this handle now or later. Blocks: never.
+ */
+void image_cache_list_free(struct image_cache_list_t *list);
 
 /* Queue and prefetching ------------------------------------------------------------------------------- */
 
 /**
  * Appends an image to the queue, where it stays until it is cached or removed.
  *
- * cache     the cache
- * image_id  the image
- * queued    set to true if the image was appended; false otherwise, and on failure
- * error     filled on failure; may be NULL
+ * - `cache`: the cache
+ * - `image_id`: the image
+ * - `queued`: set to true if the image was appended; false otherwise
  *
  * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up
- *   IMAGE_CACHE_ERROR_IO                the queue cannot be written, or a lookup in the directory failed
- *   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or queued is NULL
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+ *
+ * - IMAGE_CACHE_ERROR_NO_SPACE: the disk, a quota or the inodes are used up
+ * - IMAGE_CACHE_ERROR_IO: the queue cannot be written, or a lookup in the directory failed
+ * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or queued is NULL
  *
  * The image is not appended if it is queued, cached or being cached by a live writer already. The same holds if
  * something else, for example a subdirectory, has its name.
  *
  * Durability: the queue is not synced. A power cut may lose its last entries.
- * Threads: any. Blocks: for a few system calls. Since 0.1.
+ *
+ * Threads: any. Blocks: for a few system calls.
  */
 image_cache_status_t image_cache_queue_image(const struct image_cache_t *cache,
                                              const char *image_id,
@@ -1417,18 +1158,18 @@ image_cache_status_t image_cache_queue_image(const struct image_cache_t *cache,
 /**
  * Removes an image from the queue. An image that is not queued is no error.
  *
- * cache     the cache
- * image_id  the image
- * error     filled on failure; may be NULL
+ * - `cache`: the cache
+ * - `image_id`: the image
  *
  * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_IO                the image cannot be removed
- *   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or image_id is NULL
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+ *
+ * - IMAGE_CACHE_ERROR_IO: the image cannot be removed
+ * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or image_id is NULL
  *
  * Durability: the queue is not synced. After a power cut the image may be queued again.
- * Threads: any. Blocks: for a few system calls. Since 0.1.
+ *
+ * Threads: any. Blocks: for a few system calls.
  */
 image_cache_status_t image_cache_delete_queued_image(const struct image_cache_t *cache,
                                                      const char *image_id,
@@ -1437,17 +1178,17 @@ image_cache_status_t image_cache_delete_queued_image(const struct image_cache_t 
 /**
  * Empties the queue.
  *
- * cache    the cache
- * deleted  set to the number of images removed; 0 on failure
- * error    filled on failure; may be NULL
+ * - `cache`: the cache
+ * - `deleted`: set to the number of images removed
  *
  * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_IO                the queue cannot be read, or an image cannot be removed
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or deleted is NULL
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+ *
+ * - IMAGE_CACHE_ERROR_IO: the queue cannot be read, or an image cannot be removed
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or deleted is NULL
  *
  * Durability: as for image_cache_delete_queued_image().
- * Threads: any. Blocks: for queue/. Since 0.1.
+ *
+ * Threads: any. Blocks: for queue/.
  */
 image_cache_status_t image_cache_delete_all_queued_images(const struct image_cache_t *cache,
                                                           uint64_t *deleted,
@@ -1456,23 +1197,23 @@ image_cache_status_t image_cache_delete_all_queued_images(const struct image_cac
 /**
  * Fetches and caches each image that is queued now, oldest first.
  *
- * cache      the cache
- * fetch      called for each image that this call became the writer of
- * user_data  passed to fetch
- * fetched    set to the number of images cached; 0 on failure
- * failed     set to the number of images that were not cached, and stay queued, which is logged; 0 on failure
- * error      filled on failure; may be NULL
+ * - `cache`: the cache
+ * - `fetch`: called for each image that this call became the writer of
+ * - `user_data`: passed to fetch
+ * - `fetched`: set to the number of images cached
+ * - `failed`: set to the number of images that were not cached, and stay queued, which is logged
  *
  * Returns IMAGE_CACHE_OK (also when fetches failed), or
- *   IMAGE_CACHE_ERROR_IO                the queue cannot be read
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, fetch, fetched or failed is NULL
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+ *
+ * - IMAGE_CACHE_ERROR_IO: the queue cannot be read
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, fetch, fetched or failed is NULL
  *
  * An image whose fetch fails stays queued, and the others are fetched all the same. Many threads and processes may
  * prefetch at once: each image is fetched by one of them.
  *
  * Durability: each image is as durable as after image_cache_commit().
- * Threads: any. Blocks: for the fetches and for the disk. No lock is held while fetch runs. Since 0.1.
+ *
+ * Threads: any. Blocks: for the fetches and for the disk. No lock is held while fetch runs.
  *
  * ```c
  * static image_cache_status_t fetch(void *user_data, const char *image_id, image_cache_writer_t *writer)
@@ -1501,20 +1242,20 @@ image_cache_status_t image_cache_prefetch(const struct image_cache_t *cache,
 /**
  * Deletes a cached image. An image that is not cached is no error.
  *
- * cache     the cache
- * image_id  the image
- * error     filled on failure; may be NULL
+ * - `cache`: the cache
+ * - `image_id`: the image
  *
  * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_IO                the image cannot be deleted
- *   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or image_id is NULL
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+ *
+ * - IMAGE_CACHE_ERROR_IO: the image cannot be deleted
+ * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or image_id is NULL
  *
  * The image's readers keep its bytes.
  *
  * Durability: deletions are not synced. After a power cut the image may be there again, whole.
- * Threads: any. Blocks: for a few system calls. Since 0.1.
+ *
+ * Threads: any. Blocks: for a few system calls.
  */
 image_cache_status_t image_cache_delete_cached_image(const struct image_cache_t *cache,
                                                      const char *image_id,
@@ -1523,19 +1264,19 @@ image_cache_status_t image_cache_delete_cached_image(const struct image_cache_t 
 /**
  * Deletes every image that is cached now, and nothing else.
  *
- * cache    the cache
- * deleted  set to the number of images deleted; 0 on failure
- * error    filled on failure; may be NULL
+ * - `cache`: the cache
+ * - `deleted`: set to the number of images deleted
  *
  * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_IO                the directory cannot be read, or an image cannot be deleted
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or deleted is NULL
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+ *
+ * - IMAGE_CACHE_ERROR_IO: the directory cannot be read, or an image cannot be deleted
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or deleted is NULL
  *
  * If an image cannot be deleted, the others are deleted all the same.
  *
  * Durability: as for image_cache_delete_cached_image().
- * Threads: any. Blocks: for the directory. Since 0.1.
+ *
+ * Threads: any. Blocks: for the directory.
  */
 image_cache_status_t image_cache_delete_all_cached_images(const struct image_cache_t *cache,
                                                           uint64_t *deleted,
@@ -1544,24 +1285,22 @@ image_cache_status_t image_cache_delete_all_cached_images(const struct image_cac
 /**
  * Deletes the least recently accessed images, until the cache has at most its maximum size.
  *
- * cache   the cache
- * images  set to the number of images deleted; 0 on failure
- * bytes   set to their size in bytes; 0 on failure
- * error   filled on failure; may be NULL
+ * - `cache`: the cache
+ * - `images`: set to the number of images deleted
+ * - `bytes`: set to their size in bytes
  *
  * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_IO                images could not be deleted, so the limit is missed; or some could not be
- *                                       stat'ed, so it may be missed (all others that had to be deleted are deleted);
- *                                       or the directory cannot be read
- *   IMAGE_CACHE_ERROR_INDEX             the index fails during the prune (an index that fails at its start is not
- *                                       used)
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, images or bytes is NULL
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+ *
+ * - IMAGE_CACHE_ERROR_IO: images could not be deleted, so the limit is missed; or some could not be stat'ed, so it may
+ *   be missed (all others that had to be deleted are deleted); or the directory cannot be read
+ * - IMAGE_CACHE_ERROR_INDEX: the index fails during the prune (an index that fails at its start is not used)
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or bytes is NULL
  *
  * Open images are deleted, too. Their readers keep the bytes, which stay on the disk until the last reader closes.
  *
  * Durability: as for image_cache_delete_cached_image().
- * Threads: any. One call prunes, over all processes; others wait for it. Blocks: for the directory. Since 0.1.
+ *
+ * Threads: any. One call prunes, over all processes; others wait for it. Blocks: for the directory.
  *
  * ```c
  * if (image_cache_clean(cache, -1, &removed, &error) != IMAGE_CACHE_OK ||
@@ -1577,31 +1316,237 @@ image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
 /**
  * Removes invalid images, and incomplete files that are a dead writer's or have stalled. Compares the index.
  *
- * cache       the cache
- * stall_time  in seconds; 0 removes all incomplete files; negative: the configured one
- * removed     set to the number of files removed; 0 on failure
- * error       filled on failure; may be NULL
+ * - `cache`: the cache
+ * - `stall_time`: in seconds; 0 removes all incomplete files; negative: the configured one
+ * - `removed`: set to the number of files removed
  *
  * Returns IMAGE_CACHE_OK, or
- *   IMAGE_CACHE_ERROR_IO                a directory cannot be read, or a file cannot be removed
- *   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or removed is NULL
- *   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
  *
- * An incomplete file has stalled if its live writer, or another program, wrote nothing to it for the stall time. A live
- * writer then gets IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit. It does not stall while it verifies,
- * syncs and publishes, unless stall_time is 0. In invalid/, subdirectories stay, and names that no image can have. If a
- * file cannot be removed, the others are removed all the same.
+ * - IMAGE_CACHE_ERROR_IO: a directory cannot be read, or a file cannot be removed
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or removed is NULL
+ *
+ * An incomplete file has stalled if its live writer, or another program, wrote nothing to it for the stall time. A
+ * live writer then gets IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit. It does not stall while it
+ * verifies, syncs and publishes, unless stall_time is 0. In invalid/, subdirectories stay, and names that no image can
+ * have. If a file cannot be removed, the others are removed all the same.
  *
  * The index is compared with the directory as a whole, and corrected.
  *
  * Durability: removals are not synced. After a power cut a file may be there again. Images that were committed with
  * IMAGE_CACHE_DURABILITY_NONE are synced, also those of a process that died.
- * Threads: any. Blocks: for the directories. Since 0.1.
+ *
+ * Threads: any. Blocks: for the directories.
  */
 image_cache_status_t image_cache_clean(const struct image_cache_t *cache,
                                        int64_t stall_time,
                                        uint64_t *removed,
                                        struct image_cache_error_t *error);
+
+/* Options --------------------------------------------------------------------------------------------- */
+
+/**
+ * Creates options with the defaults.
+ *
+ * Returns the options, which image_cache_options_free() ends; never NULL.
+ *
+ * The defaults are SQLite, 10 GiB, 24 hours, "cache.db", full durability, no streaming, no log.
+ *
+ * Threads: any. Blocks: never.
+ */
+struct image_cache_options_t *image_cache_options_new(void);
+
+/**
+ * Ends options. Caches that were opened with them keep their values.
+ *
+ * - `options`: the options; may be NULL
+ *
+ * Threads: any. No other call may use the options now or later. Blocks: never.
+ */
+void image_cache_options_free(struct image_cache_options_t *options);
+
+/**
+ * Sets where metadata is stored.
+ *
+ * - `options`: the options
+ * - `driver`: one of IMAGE_CACHE_DRIVER_*
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL, or the driver is unknown
+ *
+ * Threads: any. Blocks: never.
+ */
+image_cache_status_t image_cache_options_set_driver(struct image_cache_options_t *options,
+                                                    int32_t driver,
+                                                    struct image_cache_error_t *error);
+
+/**
+ * Chooses whether image_cache_open() may change the driver of a directory, or the name of its database.
+ *
+ * A directory keeps the driver, and the name of the database, that it was first opened with. With another one, every
+ * image would have 0 hits, and the old database would count as an image.
+ *
+ * - `options`: the options
+ * - `change`: true: the driver of these options is used and kept, and the hits of the old one are lost. false: an open
+ *   with another driver fails with IMAGE_CACHE_ERROR_INVALID_ARGUMENT. Default false
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
+ *
+ * Threads: any. Blocks: never.
+ */
+image_cache_status_t image_cache_options_set_change_driver(struct image_cache_options_t *options,
+                                                           bool change,
+                                                           struct image_cache_error_t *error);
+
+/**
+ * Sets the size that image_cache_prune() prunes to.
+ *
+ * - `options`: the options
+ * - `bytes`: the limit in bytes; 0 is a valid limit; default 10 GiB
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
+ *
+ * Threads: any. Blocks: never.
+ */
+image_cache_status_t image_cache_options_set_max_size(struct image_cache_options_t *options,
+                                                      uint64_t bytes,
+                                                      struct image_cache_error_t *error);
+
+/**
+ * Sets how long a writer may write nothing before its image counts as stalled.
+ *
+ * - `options`: the options
+ * - `seconds`: the stall time; default 86400
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
+ *
+ * It is measured without the host's clock. The shortest one is 2 s; image_cache_clean() can use a shorter one.
+ *
+ * Threads: any. Blocks: never.
+ */
+image_cache_status_t image_cache_options_set_stall_time(struct image_cache_options_t *options,
+                                                        uint64_t seconds,
+                                                        struct image_cache_error_t *error);
+
+/**
+ * Sets the name of the SQLite index in the cache's directory.
+ *
+ * - `options`: the options
+ * - `file_name`: a bare file name of at most 247 bytes, copied; default "cache.db"
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options or file_name is NULL; or file_name is not a bare file name, is too
+ *   long, or is the name of one of the cache's subdirectories
+ *
+ * Threads: any. Blocks: never.
+ */
+image_cache_status_t image_cache_options_set_database(struct image_cache_options_t *options,
+                                                      const char *file_name,
+                                                      struct image_cache_error_t *error);
+
+/**
+ * Sets what a commit waits for.
+ *
+ * - `options`: the options
+ * - `durability`: one of IMAGE_CACHE_DURABILITY_*
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL, or the durability is unknown
+ *
+ * Threads: any. Blocks: never.
+ */
+image_cache_status_t image_cache_options_set_durability(struct image_cache_options_t *options,
+                                                        int32_t durability,
+                                                        struct image_cache_error_t *error);
+
+/**
+ * Sets whether written bytes are dropped from the page cache.
+ *
+ * - `options`: the options
+ * - `streaming`: true: bytes that a writer, a tee or a prefetch writes are dropped from the page cache as they reach
+ *   the disk; default false
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
+ *
+ * With streaming, a large image does not displace other data from memory. In return, its readers wait for the disk. So
+ * does image_cache_write_chunk(), with either durability.
+ *
+ * Threads: any. Blocks: never.
+ */
+image_cache_status_t image_cache_options_set_streaming(struct image_cache_options_t *options,
+                                                       bool streaming,
+                                                       struct image_cache_error_t *error);
+
+/**
+ * Sets the log function. The library itself never prints anything.
+ *
+ * - `options`: the options
+ * - `log`: called with each message, until the last handle of every cache opened with these options has ended; NULL:
+ *   no log (the default)
+ * - `user_data`: passed to log; it must stay valid as long as log may be called
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
+ *
+ * Threads: any. Blocks: never.
+ *
+ * ```c
+ * static void log_line(void *user_data, int32_t level, const char *message)
+ * {
+ *     if (level <= IMAGE_CACHE_LOG_WARNING) fprintf(user_data, "image cache: %s\n", message);
+ * }
+ * ```
+ */
+image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *options,
+                                                 image_cache_log_fn log,
+                                                 void *user_data,
+                                                 struct image_cache_error_t *error);
+
+/* Statuses -------------------------------------------------------------------------------------------- */
+
+/**
+ * The name of a status, for example "IMAGE_CACHE_ERROR_NOT_FOUND".
+ *
+ * - `status`: any number
+ *
+ * Returns a constant that lives as long as the library. It is "IMAGE_CACHE_ERROR_UNKNOWN" if the number is no status.
+ *
+ * Threads: any. Blocks: never.
+ */
+const char *image_cache_status_name(image_cache_status_t status);
+
+/* Version --------------------------------------------------------------------------------------------- */
+
+/**
+ * The version of the loaded library, for example "0.1.0".
+ *
+ * Returns a constant that lives as long as the library.
+ *
+ * The macros IMAGE_CACHE_VERSION_* are the version that the program was compiled against.
+ *
+ * Threads: any. Blocks: never.
+ */
+const char *image_cache_version(void);
+
+/**
+ * The version of the loaded library as a number. A later version has a greater one.
+ *
+ * Returns major << 16 | minor << 8 | patch.
+ *
+ * Threads: any. Blocks: never.
+ */
+uint32_t image_cache_version_number(void);
 
 #ifdef __cplusplus
 }  // extern "C"

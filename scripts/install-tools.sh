@@ -25,6 +25,7 @@ describe() { # TOOL: sets `package` and `reason`
         sqlite3.h) package=libsqlite3-dev reason="is for a test program with its own SQLite beside the library's" ;;
         go) package=golang-go reason="builds the Go program that uses the installed library" ;;
         rsync) reason="copies caches in tests" ;;
+        mandoc) reason="checks the manual pages" ;;
         systemd-tmpfiles) package=systemd reason="ages files out of a cache in tests" ;;
         debugfs) package=e2fsprogs reason="damages file systems in tests" ;;
         btrfs) package=btrfs-progs reason="creates file systems and snapshots for tests" ;;

@@ -1,11 +1,10 @@
-//! A cache: opening, closing, queries.
+//! A cache: opening and closing.
 
 use std::ffi::c_char;
 
-use crate::ffi::argument::{image_id, invalid, path};
-use crate::ffi::call::{call, call_without_handle, close, create, give, peek};
+use crate::ffi::argument::{invalid, path};
+use crate::ffi::call::{call_without_handle, close, give, peek};
 use crate::ffi::handle::{Slot, handle};
-use crate::ffi::list::{List, image_cache_list_t};
 use crate::ffi::options::{current, driver_number, image_cache_options_t};
 use crate::ffi::out::out;
 use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
@@ -20,26 +19,23 @@ handle!(image_cache_t, ImageCache, "cache", shared);
 
 /// Opens the cache in a directory.
 ///
-/// directory  its path, in any encoding; it and its subdirectories are created if missing, its parent is not
-/// options    the options, copied; NULL for the defaults
-/// cache      set to the cache, which image_cache_close() ends; NULL on failure
-/// error      filled on failure; may be NULL
+/// - `directory`: its path, in any encoding; it and its subdirectories are created if missing, its parent is not
+/// - `options`: the options, copied; NULL for the defaults
+/// - `cache`: set to the cache, which image_cache_close() ends
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_UNSUPPORTED       the driver is IMAGE_CACHE_DRIVER_XATTR, and the file system has no extended
-///                                       attributes; a newer version of the library made the index; or a subdirectory
-///                                       is on another file system, subvolume or mount than the directory
-///   IMAGE_CACHE_ERROR_NO_SPACE          something cannot be created or written: the disk, a quota or the inodes are
-///                                       used up
-///   IMAGE_CACHE_ERROR_IO                the directory or a subdirectory cannot be created, opened or read; or a
-///                                       subdirectory is a symbolic link
-///   IMAGE_CACHE_ERROR_INDEX             the SQLite index cannot be opened or repaired: it cannot be read, or it
-///                                       is not a file (a damaged index is rebuilt)
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  directory or cache is NULL; the directory has other files, and is not a
-///                                       cache's; or it was used with another driver or database: see
-///                                       image_cache_options_set_change_driver()
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked while the cache was open with the SQLite
-///                                       driver
+///
+/// - IMAGE_CACHE_ERROR_UNSUPPORTED: the driver is IMAGE_CACHE_DRIVER_XATTR, and the file system has no extended
+///   attributes; a newer version of the library made the index; or a subdirectory is on another file system, subvolume
+///   or mount than the directory
+/// - IMAGE_CACHE_ERROR_NO_SPACE: something cannot be created or written: the disk, a quota or the inodes are used up
+/// - IMAGE_CACHE_ERROR_IO: the directory or a subdirectory cannot be created, opened or read; or a subdirectory is a
+///   symbolic link
+/// - IMAGE_CACHE_ERROR_INDEX: the SQLite index cannot be opened or repaired: it cannot be read, or it is not a file (a
+///   damaged index is rebuilt)
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: directory or cache is NULL; the directory has other files, and is not a
+///   cache's; or it was used with another driver or database: see image_cache_options_set_change_driver()
+/// - IMAGE_CACHE_ERROR_FORKED: called in a child that was forked while the cache was open with the SQLite driver
 ///
 /// The directory belongs to the cache: every file in it counts as an image, and can be pruned. Leftovers of a crash are
 /// repaired. A directory that Glance filled is opened in place.
@@ -47,7 +43,7 @@ handle!(image_cache_t, ImageCache, "cache", shared);
 /// A directory that may not be written (a read-only mount, a user without permission) is opened for reading, if its
 /// subdirectories exist. Calls that would change something then return IMAGE_CACHE_ERROR_IO, and hits are not counted.
 ///
-/// Threads: any. Blocks: for the disk. The first open after a crash reads the whole directory. Since 0.1.
+/// Threads: any. Blocks: for the disk. The first open after a crash reads the whole directory.
 ///
 /// ```c
 /// image_cache_options_t *options = image_cache_options_new();
@@ -82,14 +78,16 @@ unsafe fn options_or_default(options: *const image_cache_options_t) -> crate::Re
 
 /// Ends a cache handle, and writes the hits that it collected.
 ///
-/// cache  the cache; may be NULL; harmless in a forked child
+/// - `cache`: the cache; may be NULL; harmless in a forked child
 ///
 /// Its readers, writers, tees and lists continue to work, and keep what they need.
 ///
 /// Durability: when the last of these handles ends, images that were committed with IMAGE_CACHE_DURABILITY_NONE are
 /// synced. From then on they survive a power cut.
+///
 /// Threads: any. No other call may use this handle now or later.
-/// Blocks: for the index, and for the disk if images are synced: seconds, for many or large ones. Since 0.1.
+///
+/// Blocks: for the index, and for the disk if images are synced: seconds, for many or large ones.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_close(cache: *mut image_cache_t) {
     // SAFETY: see the module.
@@ -98,234 +96,13 @@ pub unsafe extern "C" fn image_cache_close(cache: *mut image_cache_t) {
 
 /// The driver in use: IMAGE_CACHE_DRIVER_SQLITE or IMAGE_CACHE_DRIVER_XATTR.
 ///
-/// cache  the cache
+/// - `cache`: the cache
 ///
 /// Returns the driver, or -1 for NULL.
 ///
-/// Threads: any. Blocks: never. Since 0.1.
+/// Threads: any. Blocks: never.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_get_driver(cache: *const image_cache_t) -> i32 {
     // SAFETY: see the module.
     unsafe { peek(cache, -1, |cache| driver_number(cache.driver())) }
-}
-
-/// Whether an image is cached.
-///
-/// cache     the cache
-/// image_id  the image
-/// answer    set to the answer; false on failure
-/// error     filled on failure; may be NULL
-///
-/// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                a lookup in the directory failed
-///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or answer is NULL
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
-///
-/// Threads: any. Blocks: for one lookup in the directory. Since 0.1.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn image_cache_is_cached(
-    cache: *const image_cache_t,
-    image_id: *const c_char,
-    answer: *mut bool,
-    error: *mut image_cache_error_t,
-) -> image_cache_status_t {
-    // SAFETY: see the module.
-    unsafe { call(cache, out!(answer), error, |cache| cache.is_cached(self::image_id(image_id)?)) }
-}
-
-/// Whether incomplete/ has a file of an image, its writer alive or dead.
-///
-/// cache     the cache
-/// image_id  the image
-/// answer    set to the answer; false on failure
-/// error     filled on failure; may be NULL
-///
-/// Returns as image_cache_is_cached().
-///
-/// The answer does not say whether the image can be written: image_cache_begin_write() takes over from a dead writer.
-///
-/// Threads: any. Blocks: for one lookup in incomplete/. Since 0.1.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn image_cache_is_being_cached(
-    cache: *const image_cache_t,
-    image_id: *const c_char,
-    answer: *mut bool,
-    error: *mut image_cache_error_t,
-) -> image_cache_status_t {
-    // SAFETY: see the module.
-    unsafe { call(cache, out!(answer), error, |cache| cache.is_being_cached(self::image_id(image_id)?)) }
-}
-
-/// Whether an image is in the queue.
-///
-/// cache     the cache
-/// image_id  the image
-/// answer    set to the answer; false on failure
-/// error     filled on failure; may be NULL
-///
-/// Returns as image_cache_is_cached().
-///
-/// Threads: any. Blocks: for a lookup in queue/ and in the directory. Since 0.1.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn image_cache_is_queued(
-    cache: *const image_cache_t,
-    image_id: *const c_char,
-    answer: *mut bool,
-    error: *mut image_cache_error_t,
-) -> image_cache_status_t {
-    // SAFETY: see the module.
-    unsafe { call(cache, out!(answer), error, |cache| cache.is_queued(self::image_id(image_id)?)) }
-}
-
-/// Whether an image is neither cached nor being cached, and its name is free.
-///
-/// cache     the cache
-/// image_id  the image
-/// answer    set to the answer; false on failure
-/// error     filled on failure; may be NULL
-///
-/// Returns as image_cache_is_cached().
-///
-/// The name is not free if something else has it, for example a subdirectory. The answer is false, too, if incomplete/
-/// has the file of a dead writer, which image_cache_begin_write() takes over. So the answer is for display. To learn
-/// whether an image can be written, begin to write it.
-///
-/// Threads: any. Blocks: for a lookup in incomplete/ and in the directory. Since 0.1.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn image_cache_is_cacheable(
-    cache: *const image_cache_t,
-    image_id: *const c_char,
-    answer: *mut bool,
-    error: *mut image_cache_error_t,
-) -> image_cache_status_t {
-    // SAFETY: see the module.
-    unsafe { call(cache, out!(answer), error, |cache| cache.is_cacheable(self::image_id(image_id)?)) }
-}
-
-/// The size of all cached images.
-///
-/// cache  the cache
-/// bytes  set to the sum of their lengths in bytes; 0 on failure
-/// error  filled on failure; may be NULL
-///
-/// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                the directory cannot be read
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or bytes is NULL
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
-///
-/// Threads: any.
-/// Blocks: for the index. The xattr driver, and any driver whose index fails, reads the whole directory. Since 0.1.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn image_cache_get_cache_size(
-    cache: *const image_cache_t,
-    bytes: *mut u64,
-    error: *mut image_cache_error_t,
-) -> image_cache_status_t {
-    // SAFETY: see the module.
-    unsafe { call(cache, out!(bytes), error, ImageCache::cache_size) }
-}
-
-/// The length of a cached image.
-///
-/// cache     the cache
-/// image_id  the image
-/// bytes     set to its length in bytes; 0 on failure
-/// error     filled on failure; may be NULL
-///
-/// Returns as image_cache_is_cached(), or
-///   IMAGE_CACHE_ERROR_NOT_FOUND  the image is not cached
-///
-/// Threads: any. Blocks: for one lookup in the directory. Since 0.1.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn image_cache_get_image_size(
-    cache: *const image_cache_t,
-    image_id: *const c_char,
-    bytes: *mut u64,
-    error: *mut image_cache_error_t,
-) -> image_cache_status_t {
-    // SAFETY: see the module.
-    unsafe { call(cache, out!(bytes), error, |cache| cache.image_size(self::image_id(image_id)?)) }
-}
-
-/// How often an image was read (opened and closed) since it was cached.
-///
-/// cache     the cache
-/// image_id  the image
-/// hits      set to the count; 0 if the image is not cached, and on failure
-/// error     filled on failure; may be NULL
-///
-/// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                a lookup in the directory failed
-///   IMAGE_CACHE_ERROR_INDEX             the hits cannot be read from the index, or from the image's file
-///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or hits is NULL
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
-///
-/// The count includes all hits of this handle and of closed handles. Other handles, in this process or another, collect
-/// their hits in memory. They write them as a reader of theirs closes, at most once a second; at a query of hits, a list
-/// or a prune through them; and at their close. A process that is killed, or ends without image_cache_close(), loses the
-/// hits that it collected. Hits of a handle that may not write are not counted.
-///
-/// Threads: any. Blocks: for the index. Since 0.1.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn image_cache_get_hit_count(
-    cache: *const image_cache_t,
-    image_id: *const c_char,
-    hits: *mut u64,
-    error: *mut image_cache_error_t,
-) -> image_cache_status_t {
-    // SAFETY: see the module.
-    unsafe { call(cache, out!(hits), error, |cache| cache.hit_count(self::image_id(image_id)?)) }
-}
-
-/// Lists the cached images, ordered by image id. Images that come or go meanwhile may or may not be included.
-///
-/// cache  the cache
-/// list   set to the list, which image_cache_list_free() ends; NULL on failure
-/// error  filled on failure; may be NULL
-///
-/// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_NO_SPACE          the index must be rebuilt first, and the disk is full
-///   IMAGE_CACHE_ERROR_IO                the directory cannot be read
-///   IMAGE_CACHE_ERROR_INDEX             the index cannot be read or rebuilt
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or list is NULL
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
-///
-/// image_cache_get_hit_count() describes which hits and accesses are included.
-///
-/// Threads: any. Blocks: for the index. The xattr driver reads the whole directory. Since 0.1.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn image_cache_list_cached(
-    cache: *const image_cache_t,
-    list: *mut *mut image_cache_list_t,
-    error: *mut image_cache_error_t,
-) -> image_cache_status_t {
-    // SAFETY: see the module.
-    unsafe { create(cache, out!(list), error, |cache| cache.list_cached().map(List::of_cached)) }
-}
-
-/// Lists the queued images, oldest first: a snapshot.
-///
-/// cache  the cache
-/// list   set to the list, which image_cache_list_free() ends; NULL on failure
-/// error  filled on failure; may be NULL
-///
-/// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                queue/ cannot be read
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or list is NULL
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
-///
-/// In an entry, last_accessed and last_modified are the time when the image was queued. Its size and hits are 0, its
-/// digest is NULL.
-///
-/// Threads: any. Blocks: for queue/. Since 0.1.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn image_cache_list_queued(
-    cache: *const image_cache_t,
-    list: *mut *mut image_cache_list_t,
-    error: *mut image_cache_error_t,
-) -> image_cache_status_t {
-    // SAFETY: see the module.
-    unsafe { create(cache, out!(list), error, |cache| cache.list_queued().and_then(List::of_queued)) }
 }

@@ -12,7 +12,7 @@ use crate::{CachedImage, Listing, QueuedImage, Result};
 
 /// One image of a list.
 ///
-/// The library allocates it. Later versions may append fields. Since 0.1.
+/// The library allocates it. Later versions may append fields.
 #[repr(C)]
 pub struct image_cache_entry_t {
     /// The image's id.
@@ -111,12 +111,12 @@ impl CurrentEntry {
 
 /// Moves to the next entry of a list.
 ///
-/// list   the list
-/// entry  set to the entry, which is valid until the next call for this list or its end; NULL at the end
+/// - `list`: the list
+/// - `entry`: set to the entry, which is valid until the next call for this list or its end; NULL at the end
 ///
 /// Returns true, or false at the end of the list and for NULL.
 ///
-/// Threads: any. A thread's entry is invalid once another thread moves to the next. Blocks: never. Since 0.1.
+/// Threads: any. A thread's entry is invalid once another thread moves to the next. Blocks: never.
 ///
 /// ```c
 /// const image_cache_entry_t *entry;
@@ -144,9 +144,9 @@ pub unsafe extern "C" fn image_cache_list_next(
 
 /// Ends a list.
 ///
-/// list  the list; may be NULL
+/// - `list`: the list; may be NULL
 ///
-/// Threads: any. No other call may use this handle now or later. Blocks: never. Since 0.1.
+/// Threads: any. No other call may use this handle now or later. Blocks: never.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_list_free(list: *mut image_cache_list_t) {
     // SAFETY: see the module.

@@ -12,20 +12,20 @@ use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 
 /// Deletes a cached image. An image that is not cached is no error.
 ///
-/// cache     the cache
-/// image_id  the image
-/// error     filled on failure; may be NULL
+/// - `cache`: the cache
+/// - `image_id`: the image
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                the image cannot be deleted
-///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or image_id is NULL
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+///
+/// - IMAGE_CACHE_ERROR_IO: the image cannot be deleted
+/// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or image_id is NULL
 ///
 /// The image's readers keep its bytes.
 ///
 /// Durability: deletions are not synced. After a power cut the image may be there again, whole.
-/// Threads: any. Blocks: for a few system calls. Since 0.1.
+///
+/// Threads: any. Blocks: for a few system calls.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_delete_cached_image(
     cache: *const image_cache_t,
@@ -38,19 +38,19 @@ pub unsafe extern "C" fn image_cache_delete_cached_image(
 
 /// Deletes every image that is cached now, and nothing else.
 ///
-/// cache    the cache
-/// deleted  set to the number of images deleted; 0 on failure
-/// error    filled on failure; may be NULL
+/// - `cache`: the cache
+/// - `deleted`: set to the number of images deleted
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                the directory cannot be read, or an image cannot be deleted
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or deleted is NULL
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+///
+/// - IMAGE_CACHE_ERROR_IO: the directory cannot be read, or an image cannot be deleted
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or deleted is NULL
 ///
 /// If an image cannot be deleted, the others are deleted all the same.
 ///
 /// Durability: as for image_cache_delete_cached_image().
-/// Threads: any. Blocks: for the directory. Since 0.1.
+///
+/// Threads: any. Blocks: for the directory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_delete_all_cached_images(
     cache: *const image_cache_t,
@@ -63,24 +63,22 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
 
 /// Deletes the least recently accessed images, until the cache has at most its maximum size.
 ///
-/// cache   the cache
-/// images  set to the number of images deleted; 0 on failure
-/// bytes   set to their size in bytes; 0 on failure
-/// error   filled on failure; may be NULL
+/// - `cache`: the cache
+/// - `images`: set to the number of images deleted
+/// - `bytes`: set to their size in bytes
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                images could not be deleted, so the limit is missed; or some could not be
-///                                       stat'ed, so it may be missed (all others that had to be deleted are deleted);
-///                                       or the directory cannot be read
-///   IMAGE_CACHE_ERROR_INDEX             the index fails during the prune (an index that fails at its start is not
-///                                       used)
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, images or bytes is NULL
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+///
+/// - IMAGE_CACHE_ERROR_IO: images could not be deleted, so the limit is missed; or some could not be stat'ed, so it may
+///   be missed (all others that had to be deleted are deleted); or the directory cannot be read
+/// - IMAGE_CACHE_ERROR_INDEX: the index fails during the prune (an index that fails at its start is not used)
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or bytes is NULL
 ///
 /// Open images are deleted, too. Their readers keep the bytes, which stay on the disk until the last reader closes.
 ///
 /// Durability: as for image_cache_delete_cached_image().
-/// Threads: any. One call prunes, over all processes; others wait for it. Blocks: for the directory. Since 0.1.
+///
+/// Threads: any. One call prunes, over all processes; others wait for it. Blocks: for the directory.
 ///
 /// ```c
 /// if (image_cache_clean(cache, -1, &removed, &error) != IMAGE_CACHE_OK ||
@@ -104,26 +102,26 @@ pub unsafe extern "C" fn image_cache_prune(
 
 /// Removes invalid images, and incomplete files that are a dead writer's or have stalled. Compares the index.
 ///
-/// cache       the cache
-/// stall_time  in seconds; 0 removes all incomplete files; negative: the configured one
-/// removed     set to the number of files removed; 0 on failure
-/// error       filled on failure; may be NULL
+/// - `cache`: the cache
+/// - `stall_time`: in seconds; 0 removes all incomplete files; negative: the configured one
+/// - `removed`: set to the number of files removed
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                a directory cannot be read, or a file cannot be removed
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or removed is NULL
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
 ///
-/// An incomplete file has stalled if its live writer, or another program, wrote nothing to it for the stall time. A live
-/// writer then gets IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit. It does not stall while it verifies,
-/// syncs and publishes, unless stall_time is 0. In invalid/, subdirectories stay, and names that no image can have. If a
-/// file cannot be removed, the others are removed all the same.
+/// - IMAGE_CACHE_ERROR_IO: a directory cannot be read, or a file cannot be removed
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or removed is NULL
+///
+/// An incomplete file has stalled if its live writer, or another program, wrote nothing to it for the stall time. A
+/// live writer then gets IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit. It does not stall while it
+/// verifies, syncs and publishes, unless stall_time is 0. In invalid/, subdirectories stay, and names that no image can
+/// have. If a file cannot be removed, the others are removed all the same.
 ///
 /// The index is compared with the directory as a whole, and corrected.
 ///
 /// Durability: removals are not synced. After a power cut a file may be there again. Images that were committed with
 /// IMAGE_CACHE_DURABILITY_NONE are synced, also those of a process that died.
-/// Threads: any. Blocks: for the directories. Since 0.1.
+///
+/// Threads: any. Blocks: for the directories.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_clean(
     cache: *const image_cache_t,

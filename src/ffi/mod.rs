@@ -5,15 +5,18 @@
 //!
 //! # Documentation
 //!
-//! The documentation of each function has these parts, in this order:
+//! It is Markdown, from which the header, these pages, the reference and the manual pages are made (`tools/manual`). The
+//! documentation of each function has these parts, in this order:
 //!
 //! 1. What the function does, in one line.
-//! 2. The parameters.
-//! 3. "Returns IMAGE_CACHE_OK, or" (or "Returns as" another function), then each error with its condition on a line.
+//! 2. A list of the parameters, except `error`.
+//! 3. "Returns IMAGE_CACHE_OK, or" (or "Returns as" another function), then a list of the errors with their conditions.
 //!    tests/c/statuses.c parses this part and compares it with the statuses that are returned.
 //! 4. Details.
-//! 5. "Durability:", if it matters; "Threads:", "Blocks:" and "Since".
+//! 5. "Durability:", if it matters; "Threads:" and "Blocks:".
 //! 6. An example.
+//!
+//! What holds for all functions is said once, at the beginning of the header: see `cbindgen.toml`.
 //!
 //! # Cancellation
 //!
@@ -37,23 +40,25 @@ mod guard;
 mod handle;
 mod out;
 
-// The order is the order of the header. The blank lines keep the formatter from sorting.
-pub mod version;
-
-pub mod status;
-
-pub mod options;
-
+// The order is the order of the header: first what a newcomer needs. The blank lines keep the formatter from sorting.
 pub mod cache;
-
-pub mod list;
-
-pub mod writer;
 
 pub mod reader;
 
+pub mod writer;
+
 pub mod tee;
+
+pub mod query;
+
+pub mod list;
 
 pub mod queue;
 
 pub mod maintenance;
+
+pub mod options;
+
+pub mod status;
+
+pub mod version;

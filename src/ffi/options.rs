@@ -41,13 +41,13 @@ pub const IMAGE_CACHE_LOG_DEBUG: i32 = 4;
 
 /// Receives a log message.
 ///
-/// user_data  the pointer given to image_cache_options_set_log()
-/// level      one of IMAGE_CACHE_LOG_*
-/// message    NUL-terminated UTF-8; valid until the function returns
+/// - `user_data`: the pointer given to image_cache_options_set_log()
+/// - `level`: one of IMAGE_CACHE_LOG_*
+/// - `message`: NUL-terminated UTF-8; valid until the function returns
 ///
 /// The function is called on every thread that calls the library, on several at once, while locks of the cache are
 /// held. It should not block. It must not call the library: a call with a handle does nothing and returns
-/// IMAGE_CACHE_ERROR_INVALID_ARGUMENT. It must not throw or longjmp. Since 0.1.
+/// IMAGE_CACHE_ERROR_INVALID_ARGUMENT. It must not throw or longjmp.
 pub type image_cache_log_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, level: i32, message: *const c_char)>;
 
 /// Options for opening a cache.
@@ -74,7 +74,7 @@ fn change(options: &Mutex<Options>, change: impl FnOnce(Options) -> Result<Optio
 ///
 /// The defaults are SQLite, 10 GiB, 24 hours, "cache.db", full durability, no streaming, no log.
 ///
-/// Threads: any. Blocks: never. Since 0.1.
+/// Threads: any. Blocks: never.
 #[unsafe(no_mangle)]
 pub extern "C" fn image_cache_options_new() -> *mut image_cache_options_t {
     give(Mutex::new(Options::default()))
@@ -82,9 +82,9 @@ pub extern "C" fn image_cache_options_new() -> *mut image_cache_options_t {
 
 /// Ends options. Caches that were opened with them keep their values.
 ///
-/// options  the options; may be NULL
+/// - `options`: the options; may be NULL
 ///
-/// Threads: any. No other call may use the options now or later. Blocks: never. Since 0.1.
+/// Threads: any. No other call may use the options now or later. Blocks: never.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_free(options: *mut image_cache_options_t) {
     // SAFETY: see the module.
@@ -93,14 +93,14 @@ pub unsafe extern "C" fn image_cache_options_free(options: *mut image_cache_opti
 
 /// Sets where metadata is stored.
 ///
-/// options  the options
-/// driver   one of IMAGE_CACHE_DRIVER_*
-/// error    filled on failure; may be NULL
+/// - `options`: the options
+/// - `driver`: one of IMAGE_CACHE_DRIVER_*
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL, or the driver is unknown
 ///
-/// Threads: any. Blocks: never. Since 0.1.
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL, or the driver is unknown
+///
+/// Threads: any. Blocks: never.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_set_driver(
     options: *mut image_cache_options_t,
@@ -120,15 +120,15 @@ pub unsafe extern "C" fn image_cache_options_set_driver(
 /// A directory keeps the driver, and the name of the database, that it was first opened with. With another one, every
 /// image would have 0 hits, and the old database would count as an image.
 ///
-/// options  the options
-/// change   true: the driver of these options is used and kept, and the hits of the old one are lost. false: an open
-///          with another driver fails with IMAGE_CACHE_ERROR_INVALID_ARGUMENT. Default false
-/// error    filled on failure; may be NULL
+/// - `options`: the options
+/// - `change`: true: the driver of these options is used and kept, and the hits of the old one are lost. false: an open
+///   with another driver fails with IMAGE_CACHE_ERROR_INVALID_ARGUMENT. Default false
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
 ///
-/// Threads: any. Blocks: never. Since 0.1.
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
+///
+/// Threads: any. Blocks: never.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_set_change_driver(
     options: *mut image_cache_options_t,
@@ -141,14 +141,14 @@ pub unsafe extern "C" fn image_cache_options_set_change_driver(
 
 /// Sets the size that image_cache_prune() prunes to.
 ///
-/// options  the options
-/// bytes    the limit in bytes; 0 is a valid limit; default 10 GiB
-/// error    filled on failure; may be NULL
+/// - `options`: the options
+/// - `bytes`: the limit in bytes; 0 is a valid limit; default 10 GiB
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
 ///
-/// Threads: any. Blocks: never. Since 0.1.
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
+///
+/// Threads: any. Blocks: never.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_set_max_size(
     options: *mut image_cache_options_t,
@@ -161,16 +161,16 @@ pub unsafe extern "C" fn image_cache_options_set_max_size(
 
 /// Sets how long a writer may write nothing before its image counts as stalled.
 ///
-/// options  the options
-/// seconds  the stall time; default 86400
-/// error    filled on failure; may be NULL
+/// - `options`: the options
+/// - `seconds`: the stall time; default 86400
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
+///
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
 ///
 /// It is measured without the host's clock. The shortest one is 2 s; image_cache_clean() can use a shorter one.
 ///
-/// Threads: any. Blocks: never. Since 0.1.
+/// Threads: any. Blocks: never.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_set_stall_time(
     options: *mut image_cache_options_t,
@@ -185,15 +185,15 @@ pub unsafe extern "C" fn image_cache_options_set_stall_time(
 
 /// Sets the name of the SQLite index in the cache's directory.
 ///
-/// options    the options
-/// file_name  a bare file name of at most 247 bytes, copied; default "cache.db"
-/// error      filled on failure; may be NULL
+/// - `options`: the options
+/// - `file_name`: a bare file name of at most 247 bytes, copied; default "cache.db"
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options or file_name is NULL; or file_name is not a bare file name, is too
-///                                       long, or is the name of one of the cache's subdirectories
 ///
-/// Threads: any. Blocks: never. Since 0.1.
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options or file_name is NULL; or file_name is not a bare file name, is too
+///   long, or is the name of one of the cache's subdirectories
+///
+/// Threads: any. Blocks: never.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_set_database(
     options: *mut image_cache_options_t,
@@ -206,14 +206,14 @@ pub unsafe extern "C" fn image_cache_options_set_database(
 
 /// Sets what a commit waits for.
 ///
-/// options     the options
-/// durability  one of IMAGE_CACHE_DURABILITY_*
-/// error       filled on failure; may be NULL
+/// - `options`: the options
+/// - `durability`: one of IMAGE_CACHE_DURABILITY_*
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL, or the durability is unknown
 ///
-/// Threads: any. Blocks: never. Since 0.1.
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL, or the durability is unknown
+///
+/// Threads: any. Blocks: never.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_set_durability(
     options: *mut image_cache_options_t,
@@ -230,18 +230,18 @@ pub unsafe extern "C" fn image_cache_options_set_durability(
 
 /// Sets whether written bytes are dropped from the page cache.
 ///
-/// options    the options
-/// streaming  true: bytes that a writer, a tee or a prefetch writes are dropped from the page cache as they reach the
-///            disk; default false
-/// error      filled on failure; may be NULL
+/// - `options`: the options
+/// - `streaming`: true: bytes that a writer, a tee or a prefetch writes are dropped from the page cache as they reach
+///   the disk; default false
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
+///
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
 ///
 /// With streaming, a large image does not displace other data from memory. In return, its readers wait for the disk. So
 /// does image_cache_write_chunk(), with either durability.
 ///
-/// Threads: any. Blocks: never. Since 0.1.
+/// Threads: any. Blocks: never.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_set_streaming(
     options: *mut image_cache_options_t,
@@ -254,16 +254,16 @@ pub unsafe extern "C" fn image_cache_options_set_streaming(
 
 /// Sets the log function. The library itself never prints anything.
 ///
-/// options    the options
-/// log        called with each message, until the last handle of every cache opened with these options has ended; NULL:
-///            no log (the default)
-/// user_data  passed to log; it must stay valid as long as log may be called
-/// error      filled on failure; may be NULL
+/// - `options`: the options
+/// - `log`: called with each message, until the last handle of every cache opened with these options has ended; NULL:
+///   no log (the default)
+/// - `user_data`: passed to log; it must stay valid as long as log may be called
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  options is NULL
 ///
-/// Threads: any. Blocks: never. Since 0.1.
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
+///
+/// Threads: any. Blocks: never.
 ///
 /// ```c
 /// static void log_line(void *user_data, int32_t level, const char *message)

@@ -15,16 +15,16 @@ use crate::{Error, ImageCache, Result, Writer};
 
 /// Fetches an image for image_cache_prefetch().
 ///
-/// user_data  the pointer given to image_cache_prefetch()
-/// image_id   the image; valid until the function returns
-/// writer     the image's writer, lent until the function returns
+/// - `user_data`: the pointer given to image_cache_prefetch()
+/// - `image_id`: the image; valid until the function returns
+/// - `writer`: the image's writer, lent until the function returns
 ///
 /// Returns IMAGE_CACHE_OK to commit the image. Any other number, a positive one too, gives it up: it stays queued.
 ///
 /// The function may call image_cache_writer_expect_size(), image_cache_writer_expect_digest() and
 /// image_cache_write_chunk() for the writer. The prefetch commits or aborts the writer. The function is called on the
 /// thread that called image_cache_prefetch(). It may call the library, but must not close that cache. It must not throw
-/// or longjmp. pthread_cancel() has no effect on the thread until image_cache_prefetch() returns. Since 0.1.
+/// or longjmp. pthread_cancel() has no effect on the thread until image_cache_prefetch() returns.
 ///
 /// A binding's function must not return 0 by accident, which commits what was written. Python's ctypes returns 0 from a
 /// function that raises. Catch everything, as for image_cache_source_fn, and return IMAGE_CACHE_ERROR_SOURCE. Expect
@@ -39,23 +39,23 @@ pub type image_cache_fetch_fn = Option<
 
 /// Appends an image to the queue, where it stays until it is cached or removed.
 ///
-/// cache     the cache
-/// image_id  the image
-/// queued    set to true if the image was appended; false otherwise, and on failure
-/// error     filled on failure; may be NULL
+/// - `cache`: the cache
+/// - `image_id`: the image
+/// - `queued`: set to true if the image was appended; false otherwise
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up
-///   IMAGE_CACHE_ERROR_IO                the queue cannot be written, or a lookup in the directory failed
-///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or queued is NULL
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+///
+/// - IMAGE_CACHE_ERROR_NO_SPACE: the disk, a quota or the inodes are used up
+/// - IMAGE_CACHE_ERROR_IO: the queue cannot be written, or a lookup in the directory failed
+/// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or queued is NULL
 ///
 /// The image is not appended if it is queued, cached or being cached by a live writer already. The same holds if
 /// something else, for example a subdirectory, has its name.
 ///
 /// Durability: the queue is not synced. A power cut may lose its last entries.
-/// Threads: any. Blocks: for a few system calls. Since 0.1.
+///
+/// Threads: any. Blocks: for a few system calls.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_queue_image(
     cache: *const image_cache_t,
@@ -69,18 +69,18 @@ pub unsafe extern "C" fn image_cache_queue_image(
 
 /// Removes an image from the queue. An image that is not queued is no error.
 ///
-/// cache     the cache
-/// image_id  the image
-/// error     filled on failure; may be NULL
+/// - `cache`: the cache
+/// - `image_id`: the image
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                the image cannot be removed
-///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or image_id is NULL
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+///
+/// - IMAGE_CACHE_ERROR_IO: the image cannot be removed
+/// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or image_id is NULL
 ///
 /// Durability: the queue is not synced. After a power cut the image may be queued again.
-/// Threads: any. Blocks: for a few system calls. Since 0.1.
+///
+/// Threads: any. Blocks: for a few system calls.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_delete_queued_image(
     cache: *const image_cache_t,
@@ -93,17 +93,17 @@ pub unsafe extern "C" fn image_cache_delete_queued_image(
 
 /// Empties the queue.
 ///
-/// cache    the cache
-/// deleted  set to the number of images removed; 0 on failure
-/// error    filled on failure; may be NULL
+/// - `cache`: the cache
+/// - `deleted`: set to the number of images removed
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                the queue cannot be read, or an image cannot be removed
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache or deleted is NULL
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+///
+/// - IMAGE_CACHE_ERROR_IO: the queue cannot be read, or an image cannot be removed
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or deleted is NULL
 ///
 /// Durability: as for image_cache_delete_queued_image().
-/// Threads: any. Blocks: for queue/. Since 0.1.
+///
+/// Threads: any. Blocks: for queue/.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_delete_all_queued_images(
     cache: *const image_cache_t,
@@ -116,23 +116,23 @@ pub unsafe extern "C" fn image_cache_delete_all_queued_images(
 
 /// Fetches and caches each image that is queued now, oldest first.
 ///
-/// cache      the cache
-/// fetch      called for each image that this call became the writer of
-/// user_data  passed to fetch
-/// fetched    set to the number of images cached; 0 on failure
-/// failed     set to the number of images that were not cached, and stay queued, which is logged; 0 on failure
-/// error      filled on failure; may be NULL
+/// - `cache`: the cache
+/// - `fetch`: called for each image that this call became the writer of
+/// - `user_data`: passed to fetch
+/// - `fetched`: set to the number of images cached
+/// - `failed`: set to the number of images that were not cached, and stay queued, which is logged
 ///
 /// Returns IMAGE_CACHE_OK (also when fetches failed), or
-///   IMAGE_CACHE_ERROR_IO                the queue cannot be read
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, fetch, fetched or failed is NULL
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+///
+/// - IMAGE_CACHE_ERROR_IO: the queue cannot be read
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, fetch, fetched or failed is NULL
 ///
 /// An image whose fetch fails stays queued, and the others are fetched all the same. Many threads and processes may
 /// prefetch at once: each image is fetched by one of them.
 ///
 /// Durability: each image is as durable as after image_cache_commit().
-/// Threads: any. Blocks: for the fetches and for the disk. No lock is held while fetch runs. Since 0.1.
+///
+/// Threads: any. Blocks: for the fetches and for the disk. No lock is held while fetch runs.
 ///
 /// ```c
 /// static image_cache_status_t fetch(void *user_data, const char *image_id, image_cache_writer_t *writer)

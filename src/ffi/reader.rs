@@ -20,21 +20,20 @@ handle!(image_cache_reader_t, Reader, "reader", exclusive);
 
 /// Opens a cached image, which counts as an access.
 ///
-/// cache     the cache; it may be closed before the reader
-/// image_id  the image
-/// reader    set to the reader, which image_cache_reader_close() ends; NULL on failure
-/// error     filled on failure; may be NULL
+/// - `cache`: the cache; it may be closed before the reader
+/// - `image_id`: the image
+/// - `reader`: set to the reader, which image_cache_reader_close() ends
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_NOT_FOUND         the image is not cached
-///   IMAGE_CACHE_ERROR_IO                the image's file cannot be opened
-///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or reader is NULL
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+///
+/// - IMAGE_CACHE_ERROR_NOT_FOUND: the image is not cached
+/// - IMAGE_CACHE_ERROR_IO: the image's file cannot be opened
+/// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or reader is NULL
 ///
 /// The access makes the image the last one to be pruned. A failing index does not fail the call.
 ///
-/// Threads: any. Blocks: for a few system calls, and a few times in a second for the index. Since 0.1.
+/// Threads: any. Blocks: for a few system calls, and a few times in a second for the index.
 ///
 /// ```c
 /// status = image_cache_open_for_read(cache, id, &reader, &error);
@@ -54,19 +53,17 @@ pub unsafe extern "C" fn image_cache_open_for_read(
 
 /// Reads the image's next bytes.
 ///
-/// reader    the reader
-/// buffer    receives the bytes; may be NULL if capacity is 0
-/// capacity  the size of the buffer in bytes
-/// length    set to the number of bytes read: 0 at the end, and on failure; fewer than capacity do not mean the end
-/// error     filled on failure; may be NULL
+/// - `reader`: the reader
+/// - `buffer`: receives the bytes; may be NULL if capacity is 0
+/// - `capacity`: the size of the buffer in bytes
+/// - `length`: set to the number of bytes read: 0 at the end; fewer than capacity do not mean the end
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_IO                the file cannot be read; with os_error 0, it has become shorter than it was at
-///                                       the open
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  reader or length is NULL; or buffer is NULL, and capacity is not 0
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the reader was opened
 ///
-/// Threads: one at a time. Blocks: for the disk. Since 0.1.
+/// - IMAGE_CACHE_ERROR_IO: the file cannot be read; with os_error 0, it has become shorter than it was at the open
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: reader or length is NULL; or buffer is NULL, and capacity is not 0
+///
+/// Threads: one at a time. Blocks: for the disk.
 ///
 /// ```c
 /// while ((status = image_cache_read(reader, buffer, sizeof buffer, &length, &error)) == IMAGE_CACHE_OK && length > 0)
@@ -86,17 +83,15 @@ pub unsafe extern "C" fn image_cache_read(
 
 /// Reads bytes at an offset. The position of image_cache_read() does not change.
 ///
-/// reader    the reader
-/// offset    the offset of the first byte
-/// buffer    receives the bytes; may be NULL if capacity is 0
-/// capacity  the size of the buffer in bytes
-/// length    set to the number of bytes read: 0 at or beyond the end, and on failure; fewer than capacity do not mean
-///           the end
-/// error     filled on failure; may be NULL
+/// - `reader`: the reader
+/// - `offset`: the offset of the first byte
+/// - `buffer`: receives the bytes; may be NULL if capacity is 0
+/// - `capacity`: the size of the buffer in bytes
+/// - `length`: set to the number of bytes read: 0 at or beyond the end; fewer than capacity do not mean the end
 ///
 /// Returns as image_cache_read().
 ///
-/// Threads: one at a time. Blocks: for the disk. Since 0.1.
+/// Threads: one at a time. Blocks: for the disk.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_read_at(
     reader: *mut image_cache_reader_t,
@@ -112,11 +107,11 @@ pub unsafe extern "C" fn image_cache_read_at(
 
 /// The image's length in bytes.
 ///
-/// reader  the reader
+/// - `reader`: the reader
 ///
 /// Returns the length, or 0 for NULL.
 ///
-/// Threads: one at a time. Blocks: never. Since 0.1.
+/// Threads: one at a time. Blocks: never.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_reader_size(reader: *const image_cache_reader_t) -> u64 {
     // SAFETY: see the module.
@@ -125,14 +120,14 @@ pub unsafe extern "C" fn image_cache_reader_size(reader: *const image_cache_read
 
 /// The image's file descriptor, open for reading only: for sendfile, splice, mmap.
 ///
-/// reader  the reader
+/// - `reader`: the reader
 ///
 /// Returns the descriptor, or -1 for NULL and in a forked child.
 ///
 /// The reader owns the descriptor, and closes it at its end: do not close it. It is close-on-exec. A dup() of it, for
 /// another program, outlives the reader. image_cache_read() does not use the file's own offset.
 ///
-/// Threads: one at a time. Blocks: never. Since 0.1.
+/// Threads: one at a time. Blocks: never.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_reader_fd(reader: *const image_cache_reader_t) -> c_int {
     // SAFETY: see the module.
@@ -141,12 +136,12 @@ pub unsafe extern "C" fn image_cache_reader_fd(reader: *const image_cache_reader
 
 /// Ends a reader, which counts one hit of the image.
 ///
-/// reader  the reader; may be NULL; harmless in a forked child
+/// - `reader`: the reader; may be NULL; harmless in a forked child
 ///
 /// Hits are written at most once a second: see image_cache_get_hit_count(). A hit that cannot be written is logged, and
 /// tried again later. Once the reader's cache is closed, each hit is written at once.
 ///
-/// Threads: one at a time. Blocks: once a second for the index. Since 0.1.
+/// Threads: one at a time. Blocks: once a second for the index.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_reader_close(reader: *mut image_cache_reader_t) {
     // SAFETY: see the module.

@@ -8,7 +8,7 @@ use crate::Error;
 /// The outcome of a call: 0 is success, a negative number is an error.
 ///
 /// Positive numbers are reserved for outcomes that are no error. A number never changes its meaning. New numbers are
-/// only ever added. Since 0.1.
+/// only ever added.
 pub type image_cache_status_t = i32;
 
 /// Success.
@@ -79,7 +79,7 @@ const NAMES: [(image_cache_status_t, &CStr); 18] = [
 /// Describes why a call failed. The caller allocates it.
 ///
 /// The caller passes it as the last argument. The call fills it on failure, and leaves it unchanged on success. Its
-/// size and fields never change. Since 0.1.
+/// size and fields never change.
 #[repr(C)]
 pub struct image_cache_error_t {
     /// The status that the call returned.
@@ -156,11 +156,11 @@ fn status_of(error: &Error) -> image_cache_status_t {
 
 /// The name of a status, for example "IMAGE_CACHE_ERROR_NOT_FOUND".
 ///
-/// status  any number
+/// - `status`: any number
 ///
 /// Returns a constant that lives as long as the library. It is "IMAGE_CACHE_ERROR_UNKNOWN" if the number is no status.
 ///
-/// Threads: any. Blocks: never. Since 0.1.
+/// Threads: any. Blocks: never.
 #[unsafe(no_mangle)]
 pub extern "C" fn image_cache_status_name(status: image_cache_status_t) -> *const c_char {
     NAMES.iter().find(|(number, _)| *number == status).map_or(c"IMAGE_CACHE_ERROR_UNKNOWN", |(_, name)| name).as_ptr()

@@ -14,15 +14,14 @@ use crate::{Result, Tee};
 
 /// Reads the next bytes of an image for a tee.
 ///
-/// user_data  the pointer given to image_cache_tee_open()
-/// buffer     receives the bytes
-/// capacity   the size of the buffer in bytes, at least 1
+/// - `user_data`: the pointer given to image_cache_tee_open()
+/// - `buffer`: receives the bytes
+/// - `capacity`: the size of the buffer in bytes, at least 1
 ///
 /// Returns the number of bytes, 0 at the end, or a negative number on failure. More than capacity is a failure, too.
 ///
 /// The function is called on the thread that calls image_cache_tee_read(). It is not called again after a failure. It
-/// must not throw or longjmp. pthread_cancel() has no effect on the thread until image_cache_tee_read() returns. Since
-/// 0.1.
+/// must not throw or longjmp. pthread_cancel() has no effect on the thread until image_cache_tee_read() returns.
 ///
 /// A binding's function must not return a number by accident. Python's ctypes returns 0, or any number, from a function
 /// that raises. A Go function that panics ends the process. Catch everything, and expect a size or call
@@ -74,22 +73,21 @@ impl Read for Source {
 
 /// Opens a tee, which reads from the caller's source, hands the bytes on, and caches them on the way.
 ///
-/// cache      the cache; it may be closed before the tee
-/// image_id   the image
-/// source     called once for each image_cache_tee_read()
-/// user_data  passed to source; it must stay valid until the tee ends
-/// tee        set to the tee, which image_cache_tee_close() ends; NULL on failure
-/// error      filled on failure; may be NULL
+/// - `cache`: the cache; it may be closed before the tee
+/// - `image_id`: the image
+/// - `source`: called once for each image_cache_tee_read()
+/// - `user_data`: passed to source; it must stay valid until the tee ends
+/// - `tee`: set to the tee, which image_cache_tee_close() ends
 ///
 /// Returns IMAGE_CACHE_OK (also when the image cannot be cached), or
-///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id, source or tee is NULL
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+///
+/// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id, source or tee is NULL
 ///
 /// If the image cannot be cached (it is cached already, another writer has it, the disk is full), the tee only hands on
 /// the bytes: see image_cache_tee_is_caching().
 ///
-/// Threads: any. Blocks: for a few system calls. Since 0.1.
+/// Threads: any. Blocks: for a few system calls.
 ///
 /// ```c
 /// static int64_t from_store(void *user_data, void *buffer, size_t capacity)
@@ -118,15 +116,14 @@ pub unsafe extern "C" fn image_cache_tee_open(
 
 /// Sets the length that the source must have. To be called before the first read.
 ///
-/// tee    the tee
-/// bytes  the image's length
-/// error  filled on failure; may be NULL
+/// - `tee`: the tee
+/// - `bytes`: the image's length
 ///
 /// Returns as image_cache_writer_expect_size().
 ///
 /// After a failure nothing is cached any more, because it could not be checked. The bytes are still handed on.
 ///
-/// Threads: one at a time. Blocks: never, except for a few system calls after a failure. Since 0.1.
+/// Threads: one at a time. Blocks: never, except for a few system calls after a failure.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_expect_size(
     tee: *mut image_cache_tee_t,
@@ -142,16 +139,15 @@ pub unsafe extern "C" fn image_cache_tee_expect_size(
 /// If the source returns 0 in its first call, the tee fails with IMAGE_CACHE_ERROR_SIZE_MISMATCH, and nothing is
 /// published. This is for bindings, whose functions may return 0 by accident.
 ///
-/// tee    the tee
-/// error  filled on failure; may be NULL
+/// - `tee`: the tee
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  tee is NULL, or was read already
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the tee was opened
+///
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: tee is NULL, or was read already
 ///
 /// After a failure nothing is cached any more. The bytes are still handed on.
 ///
-/// Threads: one at a time. Blocks: never, except for a few system calls after a failure. Since 0.1.
+/// Threads: one at a time. Blocks: never, except for a few system calls after a failure.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_refuse_empty(
     tee: *mut image_cache_tee_t,
@@ -163,16 +159,15 @@ pub unsafe extern "C" fn image_cache_tee_refuse_empty(
 
 /// Sets a digest that the source's bytes must have. To be called before the first read.
 ///
-/// tee        the tee
-/// algorithm  "md5", "sha256" or "sha512"
-/// hex        the digest in hexadecimal digits, of either case
-/// error      filled on failure; may be NULL
+/// - `tee`: the tee
+/// - `algorithm`: "md5", "sha256" or "sha512"
+/// - `hex`: the digest in hexadecimal digits, of either case
 ///
 /// Returns as image_cache_writer_expect_digest().
 ///
 /// After a failure nothing is cached any more, because it could not be checked. The bytes are still handed on.
 ///
-/// Threads: one at a time. Blocks: never, except for a few system calls after a failure. Since 0.1.
+/// Threads: one at a time. Blocks: never, except for a few system calls after a failure.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_expect_digest(
     tee: *mut image_cache_tee_t,
@@ -194,19 +189,18 @@ fn expect_digest(tee: &mut Tee<Source>, expected: Result<(crate::Algorithm, Stri
 
 /// Reads the source's next bytes, with one call of the source, and caches them.
 ///
-/// tee       the tee
-/// buffer    receives the bytes; may be NULL if capacity is 0
-/// capacity  the size of the buffer in bytes; with 0 the source is not called
-/// length    set to the number of bytes; 0 at the end, and on failure
-/// error     filled on failure; may be NULL
+/// - `tee`: the tee
+/// - `buffer`: receives the bytes; may be NULL if capacity is 0
+/// - `capacity`: the size of the buffer in bytes; with 0 the source is not called
+/// - `length`: set to the number of bytes; 0 at the end
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_SOURCE            the source failed, or returned more than capacity
-///   IMAGE_CACHE_ERROR_SIZE_MISMATCH     at the end: there are more or fewer bytes than expected, or none after
-///                                       image_cache_tee_refuse_empty()
-///   IMAGE_CACHE_ERROR_DIGEST_MISMATCH   at the end: the bytes do not have an expected digest
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  tee or length is NULL; or buffer is NULL, and capacity is not 0
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the tee was opened
+///
+/// - IMAGE_CACHE_ERROR_SOURCE: the source failed, or returned more than capacity
+/// - IMAGE_CACHE_ERROR_SIZE_MISMATCH: at the end: there are more or fewer bytes than expected, or none after
+///   image_cache_tee_refuse_empty()
+/// - IMAGE_CACHE_ERROR_DIGEST_MISMATCH: at the end: the bytes do not have an expected digest
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: tee or length is NULL; or buffer is NULL, and capacity is not 0
 ///
 /// At the source's end, when length is 0, the image is published. So read to the end, or set the length with
 /// image_cache_tee_expect_size().
@@ -215,7 +209,8 @@ fn expect_digest(tee: &mut Tee<Source>, expected: Result<(crate::Algorithm, Stri
 /// cached, the call does not fail. After the end or a failure, each further call returns the same.
 ///
 /// Durability: an image that was published at the end is as durable as after image_cache_commit().
-/// Threads: one at a time. Blocks: for the source and for the disk. Since 0.1.
+///
+/// Threads: one at a time. Blocks: for the source and for the disk.
 ///
 /// ```c
 /// status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
@@ -240,11 +235,11 @@ pub unsafe extern "C" fn image_cache_tee_read(
 
 /// Whether the bytes are being cached, or were cached at the end.
 ///
-/// tee  the tee
+/// - `tee`: the tee
 ///
 /// Returns true; or false for NULL, and after caching was given up.
 ///
-/// Threads: one at a time. Blocks: never. Since 0.1.
+/// Threads: one at a time. Blocks: never.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_is_caching(tee: *const image_cache_tee_t) -> bool {
     // SAFETY: see the module.
@@ -253,13 +248,14 @@ pub unsafe extern "C" fn image_cache_tee_is_caching(tee: *const image_cache_tee_
 
 /// Ends a tee. Before the source's end, the file goes to invalid/.
 ///
-/// tee  the tee; may be NULL; harmless in a forked child
+/// - `tee`: the tee; may be NULL; harmless in a forked child
 ///
 /// Exception: if a size was expected, and that many bytes have come, the image is checked and published as at the
 /// source's end. If it is not published, this is logged.
 ///
 /// Durability: an image that is published here is as durable as after image_cache_commit().
-/// Threads: one at a time. Blocks: for a few system calls, and for the disk if the image is published. Since 0.1.
+///
+/// Threads: one at a time. Blocks: for a few system calls, and for the disk if the image is published.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_close(tee: *mut image_cache_tee_t) {
     // SAFETY: see the module.

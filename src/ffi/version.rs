@@ -20,7 +20,7 @@ const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_V
 ///
 /// The macros IMAGE_CACHE_VERSION_* are the version that the program was compiled against.
 ///
-/// Threads: any. Blocks: never. Since 0.1.
+/// Threads: any. Blocks: never.
 #[unsafe(no_mangle)]
 pub extern "C" fn image_cache_version() -> *const c_char {
     VERSION.as_ptr()
@@ -30,7 +30,7 @@ pub extern "C" fn image_cache_version() -> *const c_char {
 ///
 /// Returns major << 16 | minor << 8 | patch.
 ///
-/// Threads: any. Blocks: never. Since 0.1.
+/// Threads: any. Blocks: never.
 #[unsafe(no_mangle)]
 pub extern "C" fn image_cache_version_number() -> u32 {
     IMAGE_CACHE_VERSION_MAJOR << 16 | IMAGE_CACHE_VERSION_MINOR << 8 | IMAGE_CACHE_VERSION_PATCH

@@ -43,26 +43,24 @@ impl Hold {
 
 /// Begins to cache an image, and becomes its only writer.
 ///
-/// cache     the cache; it may be closed before the writer ends
-/// image_id  the image
-/// writer    set to the writer, which image_cache_commit() or image_cache_abort() ends; NULL on failure
-/// error     filled on failure; may be NULL
+/// - `cache`: the cache; it may be closed before the writer ends
+/// - `image_id`: the image
+/// - `writer`: set to the writer, which image_cache_commit() or image_cache_abort() ends
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_ALREADY_CACHED    the image is cached already
-///   IMAGE_CACHE_ERROR_BEING_CACHED      another live writer, in any process, has the image
-///   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up
-///   IMAGE_CACHE_ERROR_IO                its file cannot be created, or something else, for example a subdirectory, has
-///                                       its name
-///   IMAGE_CACHE_ERROR_INVALID_IMAGE_ID  image_id is not a valid image id
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  cache, image_id or writer is NULL
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the cache was opened
+///
+/// - IMAGE_CACHE_ERROR_ALREADY_CACHED: the image is cached already
+/// - IMAGE_CACHE_ERROR_BEING_CACHED: another live writer, in any process, has the image
+/// - IMAGE_CACHE_ERROR_NO_SPACE: the disk, a quota or the inodes are used up
+/// - IMAGE_CACHE_ERROR_IO: its file cannot be created, or something else, for example a subdirectory, has its name
+/// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or writer is NULL
 ///
 /// A dead writer blocks no other. A live writer that has written nothing for longer than the stall time loses the
 /// image, unless it verifies, syncs or publishes. With BEING_CACHED, the message has the writer's process id, and for
 /// how long it has been writing. A file in incomplete/ that another program wrote counts as a live writer's.
 ///
-/// Threads: any. Blocks: for a few system calls. Since 0.1.
+/// Threads: any. Blocks: for a few system calls.
 ///
 /// ```c
 /// status = image_cache_begin_write(cache, id, &writer, &error);
@@ -92,18 +90,17 @@ pub unsafe extern "C" fn image_cache_begin_write(
 
 /// Sets the length that the image must have.
 ///
-/// writer  the writer
-/// bytes   the image's length
-/// error   filled on failure; may be NULL
+/// - `writer`: the writer
+/// - `bytes`: the image's length
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  writer is NULL, a chunk was written already (an empty one counts), or another
-///                                       length is expected already
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the writer began
+///
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: writer is NULL, a chunk was written already (an empty one counts), or another
+///   length is expected already
 ///
 /// A chunk beyond this length fails. A commit with fewer bytes fails.
 ///
-/// Threads: one at a time. Blocks: never. Since 0.1.
+/// Threads: one at a time. Blocks: never.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_writer_expect_size(
     writer: *mut image_cache_writer_t,
@@ -116,21 +113,20 @@ pub unsafe extern "C" fn image_cache_writer_expect_size(
 
 /// Sets a digest that the image must have. Several digests can be expected.
 ///
-/// writer     the writer
-/// algorithm  "md5", "sha256" or "sha512"
-/// hex        the digest in hexadecimal digits, of either case
-/// error      filled on failure; may be NULL
+/// - `writer`: the writer
+/// - `algorithm`: "md5", "sha256" or "sha512"
+/// - `hex`: the digest in hexadecimal digits, of either case
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_UNSUPPORTED       algorithm is none of these three
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  writer, algorithm or hex is NULL; hex has the wrong length or letters; a chunk
-///                                       was written already; or another digest of that algorithm is expected already
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the writer began
+///
+/// - IMAGE_CACHE_ERROR_UNSUPPORTED: algorithm is none of these three
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: writer, algorithm or hex is NULL; hex has the wrong length or letters; a chunk
+///   was written already; or another digest of that algorithm is expected already
 ///
 /// The strongest digest is stored with the image. After a failure the digest is not expected, and the writer can still
 /// be used. A caller that needs the digest checked must abort.
 ///
-/// Threads: one at a time. Blocks: never. Since 0.1.
+/// Threads: one at a time. Blocks: never.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_writer_expect_digest(
     writer: *mut image_cache_writer_t,
@@ -155,23 +151,22 @@ pub(super) unsafe fn expected(algorithm: *const c_char, hex: *const c_char) -> R
 
 /// Appends bytes to the image.
 ///
-/// writer  the writer
-/// data    the bytes, borrowed for the call; may be NULL if length is 0
-/// length  the number of bytes
-/// error   filled on failure; may be NULL
+/// - `writer`: the writer
+/// - `data`: the bytes, borrowed for the call; may be NULL if length is 0
+/// - `length`: the number of bytes
 ///
 /// Returns IMAGE_CACHE_OK, or
-///   IMAGE_CACHE_ERROR_SIZE_MISMATCH     there are more bytes now than expected
-///   IMAGE_CACHE_ERROR_LOST              the file was cleaned away, lost to another writer after a stall, or changed
-///   IMAGE_CACHE_ERROR_NO_SPACE          the disk or a quota is used up
-///   IMAGE_CACHE_ERROR_IO                the file cannot be written
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  writer is NULL; or data is NULL, and length is not 0
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the writer began
+///
+/// - IMAGE_CACHE_ERROR_SIZE_MISMATCH: there are more bytes now than expected
+/// - IMAGE_CACHE_ERROR_LOST: the file was cleaned away, lost to another writer after a stall, or changed
+/// - IMAGE_CACHE_ERROR_NO_SPACE: the disk or a quota is used up
+/// - IMAGE_CACHE_ERROR_IO: the file cannot be written
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: writer is NULL; or data is NULL, and length is not 0
 ///
 /// The first failure to write is final: every later chunk, and the commit, return it again. If the disk is full, the
 /// space of the image is freed at once. A call with an invalid argument changes nothing.
 ///
-/// Threads: one at a time. Blocks: for the disk. Since 0.1.
+/// Threads: one at a time. Blocks: for the disk.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_write_chunk(
     writer: *mut image_cache_writer_t,
@@ -185,26 +180,26 @@ pub unsafe extern "C" fn image_cache_write_chunk(
 
 /// Publishes the image if it is as expected. Ends the writer, also on failure.
 ///
-/// writer  the writer; one that was lent to a fetch function is not ended, and stays as it is
-/// error   filled on failure; may be NULL
+/// - `writer`: the writer; one that was lent to a fetch function is not ended, and stays as it is
 ///
 /// Returns IMAGE_CACHE_OK, the failure of an earlier image_cache_write_chunk() for this writer, or
-///   IMAGE_CACHE_ERROR_SIZE_MISMATCH     there are fewer bytes than expected
-///   IMAGE_CACHE_ERROR_DIGEST_MISMATCH   the bytes do not have an expected digest
-///   IMAGE_CACHE_ERROR_LOST              the file was cleaned away, lost to another writer after a stall, or changed
-///   IMAGE_CACHE_ERROR_ALREADY_CACHED    another program put a file there meanwhile
-///   IMAGE_CACHE_ERROR_NO_SPACE          the disk, a quota or the inodes are used up
-///   IMAGE_CACHE_ERROR_IO                the file cannot be synced or moved, or something else, for example a
-///                                       subdirectory, has the image's name
-///   IMAGE_CACHE_ERROR_INVALID_ARGUMENT  writer is NULL, or was lent to a fetch function
-///   IMAGE_CACHE_ERROR_FORKED            called in a child that was forked after the writer began
 ///
-/// On failure the file goes to invalid/, where image_cache_clean() removes it. An index that cannot be written does not fail
-/// the commit: it is logged, and the index is rebuilt later.
+/// - IMAGE_CACHE_ERROR_SIZE_MISMATCH: there are fewer bytes than expected
+/// - IMAGE_CACHE_ERROR_DIGEST_MISMATCH: the bytes do not have an expected digest
+/// - IMAGE_CACHE_ERROR_LOST: the file was cleaned away, lost to another writer after a stall, or changed
+/// - IMAGE_CACHE_ERROR_ALREADY_CACHED: another program put a file there meanwhile
+/// - IMAGE_CACHE_ERROR_NO_SPACE: the disk, a quota or the inodes are used up
+/// - IMAGE_CACHE_ERROR_IO: the file cannot be synced or moved, or something else, for example a subdirectory, has the
+///   image's name
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: writer is NULL, or was lent to a fetch function
+///
+/// On failure the file goes to invalid/, where image_cache_clean() removes it. An index that cannot be written does not
+/// fail the commit: it is logged, and the index is rebuilt later.
 ///
 /// Durability: with IMAGE_CACHE_DURABILITY_FULL the image is on the disk when this returns. With
 /// IMAGE_CACHE_DURABILITY_NONE it need not be.
-/// Threads: one at a time. Blocks: for the disk. Since 0.1.
+///
+/// Threads: one at a time. Blocks: for the disk.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_commit(
     writer: *mut image_cache_writer_t,
@@ -225,12 +220,12 @@ pub unsafe extern "C" fn image_cache_commit(
 
 /// Gives up an image, and ends the writer.
 ///
-/// writer  the writer; may be NULL; harmless in a forked child; if it was lent to a fetch function, the fetch fails
-/// reason  stored with the file and logged, in UTF-8; NULL for none
+/// - `writer`: the writer; may be NULL; harmless in a forked child; if it was lent to a fetch function, the fetch fails
+/// - `reason`: stored with the file and logged, in UTF-8; NULL for none
 ///
 /// The file goes to invalid/ with the reason, until the next image_cache_clean().
 ///
-/// Threads: one at a time. Blocks: for a few system calls, and for a few milliseconds if a long image is hashed. Since 0.1.
+/// Threads: one at a time. Blocks: for a few system calls, and for a few milliseconds if a long image is hashed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_abort(writer: *mut image_cache_writer_t, reason: *const c_char) {
     // SAFETY: see the module.

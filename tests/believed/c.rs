@@ -23,6 +23,7 @@ pub use image_cache::ffi::options::{
     IMAGE_CACHE_DRIVER_XATTR_OR_SQLITE as XATTR_OR_SQLITE, IMAGE_CACHE_DURABILITY_FULL as FULL,
     IMAGE_CACHE_DURABILITY_NONE as NONE,
 };
+use image_cache::ffi::query::*;
 use image_cache::ffi::queue::*;
 use image_cache::ffi::reader::*;
 pub use image_cache::ffi::status::*;

@@ -11,6 +11,7 @@ use std::ptr::null_mut;
 use image_cache::ffi::cache::*;
 use image_cache::ffi::list::image_cache_list_t;
 use image_cache::ffi::maintenance::*;
+use image_cache::ffi::query::*;
 use image_cache::ffi::queue::*;
 use image_cache::ffi::reader::*;
 use image_cache::ffi::tee::*;

@@ -54,6 +54,26 @@ only_the_header_is_visible() { # LIBRARY
     echo "$(wc -l <"$scratch/visible") functions"
 }
 
+# Each function has a page, with the parts that every page has, and without an error of form.
+do_manual() {
+    local pages="$prefix/share/man/man3" function part
+    functions_of_the_header >"$scratch/functions"
+    [ "$(wc -l <"$scratch/functions")" -ge 40 ] || fail "the functions could not be read"
+    while read -r function; do
+        for part in NAME SYNOPSIS DESCRIPTION NOTES 'SEE ALSO'; do
+            grep -q "^\.SH $part$" "$pages/$function.3" || fail "$function.3 has no $part"
+        done
+        grep -q "^$function .- " "$pages/$function.3" || fail "$function.3 does not say what the function does"
+    done <"$scratch/functions"
+    grep -q '^IMAGE_CACHE_ERROR_BEING_CACHED\|^\.B IMAGE_CACHE_ERROR_BEING_CACHED' "$pages/image_cache_begin_write.3" ||
+        fail "image_cache_begin_write.3 does not list its statuses"
+    need mandoc
+    mandoc -T lint -W error "$pages"/*.3 || fail "mandoc finds errors"
+    grep -q '^\.BR image_cache_tee_open (3)' "$pages/image_cache_tee_read.3" ||
+        fail "image_cache_tee_read.3 does not name its relatives"
+    ls "$pages" | wc -l
+}
+
 # The soname, the security flags and the exports of the shared library.
 do_shared_object() {
     local library soname expected

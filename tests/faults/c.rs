@@ -16,6 +16,7 @@ use image_cache::ffi::cache::*;
 use image_cache::ffi::list::*;
 use image_cache::ffi::maintenance::*;
 use image_cache::ffi::options::*;
+use image_cache::ffi::query::*;
 use image_cache::ffi::queue::*;
 use image_cache::ffi::reader::*;
 use image_cache::ffi::status::*;

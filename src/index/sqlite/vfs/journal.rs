@@ -163,12 +163,9 @@ impl Journal {
 }
 
 fn write_failure(error: &std::io::Error) -> c_int {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull, WriteZero};
-    if matches!(error.kind(), StorageFull | QuotaExceeded | WriteZero) {
-        ffi::SQLITE_FULL
-    } else {
-        ffi::SQLITE_IOERR_WRITE
-    }
+    // As the "unix" layer does. A quota is a failure to write, since SQLite has no code for it.
+    use std::io::ErrorKind::{StorageFull, WriteZero};
+    if matches!(error.kind(), StorageFull | WriteZero) { ffi::SQLITE_FULL } else { ffi::SQLITE_IOERR_WRITE }
 }
 
 /// The journal that SQLite means.

@@ -1,0 +1,225 @@
+//! Queries: which images are cached, and what is known of them.
+
+use std::ffi::c_char;
+
+use crate::ImageCache;
+use crate::ffi::argument::image_id;
+use crate::ffi::cache::image_cache_t;
+use crate::ffi::call::{call, create};
+use crate::ffi::list::{List, image_cache_list_t};
+use crate::ffi::out::out;
+use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
+
+/// Whether an image is cached.
+///
+/// - `cache`: the cache
+/// - `image_id`: the image
+/// - `answer`: set to the answer
+///
+/// Returns IMAGE_CACHE_OK, or
+///
+/// - IMAGE_CACHE_ERROR_IO: a lookup in the directory failed
+/// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or answer is NULL
+///
+/// Threads: any. Blocks: for one lookup in the directory.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_is_cached(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    answer: *mut bool,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { call(cache, out!(answer), error, |cache| cache.is_cached(self::image_id(image_id)?)) }
+}
+
+/// Whether incomplete/ has a file of an image, its writer alive or dead.
+///
+/// - `cache`: the cache
+/// - `image_id`: the image
+/// - `answer`: set to the answer
+///
+/// Returns as image_cache_is_cached().
+///
+/// The answer does not say whether the image can be written: image_cache_begin_write() takes over from a dead writer.
+///
+/// Threads: any. Blocks: for one lookup in incomplete/.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_is_being_cached(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    answer: *mut bool,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { call(cache, out!(answer), error, |cache| cache.is_being_cached(self::image_id(image_id)?)) }
+}
+
+/// Whether an image is in the queue.
+///
+/// - `cache`: the cache
+/// - `image_id`: the image
+/// - `answer`: set to the answer
+///
+/// Returns as image_cache_is_cached().
+///
+/// Threads: any. Blocks: for a lookup in queue/ and in the directory.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_is_queued(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    answer: *mut bool,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { call(cache, out!(answer), error, |cache| cache.is_queued(self::image_id(image_id)?)) }
+}
+
+/// Whether an image is neither cached nor being cached, and its name is free.
+///
+/// - `cache`: the cache
+/// - `image_id`: the image
+/// - `answer`: set to the answer
+///
+/// Returns as image_cache_is_cached().
+///
+/// The name is not free if something else has it, for example a subdirectory. The answer is false, too, if incomplete/
+/// has the file of a dead writer, which image_cache_begin_write() takes over. So the answer is for display. To learn
+/// whether an image can be written, begin to write it.
+///
+/// Threads: any. Blocks: for a lookup in incomplete/ and in the directory.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_is_cacheable(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    answer: *mut bool,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { call(cache, out!(answer), error, |cache| cache.is_cacheable(self::image_id(image_id)?)) }
+}
+
+/// The size of all cached images.
+///
+/// - `cache`: the cache
+/// - `bytes`: set to the sum of their lengths in bytes
+///
+/// Returns IMAGE_CACHE_OK, or
+///
+/// - IMAGE_CACHE_ERROR_IO: the directory cannot be read
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or bytes is NULL
+///
+/// Threads: any.
+///
+/// Blocks: for the index. The xattr driver, and any driver whose index fails, reads the whole directory.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_get_cache_size(
+    cache: *const image_cache_t,
+    bytes: *mut u64,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { call(cache, out!(bytes), error, ImageCache::cache_size) }
+}
+
+/// The length of a cached image.
+///
+/// - `cache`: the cache
+/// - `image_id`: the image
+/// - `bytes`: set to its length in bytes
+///
+/// Returns as image_cache_is_cached(), or
+///
+/// - IMAGE_CACHE_ERROR_NOT_FOUND: the image is not cached
+///
+/// Threads: any. Blocks: for one lookup in the directory.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_get_image_size(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    bytes: *mut u64,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { call(cache, out!(bytes), error, |cache| cache.image_size(self::image_id(image_id)?)) }
+}
+
+/// How often an image was read (opened and closed) since it was cached.
+///
+/// - `cache`: the cache
+/// - `image_id`: the image
+/// - `hits`: set to the count; 0 if the image is not cached
+///
+/// Returns IMAGE_CACHE_OK, or
+///
+/// - IMAGE_CACHE_ERROR_IO: a lookup in the directory failed
+/// - IMAGE_CACHE_ERROR_INDEX: the hits cannot be read from the index, or from the image's file
+/// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or hits is NULL
+///
+/// The count includes all hits of this handle and of closed handles. Other handles, in this process or another, collect
+/// their hits in memory. They write them as a reader of theirs closes, at most once a second; at a query of hits, a
+/// list or a prune through them; and at their close. A process that is killed, or ends without image_cache_close(),
+/// loses the hits that it collected. Hits of a handle that may not write are not counted.
+///
+/// Threads: any. Blocks: for the index.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_get_hit_count(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    hits: *mut u64,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { call(cache, out!(hits), error, |cache| cache.hit_count(self::image_id(image_id)?)) }
+}
+
+/// Lists the cached images, ordered by image id. Images that come or go meanwhile may or may not be included.
+///
+/// - `cache`: the cache
+/// - `list`: set to the list, which image_cache_list_free() ends
+///
+/// Returns IMAGE_CACHE_OK, or
+///
+/// - IMAGE_CACHE_ERROR_NO_SPACE: the index must be rebuilt first, and the disk is full
+/// - IMAGE_CACHE_ERROR_IO: the directory cannot be read
+/// - IMAGE_CACHE_ERROR_INDEX: the index cannot be read or rebuilt
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or list is NULL
+///
+/// image_cache_get_hit_count() describes which hits and accesses are included.
+///
+/// Threads: any. Blocks: for the index. The xattr driver reads the whole directory.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_list_cached(
+    cache: *const image_cache_t,
+    list: *mut *mut image_cache_list_t,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { create(cache, out!(list), error, |cache| cache.list_cached().map(List::of_cached)) }
+}
+
+/// Lists the queued images, oldest first: a snapshot.
+///
+/// - `cache`: the cache
+/// - `list`: set to the list, which image_cache_list_free() ends
+///
+/// Returns IMAGE_CACHE_OK, or
+///
+/// - IMAGE_CACHE_ERROR_IO: queue/ cannot be read
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or list is NULL
+///
+/// In an entry, last_accessed and last_modified are the time when the image was queued. Its size and hits are 0, its
+/// digest is NULL.
+///
+/// Threads: any. Blocks: for queue/.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_list_queued(
+    cache: *const image_cache_t,
+    list: *mut *mut image_cache_list_t,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { create(cache, out!(list), error, |cache| cache.list_queued().and_then(List::of_queued)) }
+}
