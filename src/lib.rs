@@ -68,4 +68,4 @@ pub use crate::index::driver::{DriverChoice, DriverKind};
 pub use crate::index::listing::Listing;
 pub use crate::log::{Log, LogLevel};
 pub use crate::options::{Durability, Options};
-pub(crate) use crate::sys::thread::{CancellationDisabled, OwnThread};
+pub(crate) use crate::sys::thread::CancellationDisabled;

@@ -19,7 +19,6 @@ const MAX_LINES: usize = 400;
 const CONFINED: &[(&str, &[&str])] = &[
     ("rustix", &["sys/", "error.rs"]),
     ("libc", &["sys/"]),
-    ("xattr", &["sys/"]),
     ("rusqlite", &["index/sqlite/"]),
     ("sha2", &["digest/"]),
     ("fast_md5", &["digest/"]),

@@ -401,7 +401,7 @@ fn images_that_were_not_synced_before_a_host_restart_are_dropped_and_others_stay
         // The state after a power cut: marks of an earlier boot, or of another mount.
         let earlier = b"00000000-0000-0000-0000-000000000000 1";
         let elsewhere = [&mark[..], b"0"].concat();
-        for (name, mark) in [(".", &earlier[..]), ("torn", earlier), ("also torn", &elsewhere)] {
+        for (name, mark) in [(".image_cache", &earlier[..]), ("torn", earlier), ("also torn", &elsewhere)] {
             xattr::set(scratch.file(name), "user.image_cache.unsynced", mark).unwrap();
         }
         cache_image(&scratch.open_with(Options::new().driver(driver)), "durable", b"whole");
@@ -422,7 +422,7 @@ fn unsynced_marks_of_one_mount_survive_the_recovery_of_another() {
         cache_image(&cache, "elsewhere", b"perhaps");
         drop(cache);
         let elsewhere = [&present[..], b"0"].concat();
-        for (name, mark) in [("here", &present), ("elsewhere", &elsewhere), (".", &elsewhere)] {
+        for (name, mark) in [("here", &present), ("elsewhere", &elsewhere), (".image_cache", &elsewhere)] {
             xattr::set(scratch.file(name), "user.image_cache.unsynced", mark).unwrap();
         }
         let cache = scratch.open();

@@ -5,7 +5,7 @@ use std::fs::File;
 use crate::cache::catalog::Exactness;
 use crate::cache::inner::CacheInner;
 use crate::error::{Error, Result};
-use crate::index::driver::{Currency, Flush};
+use crate::index::driver::Currency;
 use crate::index::pending::Access;
 use crate::store::image_id::ImageId;
 use crate::store::layout::Area;
@@ -27,19 +27,19 @@ pub(crate) fn record_hit(cache: &CacheInner, id: &ImageId, stat: &FileStat) {
 
 /// Flushes when the cache's own handle closes while readers or writers of it live on. From now on accesses are written through.
 pub(crate) fn flush_at_close(cache: &CacheInner) {
-    cache.index().write_through();
+    cache.index().pending.write_through();
     flush_finally(cache);
 }
 
 /// Flushes what would be lost otherwise. Waits for the cache lock, for a comparison, and for other programs.
 fn flush_finally(cache: &CacheInner) {
-    if !cache.index().can_flush() {
+    if cache.index().pending.is_empty() {
         return;
     }
     let flushed = CacheInner::patiently(|| {
         let lock = cache.catalog.lock_reconciled(&cache.lock, Exactness::Usual)?;
         lock.check_held()?;
-        cache.index().flush(&lock, Flush::Final)
+        cache.index().flush(&lock)
     });
     if flushed.as_ref().is_err_and(Error::is_not_permitted) {
         return;
@@ -48,7 +48,7 @@ fn flush_finally(cache: &CacheInner) {
 }
 
 fn record(cache: &CacheInner, id: &ImageId, stat: &FileStat, access: Access) {
-    if cache.index().add_access(id, stat, access) {
+    if cache.index().pending.add(id, stat, access) {
         flush(cache);
     }
 }
@@ -57,15 +57,15 @@ fn record(cache: &CacheInner, id: &ImageId, stat: &FileStat, access: Access) {
 fn flush(cache: &CacheInner) {
     let flushed = cache.lock.try_acquire().and_then(|lock| match lock {
         // Names may have changed: the flush looks at each file, and at its row.
-        Some(lock) if cache.catalog.currency(&lock)? != Currency::InDoubt => cache.index().flush(&lock, Flush::Reader),
+        Some(lock) if cache.catalog.currency(&lock)? != Currency::InDoubt => cache.index().flush_part(&lock),
         _ => {
-            cache.index().postpone_flush();
+            cache.index().pending.postpone();
             Ok(())
         }
     });
     // The open has said that hits are not recorded.
     if flushed.as_ref().is_err_and(Error::is_not_permitted) {
-        cache.index().postpone_flush();
+        cache.index().pending.postpone();
         return;
     }
     note_flush(cache, flushed);

@@ -30,7 +30,8 @@ use std::time::Instant;
 
 use crate::error::Result;
 use crate::index::Index;
-use crate::index::driver::{Corrected, Currency, Flush, Found, Page, ReconciledIndex};
+use crate::index::driver::{Corrected, Currency, Found, Page};
+use crate::index::sqlite::driver::SqliteDriver;
 use crate::log::{Log, SkippedErrors};
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry, Layout};
@@ -114,7 +115,7 @@ impl Catalog {
     /// As [`Self::lock_reconciled`], with the pending accesses in the index. What could not be written stays pending.
     pub fn lock_flushed<'a>(&self, locks: &'a Locks, exactness: Exactness) -> Result<CacheLockGuard<'a>> {
         let lock = self.lock_reconciled(locks, exactness)?;
-        if !self.index.can_flush() {
+        if self.index.pending.is_empty() {
             return Ok(lock);
         }
         self.flush(&lock);
@@ -130,7 +131,7 @@ impl Catalog {
 
     /// Flushes for a query. The query's result includes what could not be written.
     pub fn flush(&self, lock: &CacheLockGuard<'_>) {
-        if let Err(error) = self.index.flush(lock, Flush::Quick) {
+        if let Err(error) = self.index.flush(lock) {
             self.log.warning(|| format!("{error}; accesses are written later"));
         }
     }
@@ -150,7 +151,7 @@ impl Catalog {
         })
     }
 
-    fn try_compare(&self, locks: &Locks, index: &dyn ReconciledIndex) -> Result<bool> {
+    fn try_compare(&self, locks: &Locks, index: &SqliteDriver) -> Result<bool> {
         let comparison = {
             let lock = locks.acquire_to_query()?;
             let present = Stamp::of(&self.layout)?;

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::cache::inner::CacheInner;
@@ -51,7 +50,7 @@ impl ImageCache {
     /// [`crate::Error::OpenAcrossFork`] when the process that forked this one had the cache open with the SQLite driver.
     pub fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
         let inner = Arc::new(lifecycle::open(directory.as_ref(), options)?);
-        let driver = inner.index().kind();
+        let driver = inner.index().driver.kind();
         Ok(Self { inner: ForkGuard::new(inner), driver })
     }
 
@@ -245,7 +244,6 @@ impl Drop for ImageCache {
             && Arc::strong_count(inner) > 1
         {
             lifecycle::prepare_close(inner);
-            inner.handle_is_closed.store(true, Ordering::Relaxed);
         }
     }
 }

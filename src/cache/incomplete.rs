@@ -37,7 +37,7 @@ use crate::store::layout::{Area, DirEntry};
 use crate::store::lock::CacheLockGuard;
 use crate::store::writers::Writer;
 use crate::sys::file;
-use crate::sys::signals::{has_size_limit, without_size_signal};
+use crate::sys::signals::without_size_signal;
 use crate::sys::stat::{FileId, FileStat, STICKY, StatAndBirth, links_and_size};
 use crate::sys::time::Timestamp;
 
@@ -47,9 +47,6 @@ const MIN_STALL: Duration = Duration::from_secs(2);
 /// How often a name is tried when programs that ignore the cache lock put files there.
 const ATTEMPTS: usize = 8;
 
-/// The limit on file sizes is queried again after this many bytes.
-const SIZE_LIMIT_INTERVAL: u64 = 1 << 20;
-
 /// The incomplete file of the image's one writer. Dropping it before its end invalidates it.
 pub(crate) struct IncompleteFile {
     pub cache: Arc<CacheInner>,
@@ -58,8 +55,6 @@ pub(crate) struct IncompleteFile {
     file_id: FileId,
     /// Bytes.
     pub written: u64,
-    /// Up to this size, the process had no limit on file sizes.
-    unlimited_until: u64,
     pub writeback: Writeback,
     has_ended: bool,
 }
@@ -78,28 +73,18 @@ impl IncompleteFile {
         let file_id = stat.id;
         let writeback = Writeback::new(cache.durability, cache.streaming);
         let cache = Arc::clone(cache);
-        Ok(Self { cache, id, file, file_id, written: 0, unlimited_until: 0, writeback, has_ended: false })
+        Ok(Self { cache, id, file, file_id, written: 0, writeback, has_ended: false })
     }
 
     /// Appends bytes.
     pub fn append(&mut self, data: &[u8]) -> Result<()> {
         self.check_intact()?;
         self.cache.lock.beat(self.file_id.inode);
-        self.write_without_signal(data).inspect_err(|error| self.free_space(error))?;
+        let appended = without_size_signal(|| file::append(&self.file, || self.path(), data));
+        appended.inspect_err(|error| self.free_space(error))?;
         self.written += data.len() as u64;
         let started = self.writeback.advance(&self.file, self.written, || path_of(&self.cache, &self.id));
         started.inspect_err(|error| self.free_space(error))
-    }
-
-    /// The limit on file sizes is not queried for each chunk: it hardly ever changes.
-    fn write_without_signal(&mut self, data: &[u8]) -> Result<()> {
-        let is_due = self.written >= self.unlimited_until;
-        let is_limited = is_due && has_size_limit();
-        if is_due && !is_limited {
-            self.unlimited_until = self.written + SIZE_LIMIT_INTERVAL;
-        }
-        let write = || file::append(&self.file, || self.path(), data);
-        if is_limited { without_size_signal(write) } else { write() }
     }
 
     /// All bytes were appended. Starts the write-back of the last ones, while their digest is computed.

@@ -1,6 +1,5 @@
 //! The state that a cache, its readers, writers and tees share. It lives as long as one of them.
 
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::cache::catalog::Catalog;
@@ -29,8 +28,6 @@ pub(crate) struct CacheInner {
     pub streaming: bool,
     /// What this handle published without a sync.
     pub unsynced: Unsynced,
-    /// The cache's own handle is closed; readers, writers or tees of it live on.
-    pub handle_is_closed: AtomicBool,
     pub unwritten_accesses: LogOnce,
     pub unset_access_times: LogOnce,
 }

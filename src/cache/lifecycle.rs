@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cache::access::flush_at_close;
 use crate::cache::catalog::{Catalog, Exactness};
@@ -11,7 +10,7 @@ use crate::cache::recovery::recover;
 use crate::cache::remove::withdraw_all;
 use crate::error::Result;
 use crate::index::Index;
-use crate::index::driver::{Currency, Flush};
+use crate::index::driver::Currency;
 use crate::log::LogOnce;
 use crate::options::Options;
 use crate::store::layout::Layout;
@@ -46,7 +45,6 @@ pub(crate) fn open(path: &Path, options: Options) -> Result<CacheInner> {
         durability,
         streaming,
         unsynced: Unsynced::new(suspects),
-        handle_is_closed: AtomicBool::new(false),
         unwritten_accesses: LogOnce::default(),
         unset_access_times: LogOnce::default(),
     })
@@ -70,9 +68,10 @@ pub(crate) fn prepare_close(cache: &CacheInner) {
 
 /// Ends the last handle of this state, and closes the driver. A reader that outlives the cache's own handle waits for nobody here.
 fn close(cache: &CacheInner) -> Result<()> {
-    if cache.handle_is_closed.load(Ordering::Relaxed) && !cache.unsynced.has_published() {
+    // The cache's own handle was closed before.
+    if cache.index().pending.is_written_through() && !cache.unsynced.has_published() {
         let closed = match cache.lock.try_acquire()? {
-            Some(lock) => close_driver(cache, &lock, Flush::Reader),
+            Some(lock) => close_driver(cache, &lock),
             // Dropping the driver closes it, and the next open compares the index.
             None => Ok(()),
         };
@@ -81,21 +80,21 @@ fn close(cache: &CacheInner) -> Result<()> {
     }
     prepare_close(cache);
     let lock = cache.lock.acquire_to_query()?;
-    let closed = close_driver(cache, &lock, Flush::Final);
+    let closed = close_driver(cache, &lock);
     cache.lock.release_open();
     closed
 }
 
-fn close_driver(cache: &CacheInner, lock: &CacheLockGuard<'_>, flush: Flush) -> Result<()> {
+fn close_driver(cache: &CacheInner, lock: &CacheLockGuard<'_>) -> Result<()> {
     // A change that another handle could not enter in the index is left to the next open.
     let is_current = cache.catalog.currency(lock) == Ok(Currency::Current);
-    let closed = cache.index().close(lock, flush, cache.log());
+    let closed = cache.index().close(lock, cache.log());
     if closed.is_ok()
         && is_current
         && let Some(index) = cache.index().reconciled()
         && lock.is_only_handle().unwrap_or(false)
     {
-        index.mark_closed(lock);
+        index.note_closed(lock);
     }
     closed
 }

@@ -20,7 +20,8 @@
 
 use crate::cache::catalog::Catalog;
 use crate::error::{Error, Result};
-use crate::index::driver::{ReconciledIndex, Record};
+use crate::index::driver::Record;
+use crate::index::sqlite::driver::SqliteDriver;
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry};
 use crate::store::lock::CacheLockGuard;
@@ -51,7 +52,7 @@ pub(crate) struct Removal {
 pub(crate) struct NameChange<'a> {
     catalog: &'a Catalog,
     lock: &'a CacheLockGuard<'a>,
-    indexed: Option<(&'a dyn ReconciledIndex, StampedChange)>,
+    indexed: Option<(&'a SqliteDriver, StampedChange)>,
 }
 
 impl<'a> NameChange<'a> {
@@ -146,7 +147,7 @@ impl<'a> NameChange<'a> {
     }
 
     /// Step 3.
-    fn finish(self, follow: impl FnOnce(&dyn ReconciledIndex, StampChange) -> Result<()>) {
+    fn finish(self, follow: impl FnOnce(&SqliteDriver, StampChange) -> Result<()>) {
         let Some((index, change)) = self.indexed else { return };
         if let Err(error) = follow(index, change.finish(self.lock, &self.catalog.layout)) {
             self.catalog

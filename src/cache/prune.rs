@@ -17,7 +17,7 @@ use crate::cache::inner::CacheInner;
 use crate::cache::name_change::{NameChange, RemoveOutcome};
 use crate::cache::remove::BATCH;
 use crate::error::Result;
-use crate::index::driver::{Candidate, EvictionOrder, Totals};
+use crate::index::driver::{Candidate, EvictionOrder};
 use crate::store::lock::CacheLockGuard;
 use crate::sys::memory;
 
@@ -44,18 +44,15 @@ pub(crate) fn prune(cache: &CacheInner) -> Result<Pruned> {
     if let Err(error) = correct_future_accesses(cache) {
         cache.log().warning(|| error.to_string());
     }
-    let restarts = if cache.index().reconciled().is_some() { RESTARTS } else { 0 };
-    for _ in 0..restarts {
+    let mut restarts = if cache.index().reconciled().is_some() { RESTARTS } else { 0 };
+    loop {
         let (lock, mut pruning) = Pruning::begin(cache)?;
-        match pruning.choose(lock, true)? {
-            Chosen::Victims(lock, victims) => return pruning.run(lock, victims),
-            Chosen::WrongIndex(lock, totals) => doubt(cache, lock, totals),
+        let mut lock = Some(lock);
+        if let Some(victims) = pruning.choose(&mut lock, restarts > 0)? {
+            return pruning.run(lock, victims);
         }
-    }
-    let (lock, mut pruning) = Pruning::begin(cache)?;
-    match pruning.choose(lock, false)? {
-        Chosen::Victims(lock, victims) => pruning.run(lock, victims),
-        Chosen::WrongIndex(..) => Ok(pruning.pruned),
+        pruning.doubt(lock)?;
+        restarts = restarts.saturating_sub(1);
     }
 }
 
@@ -64,27 +61,16 @@ fn correct_future_accesses(cache: &CacheInner) -> Result<()> {
     let Some(index) = cache.index().reconciled() else { return Ok(()) };
     loop {
         let lock = cache.lock.acquire_to_query()?;
-        if lock.check_held().is_err() || !cache.index().correct_future_accesses(&lock, index)? {
+        if lock.check_held().is_err() || !index.correct_future_accesses(&lock, &cache.index().pending)? {
             return Ok(());
         }
     }
 }
 
-/// The index contradicts the directory. If nobody has changed it meanwhile, it is wrong, and is compared.
-fn doubt(cache: &CacheInner, lock: CacheLockGuard<'_>, totals: Totals) {
-    let Some(index) = cache.index().reconciled() else { return };
-    let has_changed = matches!(index.totals(&lock), Ok(present) if present != totals);
-    drop(lock);
-    if !has_changed && let Err(error) = cache.catalog.compare(&cache.lock) {
-        cache.log().warning(|| format!("{error}; the index is compared with the directory before its next query"));
-    }
-}
-
-/// The victims, and the lock under which the last ones were chosen.
-enum Chosen<'a> {
-    Victims(Option<CacheLockGuard<'a>>, Vec<Candidate>),
-    /// The index, which has these totals, does not agree with the directory.
-    WrongIndex(CacheLockGuard<'a>, Totals),
+/// The cache lock, taken if it is not held.
+fn held<'a, 'l>(cache: &'a CacheInner, lock: &'l mut Option<CacheLockGuard<'a>>) -> Result<&'l CacheLockGuard<'a>> {
+    let held = lock.take().map_or_else(|| cache.lock.acquire(), Ok)?;
+    Ok(lock.insert(held))
 }
 
 struct Pruning<'a> {
@@ -119,24 +105,33 @@ impl<'a> Pruning<'a> {
         Ok((lock, pruning))
     }
 
-    /// Chooses as many victims as the excess needs; none when the limit cannot be reached.
-    fn choose(&mut self, lock: CacheLockGuard<'a>, may_restart: bool) -> Result<Chosen<'a>> {
-        let mut lock = Some(lock);
+    /// The index contradicts the directory. If nobody has changed it meanwhile, it is wrong, and is compared.
+    fn doubt(self, mut lock: Option<CacheLockGuard<'a>>) -> Result<()> {
+        let Some(index) = self.cache.index().reconciled() else { return Ok(()) };
+        let has_changed =
+            index.totals(held(self.cache, &mut lock)?).is_ok_and(|present| present != self.order.totals());
+        drop(lock);
+        if !has_changed && let Err(error) = self.cache.catalog.compare(&self.cache.lock) {
+            self.cache
+                .log()
+                .warning(|| format!("{error}; the index is compared with the directory before its next query"));
+        }
+        Ok(())
+    }
+
+    /// Chooses as many victims as the excess needs; none when the limit cannot be reached. `None` when the index does not agree with
+    /// the directory, and the prune may restart.
+    fn choose(&mut self, lock: &mut Option<CacheLockGuard<'a>>, may_restart: bool) -> Result<Option<Vec<Candidate>>> {
         let mut victims = Vec::new();
         let mut bytes = 0_u128;
         while bytes < self.excess && !self.is_out_of_reach() {
             let Some(candidate) = self.candidates.pop_front() else {
                 // Others have a turn between two batches.
-                let fresh = if victims.is_empty() {
-                    lock.take()
-                } else {
+                if !victims.is_empty() {
                     drop(lock.take());
-                    None
-                };
-                let held = fresh.map_or_else(|| self.cache.lock.acquire(), Ok)?;
-                self.candidates.extend(self.order.next_batch(&held, BATCH.min(self.unseen))?);
+                }
+                self.candidates.extend(self.order.next_batch(held(self.cache, lock)?, BATCH.min(self.unseen))?);
                 self.unseen -= self.candidates.len().min(self.unseen);
-                lock = Some(held);
                 if self.candidates.is_empty() {
                     break;
                 }
@@ -147,10 +142,7 @@ impl<'a> Pruning<'a> {
                     bytes += u128::from(candidate.size);
                     memory::push(&mut victims, candidate, "choose the images to be evicted")?;
                 }
-                Ok(_) if may_restart => {
-                    let held = lock.take().map_or_else(|| self.cache.lock.acquire(), Ok)?;
-                    return Ok(Chosen::WrongIndex(held, self.order.totals()));
-                }
+                Ok(_) if may_restart => return Ok(None),
                 // It vanished.
                 Ok(_) => self.excess = self.excess.saturating_sub(candidate.size.into()),
                 Err(error) => {
@@ -162,7 +154,7 @@ impl<'a> Pruning<'a> {
         if self.is_out_of_reach() {
             victims.clear();
         }
-        Ok(Chosen::Victims(lock, victims))
+        Ok(Some(victims))
     }
 
     /// Removes the victims, and further ones for those that could not be removed.
@@ -172,20 +164,13 @@ impl<'a> Pruning<'a> {
                 if self.is_out_of_reach() {
                     break;
                 }
-                let lock = lock.take().map_or_else(|| self.cache.lock.acquire(), Ok)?;
-                self.remove(lock, victims)?;
+                self.remove(held(self.cache, &mut lock)?, victims)?;
+                drop(lock.take());
             }
             if self.excess == 0 {
                 break;
             }
-            let held = lock.take().map_or_else(|| self.cache.lock.acquire(), Ok)?;
-            victims = match self.choose(held, false)? {
-                Chosen::Victims(held, victims) => {
-                    lock = held;
-                    victims
-                }
-                Chosen::WrongIndex(..) => Vec::new(),
-            };
+            victims = self.choose(&mut lock, false)?.unwrap_or_default();
         }
         drop(lock);
         // An image that could not be removed is a failure only if the limit is missed. That is unknown if images could not be stat'ed.
@@ -200,11 +185,10 @@ impl<'a> Pruning<'a> {
         }
     }
 
-    fn remove(&mut self, lock: CacheLockGuard<'a>, victims: &[Candidate]) -> Result<()> {
-        let victims = self.still_needed(&lock, victims);
+    fn remove(&mut self, lock: &CacheLockGuard<'_>, victims: &[Candidate]) -> Result<()> {
+        let victims = self.still_needed(lock, victims);
         let ids: Vec<_> = victims.iter().map(|victim| victim.id.clone()).collect();
-        let removal = NameChange::begin(&self.cache.catalog, &lock)?.remove(&ids);
-        drop(lock);
+        let removal = NameChange::begin(&self.cache.catalog, lock)?.remove(&ids);
         for (victim, outcome) in victims.iter().zip(&removal.outcomes) {
             let size = u128::from(victim.size);
             match outcome {
@@ -265,7 +249,7 @@ fn eviction_order(cache: &CacheInner) -> Result<(CacheLockGuard<'_>, Box<dyn Evi
         return scanned();
     };
     let indexed = cache.catalog.lock_flushed(&cache.lock, Exactness::Full).and_then(|lock| {
-        let order = cache.index().eviction_order(&lock, index)?;
+        let order = index.eviction_order(&lock, &cache.index().pending)?;
         Ok((lock, order))
     });
     indexed.or_else(|error| {

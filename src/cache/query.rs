@@ -5,8 +5,9 @@ use std::fs::File;
 use crate::cache::catalog::Exactness;
 use crate::cache::inner::CacheInner;
 use crate::error::{Error, Result};
-use crate::index::driver::{Metadata, ReconciledIndex};
+use crate::index::Driver;
 use crate::index::listing::Listing;
+use crate::index::sqlite::driver::SqliteDriver;
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry};
 use crate::store::lock::CacheLockGuard;
@@ -64,12 +65,12 @@ pub(crate) fn cache_size(cache: &CacheInner) -> Result<u64> {
         // Images that are not served do not count, though they occupy the disk until they can be removed.
         return Ok(list(cache)?.fold(0, |sum, image| sum.saturating_add(image.size)));
     }
-    let totals = match cache.index().metadata() {
-        Metadata::Index(index) => reconciled(cache, |lock| index.totals(lock)).or_else(|error| {
+    let totals = match &cache.index().driver {
+        Driver::Sqlite(index) => reconciled(cache, |lock| index.totals(lock)).or_else(|error| {
             cache.log().warning(|| format!("{error}; the size is computed from the directory"));
             cache.index().scanned_totals(cache.log())
         }),
-        Metadata::Files(_) => cache.index().scanned_totals(cache.log()),
+        Driver::Xattr(_) => cache.index().scanned_totals(cache.log()),
     };
     Ok(u64::try_from(totals?.bytes).unwrap_or(u64::MAX))
 }
@@ -97,10 +98,10 @@ fn reconciled<T>(cache: &CacheInner, query: impl Fn(&CacheLockGuard<'_>) -> Resu
 /// All cached images, by id. The cache lock is held for one part of them at a time: images that come or go meanwhile may or may not
 /// be included.
 pub(crate) fn list(cache: &CacheInner) -> Result<Listing> {
-    let mut listing = match cache.index().metadata() {
-        Metadata::Index(index) => CacheInner::patiently(|| list_index(cache, index)),
-        Metadata::Files(files) => {
-            if cache.index().can_flush() {
+    let mut listing = match &cache.index().driver {
+        Driver::Sqlite(index) => CacheInner::patiently(|| list_index(cache, index)),
+        Driver::Xattr(files) => {
+            if !cache.index().pending.is_empty() {
                 cache.catalog.flush(&cache.lock.acquire_to_query()?);
             }
             files.list()
@@ -121,7 +122,7 @@ pub(crate) fn list(cache: &CacheInner) -> Result<Listing> {
     Ok(served)
 }
 
-fn list_index(cache: &CacheInner, index: &dyn ReconciledIndex) -> Result<Listing> {
+fn list_index(cache: &CacheInner, index: &SqliteDriver) -> Result<Listing> {
     let begin = |lock: &CacheLockGuard<'_>| {
         let mut listing = Listing::default();
         let after = index.list_part(lock, None, &mut listing)?;

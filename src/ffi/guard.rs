@@ -7,7 +7,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::ffi::argument::invalid;
-use crate::{CancellationDisabled, Error, OwnThread, Result};
+use crate::{CancellationDisabled, Error, Result};
 
 thread_local! {
     /// Whether this thread runs a log function of the caller.
@@ -55,7 +55,7 @@ fn silence_our_panics() {
         std::panic::set_hook(Box::new(move |panic| {
             if GUARDED.get() {
                 PANIC.set(panic.to_string());
-            } else if !OwnThread::is_current() {
+            } else {
                 previous(panic);
             }
         }));

@@ -18,11 +18,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::index::driver::{
-    Driver, DriverChoice, DriverKind, DriverRequest, EvictionOrder, Flush, Metadata, ReconciledIndex, Totals, Unwritten,
-};
+use crate::index::driver::{DriverChoice, DriverKind, DriverRequest, EvictionOrder, Totals, Unwritten};
 use crate::index::listing::Listing;
-use crate::index::pending::{Access, MAX_IMAGES, PendingAccesses};
+use crate::index::pending::{MAX_IMAGES, PendingAccesses};
 use crate::index::record::DriverRecord;
 use crate::index::sqlite::driver::SqliteDriver;
 use crate::index::sqlite::files;
@@ -31,14 +29,38 @@ use crate::log::Log;
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry, Layout};
 use crate::store::lock::CacheLockGuard;
-use crate::sys::stat::FileStat;
 use crate::sys::time::Timestamp;
+
+/// Where the metadata of images is. Every call of a driver is made under the cache lock, except `prepare` and scans.
+pub(crate) enum Driver {
+    /// In an index beside the files, which agrees with the directory while both have the same stamp.
+    Sqlite(Box<SqliteDriver>),
+    /// On the files. A query over all images scans the directory, without the cache lock.
+    Xattr(XattrDriver),
+}
 
 /// A driver, and the accesses that wait to be written to it.
 pub(crate) struct Index {
     layout: Arc<Layout>,
-    driver: Box<dyn Driver>,
-    pending: PendingAccesses,
+    pub driver: Driver,
+    pub pending: PendingAccesses,
+}
+
+impl Driver {
+    pub fn kind(&self) -> DriverKind {
+        match self {
+            Self::Sqlite(_) => DriverKind::Sqlite,
+            Self::Xattr(_) => DriverKind::Xattr,
+        }
+    }
+
+    /// Whether this handle can write accesses at all.
+    fn can_write_accesses(&self, layout: &Layout) -> bool {
+        match self {
+            Self::Sqlite(driver) => driver.can_write_accesses(),
+            Self::Xattr(_) => layout.may_set_metadata(),
+        }
+    }
 }
 
 impl Index {
@@ -65,11 +87,9 @@ impl Index {
             recorded => recorded?,
         };
         let choice = DriverRecord::choose(recorded.as_ref(), request, database, layout)?;
-        let sqlite = || {
-            SqliteDriver::open(layout, database, log, lock, is_only_handle)
-                .map(|driver| Box::new(driver) as Box<dyn Driver>)
-        };
-        let xattr = || XattrDriver::open(layout, log).map(|driver| Box::new(driver) as Box<dyn Driver>);
+        let sqlite =
+            || SqliteDriver::open(layout, database, log, lock, is_only_handle).map(Box::new).map(Driver::Sqlite);
+        let xattr = || XattrDriver::open(layout, log).map(Driver::Xattr);
         let driver = match choice {
             DriverChoice::Sqlite => sqlite(),
             DriverChoice::Xattr => xattr(),
@@ -82,9 +102,9 @@ impl Index {
             }),
         }?;
         if !layout.may_set_metadata() {
-            let lost = match driver.kind() {
-                DriverKind::Sqlite => "access times are kept in the index only",
-                DriverKind::Xattr => "hits and accesses are not recorded",
+            let lost = match driver {
+                Driver::Sqlite(_) => "access times are kept in the index only",
+                Driver::Xattr(_) => "hits and accesses are not recorded",
             };
             let path = layout.directory(Area::Cached).path().display();
             log.warning(|| format!("'{path}' is on overlayfs, where setting a file's times copies the file: {lost}"));
@@ -92,74 +112,65 @@ impl Index {
         DriverRecord::new(driver.kind(), database).store(layout, lock, recorded.as_ref(), log);
         // A lock that could not be taken for a lack of room, for example, can be taken later.
         let can_lock = lock.check_held().is_ok() || layout.may_lock();
-        let pending = PendingAccesses::new(layout, driver.can_write_accesses() && can_lock);
+        let pending = PendingAccesses::new(layout, driver.can_write_accesses(layout) && can_lock);
         Ok(Self { layout: Arc::clone(layout), driver, pending })
     }
 
-    pub fn kind(&self) -> DriverKind {
-        self.driver.kind()
-    }
-
     /// The index that must be reconciled with the directory; `None` for a driver that keeps everything on the files.
-    pub fn reconciled(&self) -> Option<&dyn ReconciledIndex> {
-        match self.driver.metadata() {
-            Metadata::Index(index) => Some(index),
-            Metadata::Files(_) => None,
+    pub fn reconciled(&self) -> Option<&SqliteDriver> {
+        match &self.driver {
+            Driver::Sqlite(index) => Some(index),
+            Driver::Xattr(_) => None,
         }
     }
 
     /// Stores metadata on a finished file, before it is synced and published.
     pub fn prepare(&self, file: &File, path: &Path, digest: Option<&str>) -> Result<()> {
-        self.driver.prepare(file, path, digest)
-    }
-
-    /// Adds an access of the image whose file has this status. True when a flush is due.
-    pub fn add_access(&self, id: &ImageId, stat: &FileStat, access: Access) -> bool {
-        self.pending.add(id, stat, access)
-    }
-
-    /// Whether accesses wait to be written.
-    pub fn can_flush(&self) -> bool {
-        !self.pending.is_empty()
-    }
-
-    /// Postpones the next flush by a reader.
-    pub fn postpone_flush(&self) {
-        self.pending.postpone();
-    }
-
-    /// From now on a flush is due after each access.
-    pub fn write_through(&self) {
-        self.pending.write_through();
+        match &self.driver {
+            Driver::Sqlite(_) => {
+                SqliteDriver::prepare(file, digest);
+                Ok(())
+            }
+            Driver::Xattr(_) => XattrDriver::prepare(file, path, digest),
+        }
     }
 
     /// Writes the pending accesses. Those that could not be written stay pending; so do those of an image that the index does
     /// not have, which is no failure.
-    pub fn flush(&self, lock: &CacheLockGuard<'_>, flush: Flush) -> Result<()> {
+    pub fn flush(&self, lock: &CacheLockGuard<'_>) -> Result<()> {
+        self.flush_some(lock, usize::MAX)
+    }
+
+    /// Writes a part of the pending accesses, which takes milliseconds at most.
+    pub fn flush_part(&self, lock: &CacheLockGuard<'_>) -> Result<()> {
+        self.flush_some(lock, MAX_IMAGES)
+    }
+
+    fn flush_some(&self, lock: &CacheLockGuard<'_>, limit: usize) -> Result<()> {
         if self.pending.is_empty() || lock.check_held().is_err() {
             return Ok(());
         }
-        let limit = if flush == Flush::Reader { MAX_IMAGES } else { usize::MAX };
         let accesses = self.pending.take(lock, limit);
-        let Unwritten { pending, outcome } = self.driver.write_accesses(lock, accesses, flush);
+        let Unwritten { pending, outcome } = match &self.driver {
+            Driver::Sqlite(driver) => driver.write_accesses(lock, accesses),
+            Driver::Xattr(driver) => driver.write_accesses(lock, accesses),
+        };
         self.pending.put_back(pending);
         outcome
     }
 
     /// The hits of an image; 0 when the driver has no such image.
     pub fn hits(&self, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<u64> {
-        let written = self.driver.hits(lock, id)?;
+        let written = match &self.driver {
+            Driver::Sqlite(driver) => driver.hits(lock, id),
+            Driver::Xattr(driver) => driver.hits(lock, id),
+        }?;
         if self.pending.is_empty() {
             return Ok(written);
         }
         let present = self.layout.stat(Area::Cached, id).ok().and_then(DirEntry::image);
         let pending = present.map_or(0, |stat| self.pending.of(id, &stat).hits);
         Ok(written.saturating_add(pending))
-    }
-
-    /// Where the metadata is, for queries over all images.
-    pub fn metadata(&self) -> Metadata<'_> {
-        self.driver.metadata()
     }
 
     /// The totals of the images in the directory.
@@ -181,29 +192,15 @@ impl Index {
         }
     }
 
-    /// Replaces some of the accesses in the index that lie in the future. False when none is left.
-    pub fn correct_future_accesses(&self, lock: &CacheLockGuard<'_>, index: &dyn ReconciledIndex) -> Result<bool> {
-        index.correct_future_accesses(lock, &self.pending)
-    }
-
     /// The order of eviction by the files alone. Their atimes, which were set at each open, have the pending accesses.
     pub fn scanned_order<'a>(&'a self, log: &Log) -> Result<Box<dyn EvictionOrder + 'a>> {
         scan::eviction_order(&self.layout, log, self.pending.opened())
     }
 
-    /// A snapshot of the images in the order of eviction.
-    pub fn eviction_order<'a>(
-        &'a self,
-        lock: &CacheLockGuard<'_>,
-        index: &'a dyn ReconciledIndex,
-    ) -> Result<Box<dyn EvictionOrder + 'a>> {
-        index.eviction_order(lock, &self.pending)
-    }
-
     /// Flushes, and ends the driver, even if the flush fails. If both fail, the returned error is the driver's.
-    pub fn close(&self, lock: &CacheLockGuard<'_>, flush: Flush, log: &Log) -> Result<()> {
-        let flushed = self.flush(lock, flush);
-        let closed = self.driver.close(lock);
+    pub fn close(&self, lock: &CacheLockGuard<'_>, log: &Log) -> Result<()> {
+        let flushed = self.flush(lock);
+        let closed = self.reconciled().map_or(Ok(()), |index| index.close(lock));
         match (flushed, closed) {
             (flushed, Ok(())) => flushed,
             (flushed, closed) => {

@@ -135,6 +135,11 @@ impl PendingAccesses {
         self.state().write_through = true;
     }
 
+    /// Whether each access is written as it comes.
+    pub fn is_written_through(&self) -> bool {
+        self.state().write_through
+    }
+
     /// When the handle was opened. The clock may have been set since.
     pub fn opened(&self) -> Instant {
         self.opened

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::digest::algorithm::is_well_formed;
 use crate::error::{Error, Result};
 use crate::index::cached_image::CachedImage;
-use crate::index::driver::{Driver, DriverKind, Flush, Metadata, ScannedFiles, Unwritten};
+use crate::index::driver::Unwritten;
 use crate::index::listing::Listing;
 use crate::index::pending::{Access, Accesses};
 use crate::log::{Log, LogOnce, SkippedErrors};
@@ -41,14 +41,12 @@ impl XattrDriver {
             }
             Error::from_io("set an extended attribute of", directory.path(), &error)
         };
-        let probed = attributes::of_directory(directory, |file| {
-            attributes::set(file, Attribute::Probe, "1")?;
-            attributes::remove(file, Attribute::Probe)
-        });
+        let probed = attributes::set(directory, Attribute::Probe, "1")
+            .and_then(|()| attributes::remove(directory, Attribute::Probe));
         match probed.map_err(failed) {
             // Where nothing may be written, reading shows whether there are attributes.
             Err(error) if error.is_not_permitted() => {
-                attributes::of_directory(directory, |file| attributes::get(file, Attribute::Probe)).map_err(failed)?;
+                attributes::get(directory, Attribute::Probe).map_err(failed)?;
                 log.warning(|| format!("{error}: hits and accesses are not recorded"));
             }
             // A full disk has no room for one more attribute.
@@ -104,30 +102,16 @@ impl XattrDriver {
             digest: attribute(Attribute::Digest).filter(|text| is_well_formed(text)),
         })
     }
-}
-
-impl Driver for XattrDriver {
-    fn kind(&self) -> DriverKind {
-        DriverKind::Xattr
-    }
-
-    fn metadata(&self) -> Metadata<'_> {
-        Metadata::Files(self)
-    }
 
     /// All of an image's metadata is on its file before it gets its final name.
-    fn prepare(&self, file: &File, path: &Path, digest: Option<&str>) -> Result<()> {
+    pub fn prepare(file: &File, path: &Path, digest: Option<&str>) -> Result<()> {
         attributes::set(file, Attribute::Hits, "0")
             .and_then(|()| digest.map_or(Ok(()), |digest| attributes::set(file, Attribute::Digest, digest)))
             .map_err(|error| Error::from_io("set an extended attribute of", path, &error))
     }
 
-    fn can_write_accesses(&self) -> bool {
-        self.layout.may_set_metadata()
-    }
-
-    /// The cache lock keeps two handles from losing each other's hits.
-    fn write_accesses(&self, _lock: &CacheLockGuard<'_>, accesses: Accesses, _flush: Flush) -> Unwritten {
+    /// Adds accesses to those on the files. The cache lock keeps two handles from losing each other's hits.
+    pub fn write_accesses(&self, _lock: &CacheLockGuard<'_>, accesses: Accesses) -> Unwritten {
         let mut pending = Accesses::new();
         let mut outcome = Ok(());
         for (file, mut access) in accesses {
@@ -147,14 +131,14 @@ impl Driver for XattrDriver {
         Unwritten { pending, outcome }
     }
 
-    fn hits(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<u64> {
+    /// The hits of an image; 0 when there is none.
+    pub fn hits(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<u64> {
         let Some((file, _)) = self.layout.open_file(Area::Cached, id)? else { return Ok(0) };
         self.attribute_of(&file, id, Attribute::Hits).map(parse_hits)
     }
-}
 
-impl ScannedFiles for XattrDriver {
-    fn list(&self) -> Result<Listing> {
+    /// All images, by id. Images that come or go meanwhile may or may not be included.
+    pub fn list(&self) -> Result<Listing> {
         let mut skipped = SkippedErrors::new(&self.log);
         let mut listing = Listing::default();
         for id in self.layout.ids(Area::Cached)? {

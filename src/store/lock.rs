@@ -303,6 +303,17 @@ impl<'a> CacheLockGuard<'a> {
         self.file().is_some_and(|file| file.is_new)
     }
 
+    /// A number that the last handle left for the next one, if there is one.
+    pub fn note(&self) -> Option<u64> {
+        self.file()?.note()
+    }
+
+    /// Leaves a number for the next handle.
+    pub fn set_note(&self, note: u64) -> Result<()> {
+        self.check_held()?;
+        self.file().map_or(Ok(()), |file| file.set_note(note))
+    }
+
     /// Fails when the guard holds no lock, so that nothing may be changed.
     pub fn check_held(&self) -> Result<()> {
         self.held.file.as_ref().map(drop).map_err(Error::clone)

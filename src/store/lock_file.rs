@@ -23,6 +23,9 @@ use crate::sys::time::Timestamp;
 /// How often the name is tried while others create and remove it.
 const ATTEMPTS: usize = 8;
 
+/// Where the lock file has a number for the index, in bytes. The entries of writers begin after it.
+const NOTE: u64 = 16;
+
 /// An open lock file.
 #[derive(Debug)]
 pub(super) struct LockFile {
@@ -30,7 +33,7 @@ pub(super) struct LockFile {
     lasting: File,
     id: FileId,
     path: PathBuf,
-    /// When the file was created, if the file system knows, and if the cache is no copy.
+    /// When the file was created, if the file system knows.
     pub born: Option<Timestamp>,
     /// Whether this handle created the file.
     pub is_new: bool,
@@ -57,7 +60,7 @@ impl LockFile {
             }
             if FileStat::of(&lasting, || path.clone())?.id == stat.id {
                 let keeps_modes = stat.is_sticky();
-                let born = file::birth(&momentary).filter(|_| is_of(&momentary, directory, is_new));
+                let born = file::birth(&momentary);
                 return Ok(Self { momentary, lasting, id: stat.id, path, born, is_new, keeps_modes });
             }
         }
@@ -123,6 +126,18 @@ impl LockFile {
         Ok(content)
     }
 
+    /// The number at the offset of [`NOTE`]; `None` when there is none.
+    pub fn note(&self) -> Option<u64> {
+        let mut bytes = [0; 8];
+        let length = file::read_at(&self.momentary, PathBuf::new, NOTE, &mut bytes).ok()?;
+        (length == bytes.len()).then(|| u64::from_le_bytes(bytes))
+    }
+
+    /// Writes that number.
+    pub fn set_note(&self, note: u64) -> Result<()> {
+        self.write(NOTE, &note.to_le_bytes())
+    }
+
     /// Writes content.
     pub fn write(&self, offset: u64, content: &[u8]) -> Result<()> {
         without_size_signal(|| file::write_at(&self.momentary, || self.path.clone(), offset, content))
@@ -133,18 +148,6 @@ impl LockFile {
 fn is_readable_only(stat: &FileStat) -> bool {
     let (readable, writable) = (stat.permissions & 0o044, stat.permissions & 0o022);
     readable & !(writable << 1) != 0
-}
-
-/// Whether the file was created in this directory. Its first bytes name that directory by its inode and birth, so a copy of the
-/// whole cache, in which no writer of the original lives, is recognised.
-fn is_of(file: &File, directory: &Directory, is_new: bool) -> bool {
-    let Ok(name) = directory.name_for_good() else { return false };
-    if is_new {
-        // If it fails, the file counts as a copy.
-        let _ = without_size_signal(|| file::write_at(file, PathBuf::new, 0, &name));
-    }
-    let mut first = [0; 16];
-    file::read_at(file, PathBuf::new, 0, &mut first).is_ok() && first == name
 }
 
 /// The file, and whether it is new. `None` when the name changed meanwhile.

@@ -146,7 +146,7 @@ mod tests {
         let change = change.finish(&lock, &layout);
         assert!(change.before == stamp && change.after.unwrap() != stamp);
 
-        let modified = layout.directory(Area::Cached).modified().unwrap();
+        let modified = layout.directory(Area::Cached).state().unwrap().modified;
         fs::remove_file(path.join("1")).unwrap();
         layout.directory(Area::Cached).set_both_times(modified).unwrap();
         assert_ne!(Stamp::of(&layout).unwrap(), change.after.unwrap());

@@ -9,11 +9,12 @@
 //!   and the mark becomes closed. Otherwise somebody else published, and may have died. The last handle that closes then looks at
 //!   all images, and, if the mark did not change meanwhile, closes it.
 //!
-//! The first versions of this library had no third word, which counts as not closed. A restart of the host is noticed by the first two
-//! words alone.
+//! A restart of the host is noticed by the first two words alone. The first version of this library had its mark on the cache's
+//! directory, and no lock file: then every image is looked at (see `unsynced`).
 
 use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::os::fd::AsFd;
 
 use crate::error::{Error, Result};
 use crate::store::attributes::{self, Attribute};
@@ -21,8 +22,8 @@ use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
 use crate::store::recognise::OWN_SUBDIRECTORY;
+use crate::sys::boot::boot_id;
 use crate::sys::dir::Directory;
-use crate::sys::process;
 use crate::sys::time::Timestamp;
 
 /// The place of the cache's mark while marked files are left behind, and the mark of a file that could not be synced. No boot and no
@@ -66,13 +67,13 @@ impl CacheMark {
 
 /// The mark of the present boot and of the directory's mount.
 pub(super) fn present(directory: &Directory) -> Option<String> {
-    Some(format!("{} {}", process::boot_id()?, directory.mount_id()?))
+    Some(format!("{} {}", boot_id()?, directory.mount_id()?))
 }
 
 /// Whether a mark is of another boot than the present one. False where that is unknown.
 pub(super) fn is_of_other_boot(mark: &str) -> bool {
     let boot = mark.split_once(' ').map_or(mark, |(boot, _)| boot);
-    process::boot_id().is_some_and(|present| boot != present)
+    boot_id().is_some_and(|present| boot != present)
 }
 
 /// The mark of an image's file. Fails when it cannot be read.
@@ -87,8 +88,8 @@ pub(super) fn remove_of_image(layout: &Layout, file: &File, id: &ImageId) -> Res
     attributes::remove(file, Attribute::Unsynced).map_err(failed)
 }
 
-/// The mark of a file. Fails when it cannot be read.
-fn mark_of(file: &File) -> std::io::Result<Option<String>> {
+/// The mark of a file or directory. Fails when it cannot be read.
+fn mark_of(file: impl AsFd) -> std::io::Result<Option<String>> {
     match attributes::get(file, Attribute::Unsynced) {
         // Without attributes, nothing was ever marked.
         Err(error) if crate::sys::attribute::is_unsupported(&error) => Ok(None),
@@ -96,23 +97,13 @@ fn mark_of(file: &File) -> std::io::Result<Option<String>> {
     }
 }
 
-/// The cache's mark. The first version of this library marked the cache's directory itself. It counts until it is removed.
+/// The cache's mark.
 pub(super) fn of_cache(layout: &Layout) -> Result<Option<CacheMark>> {
-    let cached = layout.directory(Area::Cached);
-    let mut found = Vec::new();
-    for directory in [Some(cached), own_directory(layout)?.as_ref()].into_iter().flatten() {
-        let mark = attributes::of_directory(directory, mark_of)
-            .map_err(|error| Error::from_io("read an extended attribute of", directory.path(), &error))?;
-        found.extend(mark.map(CacheMark));
+    let Some(directory) = own_directory(layout)? else { return Ok(None) };
+    match mark_of(&directory) {
+        Ok(mark) => Ok(mark.map(CacheMark)),
+        Err(error) => Err(Error::from_io("read an extended attribute of", directory.path(), &error)),
     }
-    if found.len() > 1 {
-        let present = present(cached);
-        // One of another boot matters most, then one of another mount.
-        let order =
-            |mark: &CacheMark| (!is_of_other_boot(&mark.0), Some(mark.place()) == present.as_deref(), mark.is_closed());
-        found.sort_by_key(order);
-    }
-    Ok(found.into_iter().next())
 }
 
 /// Gives the cache a mark that it never had. The mark is not on the cache's directory, whose ctime belongs to the stamp.
@@ -120,18 +111,16 @@ pub(super) fn set(_lock: &CacheLockGuard<'_>, layout: &Layout, place: &str, grou
     let prefix = if group == Group::Closed { CLOSED } else { "" };
     let mark = CacheMark(format!("{place} {prefix}{:016x}", unique_number()));
     let (directory, _) = layout.directory(Area::Cached).open_or_create(OWN_SUBDIRECTORY)?;
-    attributes::of_directory(&directory, |file| attributes::set(file, Attribute::Unsynced, &mark.0))
+    attributes::set(&directory, Attribute::Unsynced, &mark.0)
         .map_err(|error| Error::from_io("set an extended attribute of", directory.path(), &error))?;
-    remove_mark(layout.directory(Area::Cached))?;
     Ok(mark)
 }
 
 /// Removes the cache's mark.
 pub(super) fn unset(layout: &Layout) -> Result<()> {
-    if let Some(directory) = own_directory(layout)? {
-        remove_mark(&directory)?;
-    }
-    remove_mark(layout.directory(Area::Cached))
+    let Some(directory) = own_directory(layout)? else { return Ok(()) };
+    attributes::remove(&directory, Attribute::Unsynced)
+        .map_err(|error| Error::from_io("remove an extended attribute of", directory.path(), &error))
 }
 
 /// Makes the removal of images' marks durable, after [`set`]. File systems write changes of names and attributes in order. The change of
@@ -139,17 +128,6 @@ pub(super) fn unset(layout: &Layout) -> Result<()> {
 pub(super) fn sync_removals(layout: &Layout) -> Result<()> {
     own_directory(layout)?.map_or(Ok(()), |directory| directory.sync())?;
     layout.sync_published()
-}
-
-fn remove_mark(directory: &Directory) -> Result<()> {
-    let is_marked = attributes::of_directory(directory, mark_of).is_ok_and(|mark| mark.is_some());
-    // The removal of nothing would change the ctime.
-    let removed = if is_marked {
-        attributes::of_directory(directory, |file| attributes::remove(file, Attribute::Unsynced))
-    } else {
-        Ok(())
-    };
-    removed.map_err(|error| Error::from_io("remove an extended attribute of", directory.path(), &error))
 }
 
 fn own_directory(layout: &Layout) -> Result<Option<Directory>> {

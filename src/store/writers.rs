@@ -34,7 +34,7 @@ const NOTICED: Duration = Duration::from_secs(10);
 /// How often a writer notes that it writes.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// The entries begin here, in bytes. Bytes before are for locks only.
+/// The entries begin here, in bytes. Before them are bytes for locks, and a note for the index.
 const ENTRIES: usize = 64;
 
 /// More writers than this have no entry.

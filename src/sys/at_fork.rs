@@ -1,7 +1,10 @@
-//! Keeps forks apart from code that holds process-wide locks, as SQLite does: a child inherits a lock that another thread held,
-//! and nobody unlocks it there. A child of such a fork would hang in its first use of SQLite, whichever file it opens.
+//! What happens at a fork: a child gets another generation, and code that holds process-wide locks is kept apart from forks.
 //!
-//! [`enter`] marks a thread as inside of such code. Handlers that run at each fork (`pthread_atfork`) keep new threads out, and
+//! The handlers run at each fork (`pthread_atfork`). A child counts one generation more than its parent, so it can tell its own
+//! handles from inherited ones. Process ids cannot: in a new PID namespace, a child can have its parent's id.
+//!
+//! SQLite holds process-wide locks. A child that inherits one which another thread held would hang in its first use of SQLite,
+//! whichever file it opens. [`enter`] marks a thread as inside of such code. The handlers keep new threads out, and
 //! wait until no other thread is inside. They wait up to 1 s: the host's fork must not depend on a slow disk. After a longer
 //! wait the fork goes on, and its child may not enter any more: it gets an error instead of a hang.
 //!
@@ -9,8 +12,8 @@
 //! calls, and holds none of those locks.
 //!
 //! No mutex is used, since a child would inherit it. The handlers allocate nothing. The library is never unloaded (see `build.rs`),
-//! so they stay valid; of a plugin that contains the static library, the C library removes them at `dlclose`. A child that is made without the handlers (`_Fork`, a bare `clone`) has no such
-//! protection; one of `vfork` and `posix_spawn` needs none.
+//! so they stay valid; of a plugin that contains the static library, the C library removes them at `dlclose`. A child that is made
+//! without the handlers (`_Fork`, a bare `clone`) has no such protection; one of `vfork` and `posix_spawn` needs none.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -28,6 +31,9 @@ const FORKING: u64 = 1 << 32;
 /// How many threads are inside, in the lower half. How many are about to fork, in the upper half.
 static STATE: AtomicU64 = AtomicU64::new(0);
 
+/// How many forks led to this process, since the handlers were registered in an ancestor.
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+
 /// A fork of this process or of an ancestor did not wait long enough.
 static IS_UNUSABLE: AtomicBool = AtomicBool::new(false);
 
@@ -36,6 +42,12 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     /// Whether no other thread was inside when this thread forked.
     static WAS_APART: Cell<bool> = const { Cell::new(true) };
+}
+
+/// The generation of this process, which differs from those of its ancestors and descendants.
+pub(crate) fn generation() -> u64 {
+    register();
+    GENERATION.load(Ordering::Relaxed)
 }
 
 /// This thread is inside until it is dropped.
@@ -71,16 +83,18 @@ impl Drop for Inside {
     }
 }
 
-/// Registers the handlers, once.
+/// Registers the handlers. Two threads may do so at once: nothing breaks if each handler runs twice.
 fn register() {
     static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
-    if !IS_REGISTERED.swap(true, Ordering::AcqRel) {
-        add_handlers();
+    if !IS_REGISTERED.load(Ordering::Acquire) {
+        IS_REGISTERED.store(add_handlers(), Ordering::Release);
     }
 }
 
+/// False without memory for them: forks then are as they were.
+#[cold]
 #[allow(unsafe_code, reason = "the C library's fork handlers")]
-fn add_handlers() {
+fn add_handlers() -> bool {
     unsafe extern "C" {
         // From the part of the C library that is linked into each shared object, so that the handlers go with the object.
         fn pthread_atfork(
@@ -89,8 +103,8 @@ fn add_handlers() {
             child: Option<unsafe extern "C" fn()>,
         ) -> libc::c_int;
     }
-    // SAFETY: the three functions may be called at any fork. Without memory for them, forks are as they were.
-    unsafe { pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) };
+    // SAFETY: the three functions may be called at any fork.
+    unsafe { pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) == 0 }
 }
 
 fn own_count() -> u64 {
@@ -115,6 +129,7 @@ extern "C" fn after_fork_in_parent() {
 }
 
 extern "C" fn after_fork_in_child() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
     STATE.store(own_count(), Ordering::Release);
     if !WAS_APART.get() {
         IS_UNUSABLE.store(true, Ordering::Relaxed);

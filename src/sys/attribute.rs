@@ -1,36 +1,51 @@
-//! Extended attributes of open files, as text.
+//! Extended attributes of open files and directories, as text.
 
-use std::fs::File;
 use std::io::{Error, Result};
+use std::os::fd::AsFd;
 
+use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr};
 use rustix::io::Errno;
-use xattr::FileExt as _;
 
 /// The longest value that is written, in bytes. ext4 stores all attributes of a file in one block.
 const MAX_LENGTH: usize = 512;
 
+/// The longest value that Linux stores, in bytes (`XATTR_SIZE_MAX`).
+const MAX_STORED: usize = 65536;
+
 /// Reads an attribute; bytes that are not UTF-8 are replaced. `None` when the file has no such attribute.
-pub(crate) fn get(file: &File, name: &str) -> Result<Option<String>> {
-    Ok(file.get_xattr(name)?.map(|value| String::from_utf8_lossy(&value).into_owned()))
+pub(crate) fn get(file: impl AsFd, name: &str) -> Result<Option<String>> {
+    let mut value = vec![0; MAX_LENGTH];
+    let length = match fgetxattr(&file, name, &mut value[..]) {
+        Err(Errno::RANGE) => {
+            value.resize(MAX_STORED, 0);
+            fgetxattr(&file, name, &mut value[..])
+        }
+        length => length,
+    };
+    match length {
+        Ok(length) => Ok(Some(String::from_utf8_lossy(&value[..length]).into_owned())),
+        Err(Errno::NODATA) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Sets an attribute, cut at 512 bytes.
-pub(crate) fn set(file: &File, name: &str, value: &str) -> Result<()> {
+pub(crate) fn set(file: impl AsFd, name: &str, value: &str) -> Result<()> {
     let end = value.floor_char_boundary(MAX_LENGTH.min(value.len()));
-    file.set_xattr(name, &value.as_bytes()[..end])
+    Ok(fsetxattr(file, name, &value.as_bytes()[..end], XattrFlags::empty())?)
 }
 
 /// Removes an attribute; a missing one is no error.
-pub(crate) fn remove(file: &File, name: &str) -> Result<()> {
-    match file.remove_xattr(name) {
-        Err(error) if error.raw_os_error() == Some(Errno::NODATA.raw_os_error()) => Ok(()),
-        result => result,
+pub(crate) fn remove(file: impl AsFd, name: &str) -> Result<()> {
+    match fremovexattr(file, name) {
+        Ok(()) | Err(Errno::NODATA) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
 }
 
 /// Whether a file has an access control list, which gives rights beyond its mode. A directory's default list gives one to new files.
-pub(crate) fn has_access_list(file: &File) -> bool {
-    file.get_xattr("system.posix_acl_access").is_ok_and(|list| list.is_some())
+pub(crate) fn has_access_list(file: impl AsFd) -> bool {
+    fgetxattr(file, "system.posix_acl_access", &mut [0_u8; 0]).is_ok()
 }
 
 /// Whether the file system has no extended attributes.

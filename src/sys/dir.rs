@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{
     Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, accessat, fchmod,
     fstat, fstatvfs, fsync, ftruncate, futimens, mkdirat, renameat, renameat_with, stat, statat, statx, syncfs,
-    unlinkat, utimensat,
+    unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
@@ -341,11 +341,6 @@ impl Directory {
         Ok(self.own_stat()?.id)
     }
 
-    /// The directory's mtime: its last change of names, or the time that [`Self::set_modified`] set.
-    pub fn modified(&self) -> Result<Timestamp> {
-        Ok(self.own_stat()?.modified)
-    }
-
     pub(super) fn own_stat(&self) -> Result<FileStat> {
         fstat(&self.descriptor).map(FileStat::from).map_err(|errno| Error::system("stat", &self.path, errno))
     }
@@ -354,12 +349,6 @@ impl Directory {
     pub fn set_both_times(&self, time: Timestamp) -> Result<()> {
         futimens(&self.descriptor, &time.as_both_times())
             .map_err(|errno| Error::system("set the times of", &self.path, errno))
-    }
-
-    /// Sets the mtime of a file in it, without opening the file.
-    pub fn set_modified_of(&self, name: &OsStr, time: Timestamp) -> Result<()> {
-        utimensat(&self.descriptor, name, &time.as_modification_time(), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| self.failed("set the modification time of", name, errno))
     }
 
     /// The names in it, in no order, without `.` and `..`. Names that are added or removed meanwhile may or may not be included.

@@ -21,15 +21,6 @@ pub(crate) struct DirectoryState {
 }
 
 impl Directory {
-    /// 16 bytes that distinguish it from its copies, and do not change.
-    pub fn name_for_good(&self) -> Result<[u8; 16]> {
-        let DirectoryState { inode, born, .. } = self.state()?;
-        let mut name = [0; 16];
-        name[..8].copy_from_slice(&inode.to_le_bytes());
-        name[8..].copy_from_slice(&born.map_or(0, Timestamp::as_nanoseconds).to_le_bytes());
-        Ok(name)
-    }
-
     /// What identifies the directory and its present names.
     pub fn state(&self) -> Result<DirectoryState> {
         let flags = StatxFlags::BASIC_STATS | StatxFlags::BTIME;

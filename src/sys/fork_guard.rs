@@ -1,7 +1,7 @@
 //! The fork guard: a value that belongs to the process that made it, so that a forked child cannot harm its parent.
 
 use crate::error::{Error, Result};
-use crate::sys::process::ProcessInstance;
+use crate::sys::at_fork::generation;
 
 /// Holds a value that only the process that made it may use or drop.
 ///
@@ -10,8 +10,9 @@ use crate::sys::process::ProcessInstance;
 /// do not exist in the child. So the child neither uses nor drops the value: it is leaked.
 #[derive(Debug)]
 pub(crate) struct ForkGuard<T> {
-    owner: ProcessInstance,
-    /// The owner's process id, for messages.
+    /// The generation of the process that owns it.
+    owner: u64,
+    /// Its process id, for messages.
     process: u32,
     /// `None` after the value was taken.
     value: Option<T>,
@@ -19,7 +20,7 @@ pub(crate) struct ForkGuard<T> {
 
 impl<T> ForkGuard<T> {
     pub fn new(value: T) -> Self {
-        Self { owner: ProcessInstance::current(), process: std::process::id(), value: Some(value) }
+        Self { owner: generation(), process: std::process::id(), value: Some(value) }
     }
 
     /// The value.
@@ -44,7 +45,7 @@ impl<T> ForkGuard<T> {
     }
 
     fn check(&self) -> Result<()> {
-        if ProcessInstance::current() == self.owner { Ok(()) } else { Err(Error::Forked { owner: self.process }) }
+        if generation() == self.owner { Ok(()) } else { Err(Error::Forked { owner: self.process }) }
     }
 }
 

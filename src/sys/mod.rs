@@ -5,6 +5,7 @@
 
 pub(crate) mod at_fork;
 pub(crate) mod attribute;
+pub(crate) mod boot;
 pub(crate) mod descriptors;
 pub(crate) mod dir;
 pub(crate) mod dir_state;
@@ -15,7 +16,6 @@ pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod open_registry;
-pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod stat;
 pub(crate) mod thread;

@@ -23,15 +23,11 @@ impl Drop for AllBlocked {
     }
 }
 
-/// Whether the process has a limit on file sizes (`ulimit -f`) at present.
-pub(crate) fn has_size_limit() -> bool {
-    getrlimit(Resource::Fsize).current.is_some()
-}
-
 /// Runs `write` without SIGXFSZ, which a write beyond the process's limit on file sizes raises, and which ends the host. Such a
 /// write fails with `EFBIG`, and no signal stays pending.
 pub(crate) fn without_size_signal<T>(write: impl FnOnce() -> T) -> T {
-    if !has_size_limit() {
+    // `ulimit -f`
+    if getrlimit(Resource::Fsize).current.is_none() {
         return write();
     }
     let blocked = SizeSignalBlocked::new();

@@ -1,5 +1,4 @@
 //! Threads of the library's own, to which no signal of the host is delivered; and the cancellation of the host's threads.
-
 //!
 //! The threads are the C library's. One of `std::thread` allocates after it was started: its handle, its name, a stack for signal
 //! handlers. Without memory for these it panics before it calls anything of ours, and without memory a panic is an abort, or a
@@ -10,7 +9,6 @@ use std::ffi::{CStr, c_int, c_void};
 use std::mem::{self, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::OnceLock;
 
 use crate::sys::signals::AllBlocked;
 
@@ -88,7 +86,6 @@ pub(crate) fn start<A: Send + 'static, R: Send + 'static>(
     if task.try_reserve_exact(1).is_err() {
         return Err(argument);
     }
-    Mark::get(); // made here, not in the thread
     task.push(Task { name, work, argument: Some(argument), result: None });
     let blocked = AllBlocked::new();
     let id = create(run::<A, R>, task.as_mut_ptr().cast());
@@ -156,53 +153,10 @@ extern "C" fn run<A, R>(task: *mut c_void) -> *mut c_void {
     // SAFETY: `start` made the task, with these types. Nobody else uses it, or frees it, until this thread was waited for.
     let task = unsafe { &mut *task.cast::<Task<A, R>>() };
     let _ = rustix::thread::set_name(task.name);
-    Mark::set();
     if let Some(argument) = task.argument.take() {
         task.result = catch_unwind(AssertUnwindSafe(|| (task.work)(argument))).ok();
     }
     ptr::null_mut()
-}
-
-/// Whether the calling thread is one of ours. A panic hook asks, because the panic of such a thread is reported by [`Thread::join`],
-/// and must not be printed. Without a hook of the library's, in a Rust program that uses no C function, the program's own hook sees
-/// it: a hook is the whole program's, and a library may not install one unasked.
-pub(crate) struct OwnThread;
-
-impl OwnThread {
-    pub fn is_current() -> bool {
-        Mark::is_set()
-    }
-}
-
-/// A thread-specific value of the C library, which marks our threads. Of the first 32 in a process, none needs memory.
-struct Mark;
-
-impl Mark {
-    /// The key; `None` when the process has no more.
-    #[allow(unsafe_code, reason = "a mark of threads that needs no memory")]
-    fn get() -> Option<libc::pthread_key_t> {
-        static KEY: OnceLock<Option<libc::pthread_key_t>> = OnceLock::new();
-        *KEY.get_or_init(|| {
-            let mut key = 0;
-            // SAFETY: the pointer is valid for the call, and there is no destructor.
-            (unsafe { libc::pthread_key_create(&raw mut key, None) } == 0).then_some(key)
-        })
-    }
-
-    /// Marks the calling thread. Without memory it stays unmarked.
-    #[allow(unsafe_code, reason = "a mark of threads that needs no memory")]
-    fn set() {
-        if let Some(key) = Self::get() {
-            // SAFETY: the key is valid for ever. The value is compared with null only.
-            unsafe { libc::pthread_setspecific(key, ptr::from_ref(&Self).cast()) };
-        }
-    }
-
-    #[allow(unsafe_code, reason = "a mark of threads that needs no memory")]
-    fn is_set() -> bool {
-        // SAFETY: the key is valid for ever.
-        Self::get().is_some_and(|key| !unsafe { libc::pthread_getspecific(key) }.is_null())
-    }
 }
 
 #[cfg(test)]
@@ -236,10 +190,8 @@ mod tests {
 
     #[test]
     fn a_thread_of_ours_has_its_name_and_no_signal() {
-        let look =
-            |()| (OwnThread::is_current(), rustix::thread::name(), std::fs::read_to_string("/proc/thread-self/status"));
-        let (is_ours, name, status) = start(NAME, (), look).ok().and_then(Thread::join).unwrap();
-        assert!(is_ours && !OwnThread::is_current());
+        let look = |()| (rustix::thread::name(), std::fs::read_to_string("/proc/thread-self/status"));
+        let (name, status) = start(NAME, (), look).ok().and_then(Thread::join).unwrap();
         assert_eq!(name.unwrap().as_c_str(), NAME);
         // All but SIGKILL, SIGSTOP, and those that the C library needs.
         let blocked =

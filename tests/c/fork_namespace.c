@@ -7,7 +7,6 @@
 #include "check.h"
 
 #include <sched.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 
 #define FORKED(call) STATUS(IMAGE_CACHE_ERROR_FORKED, call)
@@ -20,17 +19,6 @@ static image_cache_reader_t *reader;
 static bool enter_pid_namespace(void)
 {
     return unshare(CLONE_NEWPID) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWPID) == 0;
-}
-
-/* Linux 4.14 and newer. Elsewhere the library compares process ids. */
-static bool has_wipe_on_fork(void)
-{
-    const int wipe_on_fork = 18; /* MADV_WIPEONFORK; old headers lack it */
-    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    CHECK(page != MAP_FAILED);
-    bool supported = madvise(page, 4096, wipe_on_fork) == 0;
-    munmap(page, 4096);
-    return supported;
 }
 
 static pid_t fork_child(void)
@@ -100,8 +88,6 @@ static int first_of_a_namespace(void)
 int main(int argc, char **argv)
 {
     check_start(argc, argv);
-    if (!has_wipe_on_fork())
-        check_skip("the kernel has no MADV_WIPEONFORK");
     if (!enter_pid_namespace())
         check_skip("creating a PID namespace is not permitted here");
     pid_t first = fork_child();

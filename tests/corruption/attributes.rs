@@ -118,7 +118,7 @@ fn marks() -> Result<(), Failed> {
                 cache_image(&cache, "1", b"x");
                 cache_image(&cache, "2", b"y");
             }
-            if !set(&scratch, ".", "user.image_cache.unsynced", &value)
+            if !set(&scratch, ".image_cache", "user.image_cache.unsynced", &value)
                 || !set(&scratch, "1", "user.image_cache.unsynced", &value)
             {
                 continue;
@@ -153,7 +153,7 @@ fn unexamined() -> Result<(), Failed> {
                 cache_image(&cache, id, b"12345");
             }
         }
-        for name in [".", "torn"] {
+        for name in [".image_cache", "torn"] {
             assert!(set(&scratch, name, MARK, b"an earlier boot"));
         }
         std::fs::set_permissions(scratch.file("private"), std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -188,7 +188,7 @@ fn unremovable() -> Result<(), Failed> {
                 cache_image(&cache, id, b"12345");
             }
         }
-        for name in [".", "stuck", "torn"] {
+        for name in [".image_cache", "stuck", "torn"] {
             assert!(set(&scratch, name, MARK, b"00000000-0000-0000-0000-000000000000 1"));
         }
         if !set_immutable(&scratch, "stuck", true) {
@@ -258,7 +258,7 @@ fn marks_of_the_dead() -> Result<(), Failed> {
         let present = mark(&scratch, "1").unwrap();
         drop(cache);
         // The state after a kill.
-        for name in [".", "1"] {
+        for name in [".image_cache", "1"] {
             assert!(set(&scratch, name, MARK, &present));
         }
         let cache = scratch.open_with(scratch.options.clone().durability(image_cache::Durability::Full));

@@ -40,13 +40,8 @@ pub fn trials() -> Vec<Trial> {
     let mut add = |name: &str, test: fn() -> Result<(), Failed>| {
         trials.push(Trial::ignorable_test(format!("read_only::{name}"), move || as_root(move || on_own_thread(test))));
     };
-    add("mount::an_index_that_was_not_closed_is_read_unless_a_transaction_is_unfinished", not_closed);
-    add("mount::an_index_on_a_path_with_odd_characters_is_read", odd_path);
-    add("mount::an_index_that_is_damaged_costs_hits_and_digests_only", damaged);
-    add("mount::an_index_of_a_newer_version_is_refused", || {
-        newer();
-        Ok(())
-    });
+    add("mount::a_path_with_odd_characters", odd_path);
+    add("mount::an_index_that_is_damaged_is_not_read", damaged);
     add("user::an_unwritable_index_in_a_writable_directory", index_alone);
     add("user::an_index_that_may_not_be_read_costs_hits_only", unreadable);
     trials
@@ -89,6 +84,11 @@ fn filled(driver: DriverChoice) -> Scratch {
     scratch
 }
 
+/// Those of image 1. An index is not read where it may not be written.
+fn known_hits(driver: DriverChoice) -> u64 {
+    if driver == DriverChoice::Sqlite { 0 } else { 2 }
+}
+
 fn is_refused<T: std::fmt::Debug>(result: image_cache::Result<T>) -> Result<(), Failed> {
     match result {
         Err(error @ Error::System { .. })
@@ -108,10 +108,11 @@ fn reads_and_writes(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> 
     let cache = scratch.open();
     assert!(cache.is_cached("1")? && !cache.is_cached("3")? && cache.is_queued("queued")?);
     assert_eq!((cache.image_size("1")?, cache.cache_size()?, cache.list_queued()?.len()), (5, 15, 1));
+    let hits = known_hits(driver);
     let listed: Vec<_> = cache.list_cached()?.collect();
-    assert_eq!((listed[0].hits, listed[1].hits, listed.len()), (2, 0, 2));
+    assert_eq!((listed[0].hits, listed[1].hits, listed.len()), (hits, 0, 2));
     assert_eq!(listed[0].digest.as_deref(), Some("md5:5d41402abc4b2a76b9719d911017c592"));
-    assert_eq!(cache.hit_count("1")?, 2);
+    assert_eq!(cache.hit_count("1")?, hits);
     assert_eq!(read_image(&cache, "2"), b"the second");
     assert!(matches!(cache.open_for_read("3"), Err(Error::NotFound { .. })));
 
@@ -143,7 +144,7 @@ fn quiet_log(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
         cache.hit_count("1")?;
         cache.cache_size()?;
     }
-    assert_eq!(cache.hit_count("1")?, 2, "nothing is kept that can never be written");
+    assert_eq!(cache.hit_count("1")?, known_hits(driver), "nothing is kept that can never be written");
     // One message for the access, one for the hit.
     assert!(message_count() <= at_open + 2, "{:?}", scratch.messages);
     drop(cache);
@@ -195,7 +196,7 @@ fn without_subdirectories(driver: DriverChoice, forbid: Forbid) -> Result<(), Fa
 /// The image may be torn, and cannot be removed. The other one is served, also by a second handle beside the first.
 fn unsynced(driver: DriverChoice, forbid: Forbid) -> Result<(), Failed> {
     let scratch = filled(driver);
-    for name in [".", "1"] {
+    for name in [".image_cache", "1"] {
         xattr::set(scratch.file(name), "user.image_cache.unsynced", b"an earlier start").unwrap();
     }
     forbid(&scratch.path());
@@ -247,7 +248,7 @@ fn beside_a_writer(driver: DriverChoice) -> Result<(), Failed> {
             step.wait();
             step.wait();
             let Ok(cache) = cache else { return Err(Failed::from(before)) };
-            assert!(before.contains("hits: 3"), "{before}");
+            assert!(driver == DriverChoice::Sqlite || before.contains("hits: 3"), "{before}");
             assert_eq!(ids(&cache), ["2", "3"]);
             assert_eq!(cache.cache_size()?, 13);
             assert_eq!(read_image(&cache, "3"), b"new");
@@ -263,39 +264,13 @@ fn beside_a_writer(driver: DriverChoice) -> Result<(), Failed> {
     })
 }
 
-fn not_closed() -> Result<(), Failed> {
-    let scratch = filled(DriverChoice::Sqlite);
-    let copy = Scratch::new(DriverChoice::Sqlite);
-    let cache = scratch.open();
-    read_image(&cache, "2");
-    assert_eq!(cache.hit_count("2")?, 1); // the query writes it
-    // A log of WAL mode may be what is missing in the database.
-    for (added, hits) in [("", 1), ("cache.db-journal", 0), ("cache.db-wal", 0)] {
-        let _ = std::fs::remove_dir_all(copy.path());
-        let copied = std::process::Command::new("cp").arg("-a").args([scratch.path(), copy.path()]).status().unwrap();
-        assert!(copied.success());
-        if !added.is_empty() {
-            // The first byte of a journal that is to be rolled back.
-            std::fs::write(copy.file(added), b"\xd9").unwrap();
-        }
-        on_own_thread(|| {
-            forbid_all(&copy.path());
-            let cache = copy.open();
-            assert_eq!((ids(&cache).len(), cache.cache_size()?, cache.hit_count("2")?), (2, 15, hits), "with {added}");
-            Ok(())
-        })?;
-    }
-    Ok(())
-}
-
-/// SQLite opens a URI, in which some characters have a meaning.
 fn odd_path() -> Result<(), Failed> {
     let scratch = filled(DriverChoice::Sqlite);
     let odd = scratch.path().with_file_name("50%20 ?immutable=0&mode=rwc#part \u{e4}");
     std::fs::rename(scratch.path(), &odd).unwrap();
     forbid_all(&odd);
     let cache = ImageCache::open(&odd, scratch.options.clone())?;
-    assert_eq!((ids(&cache).len(), cache.hit_count("1")?), (2, 2));
+    assert_eq!((ids(&cache).len(), cache.cache_size()?), (2, 15));
     Ok(())
 }
 
@@ -305,17 +280,9 @@ fn damaged() -> Result<(), Failed> {
     forbid_all(&scratch.path());
     let cache = scratch.open();
     assert_eq!((ids(&cache).len(), cache.cache_size()?, cache.hit_count("1")?), (2, 15, 0));
-    assert!(scratch.logged("its hits and digests are unknown"), "{:?}", scratch.messages);
+    assert!(scratch.logged("earlier hits are unknown"), "{:?}", scratch.messages);
     assert_eq!(std::fs::read(scratch.file("cache.db")).unwrap(), b"this is no database");
     Ok(())
-}
-
-fn newer() {
-    let scratch = filled(DriverChoice::Sqlite);
-    scratch.database().execute_batch("PRAGMA user_version = 2; PRAGMA journal_mode = DELETE").unwrap();
-    forbid_all(&scratch.path());
-    let refused = ImageCache::open(scratch.path(), scratch.options.clone());
-    assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
 }
 
 /// A new index is readable for those only who may write it.
@@ -353,7 +320,7 @@ fn index_alone() -> Result<(), Failed> {
         cache.delete_cached_image("2")?;
         assert_eq!(
             (ids(&cache), cache.hit_count("1")?, cache.cache_size()?),
-            (vec!["1".to_owned(), "3".to_owned()], 2, 6)
+            (vec!["1".to_owned(), "3".to_owned()], 0, 6)
         );
         Ok(())
     })?;

@@ -80,7 +80,7 @@ pub(super) fn keeping_seal<T>(
     Ok(value)
 }
 
-/// Inserts the row of an image, or replaces a stale one.
+/// Inserts the row of an image, without hits, or replaces a stale one.
 pub(super) fn insert(transaction: &Transaction<'_>, id: &ImageId, record: &Record<'_>) -> SqlResult<()> {
     let (committed, modified) = (record.committed.as_seconds(), record.modified.as_seconds());
     let mut insert = transaction.prepare_cached(
@@ -125,9 +125,12 @@ pub(super) fn add_accesses(transaction: &Transaction<'_>, accesses: &Accesses) -
 }
 
 /// Sets the last access of images.
-pub(super) fn set_accessed(transaction: &Transaction<'_>, accesses: &[(ImageId, Timestamp)]) -> SqlResult<()> {
+pub(super) fn set_accessed<'a>(
+    transaction: &Transaction<'_>,
+    accesses: impl IntoIterator<Item = (&'a ImageId, Timestamp)>,
+) -> SqlResult<()> {
     let mut update = transaction.prepare_cached("UPDATE cached_images SET last_accessed = ?2 WHERE image_id = ?1")?;
-    accesses.iter().try_for_each(|(id, at)| update.execute(params![id.as_str(), at.as_seconds()]).map(drop))
+    accesses.into_iter().try_for_each(|(id, at)| update.execute(params![id.as_str(), at.as_seconds()]).map(drop))
 }
 
 /// Sets the last access of rows.

@@ -7,7 +7,8 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Row, Statement, Transaction, params};
 
 use crate::digest::algorithm::is_well_formed;
-use crate::index::driver::{Corrected, Found, Page};
+use crate::index::driver::{Corrected, Found, Page, Record};
+use crate::index::sqlite::changes;
 use crate::index::sqlite::rows::to_sql;
 use crate::index::sqlite::sql::SqlResult;
 use crate::store::attributes::{self, Attribute};
@@ -154,7 +155,10 @@ impl Comparer<'_> {
                 }
             }
             (None, Some(found)) => match self.layout.stat(Area::Cached, &found.id) {
-                Ok(DirEntry::Image(stat)) => self.adopt(&found.id, &stat),
+                Ok(DirEntry::Image(stat)) => {
+                    self.enter(&found.id, &stat)?;
+                    Ok(Corrected { adopted: 1, ..nothing })
+                }
                 _ => Ok(nothing),
             },
         }
@@ -181,38 +185,27 @@ impl Comparer<'_> {
 
     fn correct_row(&self, row: &Indexed, id: &ImageId, stat: &FileStat) -> SqlResult<Corrected> {
         let Some(difference) = self.differs(row, id, stat) else { return Ok(Corrected::default()) };
-        let (accessed, modified) = (stat.accessed.as_seconds(), stat.modified.as_seconds());
-        let size = to_sql(stat.size);
         match difference {
-            Difference::OtherFile => self.transaction.execute(
-                "UPDATE cached_images SET size = ?2, hits = 0, checksum = ?3, last_accessed = ?4, last_modified = ?5
-                 WHERE rowid = ?1",
-                params![row.row, size, self.digest_on_file(id), accessed, modified],
-            ),
-            Difference::Values => self.transaction.execute(
-                "UPDATE cached_images SET size = ?2, hits = CASE WHEN typeof(hits) = 'integer' AND hits >= 0 THEN hits ELSE 0 END,
-                     last_accessed = CASE WHEN typeof(last_accessed) IN ('real', 'integer') THEN last_accessed ELSE ?3 END,
-                     last_modified = CASE WHEN typeof(last_modified) IN ('real', 'integer') THEN last_modified ELSE ?4 END
-                 WHERE rowid = ?1",
-                params![row.row, size, accessed, modified],
-            ),
-        }?;
+            Difference::OtherFile => self.enter(id, stat)?,
+            Difference::Values => {
+                let (accessed, modified) = (stat.accessed.as_seconds(), stat.modified.as_seconds());
+                self.transaction.execute(
+                    "UPDATE cached_images SET size = ?2, hits = CASE WHEN typeof(hits) = 'integer' AND hits >= 0 THEN hits ELSE 0 END,
+                         last_accessed = CASE WHEN typeof(last_accessed) IN ('real', 'integer') THEN last_accessed ELSE ?3 END,
+                         last_modified = CASE WHEN typeof(last_modified) IN ('real', 'integer') THEN last_modified ELSE ?4 END
+                     WHERE rowid = ?1",
+                    params![row.row, to_sql(stat.size), accessed, modified],
+                )?;
+            }
+        }
         Ok(Corrected { changed: 1, ..Corrected::default() })
     }
 
-    fn adopt(&self, id: &ImageId, stat: &FileStat) -> SqlResult<Corrected> {
-        let mut insert = self.transaction.prepare_cached(
-            "INSERT OR REPLACE INTO cached_images (image_id, last_accessed, last_modified, size, hits, checksum)
-             VALUES (?1, ?2, ?3, ?4, 0, ?5)",
-        )?;
-        insert.execute(params![
-            id.as_str(),
-            stat.accessed.as_seconds(),
-            stat.modified.as_seconds(),
-            to_sql(stat.size),
-            self.digest_on_file(id)
-        ])?;
-        Ok(Corrected { adopted: 1, ..Corrected::default() })
+    /// Enters what is known of a file, in its row or a new one.
+    fn enter(&self, id: &ImageId, stat: &FileStat) -> SqlResult<()> {
+        let digest = self.digest_on_file(id);
+        let FileStat { size, accessed: committed, modified, .. } = *stat;
+        changes::insert(self.transaction, id, &Record { size, committed, modified, digest: digest.as_deref() })
     }
 
     fn drop_row(&self, row: &Indexed) -> SqlResult<Corrected> {

@@ -2,28 +2,20 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::path::Path;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::error::{Error, Result};
-use crate::index::driver::{
-    Comparison, Corrected, Currency, Driver, DriverKind, EvictionOrder, Flush, Metadata, Page, ReconciledIndex, Record,
-    Totals, Unwritten,
-};
-use crate::index::listing::Listing;
-use crate::index::pending::{Accesses, PendingAccesses};
+use crate::index::driver::{Comparison, Corrected, Currency, Page, Record, Totals, Unwritten};
+use crate::index::pending::Accesses;
 use crate::index::sqlite::changes::{self, MAX_IDS, Seal, follow, keeping_seal, set_seal, stored_seal};
 use crate::index::sqlite::compare;
 use crate::index::sqlite::connection;
 use crate::index::sqlite::database::{Database, WriteFailure};
-use crate::index::sqlite::epoch::Epoch;
-use crate::index::sqlite::eviction::{ByAccess, correct_future_accesses};
 use crate::index::sqlite::files::IndexFiles;
-use crate::index::sqlite::list::list_part;
 use crate::index::sqlite::rows::number;
-use crate::index::sqlite::snapshot::Snapshot;
 use crate::index::sqlite::sql::{SqlResult, in_sqlite, is_damage};
 use crate::log::Log;
 use crate::store::attributes::{self, Attribute};
@@ -31,26 +23,27 @@ use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
 use crate::store::stamp::{Stamp, StampChange};
+use crate::sys::boot::boot_id;
 use crate::sys::open_registry::OpenRegistration;
 use crate::sys::time::Timestamp;
 
 /// Where the index is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Home {
     File,
     /// In memory, without what the file has: the disk is full.
     Memory,
-    /// A copy in memory: the file may not be written.
-    Copy(Snapshot),
+    /// In memory, since the file may not be written.
+    Unwritable,
 }
 
 /// The driver.
 pub(crate) struct SqliteDriver {
-    layout: Arc<Layout>,
-    log: Log,
+    pub(super) layout: Arc<Layout>,
+    pub(super) log: Log,
     home: Home,
-    epoch: Epoch,
-    database: Database,
-    /// The first error of an image that the last rebuild could not stat.
+    pub(super) database: Database,
+    /// The first error of an image that the last comparison could not stat.
     skipped: Mutex<Option<Error>>,
     /// Dropped after the connection.
     _registration: OpenRegistration,
@@ -62,20 +55,21 @@ impl SqliteDriver {
         layout: &Arc<Layout>,
         database: &OsStr,
         log: &Log,
-        _lock: &CacheLockGuard<'_>,
+        lock: &CacheLockGuard<'_>,
         is_only_handle: bool,
     ) -> Result<Self> {
         let directory = layout.directory(Area::Cached);
-        let registration = OpenRegistration::new(directory.id()?)
-            .map_err(|owner| Error::OpenAcrossFork { path: directory.path().to_owned(), owner })?;
         let files = IndexFiles::new(layout, database);
+        let id = directory.id()?;
+        let registration = in_sqlite("open the index", files.path(), || {
+            OpenRegistration::new(id)
+                .map_err(|owner| Error::OpenAcrossFork { path: directory.path().to_owned(), owner })
+        })?;
         files.check_are_regular()?;
-        // The last handle gave the directory and the file the same mtime. If they differ, another program wrote to the file, or that
-        // handle was killed. Its rows may then have any content, though they are well-formed for SQLite.
-        let modified = directory.modified()?;
-        // A new file has no stamp, so it is compared anyhow.
-        let present = files.stat("")?.filter(|file| is_only_handle && file.size > 0);
-        let was_open = present.is_some_and(|file| file.modified != modified);
+        // Else the rows may have any content, though they are well-formed for SQLite. A new file has no stamp, so it is compared
+        // anyhow.
+        let is_present = files.stat("")?.is_some_and(|file| file.size > 0);
+        let is_suspect = is_only_handle && is_present && !was_closed(&files, lock)?;
         files.create();
         let opened = in_sqlite("open the index", files.path(), || connection::open(&files, log, is_only_handle));
         let in_memory =
@@ -89,9 +83,8 @@ impl SqliteDriver {
                 (Home::File, None)
             }
             Err(error) if error.is_not_permitted() || !files.may_write()? => {
-                log.warning(|| format!("{error}; hits and accesses are not recorded"));
-                let snapshot = Snapshot::new(layout, database, log)?;
-                (Home::Copy(snapshot), Some(in_memory()?))
+                log.warning(|| format!("{error}; hits and accesses are not recorded, and earlier hits are unknown"));
+                (Home::Unwritable, Some(in_memory()?))
             }
             // It is opened at a later use.
             Err(error) if error.is_index_locked() => (Home::File, None),
@@ -102,14 +95,7 @@ impl SqliteDriver {
             }
             Err(error) => return Err(error),
         };
-        // Nothing is synced, so a power cut, or a disk that was cut off, may have left any part of the file.
-        let epoch = Epoch::present(directory);
-        let is_of_other_epoch =
-            |connection: &Connection| in_sqlite("read", files.path(), || Ok(!epoch.is_in(connection)));
-        let may_be_torn = present.is_some()
-            && matches!(home, Home::File)
-            && connection.as_ref().map_or(Ok(true), is_of_other_epoch)?;
-        if was_open || may_be_torn {
+        if is_suspect {
             let path = files.path().display();
             log.info(|| {
                 format!(
@@ -121,8 +107,7 @@ impl SqliteDriver {
             layout: Arc::clone(layout),
             log: log.clone(),
             home,
-            epoch,
-            database: Database::new(files, log.clone(), connection, was_open || may_be_torn),
+            database: Database::new(files, log.clone(), connection, is_suspect),
             skipped: Mutex::default(),
             _registration: registration,
         })
@@ -140,35 +125,26 @@ impl SqliteDriver {
         })
     }
 
-    fn set_skipped(&self, skipped: Option<Error>) {
-        *self.skipped.lock().unwrap_or_else(PoisonError::into_inner) = skipped;
-    }
-}
-
-impl Driver for SqliteDriver {
-    fn kind(&self) -> DriverKind {
-        DriverKind::Sqlite
+    /// The first error of an image that the last comparison could not stat.
+    pub(super) fn skipped(&self) -> Option<Error> {
+        self.skipped.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn metadata(&self) -> Metadata<'_> {
-        Metadata::Index(self)
-    }
-
-    /// Stores the digest where the file system has attributes. A rebuild uses it where the times of files are too coarse to
-    /// distinguish two files of the same name.
-    fn prepare(&self, file: &File, _path: &Path, digest: Option<&str>) -> Result<()> {
+    /// Stores the digest on a finished file, where the file system has attributes. A comparison uses it where the times of files
+    /// are too coarse to distinguish two files of the same name.
+    pub fn prepare(file: &File, digest: Option<&str>) {
         if let Some(digest) = digest {
             let _ = attributes::set(file, Attribute::Digest, digest);
         }
-        Ok(())
     }
 
-    /// Nobody would see accesses that are written to a copy.
-    fn can_write_accesses(&self) -> bool {
-        !matches!(self.home, Home::Copy(_))
+    /// Nobody would see accesses in the memory of a handle that may not write.
+    pub fn can_write_accesses(&self) -> bool {
+        self.home != Home::Unwritable
     }
 
-    fn write_accesses(&self, lock: &CacheLockGuard<'_>, accesses: Accesses, _flush: Flush) -> Unwritten {
+    /// Adds accesses to the rows. An index that has no row for an image, or one of another length, is in doubt afterwards.
+    pub fn write_accesses(&self, lock: &CacheLockGuard<'_>, accesses: Accesses) -> Unwritten {
         let written = self.database.try_write("record accesses in the index", lock, |transaction| {
             let unknown = changes::add_accesses(transaction, &accesses)?;
             if !unknown.is_empty() {
@@ -185,7 +161,8 @@ impl Driver for SqliteDriver {
         Unwritten { pending, outcome }
     }
 
-    fn hits(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<u64> {
+    /// The hits of an image; 0 when it has no row.
+    pub fn hits(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<u64> {
         let hits = self.database.read("read the hits in the index", |connection| {
             connection
                 .prepare_cached("SELECT hits FROM cached_images WHERE image_id = ?1")?
@@ -195,13 +172,13 @@ impl Driver for SqliteDriver {
         Ok(hits.unwrap_or(0))
     }
 
-    fn close(&self, _lock: &CacheLockGuard<'_>) -> Result<()> {
+    /// Closes the database.
+    pub fn close(&self, _lock: &CacheLockGuard<'_>) -> Result<()> {
         self.database.close()
     }
-}
 
-impl ReconciledIndex for SqliteDriver {
-    fn totals(&self, _lock: &CacheLockGuard<'_>) -> Result<Totals> {
+    /// How much is cached.
+    pub fn totals(&self, _lock: &CacheLockGuard<'_>) -> Result<Totals> {
         self.database.read("read the totals in the index", |connection| {
             connection.prepare_cached("SELECT images, bytes FROM image_cache_state WHERE id = 1")?.query_row(
                 [],
@@ -214,29 +191,8 @@ impl ReconciledIndex for SqliteDriver {
         })
     }
 
-    fn list_part(
-        &self,
-        _lock: &CacheLockGuard<'_>,
-        after: Option<&[u8]>,
-        listing: &mut Listing,
-    ) -> Result<Option<Vec<u8>>> {
-        list_part(&self.database, &self.layout, after, listing)
-    }
-
-    fn correct_future_accesses(&self, lock: &CacheLockGuard<'_>, pending: &PendingAccesses) -> Result<bool> {
-        correct_future_accesses(&self.layout, &self.database, &self.log, lock, pending.opened())
-    }
-
-    fn eviction_order<'a>(
-        &'a self,
-        lock: &CacheLockGuard<'_>,
-        pending: &'a PendingAccesses,
-    ) -> Result<Box<dyn EvictionOrder + 'a>> {
-        let skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(Box::new(ByAccess::new(&self.layout, &self.database, &self.log, pending, self.totals(lock)?, skipped)))
-    }
-
-    fn currency(&self, _lock: &CacheLockGuard<'_>, stamp: Stamp) -> Result<Currency> {
+    /// How the index stands to the directory, whose stamp is `stamp`.
+    pub fn currency(&self, _lock: &CacheLockGuard<'_>, stamp: Stamp) -> Result<Currency> {
         if self.database.is_suspect() {
             return Ok(Currency::InDoubt);
         }
@@ -252,13 +208,12 @@ impl ReconciledIndex for SqliteDriver {
         })
     }
 
-    fn begin_comparison(&self, lock: &CacheLockGuard<'_>, present: Stamp, stamp: Stamp) -> Result<Comparison> {
+    /// Begins a comparison with the directory, which had the stamp `present`, and has `stamp` now. Checks an index that may be
+    /// damaged, and empties it if it is.
+    pub fn begin_comparison(&self, lock: &CacheLockGuard<'_>, present: Stamp, stamp: Stamp) -> Result<Comparison> {
         let is_suspect = self.database.set_suspect(false);
         let began = self.check(is_suspect).and_then(|was_wrong| {
             self.database.write("compare the index with the directory", lock, |transaction| {
-                if let Home::Copy(snapshot) = &self.home {
-                    snapshot.copy_to(transaction)?;
-                }
                 // Another program may have removed the row.
                 transaction
                     .execute("INSERT OR IGNORE INTO image_cache_state (id, images, bytes) VALUES (1, 0, 0)", [])?;
@@ -283,7 +238,9 @@ impl ReconciledIndex for SqliteDriver {
         })
     }
 
-    fn compare_page(
+    /// Compares a part of the directory with the index, and corrects the index. Each difference is checked again under the lock.
+    /// Returns the id up to which it has come, if that is not the page's end.
+    pub fn compare_page(
         &self,
         lock: &CacheLockGuard<'_>,
         page: &Page<'_>,
@@ -294,7 +251,9 @@ impl ReconciledIndex for SqliteDriver {
         })
     }
 
-    fn end_comparison(
+    /// Ends a comparison. True when the index agrees with the directory: since the comparison began, only our own handles changed
+    /// names. `skipped` is the first error of an image that could not be stat'ed.
+    pub fn end_comparison(
         &self,
         lock: &CacheLockGuard<'_>,
         comparison: Comparison,
@@ -316,18 +275,19 @@ impl ReconciledIndex for SqliteDriver {
             let ended =
                 stamp.and(stored).map(|seal| if seal.tag == comparison.tag { Seal { tag: 0, ..seal } } else { seal });
             set_seal(transaction, ended)?;
-            self.epoch.store(transaction)?;
             Ok(is_current)
         })?;
-        self.set_skipped(skipped);
+        *self.skipped.lock().unwrap_or_else(PoisonError::into_inner) = skipped;
         Ok(is_current)
     }
 
-    fn is_suspect(&self) -> bool {
+    /// Whether a statement found the index damaged. A comparison then checks it.
+    pub fn is_suspect(&self) -> bool {
         self.database.is_suspect()
     }
 
-    fn reset_if_damaged(&self, _lock: &CacheLockGuard<'_>) -> Result<bool> {
+    /// Empties an index that a statement found damaged. False when none did.
+    pub fn reset_if_damaged(&self, _lock: &CacheLockGuard<'_>) -> Result<bool> {
         if !self.database.set_suspect(false) {
             return Ok(false);
         }
@@ -340,7 +300,8 @@ impl ReconciledIndex for SqliteDriver {
             .map(|()| true)
     }
 
-    fn forget(&self, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool> {
+    /// Removes the row of an image without a file, and puts the index in doubt. False when there is no row.
+    pub fn forget(&self, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<bool> {
         let has_row = self.database.read("read the index", |connection| {
             connection.prepare_cached("SELECT 1 FROM cached_images WHERE image_id = ?1")?.exists([id.as_str()])
         })?;
@@ -356,26 +317,52 @@ impl ReconciledIndex for SqliteDriver {
             .map(|()| true)
     }
 
-    fn insert(&self, lock: &CacheLockGuard<'_>, id: &ImageId, record: &Record<'_>, change: StampChange) -> Result<()> {
+    /// Enters a published image.
+    pub fn insert(
+        &self,
+        lock: &CacheLockGuard<'_>,
+        id: &ImageId,
+        record: &Record<'_>,
+        change: StampChange,
+    ) -> Result<()> {
         self.database.write("enter an image in the index", lock, |transaction| {
             follow(transaction, change, || changes::insert(transaction, id, record))
         })
     }
 
-    fn remove(&self, lock: &CacheLockGuard<'_>, ids: &[ImageId], change: StampChange) -> Result<()> {
+    /// Removes images.
+    pub fn remove(&self, lock: &CacheLockGuard<'_>, ids: &[ImageId], change: StampChange) -> Result<()> {
         self.database.write("remove images from the index", lock, |transaction| {
             follow(transaction, change, || ids.chunks(MAX_IDS).try_for_each(|ids| changes::delete(transaction, ids)))
         })
     }
 
-    fn mark_closed(&self, _lock: &CacheLockGuard<'_>) {
-        if let Home::File = &self.home
-            && let Ok(modified) = self.layout.directory(Area::Cached).modified()
+    /// Notes that the last handle has closed the index.
+    pub fn note_closed(&self, lock: &CacheLockGuard<'_>) {
+        if self.home == Home::File
+            && let Ok(Some(fingerprint)) = fingerprint(self.database.files())
         {
             // If this fails, the next open compares the whole directory.
-            let _ = self.database.files().set_modified(modified);
+            let _ = lock.set_note(fingerprint);
         }
     }
+}
+
+/// Whether the last handle has closed the database, on this mount since the host's start, and nobody has written to it since.
+///
+/// Transactions are not synced. As long as the host runs and the file system is mounted, the kernel's pages are what every process
+/// sees, whatever the disk has. Afterwards, the file may be torn.
+fn was_closed(files: &IndexFiles, lock: &CacheLockGuard<'_>) -> Result<bool> {
+    Ok(fingerprint(files)?.is_some_and(|fingerprint| lock.note() == Some(fingerprint)))
+}
+
+/// Identifies the state of the database's file, the boot and the mount. Every change of the file gives it another ctime. `None` where
+/// that is unknown. Another version of the standard library may compute other numbers. Then the index is compared once.
+fn fingerprint(files: &IndexFiles) -> Result<Option<u64>> {
+    let Some((boot, file)) = boot_id().zip(files.stat("")?) else { return Ok(None) };
+    let mut hasher = DefaultHasher::new();
+    (boot, files.directory().mount_id(), file.id, file.size, file.changed).hash(&mut hasher);
+    Ok(Some(hasher.finish()))
 }
 
 /// Distinguishes a comparison from those of other handles. 0 is none.

@@ -1,7 +1,6 @@
 //! The files of the index. Only this file knows what SQLite appends to a database's name.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +8,6 @@ use crate::error::{Error, Result};
 use crate::store::layout::{Area, Layout};
 use crate::sys::dir::Directory;
 use crate::sys::stat::FileStat;
-use crate::sys::time::Timestamp;
 
 /// The name of the database, unless the options have another one.
 pub(crate) const DEFAULT_DATABASE: &str = "cache.db";
@@ -85,22 +83,6 @@ impl IndexFiles {
         self.directory().stat(&with_suffix(&self.name, suffix))
     }
 
-    /// Whether the database itself may be half of a transaction: it has a journal to be rolled back, or a log of WAL mode. A journal
-    /// whose header is zeros belongs to no transaction.
-    pub fn is_unfinished(&self) -> Result<bool> {
-        if self.stat("-wal")?.is_some_and(|stat| stat.size > 0) {
-            return Ok(true);
-        }
-        let name = with_suffix(&self.name, "-journal");
-        // SQLite has no lock on the journal that closing it would release.
-        let Some(mut journal) = self.directory().open_file(&name)? else { return Ok(false) };
-        let mut first = [0];
-        let length = journal.read(&mut first);
-        let length = length.map_err(|error| Error::from_io("read", &self.directory().path_of(&name), &error))?;
-        // SQLite decides by the first byte as well.
-        Ok(length > 0 && first != [0])
-    }
-
     /// Removes the shared memory that a connection in WAL mode left.
     pub fn remove_shared_memory(&self) -> Result<()> {
         self.directory().remove(&with_suffix(&self.name, "-shm")).map(drop)
@@ -130,10 +112,5 @@ impl IndexFiles {
     pub fn truncate(&self) -> Result<()> {
         let mut truncated = SUFFIXES.into_iter().filter(|suffix| *suffix != "-shm");
         truncated.try_for_each(|suffix| self.directory().truncate(&with_suffix(&self.name, suffix)))
-    }
-
-    /// Sets the mtime of the database, which is closed.
-    pub fn set_modified(&self, time: Timestamp) -> Result<()> {
-        self.directory().set_modified_of(&self.name, time)
     }
 }
