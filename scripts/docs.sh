@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Renders the documents to build/docs, with a search field. Links between them, and to the header and the examples, stay
+# Renders the documents, and the reference of the C functions, to build/docs, with a search field. Links between them, and to the header and the examples, stay
 # relative, so the source directory has the layout of the repository.
 set -eu
 cd "$(dirname "$0")/.."
@@ -7,6 +7,8 @@ scripts/install-tools.sh mkdocs
 source=build/docs-source
 rm -rf "$source" build/docs
 mkdir -p "$source"
+CARGO_TARGET_DIR=build/manual-cargo cargo run --quiet --locked --manifest-path tools/manual/Cargo.toml -- \
+    include/image_cache.h "$source/manual"
 cp --parents -- *.md LICENSE docs/*.md examples/*.md examples/*/* examples-c/*.[ch] include/image_cache.h "$source"
 mkdocs build --quiet --strict
 echo "build/docs/index.html: $(find build/docs -name '*.html' | wc -l) pages"

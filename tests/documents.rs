@@ -172,6 +172,16 @@ fn each_path_exists() {
 }
 
 #[test]
+fn the_documents_that_the_header_names_exist() {
+    let header = fs::read_to_string(root().join("include/image_cache.h")).unwrap();
+    let words = header.split(|letter: char| letter.is_whitespace() || "(),".contains(letter));
+    let names: BTreeSet<_> = words.filter(|word| word.contains(".md")).map(|word| word.trim_end_matches('.')).collect();
+    assert!(names.len() >= 4, "only {names:?} were found");
+    let missing = names.into_iter().filter(|name| !root().join(name).is_file()).map(str::to_owned);
+    assert_none("documents that do not exist", &missing.collect::<Vec<_>>());
+}
+
+#[test]
 fn each_task_of_make_exists() {
     let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
     let mut wrong = Vec::new();
