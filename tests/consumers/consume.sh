@@ -71,7 +71,7 @@ do_manual() {
     mandoc -T lint -W error "$pages"/*.3 || fail "mandoc finds errors"
     grep -q '^\.BR image_cache_tee_open (3)' "$pages/image_cache_tee_read.3" ||
         fail "image_cache_tee_read.3 does not name its relatives"
-    ls "$pages" | wc -l
+    find "$pages" -type f | wc -l
 }
 
 # The soname, the security flags and the exports of the shared library.
