@@ -7,8 +7,9 @@ scripts/install-tools.sh mkdocs
 source=build/docs-source
 rm -rf "$source" build/docs
 mkdir -p "$source"
-CARGO_TARGET_DIR=build/manual-cargo cargo run --quiet --locked --manifest-path tools/manual/Cargo.toml -- \
-    include/image_cache.h "$source/manual"
 cp --parents -- *.md LICENSE docs/*.md examples/*.md examples/*/* examples-c/*.[ch] include/image_cache.h "$source"
+# The reference is made from the header, as the manual pages are.
+CARGO_TARGET_DIR=build/manual/cargo cargo run --quiet --locked --manifest-path tools/manual/Cargo.toml -- include/image_cache.h build/manual
+cp build/manual/reference.md "$source/docs/reference.md"
 mkdocs build --quiet --strict
 echo "build/docs/index.html: $(find build/docs -name '*.html' | wc -l) pages"
