@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Renders the documents, and the reference of the C functions, to build/docs, with a search field. Links between them, and to the header and the examples, stay
-# relative, so the source directory has the layout of the repository.
+# Renders the documents, and the reference of the C functions, to build/docs, with a search field. Links stay relative, so the
+# source directory has the layout of the repository.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/install-tools.sh mkdocs
