@@ -9,6 +9,7 @@ use image_cache::{DriverChoice, Durability, Error, ImageCache};
 
 use crate::configuration::Configuration;
 use crate::fixture::{bytes_of, cache_image};
+use crate::forks::{self, Inherited};
 use crate::operations::{self, Operation, OperationResult, Outcome};
 use crate::resources::Resources;
 use crate::setup::Setup;
@@ -16,6 +17,8 @@ use crate::tracer;
 
 /// The last argument of a child process that goes on after the operation.
 const VERIFY: &str = "--verify";
+/// The last argument of a child process that forks beside the operation.
+const FORK: &str = "--fork";
 
 /// An image that is cached and deleted after the fault.
 const AFTERWARDS: &str = "afterwards";
@@ -34,6 +37,13 @@ pub fn arguments(operation: &Operation, directory: &Path, configuration: Configu
 pub fn arguments_and_verify(operation: &Operation, directory: &Path, configuration: Configuration) -> Vec<OsString> {
     let mut arguments = arguments(operation, directory, configuration);
     arguments.push(VERIFY.into());
+    arguments
+}
+
+/// The same. While the operation runs, another thread forks.
+pub fn arguments_and_fork(operation: &Operation, directory: &Path, configuration: Configuration) -> Vec<OsString> {
+    let mut arguments = arguments(operation, directory, configuration);
+    arguments.push(FORK.into());
     arguments
 }
 
@@ -81,6 +91,14 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
     let before = Resources::now();
     let mut setup = Setup::new(directory.clone(), configuration);
     (operation.prepare)(&mut setup).expect("preparing");
+    if rest.first().is_some_and(|argument| argument == FORK) {
+        let inherited = Inherited::of(operation, setup.cache.as_ref());
+        let fork = || forks::fork_when_told(operation, &directory, configuration, inherited);
+        let (result, forked) = tracer::traced_beside(|| (operation.run)(&mut setup), fork);
+        print_result(result);
+        forked.expect("the child of the fork ends well");
+        return ExitCode::SUCCESS;
+    }
     let result = tracer::traced(|| (operation.run)(&mut setup));
     if rest.first().map(|argument| &**argument) == Some(OsStr::new(VERIFY)) {
         print_result(result);

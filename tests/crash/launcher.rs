@@ -5,10 +5,14 @@ use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
 
+use nix::libc;
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdout, fork};
 
@@ -23,6 +27,9 @@ thread_local! {
     /// A thread's child processes have one parent. They are traced by this thread.
     static LAUNCHER: RefCell<Option<Launcher>> = const { RefCell::new(None) };
 }
+
+/// In a child process: the pipe to the tracer.
+static TRACER: OnceLock<OwnedFd> = OnceLock::new();
 
 struct Launcher {
     process: Child,
@@ -48,6 +55,40 @@ pub fn output() -> io::Result<(String, String)> {
         let text = |name| fs::read(workspace.path(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         Ok((text("stdout")?, text("stderr")?))
     })
+}
+
+/// Tells the child process something: it waits for that in [`wait_to_be_told`], once.
+pub fn tell() -> io::Result<()> {
+    LAUNCHER.with_borrow_mut(|launcher| {
+        let launcher = launcher.as_mut().expect("a process was launched");
+        launcher.process.stdin.as_mut().expect("a pipe").write_all(b"!")
+    })
+}
+
+/// Whether the child process said something ([`say`]) within the time.
+pub fn hear(within: Duration) -> io::Result<bool> {
+    LAUNCHER.with_borrow_mut(|launcher| {
+        let launcher = launcher.as_mut().expect("a process was launched");
+        let pipe = launcher.process.stdout.as_mut().expect("a pipe");
+        let mut waiting = libc::pollfd { fd: pipe.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let milliseconds = libc::c_int::try_from(within.as_millis()).expect("a short time");
+        // SAFETY: there is one structure, which the call may change.
+        if unsafe { libc::poll(&raw mut waiting, 1, milliseconds) } != 1 {
+            return Ok(false);
+        }
+        pipe.read_exact(&mut [0]).map(|()| true)
+    })
+}
+
+/// In the child process: waits for [`tell`].
+pub fn wait_to_be_told() {
+    assert_eq!(nix::unistd::read(io::stdin(), &mut [0]), Ok(1));
+}
+
+/// In the child process: tells the tracer that something is done.
+pub fn say() {
+    let tracer = TRACER.get().expect("a pipe");
+    assert_eq!(nix::unistd::write(tracer, b"!"), Ok(1));
 }
 
 impl Launcher {
@@ -119,6 +160,7 @@ pub fn run_as_launcher() -> Option<Result<Vec<OsString>, ExitCode>> {
 }
 
 fn redirect(outputs: &Path) -> io::Result<()> {
+    let _ = TRACER.set(nix::unistd::dup(io::stdout())?);
     dup2_stdout(File::create(outputs.join("stdout"))?)?;
     dup2_stderr(File::create(outputs.join("stderr"))?)?;
     Ok(())

@@ -27,6 +27,8 @@ mod filter;
 #[cfg(target_arch = "x86_64")]
 mod fixture;
 #[cfg(target_arch = "x86_64")]
+mod forks;
+#[cfg(target_arch = "x86_64")]
 mod kill;
 #[cfg(target_arch = "x86_64")]
 mod launcher;
@@ -44,6 +46,8 @@ mod resources;
 mod setup;
 #[cfg(target_arch = "x86_64")]
 mod state;
+#[cfg(target_arch = "x86_64")]
+mod stopped;
 #[cfg(target_arch = "x86_64")]
 mod sweep;
 #[cfg(target_arch = "x86_64")]

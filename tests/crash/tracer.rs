@@ -67,6 +67,11 @@ pub struct Traced {
 
 /// In the traced process: runs the traced part.
 pub fn traced<T: Send>(part: impl FnOnce() -> T + Send) -> T {
+    traced_beside(part, || ()).0
+}
+
+/// The same, while this thread does something else.
+pub fn traced_beside<T: Send, U>(part: impl FnOnce() -> T + Send, other: impl FnOnce() -> U) -> (T, U) {
     let on_thread = || {
         if let Err(error) = filter::install() {
             eprintln!("seccomp: {error}");
@@ -77,8 +82,12 @@ pub fn traced<T: Send>(part: impl FnOnce() -> T + Send) -> T {
         mark(END);
         result
     };
-    let ended = std::thread::scope(|scope| scope.spawn(on_thread).join());
-    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    let (ended, others) = std::thread::scope(|scope| {
+        let thread = scope.spawn(on_thread);
+        let others = other();
+        (thread.join(), others)
+    });
+    (ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)), others)
 }
 
 fn mark(descriptor: i32) {
