@@ -5,7 +5,8 @@
 //! `make test-crash` makes all faults. `make test` leaves out those that have an equal:
 //!
 //! - Without durability, faults of a call that the operation makes with durability full as well, at the same place among
-//!   its calls. Calls beside one that the two do not share are swept.
+//!   its calls. Calls beside one that the two do not share are swept, and all of an operation on unsynced images: what it left
+//!   undone shows in what it does without a sync afterwards.
 //! - `EDQUOT`: the library treats it like `ENOSPC` (`Error::is_no_space`), and SQLite like `EIO`.
 
 use std::fs;
@@ -24,7 +25,7 @@ use crate::configuration::Configuration;
 use crate::counters::COUNTERS;
 use crate::differences::differing;
 use crate::expected::Expected;
-use crate::fixture::copy_tree;
+use crate::fixture::{Fixture, copy_tree};
 use crate::kill::MAX_CALLS;
 use crate::operations::{Operation, Outcome};
 use crate::promises::{Checked, check_all};
@@ -74,7 +75,8 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
     if operation.name == "commit" && !baseline.closes_before_publishing {
         return Err("the file is not closed before it is published, so that its errors are not reported".into());
     }
-    let is_swept = if configuration.durability == Durability::None && !is_in_full() {
+    let has_equals = configuration.durability == Durability::None && operation.fixture != Fixture::Restarted;
+    let is_swept = if has_equals && !is_in_full() {
         let full = Configuration { durability: Durability::Full, ..configuration };
         let (others, _) = Sweep::new(operation, full)?.run(None)?;
         differing(&calls, &others)
