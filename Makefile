@@ -1,5 +1,5 @@
 # All tasks of the project. All output goes to build/ and target/.
-.PHONY: help demo install test test-crash sanitizers fuzz bench instructions header abi fmt clean
+.PHONY: help demo install test test-crash sanitizers fuzz bench figures docs instructions header abi fmt clean
 
 help:
 	@echo "make demo          cache a disk image with both drivers, and check the cached files (KEEP=1 keeps them)"
@@ -9,6 +9,8 @@ help:
 	@echo "make sanitizers    run the C tests with AddressSanitizer and ThreadSanitizer in all code"
 	@echo "make fuzz          fuzz the C ABI (SECONDS=60)"
 	@echo "make bench         compare it with bare system calls, on an idle machine (BENCH=--quick, BENCH=--peers)"
+	@echo "make figures       write the figures of the last make test and make bench into docs/"
+	@echo "make docs          render the documents with a search field, to build/docs/index.html"
 	@echo "make instructions  update tests/instructions/counts.txt, after a change in the cost of hits, commits or closes"
 	@echo "make header        update include/image_cache.h, after a change in src/ffi/"
 	@echo "make abi           update tests/abi/image_cache.abi, after an addition to the C functions, types or constants"
@@ -40,6 +42,14 @@ fuzz:
 
 bench:
 	@scripts/bench.sh $(BENCH)
+
+# Of the two logs, those that are there.
+figures:
+	@test ! -e build/test/logs/sweeps.log || scripts/figures.py sweeps build/test/logs/sweeps.log
+	@test ! -e build/bench/figures.json || scripts/figures.py bench build/bench/figures.json
+
+docs:
+	@scripts/docs.sh
 
 instructions:
 	@scripts/instructions.sh

@@ -4,7 +4,9 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 install(FILES "${image_cache_header}" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
-include("${CMAKE_CURRENT_LIST_DIR}/Manual.cmake")
+if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/tools/manual/Cargo.toml") # the source package of the crate lacks it
+  include("${CMAKE_CURRENT_LIST_DIR}/Manual.cmake")
+endif()
 install(FILES "${library_directory}/${versioned_name}" "${library_directory}/${soname}" "${shared_library}"
               "${static_library}"
         DESTINATION "${CMAKE_INSTALL_LIBDIR}")

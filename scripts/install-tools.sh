@@ -33,6 +33,10 @@ describe() { # TOOL: sets `package` and `reason`
         mkfs.exfat) package=exfatprogs reason="creates file systems with times of 10 ms for tests" ;;
         mount.exfat-fuse) package=exfat-fuse reason="mounts file systems with times of 10 ms for tests" ;;
         mkfs.vfat) package=dosfstools reason="creates file systems with times of 2 s for tests" ;;
+        mkdocs) reason="renders the documents with a search field" ;;
+        shellcheck) reason="checks the shell scripts" ;;
+        codespell) reason="finds misspelled words" ;;
+        clang-format) reason="formats the C code" ;;
         python3) reason="acts as Glance in some tests, and calls the library in others" ;;
         *) echo "install-tools: unknown tool: $1" >&2 && exit 2 ;;
     esac

@@ -20,7 +20,7 @@ passed=0 failed=0 skipped=0 table=''
 
 command -v cargo >/dev/null || { echo "Rust is missing: cargo builds and tests the library." && exit 1; }
 scripts/install-tools.sh cmake g++ clang valgrind abidiff python3 curl-config pkg-config sqlite3.h go mkfs.ext4 mkfs.xfs \
-    mkfs.btrfs mkfs.ntfs mkfs.exfat mount.exfat-fuse debugfs strace rsync systemd-tmpfiles mandoc ||
+    mkfs.btrfs mkfs.ntfs mkfs.exfat mount.exfat-fuse debugfs strace rsync systemd-tmpfiles mandoc shellcheck codespell ||
     echo "The tests that need what is missing are skipped, and counted so."
 
 # What a failing stage's output is shown without: compilations, and tests that passed.
@@ -132,6 +132,11 @@ if cargo_has clippy; then
 else
     skip clippy "cargo clippy is not installed"
 fi
+if command -v shellcheck >/dev/null || command -v codespell >/dev/null; then
+    stage "other lints" one scripts/lint.sh
+else
+    skip "other lints" "neither shellcheck nor codespell is installed"
+fi
 if ! command -v cmake >/dev/null; then
     skip "C build" "cmake is not installed"
 elif stage "C build" one bash -c build_c; then
@@ -144,7 +149,7 @@ if cargo_has nextest; then
     printf -v others ' | binary(%s)' "${sweeps[@]}"
     stage "Rust tests" count_nextest cargo nextest run --locked --no-fail-fast -E "not (${others# | })"
 else
-    mapfile -t others < <(ls tests/*.rs tests/*/main.rs | sed -E 's,^tests/,,; s,(/main)?\.rs$,,' |
+    mapfile -t others < <(printf '%s\n' tests/*.rs tests/*/main.rs | sed -E 's,^tests/,,; s,(/main)?\.rs$,,' |
         grep -vxF "$(printf '%s\n' "${sweeps[@]}")" | sed 's/^/--test=/')
     stage "Rust tests" count_cargo cargo test --locked --lib "${others[@]}" --no-fail-fast
 fi

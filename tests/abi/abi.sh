@@ -73,7 +73,7 @@ case ${1:-} in
         [ "$kind" = same ] && echo "The ABI is the baseline's." && exit 0
         echo "$difference"
         [ "$kind" = added ] && fail "The ABI has additions and no break: \`make abi\` adds them to the baseline."
-        fail "This breaks compiled programs. See \"What may change when\" in README.md."
+        fail "This breaks compiled programs. See docs/abi.md."
         ;;
     write)
         describe "$header"

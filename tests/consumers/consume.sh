@@ -71,7 +71,7 @@ do_manual() {
     mandoc -T lint -W error "$pages"/*.3 || fail "mandoc finds errors"
     grep -q '^\.BR image_cache_tee_open (3)' "$pages/image_cache_tee_read.3" ||
         fail "image_cache_tee_read.3 does not name its relatives"
-    ls "$pages" | wc -l
+    find "$pages" -type f | wc -l
 }
 
 # The soname, the security flags and the exports of the shared library.
@@ -108,6 +108,16 @@ run() { # PROGRAM ARGUMENTS...
     "$@" "$scratch/cache" || fail "$1: exit code $?"
 }
 
+run_example() { # HEADING PROGRAM ARGUMENTS...: it prints the text block below that heading of examples/README.md
+    local heading=$1
+    shift
+    run "$@" >"$scratch/output"
+    awk -v "heading=## $heading" '$0 == heading { here = 1 } here && /^```$/ && text { exit } text { print }
+        here && /^```text$/ { text = 1 }' "$root/examples/README.md" >"$scratch/documented"
+    [ -s "$scratch/documented" ] || fail "examples/README.md has no text block below '## $heading'"
+    diff "$scratch/documented" "$scratch/output" || fail "it prints (>) something else than documented (<)"
+}
+
 do_pkg_config() {
     need pkg-config
     local version
@@ -121,18 +131,27 @@ do_pkg_config() {
 }
 
 
-# Configures, builds and runs cmake_project in its build tree, without LD_LIBRARY_PATH.
-cmake_project() { # PROGRAM TARGET OPTIONS...
+# Configures and builds cmake_project. Its programs then run in its build tree, without LD_LIBRARY_PATH.
+build_by_cmake() { # PROGRAM TARGET OPTIONS...
     local program=$1 target=$2
     shift 2
     command -v c++ >/dev/null || skip "c++ is not installed"
-    cmake -S "$here/cmake_project" -B "$scratch/build" "-DCONSUMERS=$here" "-DTARGET=$target" \
-        -DCMAKE_BUILD_TYPE="$build_type" "$@" && cmake --build "$scratch/build" --target "$program" || fail "CMake"
-    run "$scratch/build/$program"
+    if ! cmake -S "$here/cmake_project" -B "$scratch/build" "-DCONSUMERS=$here" "-DTARGET=$target" \
+        -DCMAKE_BUILD_TYPE="$build_type" "$@" || ! cmake --build "$scratch/build" --target "$program"; then
+        fail "CMake"
+    fi
+}
+
+cmake_project() { # PROGRAM TARGET OPTIONS...
+    build_by_cmake "$@"
+    run "$scratch/build/$1"
 }
 
 do_cmake_c() { cmake_project plain image_cache::image_cache "-DCMAKE_PREFIX_PATH=$prefix"; }
-do_cmake_cxx() { cmake_project cxx image_cache::shared "-DCMAKE_PREFIX_PATH=$prefix"; }
+do_cmake_cxx() {
+    build_by_cmake cxx image_cache::shared "-DCMAKE_PREFIX_PATH=$prefix"
+    run_example "C++, Rust, Python, Node" "$scratch/build/cxx"
+}
 do_static_by_cmake() {
     cmake_project plain image_cache::image_cache "-DCMAKE_PREFIX_PATH=$prefix" -DBUILD_SHARED_LIBS=OFF
     loads_no_image_cache "$scratch/build/plain"
@@ -177,7 +196,7 @@ loads_no_image_cache() { # PROGRAM
 link_static() { # PROGRAM FILES...
     local program=$1
     shift
-    # As in the README. pkg-config does not quote variables, so the path needs a name without a space.
+    # As in docs/guide.md. pkg-config does not quote variables, so the path needs a name without a space.
     local alias=$work/prefix-of-$what
     ln -sfn "$prefix" "$alias"
     # shellcheck disable=SC2046
@@ -221,10 +240,6 @@ do_static_with_rust() {
 
 # ---- Other languages, and the loader ----------------------------------------------------------------------------------
 
-program_of_readme() { # LANGUAGE: prints the README's program in that language
-    sed -n "/^\`\`\`$1\$/,/^\`\`\`\$/p" "$root/README.md" | sed '1d;$d'
-}
-
 do_dlopen() {
     $cc -Wno-pedantic -I "$prefix/include" "$here/dlopen.c" -o "$scratch/dlopen" -pthread -ldl || fail "cc"
     run "$scratch/dlopen" "$(library_directory)/libimage_cache.so"
@@ -234,15 +249,13 @@ do_python() {
     need python3
     (cd "$scratch" && python3 -B "$root/tests/python/test_ctypes.py" "$(library_directory)/libimage_cache.so" sqlite) ||
         fail "test_ctypes.py: exit code $?"
-    program_of_readme python >"$scratch/readme.py"
-    [ "$(LD_LIBRARY_PATH=$(library_directory) python3 -B "$scratch/readme.py" "$scratch/readme")" = True ] ||
-        fail "the README's Python program"
+    run_example "C++, Rust, Python, Node" python3 -B "$root/examples/python/agent.py" "$(library_directory)/libimage_cache.so"
 }
 
 do_go() {
     need go
     need pkg-config
-    cp "$here"/go/* "$scratch"
+    cp "$root"/examples/go/* "$scratch"
     # Go 1.19 splits pkg-config's flags at spaces, so the path needs a name without a space.
     local alias=$work/prefix-of-go directory
     ln -sfn "$prefix" "$alias"
@@ -252,13 +265,11 @@ do_go() {
         cd "$scratch"
         export HOME=$scratch GOCACHE=$work/go GOFLAGS=-mod=mod GOPROXY=off GOTOOLCHAIN=local
         export CGO_ENABLED=1 PKG_CONFIG_PATH=$directory/pkgconfig CGO_LDFLAGS="'-Wl,-rpath,$directory'"
-        go vet . && go build -o consumer . &&
-            mkdir -p readme && program_of_readme go >readme/main.go && go build -o of-readme readme/main.go
+        go vet . && go build -o agent .
     ) || fail "go: exit code $?"
-    [ "$("$scratch/of-readme" "$scratch/readme-cache" 2>&1)" = 0 ] || fail "the README's Go program"
     # The strictest cgo pointer checks, and more threads than the machine has processors.
     export GODEBUG=cgocheck=2 GOMAXPROCS=8
-    run "$scratch/consumer"
+    run_example Go "$scratch/agent"
 }
 
 do_node() {
@@ -266,14 +277,14 @@ do_node() {
     need npm
     local modules=$work/node # kept, so only the first run downloads koffi
     mkdir -p "$modules"
-    cp "$here"/node/* "$modules"
+    cp "$root"/examples/node/* "$modules"
     if ! (cd "$modules" && node -e 'require("koffi")' 2>/dev/null) &&
         ! (cd "$modules" && timeout 120 npm install --ignore-scripts --no-audit --no-fund >"$scratch/npm.log" 2>&1 &&
             node -e 'require("koffi")' 2>>"$scratch/npm.log"); then
         cat "$scratch/npm.log"
         skip "npm cannot install koffi, the FFI module of the Node consumer"
     fi
-    run node "$modules/consumer.js" "$(library_directory)/libimage_cache.so"
+    run_example "C++, Rust, Python, Node" node "$modules/agent.js" "$(library_directory)/libimage_cache.so"
 }
 
 # ---- Other ways to build and to install ----------------------------------------------------------------------------------
@@ -284,16 +295,16 @@ do_multiarch() {
     triplet=$($cc -print-multiarch)
     [ -n "$triplet" ] || skip "this compiler has no multiarch directory"
     cmake -S "$root" -B "$scratch/build" -DCMAKE_BUILD_TYPE="$build_type" -DIMAGE_CACHE_TESTS=OFF \
-        -DIMAGE_CACHE_EXAMPLES=OFF "-DIMAGE_CACHE_CARGO_TARGET_DIR=$cargo" "-DCMAKE_INSTALL_LIBDIR=lib/$triplet" &&
-        cmake --build "$scratch/build" || fail "CMake"
+        -DIMAGE_CACHE_EXAMPLES=OFF "-DIMAGE_CACHE_CARGO_TARGET_DIR=$cargo" "-DCMAKE_INSTALL_LIBDIR=lib/$triplet"
+    cmake --build "$scratch/build" || fail "CMake"
     prefix="$work/moved multiarch"
     install_and_move "$scratch/build" "/opt/distribution" "$prefix"
     [ -e "$prefix/lib/$triplet/libimage_cache.so" ] || fail "the library is not in lib/$triplet"
     do_pkg_config
     rm -rf "$scratch/cache"
     cmake -S "$here/cmake_project" -B "$scratch/consumer" "-DCONSUMERS=$here" -DTARGET=image_cache::shared \
-        "-DCMAKE_PREFIX_PATH=$prefix" "-DCMAKE_LIBRARY_ARCHITECTURE=$triplet" &&
-        cmake --build "$scratch/consumer" --target plain || fail "CMake"
+        "-DCMAKE_PREFIX_PATH=$prefix" "-DCMAKE_LIBRARY_ARCHITECTURE=$triplet"
+    cmake --build "$scratch/consumer" --target plain || fail "CMake"
     run "$scratch/consumer/plain"
 }
 

@@ -1,42 +1,50 @@
 //! The traced child process: it runs one operation and prints the outcome.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use image_cache::{DriverChoice, Durability, Error, ImageCache};
 
 use crate::configuration::Configuration;
 use crate::fixture::{bytes_of, cache_image};
+use crate::forks::{self, Inherited};
 use crate::operations::{self, Operation, OperationResult, Outcome};
 use crate::resources::Resources;
 use crate::setup::Setup;
 use crate::tracer;
 
-/// The first argument of such a child process.
-const ARGUMENT: &str = "--operation";
 /// The last argument of a child process that goes on after the operation.
 const VERIFY: &str = "--verify";
+/// The last argument of a child process that forks beside the operation.
+const FORK: &str = "--fork";
 
 /// An image that is cached and deleted after the fault.
 const AFTERWARDS: &str = "afterwards";
 
-/// The command of a child process that runs an operation in `directory`.
-pub fn command(operation: &Operation, directory: &Path, configuration: Configuration) -> Command {
-    let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
-    command
-        .args([ARGUMENT, operation.name])
-        .arg(directory)
-        .args([configuration.driver_name(), configuration.durability_name()]);
-    command
+/// The arguments of a child process that runs an operation in `directory`.
+pub fn arguments(operation: &Operation, directory: &Path, configuration: Configuration) -> Vec<OsString> {
+    let names = [configuration.driver_name(), configuration.durability_name()];
+    [OsStr::new(operation.name), directory.as_os_str()]
+        .into_iter()
+        .chain(names.map(OsStr::new))
+        .map(OsString::from)
+        .collect()
 }
 
 /// The same. Then the child uses the cache, closes it, prints what leaks, and runs the operation again.
-pub fn command_and_verify(operation: &Operation, directory: &Path, configuration: Configuration) -> Command {
-    let mut command = command(operation, directory, configuration);
-    command.arg(VERIFY);
-    command
+pub fn arguments_and_verify(operation: &Operation, directory: &Path, configuration: Configuration) -> Vec<OsString> {
+    let mut arguments = arguments(operation, directory, configuration);
+    arguments.push(VERIFY.into());
+    arguments
+}
+
+/// The same. While the operation runs, another thread forks.
+pub fn arguments_and_fork(operation: &Operation, directory: &Path, configuration: Configuration) -> Vec<OsString> {
+    let mut arguments = arguments(operation, directory, configuration);
+    arguments.push(FORK.into());
+    arguments
 }
 
 /// What the child process printed.
@@ -71,25 +79,27 @@ impl Report {
     }
 }
 
-/// Runs the child process, if the arguments ask for it.
-pub fn run_as_child() -> Option<ExitCode> {
-    let arguments: Vec<_> = std::env::args_os().collect();
-    let [_, first, name, directory, driver, durability, rest @ ..] = &arguments[..] else { return None };
-    if first != ARGUMENT {
-        return None;
-    }
+/// The child process.
+pub fn run(arguments: &[OsString]) -> ExitCode {
+    let [name, directory, driver, durability, rest @ ..] = arguments else { panic!("other arguments") };
     let configuration = Configuration {
         driver: if driver == "sqlite" { DriverChoice::Sqlite } else { DriverChoice::Xattr },
         durability: if durability == "full" { Durability::Full } else { Durability::None },
     };
-    let operation = operations::find(name.to_str()?).expect("an operation of that name");
+    let operation = name.to_str().and_then(operations::find).expect("an operation of that name");
     let directory = PathBuf::from(directory);
     let before = Resources::now();
     let mut setup = Setup::new(directory.clone(), configuration);
     (operation.prepare)(&mut setup).expect("preparing");
-    tracer::begin();
-    let result = (operation.run)(&mut setup);
-    tracer::end();
+    if rest.first().is_some_and(|argument| argument == FORK) {
+        let inherited = Inherited::of(operation, setup.cache.as_ref());
+        let fork = || forks::fork_when_told(operation, &directory, configuration, inherited);
+        let (result, forked) = tracer::traced_beside(|| (operation.run)(&mut setup), fork);
+        print_result(result);
+        forked.expect("the child of the fork ends well");
+        return ExitCode::SUCCESS;
+    }
+    let result = tracer::traced(|| (operation.run)(&mut setup));
     if rest.first().map(|argument| &**argument) == Some(OsStr::new(VERIFY)) {
         print_result(result);
         for message in setup.take_messages() {
@@ -103,7 +113,7 @@ pub fn run_as_child() -> Option<ExitCode> {
         println!("descriptors {descriptors}\nbytes {bytes}");
         repeat(operation, directory, configuration);
     }
-    Some(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }
 
 fn print_result(result: OperationResult) {

@@ -33,6 +33,11 @@ pub struct Counters {
     pub recovery_states: Counter,
     /// Faults of one call, and of one and all later calls.
     pub faults: Counter,
+    /// Stops of operations beside which a hit was made.
+    pub stops: Counter,
+    /// Forks beside operations: while these were stopped, and as soon as these had left SQLite.
+    pub forks: Counter,
+    pub late_forks: Counter,
 }
 
 impl Counters {
@@ -43,6 +48,9 @@ impl Counters {
             recovery_kills: Counter::new(),
             recovery_states: Counter::new(),
             faults: Counter::new(),
+            stops: Counter::new(),
+            forks: Counter::new(),
+            late_forks: Counter::new(),
         }
     }
 }
@@ -52,12 +60,16 @@ impl fmt::Display for Counters {
         write!(
             formatter,
             "swept: {} kills of operations, {} different states left by them, {} kills of the recovery from those, \
-             which left {} different states, {} faults",
+             which left {} different states, {} faults, {} hits beside a stopped operation, {} forks beside a stopped \
+             operation, {} of them after it had left SQLite",
             self.kills.get(),
             self.states.get(),
             self.recovery_kills.get(),
             self.recovery_states.get(),
-            self.faults.get()
+            self.faults.get(),
+            self.stops.get(),
+            self.forks.get(),
+            self.late_forks.get()
         )
     }
 }

@@ -17,13 +17,21 @@ mod configuration;
 #[cfg(target_arch = "x86_64")]
 mod counters;
 #[cfg(target_arch = "x86_64")]
+mod differences;
+#[cfg(target_arch = "x86_64")]
 mod expected;
 #[cfg(target_arch = "x86_64")]
 mod fault;
 #[cfg(target_arch = "x86_64")]
+mod filter;
+#[cfg(target_arch = "x86_64")]
 mod fixture;
 #[cfg(target_arch = "x86_64")]
+mod forks;
+#[cfg(target_arch = "x86_64")]
 mod kill;
+#[cfg(target_arch = "x86_64")]
+mod launcher;
 #[cfg(target_arch = "x86_64")]
 mod operations;
 #[cfg(target_arch = "x86_64")]
@@ -39,6 +47,8 @@ mod setup;
 #[cfg(target_arch = "x86_64")]
 mod state;
 #[cfg(target_arch = "x86_64")]
+mod stopped;
+#[cfg(target_arch = "x86_64")]
 mod sweep;
 #[cfg(target_arch = "x86_64")]
 mod tracer;
@@ -51,7 +61,11 @@ use std::process::ExitCode;
 
 #[cfg(target_arch = "x86_64")]
 fn main() -> ExitCode {
-    child::run_as_child().unwrap_or_else(trials::run)
+    match launcher::run_as_launcher() {
+        None => trials::run(),
+        Some(Ok(arguments)) => child::run(&arguments),
+        Some(Err(code)) => code,
+    }
 }
 
 #[cfg(not(target_arch = "x86_64"))]

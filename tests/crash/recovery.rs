@@ -18,12 +18,12 @@ use crate::configuration::Configuration;
 use crate::counters::COUNTERS;
 use crate::expected::Expected;
 use crate::fixture::copy_tree;
-use crate::kill::MAX_CALLS;
+use crate::kill::{MAX_CALLS, ended};
 use crate::operations::{Operation, RECOVERY, operations};
 use crate::promises::{Checked, check_all};
 use crate::state::State;
 use crate::sweep::{Stop, completed, in_parallel};
-use crate::tracer::{Decision, End, Event, trace};
+use crate::tracer::{Decision, Event, trace};
 use crate::workspace::Workspace;
 
 /// A directory as a kill leaves it.
@@ -122,7 +122,7 @@ fn visit_each_state(
     let mut calls = 0;
     let mut may_have_changed = true;
     let mut visited = Ok(());
-    let traced = trace(&mut child::command(operation, directory, configuration), |_, event| {
+    let traced = trace(&child::arguments(operation, directory, configuration), |_, event| {
         let returned = matches!(event, Event::Returned);
         if may_have_changed || returned {
             visited = visit(calls, returned);
@@ -134,9 +134,5 @@ fn visit_each_state(
         if visited.is_err() || calls > MAX_CALLS { Decision::Kill } else { Decision::Continue }
     })?;
     visited?;
-    match traced.end {
-        End::Exited(0) => Ok(()),
-        End::NotPermitted => Err(Stop::NotPermitted),
-        end => Err(format!("'{}' ended with {end:?}: {}", operation.name, traced.stderr).into()),
-    }
+    ended(operation, traced)
 }

@@ -62,10 +62,10 @@ impl Registers {
         Call { number, arguments, is_unlock: is_unlock(process, number, &arguments) }
     }
 
-    /// With a call number that the kernel does not have, so that nothing is executed.
-    pub fn without_call(mut self) -> Self {
+    /// With a call number that the kernel does not have: nothing is executed, and the call returns `result`.
+    pub fn without_call(mut self, result: i64) -> Self {
         self.0.orig_rax = u64::MAX;
-        self
+        self.with_result(result)
     }
 
     #[allow(clippy::cast_sign_loss, reason = "two's complement")]

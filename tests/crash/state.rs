@@ -11,6 +11,9 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::checks::{INDEX_FILES, read_without_atime};
 
+/// The attribute that marks an image that may not be on the disk, and the directory of such images.
+const UNSYNCED: &str = "user.image_cache.unsynced";
+
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct State {
     /// By path below the directory; directories end with a slash.
@@ -57,6 +60,7 @@ impl State {
             return Ok(state);
         }
         state.add(directory, "")?;
+        state.number_random_words();
         state.queue = by_time(&directory.join("queue"), |metadata| (metadata.mtime(), metadata.mtime_nsec()))?;
         state.accesses = by_time(directory, |metadata| (metadata.atime(), metadata.atime_nsec()))?;
         if directory.join(INDEX_FILES[0]).exists() {
@@ -73,6 +77,26 @@ impl State {
             index.changed_pages.clear();
         }
         self
+    }
+
+    /// The marks of unsynced images have random words: of these only counts which are equal.
+    fn number_random_words(&mut self) {
+        let mut known = Vec::new();
+        for attribute in self.files.values_mut().filter_map(|file| file.attributes.get_mut(UNSYNCED)) {
+            // After the boot and the mount.
+            let words = attribute.split(' ').enumerate().map(|(at, word)| {
+                let random = word.strip_prefix("closed-").unwrap_or(word);
+                if at < 2 || random.is_empty() {
+                    return word.to_owned();
+                }
+                let number = known.iter().position(|other| other == random).unwrap_or_else(|| {
+                    known.push(random.to_owned());
+                    known.len() - 1
+                });
+                word.replace(random, &format!("#{number}"))
+            });
+            *attribute = words.collect::<Vec<_>>().join(" ");
+        }
     }
 
     fn add(&mut self, directory: &Path, prefix: &str) -> io::Result<()> {

@@ -4,6 +4,11 @@ use std::sync::{Mutex, PoisonError};
 
 use libtest_mimic::{Completion, Failed};
 
+/// Whether everything is swept, also what has an equal among the rest (`make test-crash`).
+pub fn is_in_full() -> bool {
+    std::env::var_os("IMAGE_CACHE_CRASH").is_some_and(|value| value == "all")
+}
+
 /// Why a sweep stops early.
 pub enum Stop {
     NotPermitted,

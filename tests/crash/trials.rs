@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
+use image_cache::Durability;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::configuration::Configuration;
 use crate::counters::COUNTERS;
 use crate::operations::operations;
+use crate::sweep::is_in_full;
 use crate::workspace::Workspace;
-use crate::{fault, kill, recovery};
+use crate::{fault, forks, kill, recovery, stopped};
 
 /// Runs the trials that the command line selects.
 pub fn run() -> ExitCode {
@@ -29,6 +31,14 @@ pub fn run() -> ExitCode {
             trials.push(trial(name, move || kill::sweep(operation, configuration)));
             let name = format!("a_fault_in_each_call_of_{what}_is_reported_and_passes::{driver}::{durability}");
             trials.push(trial(name, move || fault::sweep(operation, configuration)));
+            if stopped::can_be_beside(operation) {
+                let name = format!("a_stop_before_each_call_of_{what}_delays_no_reader::{driver}::{durability}");
+                trials.push(trial(name, move || stopped::sweep(operation, configuration)));
+            }
+            if configuration.durability == Durability::Full || is_in_full() {
+                let name = format!("a_fork_in_the_midst_of_{what}_harms_neither_process::{driver}::{durability}");
+                trials.push(trial(name, move || forks::sweep(operation, configuration)));
+            }
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);

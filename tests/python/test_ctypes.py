@@ -1,144 +1,25 @@
 #!/usr/bin/env python3
-"""libimage_cache from plain Python, with ctypes and the prototypes below. It needs no package and no compiler.
+"""The binding examples/python/image_cache.py calls each function of the library.
 
     test_ctypes.py PATH/libimage_cache.so sqlite|xattr
-
-A Python program may copy the declarations at the top. The library contains an SQLite of its own, and Python's sqlite3
-module has another. Never open the cache's database with sqlite3 in a process that has the cache open: the first close of
-the file drops the other's POSIX locks.
 """
 
+import contextlib
 import ctypes
 import hashlib
+import io
 import os
 import shutil
 import sys
 import tempfile
 import unittest
-from ctypes import POINTER, byref, c_bool, c_char, c_char_p, c_int, c_int32, c_int64, c_size_t
-from ctypes import c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, byref, c_bool, c_int32, c_int64, c_size_t, c_uint64, c_void_p
+from pathlib import Path
 
-OK, INVALID_ARGUMENT, INVALID_IMAGE_ID, NOT_FOUND, ALREADY_CACHED, BEING_CACHED, DIGEST_MISMATCH = range(0, -7, -1)
-UNSUPPORTED, SOURCE = -11, -13
-DRIVERS = {"sqlite": 0, "xattr": 1}
-
-
-class Error(ctypes.Structure):
-    _fields_ = [("status", c_int32), ("os_error", c_int32), ("message", c_char * 504)]
-
-
-class Entry(ctypes.Structure):
-    _fields_ = [
-        ("image_id", c_char_p),
-        ("size", c_uint64),
-        ("hits", c_uint64),
-        ("last_accessed", c_int64),
-        ("last_modified", c_int64),
-        ("digest", c_char_p),
-    ]
-
-
-# Keep a reference to a callback as long as the library may call it, because ctypes keeps none.
-Log = ctypes.CFUNCTYPE(None, c_void_p, c_int32, c_char_p)
-Source = ctypes.CFUNCTYPE(c_int64, c_void_p, POINTER(c_char), c_size_t)
-Fetch = ctypes.CFUNCTYPE(c_int32, c_void_p, c_char_p, c_void_p)
-
-# The parameters of each function before its `error`. Handles are c_void_p, because ctypes defaults to a 32-bit int.
-CAN_FAIL = {
-    "options_set_driver": [c_void_p, c_int32],
-    "options_set_max_size": [c_void_p, c_uint64],
-    "options_set_stall_time": [c_void_p, c_uint64],
-    "options_set_database": [c_void_p, c_char_p],
-    "options_set_durability": [c_void_p, c_int32],
-    "options_set_change_driver": [c_void_p, c_bool],
-    "options_set_streaming": [c_void_p, c_bool],
-    "options_set_log": [c_void_p, Log, c_void_p],
-    "open": [c_char_p, c_void_p, POINTER(c_void_p)],
-    "is_cached": [c_void_p, c_char_p, POINTER(c_bool)],
-    "is_being_cached": [c_void_p, c_char_p, POINTER(c_bool)],
-    "is_queued": [c_void_p, c_char_p, POINTER(c_bool)],
-    "is_cacheable": [c_void_p, c_char_p, POINTER(c_bool)],
-    "get_cache_size": [c_void_p, POINTER(c_uint64)],
-    "get_image_size": [c_void_p, c_char_p, POINTER(c_uint64)],
-    "get_hit_count": [c_void_p, c_char_p, POINTER(c_uint64)],
-    "list_cached": [c_void_p, POINTER(c_void_p)],
-    "list_queued": [c_void_p, POINTER(c_void_p)],
-    "begin_write": [c_void_p, c_char_p, POINTER(c_void_p)],
-    "writer_expect_size": [c_void_p, c_uint64],
-    "writer_expect_digest": [c_void_p, c_char_p, c_char_p],
-    "write_chunk": [c_void_p, c_char_p, c_size_t],
-    "commit": [c_void_p],
-    "open_for_read": [c_void_p, c_char_p, POINTER(c_void_p)],
-    "read": [c_void_p, c_void_p, c_size_t, POINTER(c_size_t)],
-    "read_at": [c_void_p, c_uint64, c_void_p, c_size_t, POINTER(c_size_t)],
-    "tee_open": [c_void_p, c_char_p, Source, c_void_p, POINTER(c_void_p)],
-    "tee_expect_size": [c_void_p, c_uint64],
-    "tee_refuse_empty": [c_void_p],
-    "tee_expect_digest": [c_void_p, c_char_p, c_char_p],
-    "tee_read": [c_void_p, c_void_p, c_size_t, POINTER(c_size_t)],
-    "queue_image": [c_void_p, c_char_p, POINTER(c_bool)],
-    "delete_queued_image": [c_void_p, c_char_p],
-    "delete_all_queued_images": [c_void_p, POINTER(c_uint64)],
-    "prefetch": [c_void_p, Fetch, c_void_p, POINTER(c_uint64), POINTER(c_uint64)],
-    "delete_cached_image": [c_void_p, c_char_p],
-    "delete_all_cached_images": [c_void_p, POINTER(c_uint64)],
-    "prune": [c_void_p, POINTER(c_uint64), POINTER(c_uint64)],
-    "clean": [c_void_p, c_int64, POINTER(c_uint64)],
-}
-CANNOT_FAIL = {
-    "version": (c_char_p, []),
-    "version_number": (c_uint32, []),
-    "status_name": (c_char_p, [c_int32]),
-    "options_new": (c_void_p, []),
-    "options_free": (None, [c_void_p]),
-    "close": (None, [c_void_p]),
-    "get_driver": (c_int32, [c_void_p]),
-    "list_next": (c_bool, [c_void_p, POINTER(POINTER(Entry))]),
-    "list_free": (None, [c_void_p]),
-    "abort": (None, [c_void_p, c_char_p]),
-    "reader_size": (c_uint64, [c_void_p]),
-    "reader_fd": (c_int, [c_void_p]),
-    "reader_close": (None, [c_void_p]),
-    "tee_is_caching": (c_bool, [c_void_p]),
-    "tee_close": (None, [c_void_p]),
-}
-
-
-class Failure(Exception):
-    def __init__(self, error):
-        super().__init__(f"{lib.status_name(error.status).decode()}: {error.message.decode()}")
-        self.status = error.status
-
-
-class Library:
-    """Each function without the prefix image_cache_. Functions that can fail raise Failure."""
-
-    def __init__(self, path):
-        library = ctypes.CDLL(path)
-        for name, arguments in CAN_FAIL.items():
-            function = getattr(library, "image_cache_" + name)
-            function.restype, function.argtypes = c_int32, arguments + [POINTER(Error)]
-            setattr(self, name, self.raising(function))
-        for name, (result, arguments) in CANNOT_FAIL.items():
-            function = getattr(library, "image_cache_" + name)
-            function.restype, function.argtypes = result, arguments
-            setattr(self, name, function)
-
-    @staticmethod
-    def raising(function):
-        def call(*arguments):
-            error = Error()
-            if function(*arguments, byref(error)) != OK:
-                raise Failure(error)
-
-        return call
-
-
-def value(kind, function, *arguments):
-    """Calls a function whose last parameter is an out parameter, and returns its value."""
-    out = kind()
-    function(*arguments, byref(out))
-    return out.value
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples/python"))
+from image_cache import ALREADY_CACHED, BEING_CACHED, CAN_FAIL, CANNOT_FAIL, DIGEST_MISMATCH, DRIVERS, INVALID_ARGUMENT
+from image_cache import INVALID_IMAGE_ID, NOT_FOUND, SOURCE, UNSUPPORTED
+from image_cache import Entry, Failure, Fetch, Library, Log, Source, fetch, source, value
 
 
 class CtypesTest(unittest.TestCase):
@@ -251,39 +132,37 @@ class CtypesTest(unittest.TestCase):
     def test_a_tee_caches_the_bytes_that_it_delivers(self):
         chunks = [b"uneven", b" ", b"pieces of ", b"one image"]
 
-        @Source
-        def source(_, buffer, capacity):
-            chunk = chunks.pop(0) if chunks else b""
-            self.assertLessEqual(len(chunk), capacity)
-            ctypes.memmove(buffer, chunk, len(chunk))
-            return len(chunk)
+        def read(capacity):
+            self.assertEqual(capacity, 10)
+            return chunks.pop(0) if chunks else b""
 
-        @Source
-        def broken(*_):
-            return -1
+        def raise_error(_):
+            raise OSError("the store is gone")
 
-        self.assertEqual(self.tee_to_the_end(b"teed", source), b"uneven pieces of one image")
+        self.assertEqual(self.tee_to_the_end(b"teed", source(read)), b"uneven pieces of one image")
         self.assertEqual(self.read_image(b"teed"), b"uneven pieces of one image")
-        self.assertFails(SOURCE, self.tee_to_the_end, b"broken", broken)
+        with contextlib.redirect_stderr(io.StringIO()) as printed:
+            self.assertFails(SOURCE, self.tee_to_the_end, b"broken", source(raise_error))
+            self.assertFails(SOURCE, self.tee_to_the_end, b"broken", source(lambda size: b"x" * (size + 1)))
+        self.assertIn("the store is gone", printed.getvalue())
         self.assertFalse(value(c_bool, lib.is_cached, self.cache, b"broken"))
 
     def test_prefetch_calls_back_for_each_queued_image(self):
         store = {b"second": b"2" * 100000, b"first": b"1"}
 
-        @Fetch
-        def fetch(_, image_id, writer):
-            data = store.get(image_id)
-            if data is None:
-                return SOURCE
+        @fetch
+        def from_store(image_id, writer):
+            data = store[image_id]
             lib.write_chunk(writer, data, len(data))
-            return OK
 
         for image_id in (b"second", b"missing", b"first"):
             self.assertTrue(value(c_bool, lib.queue_image, self.cache, image_id))
         self.assertFalse(value(c_bool, lib.queue_image, self.cache, b"first"))
         self.assertEqual(self.names(lib.list_queued), [b"second", b"missing", b"first"])
         fetched, failed = c_uint64(), c_uint64()
-        lib.prefetch(self.cache, fetch, None, byref(fetched), byref(failed))
+        with contextlib.redirect_stderr(io.StringIO()) as printed:
+            lib.prefetch(self.cache, from_store, None, byref(fetched), byref(failed))
+        self.assertIn("KeyError", printed.getvalue())
         self.assertEqual((fetched.value, failed.value), (2, 1))
         self.assertEqual(self.names(lib.list_queued), [b"missing"])
         self.assertEqual(self.read_image(b"second", capacity=65536), b"2" * 100000)
@@ -299,6 +178,11 @@ class CtypesTest(unittest.TestCase):
         lib.abort(writer, b"tested")
         lib.close(cache)
         self.assertTrue(all(1 <= level <= 4 and message for level, message in messages), messages)
+
+    def test_the_binding_has_every_function_of_the_header(self):
+        contract = Path(__file__).resolve().parents[1] / "abi/functions.txt"
+        functions = {line.split("(")[0] for line in contract.read_text().splitlines()}
+        self.assertEqual({"image_cache_" + name for name in [*CAN_FAIL, *CANNOT_FAIL]}, functions)
 
     def test_every_function_refuses_null(self):
         for name, arguments in CAN_FAIL.items():

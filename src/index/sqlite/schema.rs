@@ -52,8 +52,8 @@ const SCHEMA: &str = "
     PRAGMA user_version = 1;
 ";
 
-/// A table, index or trigger: its kind, its table and its SQL.
-type Object = (String, String, String);
+/// A table, index or trigger: its kind, its table and the essence of its SQL.
+type Object = (String, String, Vec<u8>);
 type Objects = BTreeMap<String, Object>;
 
 pub(super) fn version(connection: &Connection) -> SqlResult<i64> {
@@ -114,7 +114,7 @@ fn objects(connection: &Connection) -> SqlResult<Objects> {
 }
 
 /// A statement without insignificant characters: Glance's has other white space.
-fn essence(statement: &str) -> String {
-    let essential = |letter: &char| !letter.is_whitespace() && !matches!(letter, '"' | '`' | '[' | ']');
-    statement.chars().filter(essential).flat_map(char::to_lowercase).collect()
+fn essence(statement: &str) -> Vec<u8> {
+    let is_essential = |letter: &u8| !letter.is_ascii_whitespace() && !matches!(letter, b'"' | b'`' | b'[' | b']');
+    statement.bytes().filter(is_essential).map(|letter| letter.to_ascii_lowercase()).collect()
 }

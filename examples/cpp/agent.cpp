@@ -1,4 +1,4 @@
-// consumer CACHE_DIR: the operations of exercise.h in C++17, with handles that close themselves.
+// agent CACHE_DIR: caches, reads, tees, lists and prunes, in C++17, with handles that close themselves.
 #include <image_cache.h>
 
 #include <iostream>
@@ -10,6 +10,7 @@
 
 namespace {
 
+// Each handle is a unique_ptr that calls its closing function.
 template <auto close> struct Close {
     template <typename Handle> void operator()(Handle *handle) const { close(handle); }
 };
@@ -19,17 +20,12 @@ using Reader = std::unique_ptr<image_cache_reader_t, Close<image_cache_reader_cl
 using Tee = std::unique_ptr<image_cache_tee_t, Close<image_cache_tee_close>>;
 using List = std::unique_ptr<image_cache_list_t, Close<image_cache_list_free>>;
 
+// Calls a function that can fail, and throws its message.
 template <typename Function, typename... Arguments> void call(Function function, Arguments... arguments)
 {
     image_cache_error_t error{};
     if (function(arguments..., &error) != IMAGE_CACHE_OK)
         throw std::runtime_error(error.message);
-}
-
-void expect(bool condition, const char *what)
-{
-    if (!condition)
-        throw std::runtime_error(what);
 }
 
 template <typename Handle, typename Read> std::string read_all(Handle *handle, Read read)
@@ -54,30 +50,44 @@ void write_and_read(const image_cache_t *cache)
 {
     constexpr std::string_view data = "0123456789";
     image_cache_writer_t *writer = nullptr;
-    call(image_cache_begin_write, cache, "written", &writer);
-    call(image_cache_write_chunk, writer, data.data(), data.size());
-    call(image_cache_commit, writer);
+    call(image_cache_begin_write, cache, "cirros", &writer);
+    try {
+        call(image_cache_write_chunk, writer, data.data(), data.size());
+    } catch (const std::exception &failure) {
+        image_cache_abort(writer, failure.what());
+        throw;
+    }
+    call(image_cache_commit, writer); // ends the writer, also when it throws
+    std::cout << "cached cirros: " << data.size() << " bytes\n";
+
     image_cache_reader_t *reader = nullptr;
-    call(image_cache_open_for_read, cache, "written", &reader);
-    expect(read_all(Reader(reader).get(), image_cache_read) == data, "the bytes of the reader differ");
+    call(image_cache_open_for_read, cache, "cirros", &reader);
+    std::cout << "read cirros: " << read_all(Reader(reader).get(), image_cache_read) << '\n';
+}
+
+// A source must not throw: an exception would unwind through the library.
+std::int64_t next_part(void *user_data, void *buffer, std::size_t capacity) noexcept
+try {
+    auto &parts = *static_cast<std::vector<std::string> *>(user_data);
+    if (parts.empty())
+        return 0;
+    const auto length = parts.back().copy(static_cast<char *>(buffer), capacity);
+    parts.back().erase(0, length);
+    if (parts.back().empty())
+        parts.pop_back();
+    return static_cast<std::int64_t>(length);
+} catch (...) {
+    return -1;
 }
 
 void tee(const image_cache_t *cache)
 {
     std::vector<std::string> parts{"tea", "tea", "tea"};
-    image_cache_source_fn source = [](void *user_data, void *buffer, std::size_t) -> std::int64_t {
-        auto &parts = *static_cast<std::vector<std::string> *>(user_data);
-        if (parts.empty())
-            return 0;
-        const auto length = parts.back().copy(static_cast<char *>(buffer), parts.back().size());
-        parts.pop_back();
-        return static_cast<std::int64_t>(length);
-    };
     image_cache_tee_t *handle = nullptr;
-    call(image_cache_tee_open, cache, "teed", source, &parts, &handle);
+    call(image_cache_tee_open, cache, "fedora", next_part, &parts, &handle);
     Tee tee(handle);
-    expect(read_all(tee.get(), image_cache_tee_read) == "teateatea", "the bytes of the tee differ");
-    expect(image_cache_tee_is_caching(tee.get()), "the tee does not cache");
+    const auto bytes = read_all(tee.get(), image_cache_tee_read);
+    std::cout << "tee fedora: " << bytes << (image_cache_tee_is_caching(tee.get()) ? ", cached\n" : ", not cached\n");
 }
 
 void list_and_prune(const image_cache_t *cache)
@@ -85,20 +95,19 @@ void list_and_prune(const image_cache_t *cache)
     image_cache_list_t *handle = nullptr;
     call(image_cache_list_cached, cache, &handle);
     List list(handle);
-    std::string names;
     for (const image_cache_entry_t *entry = nullptr; image_cache_list_next(list.get(), &entry);)
-        names += std::string(entry->image_id) + ' ' + std::to_string(entry->size) + ' ';
-    expect(names == "teed 9 written 10 ", names.c_str());
+        std::cout << "listed " << entry->image_id << ": " << entry->size << " bytes, hits: " << entry->hits << '\n';
     std::uint64_t images = 0, bytes = 0;
     call(image_cache_prune, cache, &images, &bytes);
-    expect(images == 1 && bytes == 10, "prune evicted other images");
+    std::cout << "pruned: " << images << " image, " << bytes << " bytes\n";
 }
 
 } // namespace
 
 int main(int argc, char **argv)
 try {
-    expect(argc == 2, "usage: consumer CACHE_DIR");
+    if (argc != 2)
+        throw std::runtime_error("usage: agent CACHE_DIR");
     const auto cache = open_cache(argv[1]);
     write_and_read(cache.get());
     tee(cache.get());

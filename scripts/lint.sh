@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Checks what has no compiler: shell scripts (shellcheck) and spelling (codespell). Without a tool its check is skipped;
+# without both, the exit code is 77.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+failed=0 run=0
+
+files() { # PATTERN...: files of the tree, also where it is no git repository
+    local pattern names=()
+    for pattern in "$@"; do names+=(-o -name "$pattern"); done
+    find . \( -path ./.git -o -path ./build -o -path ./target -o -path ./bench/target -o -name corpus \) -prune -o \
+        -type f \( "${names[@]:1}" \) -print0
+}
+
+check() { # TOOL COMMAND...
+    local tool=$1
+    shift
+    if ! command -v "$tool" >/dev/null; then
+        echo "$tool is not installed: skipped"
+        return
+    fi
+    run=1
+    if "$@"; then
+        echo "$tool: passed"
+    else
+        failed=1
+    fi
+}
+
+# SC2317 takes functions that are called by name for unreachable.
+shell_scripts() { files '*.sh' run | xargs -0 shellcheck --exclude=SC2317; }
+
+# "crate" is Rust's, and "bu" is groff's.
+spelling() {
+    files '*.rs' '*.c' '*.h' '*.cpp' '*.py' '*.go' '*.js' '*.sh' '*.md' '*.toml' '*.yml' '*.cmake' '*.txt' '*.scenario' Makefile |
+        xargs -0 codespell -L crate,atleast,bu
+}
+
+check shellcheck shell_scripts
+check codespell spelling
+[ "$run" -eq 1 ] || exit 77
+exit "$failed"
