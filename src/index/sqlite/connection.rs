@@ -52,7 +52,8 @@ pub(super) fn open(files: &IndexFiles, log: &Log, is_only_handle: bool) -> Resul
         connection = connect(files)?;
         set_up(&mut connection, Some(files), log).map_err(failed)?;
     }
-    not_newer(connection, path)
+    // The damage may have been in the encoding.
+    in_utf8(not_newer(connection, path)?, files, log)
 }
 
 /// The database with its texts in UTF-8. With UTF-16, which another program may have chosen, SQLite has another order of ids than the
