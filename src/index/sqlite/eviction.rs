@@ -123,8 +123,8 @@ impl EvictionOrder for ByAccess<'_> {
             }
             let mut later: Vec<(Candidate, Timestamp)> = Vec::new();
             for Row { place, accessed, candidate } in rows {
-                // Behind the new place of one: read again, after it.
-                if later.iter().any(|(_, at)| *at < accessed) {
+                // Behind the new place of one, or at it: read again, in its turn.
+                if later.iter().any(|(_, at)| *at <= accessed.after(ROUNDING)) {
                     break;
                 }
                 self.cursor = Some(place);
