@@ -86,7 +86,7 @@ pub(crate) struct Corrected {
     pub dropped: u64,
     /// Entries with a wrong value.
     pub changed: u64,
-    /// Entries whose names were not listed, and could not be stat'ed. The next query compares again.
+    /// Differences that could not be checked again: a stat failed for the first time. The next query compares again.
     pub unsure: u64,
 }
 

@@ -151,7 +151,8 @@ impl Comparer<'_> {
                 match self.layout.stat(Area::Cached, &id) {
                     Ok(DirEntry::Image(stat)) => self.correct_row(&row, &id, &stat),
                     Ok(DirEntry::Missing | DirEntry::Foreign) => self.drop_row(&row),
-                    Err(_) => Ok(Corrected { unsure: u64::from(found.is_none()), ..nothing }),
+                    // One that could not be stat'ed before is left alone.
+                    Err(_) => Ok(Corrected { unsure: u64::from(found.is_none() || stat.is_some()), ..nothing }),
                 }
             }
             (None, Some(found)) => match self.layout.stat(Area::Cached, &found.id) {
@@ -159,7 +160,8 @@ impl Comparer<'_> {
                     self.enter(&found.id, &stat)?;
                     Ok(Corrected { adopted: 1, ..nothing })
                 }
-                _ => Ok(nothing),
+                Ok(DirEntry::Missing | DirEntry::Foreign) => Ok(nothing),
+                Err(_) => Ok(Corrected { unsure: u64::from(found.stat.is_some()), ..nothing }),
             },
         }
     }
