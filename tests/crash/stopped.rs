@@ -7,6 +7,7 @@
 use std::io::Read as _;
 use std::mem::MaybeUninit;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use image_cache::{Error, ImageCache};
 use libtest_mimic::{Completion, Failed};
@@ -31,8 +32,13 @@ const IMAGE: &str = "kept";
 /// How many points of an operation have a handle of their own.
 const HANDLES: usize = 24;
 
-/// A hit that blocks in each of so many attempts waits for the stopped process, not for a page or a lock of this process.
+/// A hit that waits for a lock looks at it more often than this: it sleeps between two looks. A page or a lock of this
+/// process makes a hit wait now and then, but seldom.
+const MAX_SWITCHES: i64 = 8;
+/// Such a hit is made again, so many times.
 const ATTEMPTS: usize = 5;
+/// No page takes as long.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// Sweeps one operation.
 pub fn sweep(operation: &Operation, configuration: Configuration) -> Result<Completion, Failed> {
@@ -94,12 +100,16 @@ fn count_calls(operation: &Operation, directory: &Path, configuration: Configura
 /// Counts the hit in `hits`.
 fn hit_without_waiting(cache: &ImageCache, may_be_gone: bool, hits: &mut u64) -> CheckResult {
     for _ in 0..ATTEMPTS {
-        let before = voluntary_switches();
+        let (before, begin) = (voluntary_switches(), Instant::now());
         let is_hit = hit(cache, may_be_gone)?;
         *hits += u64::from(is_hit);
-        if voluntary_switches() == before {
+        let switches = voluntary_switches() - before;
+        if switches == 0 {
             return Ok(());
         }
+        check(switches < MAX_SWITCHES && begin.elapsed() < LONGEST, || {
+            format!("a hit blocks, {switches} times within {:?}", begin.elapsed())
+        })?;
     }
     Err(format!("a hit blocks, in each of {ATTEMPTS} attempts"))
 }
