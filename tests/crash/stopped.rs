@@ -13,6 +13,7 @@ use image_cache::{Error, ImageCache};
 use libtest_mimic::{Completion, Failed};
 use nix::libc;
 
+use crate::calls::{self, Kind};
 use crate::checks::{CheckResult, check, context};
 use crate::child;
 use crate::configuration::Configuration;
@@ -86,6 +87,30 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
     expected.hits.insert(IMAGE, (if may_be_gone { 0 } else { least + hits }, most + hits));
     check_all(&directory, &fixture, &scratch, configuration, &expected)?;
     Ok(())
+}
+
+/// Opens the cache once more while a commit is stopped before its publish, in which it holds the cache lock: the open
+/// works, or returns `TimedOut`.
+pub fn open_beside_a_commit(operation: &Operation, configuration: Configuration) -> Result<Completion, Failed> {
+    completed(try_open_beside_a_commit(operation, configuration))
+}
+
+fn try_open_beside_a_commit(operation: &Operation, configuration: Configuration) -> Result<(), Stop> {
+    let workspace = Workspace::new()?;
+    let directory = workspace.path("cache");
+    operation.fixture.build(&directory, configuration);
+    let mut opened = None;
+    let traced = trace(&child::arguments(operation, &directory, configuration), |_, event| {
+        if opened.is_none() && matches!(event, Event::Call(call) if calls::kind(call) == Some(Kind::Name)) {
+            opened = Some(ImageCache::open(&directory, configuration.options()).map(drop));
+        }
+        Decision::Continue
+    })?;
+    ended(operation, traced)?;
+    match opened {
+        Some(Ok(()) | Err(Error::TimedOut { .. })) => Ok(()),
+        other => Err(format!("the open returned {other:?}").into()),
+    }
 }
 
 fn count_calls(operation: &Operation, directory: &Path, configuration: Configuration) -> Result<usize, Stop> {
