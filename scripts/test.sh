@@ -111,6 +111,17 @@ build_c() {
 
 run_ctest() { cd "$build" && ctest --output-on-failure --parallel "$jobs"; }
 
+# The sweeps of system calls use the processors while the others, most of which run at one pace, leave them idle.
+run_sweeps() { # OPTIONS of cargo for the others
+    local code=0
+    cargo test --locked --no-run --test=crash "$@" || return
+    nice -n 19 cargo test --locked --test=crash >"$logs/crash.log" 2>&1 &
+    cargo test --locked --no-fail-fast "$@" || code=$?
+    wait $! || code=$?
+    cat "$logs/crash.log"
+    return "$code"
+}
+
 same_sources() {
     sources >"$logs/sources.after"
     diff "$logs/sources.before" "$logs/sources.after" && echo "No build or test has written into the source tree."
@@ -118,7 +129,7 @@ same_sources() {
 
 # ---- All of them ----------------------------------------------------------------------------------------------------
 
-export -f build_c run_ctest sources same_sources
+export -f build_c run_ctest run_sweeps sources same_sources
 export build logs jobs
 sources >"$logs/sources.before"
 
@@ -144,16 +155,16 @@ elif stage "C build" one bash -c build_c; then
     export IMAGE_CACHE_SCENARIO_C=$build/tests/c/scenario
 fi
 # Each of the sweeps is one process, which counts what it swept.
-sweeps=(crash power races corruption faults believed)
+sweeps=(power races corruption faults believed)
 if cargo_has nextest; then
-    printf -v others ' | binary(%s)' "${sweeps[@]}"
+    printf -v others ' | binary(%s)' crash "${sweeps[@]}"
     stage "Rust tests" count_nextest cargo nextest run --locked --no-fail-fast -E "not (${others# | })"
 else
     mapfile -t others < <(printf '%s\n' tests/*.rs tests/*/main.rs | sed -E 's,^tests/,,; s,(/main)?\.rs$,,' |
-        grep -vxF "$(printf '%s\n' "${sweeps[@]}")" | sed 's/^/--test=/')
+        grep -vxF "$(printf '%s\n' crash "${sweeps[@]}")" | sed 's/^/--test=/')
     stage "Rust tests" count_cargo cargo test --locked --lib "${others[@]}" --no-fail-fast
 fi
-stage sweeps count_cargo cargo test --locked --no-fail-fast "${sweeps[@]/#/--test=}"
+stage sweeps count_cargo bash -c 'run_sweeps "$@"' run_sweeps "${sweeps[@]/#/--test=}"
 stage "doc tests" count_doc_tests cargo test --locked --doc
 if [ -n "${IMAGE_CACHE_SCENARIO_C:-}" ]; then
     stage "C tests" count_ctest bash -c run_ctest

@@ -8,6 +8,9 @@
 //!   its calls. Calls beside one that the two do not share are swept, and all of an operation on unsynced images: what it left
 //!   undone shows in what it does without a sync afterwards.
 //! - `EDQUOT`: the library treats it like `ENOSPC` (`Error::is_no_space`), and SQLite like `EIO`.
+//! - `ENOLCK`: the library treats it like `EIO`, and SQLite like `EACCES` (`sqliteErrorFromPosixError`).
+//! - One signal at a call: three signals in a row begin with it.
+//! - Failures from a call on, where the call before is the same system call: they begin at the first of several in a row.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -85,7 +88,8 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
     };
     let mut violations = Vec::new();
     for (at, call) in calls.iter().enumerate().filter(|(at, _)| is_swept[*at]) {
-        for (what, when) in faults_of(call) {
+        let begins_row = at == 0 || calls[at - 1].number != call.number || is_in_full();
+        for (what, when) in faults_of(call).into_iter().filter(|(_, when)| begins_row || *when != Repetition::Always) {
             let (_, observed) = sweep.run(Some(Fault { at, what, when }))?;
             COUNTERS.faults.add(1);
             if let Err(violation) = sweep.check(&observed, &baseline) {
@@ -107,9 +111,15 @@ fn some_of(violations: &[String]) -> String {
 
 fn faults_of(call: &Call) -> Vec<(FaultKind, Repetition)> {
     let mut faults = Vec::new();
-    for errno in calls::errors(call).iter().filter(|errno| **errno != Errno::EDQUOT || is_in_full()) {
-        let later = if *errno == Errno::EINTR { Repetition::Thrice } else { Repetition::Always };
-        faults.extend([(FaultKind::Error(*errno), Repetition::Once), (FaultKind::Error(*errno), later)]);
+    for errno in calls::errors(call) {
+        if !is_in_full() && [Errno::EDQUOT, Errno::ENOLCK].contains(errno) {
+            continue;
+        }
+        let is_signal = *errno == Errno::EINTR;
+        if !is_signal || is_in_full() {
+            faults.push((FaultKind::Error(*errno), Repetition::Once));
+        }
+        faults.push((FaultKind::Error(*errno), if is_signal { Repetition::Thrice } else { Repetition::Always }));
     }
     if calls::can_be_short(call) {
         faults.extend([(FaultKind::Short, Repetition::Once), (FaultKind::Short, Repetition::Always)]);

@@ -93,6 +93,7 @@ fn fork_at(operation: &Operation, directory: &Path, configuration: Configuration
     COUNTERS.forks.add(1);
     COUNTERS.late_forks.add(usize::from(!has_forked));
     let failed = |what: String| {
+        launcher::restart();
         let (name, before) = (operation.name, before.as_deref().unwrap_or("its begin"));
         format!("a fork at point {point} of '{name}', before {before}: {what}; the child printed: {}", traced.stderr)
     };

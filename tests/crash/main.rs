@@ -1,8 +1,9 @@
-//! The sweeps of kills and faults: every operation is killed before each of its system calls, and each of its calls
-//! fails in every way that it can. After each, every promise is checked.
+//! The sweeps of system calls: every operation is killed before each of its calls, each of its calls fails in every way
+//! that it can, a reader goes on while the operation is stopped before each of its calls, and another thread forks then.
+//! After each, every promise is checked.
 //!
-//! The traced child processes are this program, called with the name of an operation. The last line counts what was
-//! swept. Trials that cannot run here are ignored, with the reason.
+//! The traced child processes are this program (`launcher.rs`). The last line counts what was swept. Trials that cannot
+//! run here are ignored, with the reason.
 
 // The tracer reads and writes registers of one architecture (`registers.rs`, and the names in `calls.rs`).
 #[cfg(target_arch = "x86_64")]

@@ -7,11 +7,13 @@
 use std::io::Read as _;
 use std::mem::MaybeUninit;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use image_cache::{Error, ImageCache};
 use libtest_mimic::{Completion, Failed};
 use nix::libc;
 
+use crate::calls::{self, Kind};
 use crate::checks::{CheckResult, check, context};
 use crate::child;
 use crate::configuration::Configuration;
@@ -31,8 +33,13 @@ const IMAGE: &str = "kept";
 /// How many points of an operation have a handle of their own.
 const HANDLES: usize = 24;
 
-/// A hit that blocks in each of so many attempts waits for the stopped process, not for a page or a lock of this process.
+/// A hit that waits for a lock looks at it more often than this: it sleeps between two looks. A page or a lock of this
+/// process makes a hit wait now and then, but seldom.
+const MAX_SWITCHES: i64 = 8;
+/// Such a hit is made again, so many times.
 const ATTEMPTS: usize = 5;
+/// No page takes as long.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// Sweeps one operation.
 pub fn sweep(operation: &Operation, configuration: Configuration) -> Result<Completion, Failed> {
@@ -82,6 +89,30 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
     Ok(())
 }
 
+/// Opens the cache once more while a commit is stopped before its publish, in which it holds the cache lock: the open
+/// works, or returns `TimedOut`.
+pub fn open_beside_a_commit(operation: &Operation, configuration: Configuration) -> Result<Completion, Failed> {
+    completed(try_open_beside_a_commit(operation, configuration))
+}
+
+fn try_open_beside_a_commit(operation: &Operation, configuration: Configuration) -> Result<(), Stop> {
+    let workspace = Workspace::new()?;
+    let directory = workspace.path("cache");
+    operation.fixture.build(&directory, configuration);
+    let mut opened = None;
+    let traced = trace(&child::arguments(operation, &directory, configuration), |_, event| {
+        if opened.is_none() && matches!(event, Event::Call(call) if calls::kind(call) == Some(Kind::Name)) {
+            opened = Some(ImageCache::open(&directory, configuration.options()).map(drop));
+        }
+        Decision::Continue
+    })?;
+    ended(operation, traced)?;
+    match opened {
+        Some(Ok(()) | Err(Error::TimedOut { .. })) => Ok(()),
+        other => Err(format!("the open returned {other:?}").into()),
+    }
+}
+
 fn count_calls(operation: &Operation, directory: &Path, configuration: Configuration) -> Result<usize, Stop> {
     let mut calls = 0;
     let traced = trace(&child::arguments(operation, directory, configuration), |_, _| {
@@ -94,12 +125,16 @@ fn count_calls(operation: &Operation, directory: &Path, configuration: Configura
 /// Counts the hit in `hits`.
 fn hit_without_waiting(cache: &ImageCache, may_be_gone: bool, hits: &mut u64) -> CheckResult {
     for _ in 0..ATTEMPTS {
-        let before = voluntary_switches();
+        let (before, begin) = (voluntary_switches(), Instant::now());
         let is_hit = hit(cache, may_be_gone)?;
         *hits += u64::from(is_hit);
-        if voluntary_switches() == before {
+        let switches = voluntary_switches() - before;
+        if switches == 0 {
             return Ok(());
         }
+        check(switches < MAX_SWITCHES && begin.elapsed() < LONGEST, || {
+            format!("a hit blocks, {switches} times within {:?}", begin.elapsed())
+        })?;
     }
     Err(format!("a hit blocks, in each of {ATTEMPTS} attempts"))
 }

@@ -35,6 +35,10 @@ pub fn run() -> ExitCode {
                 let name = format!("a_stop_before_each_call_of_{what}_delays_no_reader::{driver}::{durability}");
                 trials.push(trial(name, move || stopped::sweep(operation, configuration)));
             }
+            if operation.name == "commit" {
+                let name = format!("an_open_beside_a_stopped_commit_ends::{driver}::{durability}");
+                trials.push(trial(name, move || stopped::open_beside_a_commit(operation, configuration)));
+            }
             if configuration.durability == Durability::Full || is_in_full() {
                 let name = format!("a_fork_in_the_midst_of_{what}_harms_neither_process::{driver}::{durability}");
                 trials.push(trial(name, move || forks::sweep(operation, configuration)));
