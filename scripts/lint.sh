@@ -33,7 +33,7 @@ shell_scripts() { files '*.sh' run | xargs -0 shellcheck --exclude=SC2317; }
 # "crate" is Rust's, and "bu" is groff's.
 spelling() {
     files '*.rs' '*.c' '*.h' '*.cpp' '*.py' '*.go' '*.js' '*.sh' '*.md' '*.toml' '*.yml' '*.cmake' '*.txt' '*.scenario' Makefile |
-        xargs -0 codespell -L crate,atleast,bu
+        xargs -0 codespell -L crate,atleast,woth,bu
 }
 
 check shellcheck shell_scripts
