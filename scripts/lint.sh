@@ -30,7 +30,7 @@ check() { # TOOL COMMAND...
 # SC2317 takes functions that are called by name for unreachable.
 shell_scripts() { files '*.sh' run | xargs -0 shellcheck --exclude=SC2317; }
 
-# "crate" is Rust's, and "bu" is groff's.
+# "crate" is Rust's, "bu" groff's, and WOTH is in libc.
 spelling() {
     files '*.rs' '*.c' '*.h' '*.cpp' '*.py' '*.go' '*.js' '*.sh' '*.md' '*.toml' '*.yml' '*.cmake' '*.txt' '*.scenario' Makefile |
         xargs -0 codespell -L crate,atleast,woth,bu
