@@ -47,7 +47,7 @@ fn try_publish(image: &mut IncompleteFile, digest: Option<&str>) -> Result<()> {
     let is_synced = make_ready(image, committed, digest)?;
     {
         let cache = &image.cache;
-        let lock = cache.lock.acquire()?;
+        let lock = cache.lock.acquire_to_publish()?;
         let Some(stat) = image.stat_in(Area::Incomplete)? else { return Err(image.lost_name()) };
         image.check_length(stat.size)?;
         let record = Record { size: image.written, committed, modified: stat.modified, digest };

@@ -124,7 +124,16 @@ impl Locks {
     /// Waits for the cache lock, to change something.
     pub fn acquire(&self) -> Result<CacheLockGuard<'_>> {
         // A call that takes the lock several times waits for the limit once.
-        let limit = if self.is_stuck.load(Ordering::Relaxed) { STUCK_LIMIT } else { LIMIT };
+        self.acquire_within(if self.is_stuck.load(Ordering::Relaxed) { STUCK_LIMIT } else { LIMIT })
+    }
+
+    /// Waits for the cache lock, to publish an image. It waits up to [`LIMIT`], also after a wait of this handle has timed out: a failure
+    /// costs the image's fetch.
+    pub fn acquire_to_publish(&self) -> Result<CacheLockGuard<'_>> {
+        self.acquire_within(LIMIT)
+    }
+
+    fn acquire_within(&self, limit: Duration) -> Result<CacheLockGuard<'_>> {
         let deadline = Instant::now() + limit;
         let turn = locked(&self.turn);
         let threads = locked(&self.cache_threads);
@@ -136,7 +145,7 @@ impl Locks {
         drop(turn);
         let acquired = acquired?;
         self.is_stuck.store(acquired.is_none(), Ordering::Relaxed);
-        acquired.ok_or_else(|| self.timed_out("lock the cache"))
+        acquired.ok_or_else(|| self.timed_out("lock the cache", limit))
     }
 
     /// Waits for the cache lock, to query something. A handle that has no permission to write gets a guard that holds nothing.
@@ -165,7 +174,8 @@ impl Locks {
     pub fn acquire_prune(&self) -> Result<PruneLockGuard<'_>> {
         let deadline = Instant::now() + LIMIT;
         let threads = locked(&self.prune_threads);
-        let file = self.lock_byte(PRUNE, deadline)?.ok_or_else(|| self.timed_out("lock the cache for a prune"))?;
+        let file =
+            self.lock_byte(PRUNE, deadline)?.ok_or_else(|| self.timed_out("lock the cache for a prune", LIMIT))?;
         Ok(PruneLockGuard(Held { file: Ok(file), byte: PRUNE, _threads: threads }))
     }
 
@@ -264,8 +274,8 @@ impl Locks {
         Ok(file)
     }
 
-    fn timed_out(&self, operation: &'static str) -> Error {
-        Error::TimedOut { operation, path: LockFile::path_in(&self.directory), waited: LIMIT }
+    fn timed_out(&self, operation: &'static str, waited: Duration) -> Error {
+        Error::TimedOut { operation, path: LockFile::path_in(&self.directory), waited }
     }
 }
 

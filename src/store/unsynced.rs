@@ -106,7 +106,7 @@ impl Unsynced {
         }
         let Some(mark) = marks::present(layout.directory(Area::Cached)) else { return Ok(None) };
         // Of two handles that begin at once, the second must see the first.
-        let lock = locks.acquire()?;
+        let lock = locks.acquire_to_publish()?;
         if self.mark.get().is_none() {
             let Ok(found) = marks::of_cache(layout) else { return Ok(None) };
             // What was left behind must still be found after a restart.

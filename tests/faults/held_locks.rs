@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::c::{Cache, Driver, Settings};
+use crate::c::{Cache, Driver, Settings, TIMED_OUT, status_of};
 use crate::child::{ChildProcess, DEADLINE, listen, say, until};
 use crate::machine::{Need, age, command, scratch, text, trial, trials};
 
@@ -25,6 +25,7 @@ pub fn trials_of_kind() -> Vec<Trial> {
     .into_iter()
     .chain(trials("held_locks::commits_get_turns_beside_a_prune", strace, commits_beside_a_prune))
     .chain(trials("held_locks::a_reader_that_closes_last", &[], closes_last))
+    .chain(trials("held_locks::a_commit_after_a_time_out", &[], commits_after_a_time_out))
     .collect()
 }
 
@@ -191,11 +192,7 @@ fn closes_last(driver: Driver) -> Result<(), Failed> {
     let mut reader = cache.open_for_read("1")?;
     reader.each_piece(|_| {})?;
     drop(cache);
-    let file = File::options().read(true).write(true).open(directory.join(".image_cache/lock")).unwrap();
-    let kind = i16::try_from(libc::F_WRLCK).unwrap();
-    let byte = libc::flock { l_type: kind, l_whence: 0, l_start: 0, l_len: 1, l_pid: 0 };
-    // SAFETY: the call reads what lives until it returns.
-    assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const byte) }, 0);
+    let file = hold_cache_lock(&directory);
     let start = Instant::now();
     drop(reader);
     let took = start.elapsed();
@@ -203,5 +200,37 @@ fn closes_last(driver: Driver) -> Result<(), Failed> {
     assert!(took < Duration::from_secs(1), "the reader's close took {took:?}");
     let cache = Cache::open(&directory, Settings::new(driver))?;
     assert_eq!((cache.read("1")?, cache.size()?), (b"hello".to_vec(), 5));
+    Ok(())
+}
+
+/// Takes the cache lock, as another process does, until the file is closed.
+fn hold_cache_lock(directory: &Path) -> File {
+    let file = File::options().read(true).write(true).open(directory.join(".image_cache/lock")).unwrap();
+    let kind = i16::try_from(libc::F_WRLCK).unwrap();
+    let byte = libc::flock { l_type: kind, l_whence: 0, l_start: 0, l_len: 1, l_pid: 0 };
+    // SAFETY: the call reads what lives until it returns.
+    assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const byte) }, 0);
+    file
+}
+
+/// After a call has timed out, the next ones of the handle wait for a moment only. A commit waits its whole time: its failure would
+/// cost the fetch. (The lock is held for a part of that time.)
+fn commits_after_a_time_out(driver: Driver) -> Result<(), Failed> {
+    const HELD: Duration = Duration::from_secs(1);
+    let scratch = scratch();
+    let directory = scratch.path().join("cache");
+    let cache = Cache::open(&directory, Settings::new(driver).durable())?;
+    let mut writer = cache.begin_write("1")?;
+    writer.write_chunk(b"hello")?;
+    let file = hold_cache_lock(&directory);
+    assert_eq!(status_of(&cache.queue("2")), TIMED_OUT);
+    let holder = std::thread::spawn(move || {
+        std::thread::sleep(HELD);
+        drop(file);
+    });
+    let committed = writer.commit();
+    holder.join().unwrap();
+    committed?;
+    assert_eq!(cache.read("1")?, b"hello");
     Ok(())
 }
