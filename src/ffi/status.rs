@@ -5,10 +5,10 @@ use std::mem::offset_of;
 
 use crate::Error;
 
-/// The outcome of a call: 0 is success, a negative number is an error.
+/// The outcome of a call: IMAGE_CACHE_OK, which is 0, or an error, which is a negative number.
 ///
-/// Positive numbers are reserved for outcomes that are no error. A number never changes its meaning. New numbers are
-/// only ever added.
+/// A number never changes its meaning. New negative numbers can be added: test for IMAGE_CACHE_OK, and treat every other
+/// number as an error.
 pub type image_cache_status_t = i32;
 
 /// Success.
@@ -49,9 +49,15 @@ pub const IMAGE_CACHE_ERROR_INTERNAL: image_cache_status_t = -15;
 /// An allocation failed. Nothing is lost: the same call can be made again, or the handle ended. Every call may return
 /// it.
 pub const IMAGE_CACHE_ERROR_NO_MEMORY: image_cache_status_t = -16;
-/// Another process holds a lock for longer than the call waits, for example because it is stopped. Nothing is changed.
-/// A call waits up to 10 s. image_cache_is_cached(), image_cache_get_image_size(), and opening, reading and closing a
-/// reader take no lock that another process can hold, so they never return it.
+/// Another process held the cache lock for 10 s, for example because it is stopped. Nothing is changed: retry.
+///
+/// Exception: image_cache_commit() ends the writer. Its file stays in incomplete/ until the next
+/// image_cache_begin_write() or image_cache_clean(). Begin again.
+///
+/// These wait for no other process, and never return it: opening, reading and closing a reader,
+/// image_cache_write_chunk(), the image_cache_is_ calls, image_cache_get_image_size() and image_cache_list_queued().
+/// image_cache_get_cache_size(), image_cache_tee_open(), image_cache_tee_read() and image_cache_prefetch() wait, and
+/// return something else.
 pub const IMAGE_CACHE_ERROR_TIMED_OUT: image_cache_status_t = -17;
 
 /// Every status with its name.
