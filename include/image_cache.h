@@ -10,7 +10,7 @@
  *   Serve an image      image_cache_open_for_read(), image_cache_read(), image_cache_reader_close()
  *   Cache an image      image_cache_begin_write(), image_cache_writer_expect_digest(), image_cache_write_chunk(),
  *                       image_cache_commit()
- *   Do both at once     image_cache_tee_open(): a stream is handed on, and cached on the way
+ *   Do both at once     image_cache_tee_open(): a source is delivered, and cached on the way
  *   Keep within limits  image_cache_prune(), image_cache_clean()
  *   Prefetch            image_cache_queue_image(), image_cache_prefetch()
  *
@@ -25,40 +25,48 @@
  *     being cached --image_cache_abort, a failed commit, a handle closed early--> invalid --image_cache_clean--> absent
  *     cached --image_cache_delete_cached_image, image_cache_prune--> absent
  *
- *   A queued image stays in the queue until it is cached. So a failed fetch leaves it queued.
+ *   A queued image stays in the queue until it is cached: also while it is being cached, and after a failed fetch.
  *
  * RULES
  *
- *   Handles     Handles are opaque. A function named _open, _new, begin_ or list_ creates one. Exactly one of its
- *               closing functions ends it. Closing NULL does nothing. Handles may be closed in any order.
+ *   Handles     Handles are opaque. Seven functions create one: image_cache_open(), image_cache_options_new(),
+ *               image_cache_open_for_read(), image_cache_begin_write(), image_cache_tee_open(),
+ *               image_cache_list_cached() and image_cache_list_queued(). Exactly one of its closing functions ends it.
+ *               Closing NULL does nothing. Handles may be closed in any order.
  *
  *   Errors      A call that can fail returns an image_cache_status_t. Its last argument is an image_cache_error_t,
  *               which the caller allocates and a failure fills, or NULL. There is no global or thread-local error. On
  *               failure every out parameter is NULL, 0 or false. A NULL that is not allowed gives
  *               IMAGE_CACHE_ERROR_INVALID_ARGUMENT, never a crash. Each function lists the statuses that it returns,
  *               except these: IMAGE_CACHE_ERROR_FORKED, for a handle in a forked child; IMAGE_CACHE_ERROR_TIMED_OUT,
- *               where another process is stopped; IMAGE_CACHE_ERROR_NO_MEMORY; and IMAGE_CACHE_ERROR_INTERNAL.
+ *               if another process holds the cache lock for 10 s; IMAGE_CACHE_ERROR_NO_MEMORY; and
+ *               IMAGE_CACHE_ERROR_INTERNAL.
  *
  *   Threads     Handles are thread-safe, except writers, readers and tees: use those from one thread at a time.
  *
- *   Waiting     Readers wait for no other process. Any other call waits up to 10 s for one that is stopped.
+ *   Waiting     Readers, image_cache_write_chunk(), image_cache_is_cached() and the other image_cache_is_ calls,
+ *               image_cache_get_image_size() and image_cache_list_queued() wait for no other process. Any other call
+ *               with a cache, a writer or a tee waits up to 10 s for a process that holds the cache lock, for example
+ *               because it is stopped; image_cache_prune() up to 20 s. Then most return
+ *               IMAGE_CACHE_ERROR_TIMED_OUT. docs/concurrency.md has the exceptions.
  *
  *   Callbacks   A source or fetch function may call the library, but must not close the cache, or use the tee, that it
  *               is called for. A log function must not call the library.
  *
  *   Image ids   An id is 1 to 255 bytes of UTF-8, without '/' and control characters, and does not begin with '.'. It
- *               is not the name of one of the cache's own files: incomplete, invalid, queue, the database, and the
- *               database with -journal, -wal or -shm.
+ *               is not the name of one of the cache's own files: incomplete, invalid, queue, cache.db, the database
+ *               of the options, and both with -journal, -wal or -shm.
  *
  *   Versions    Everything in this header exists since version 0.1, unless its description says otherwise.
  *
  * CAVEATS
  *
- *   - The directory belongs to the cache: every file in it is an image, and can be pruned (docs/guide.md).
+ *   - The directory belongs to the cache: every regular file in it with a valid id as its name counts as a cached
+ *     image, and prune can delete it (docs/guide.md).
  *   - It must be on a local disk: locks work on one host (docs/kernel-features.md).
- *   - Use one driver and one database name for a directory: hits and digests stay with them (docs/guide.md).
+ *   - Use one driver and one database name for a directory: hits stay with them (docs/guide.md).
  *   - Fork first, then open: a handle is its process's, and a child cannot use it (docs/concurrency.md).
- *   - A forked child that neither ends nor calls exec() keeps the parent's locks after its death (docs/concurrency.md).
+ *   - If the parent dies, a forked child keeps its locks until it ends or calls exec() (docs/concurrency.md).
  *   - No second SQLite in the process may open the database of an open cache (docs/concurrency.md).
  *   - Users who share a cache need write permission for the directory and its files (docs/on-disk-format.md).
  *   - The owner's open takes the right to read the index from users who may not write it (docs/on-disk-format.md).
@@ -195,10 +203,10 @@ typedef struct image_cache_tee_t image_cache_tee_t;
 typedef struct image_cache_writer_t image_cache_writer_t;
 
 /**
- * The outcome of a call: 0 is success, a negative number is an error.
+ * The outcome of a call: IMAGE_CACHE_OK, which is 0, or an error, which is a negative number.
  *
- * Positive numbers are reserved for outcomes that are no error. A number never changes its meaning. New numbers are
- * only ever added.
+ * Positive numbers are reserved for outcomes that are no error; this version returns none. A number never changes its
+ * meaning. New numbers can be added: treat a negative one that is unknown as an error.
  */
 typedef int32_t image_cache_status_t;
 
@@ -420,9 +428,15 @@ typedef void (*image_cache_log_fn)(void *user_data, int32_t level, const char *m
 #define IMAGE_CACHE_ERROR_NO_MEMORY (-16)
 
 /**
- * Another process holds a lock for longer than the call waits, for example because it is stopped. Nothing is changed.
- * A call waits up to 10 s. image_cache_is_cached(), image_cache_get_image_size(), and opening, reading and closing a
- * reader take no lock that another process can hold, so they never return it.
+ * Another process held the cache lock for 10 s, for example because it is stopped. Nothing is changed: retry.
+ *
+ * Exception: image_cache_commit() ends the writer. Its file stays in incomplete/ until the next
+ * image_cache_begin_write() or image_cache_clean(). Begin again.
+ *
+ * These wait for no other process, and never return it: opening, reading and closing a reader,
+ * image_cache_write_chunk(), the image_cache_is_ calls, image_cache_get_image_size() and image_cache_list_queued().
+ * image_cache_get_cache_size(), image_cache_tee_open(), image_cache_tee_read() and image_cache_prefetch() wait, and
+ * return something else.
  */
 #define IMAGE_CACHE_ERROR_TIMED_OUT (-17)
 

@@ -7,8 +7,8 @@ use crate::Error;
 
 /// The outcome of a call: IMAGE_CACHE_OK, which is 0, or an error, which is a negative number.
 ///
-/// A number never changes its meaning. New negative numbers can be added: test for IMAGE_CACHE_OK, and treat every other
-/// number as an error.
+/// Positive numbers are reserved for outcomes that are no error; this version returns none. A number never changes its
+/// meaning. New numbers can be added: treat a negative one that is unknown as an error.
 pub type image_cache_status_t = i32;
 
 /// Success.
