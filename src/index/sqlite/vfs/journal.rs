@@ -103,12 +103,12 @@ impl Journal {
             let at = usize::try_from(at).ok().filter(|at| begins && *at <= unwritten.len());
             let end = at.and_then(|at| at.checked_add(data.len())).filter(|end| *end <= LONGEST);
             if let (Some(at), Some(end)) = (at, end) {
-                let longer = end.saturating_sub(unwritten.len());
-                if unwritten.try_reserve(longer).is_err() {
+                if unwritten.try_reserve(end.saturating_sub(unwritten.len())).is_err() {
                     return ffi::SQLITE_NOMEM;
                 }
-                unwritten.resize(end.max(unwritten.len()), 0);
-                unwritten[at..end].copy_from_slice(data);
+                let (over, beyond) = data.split_at(data.len().min(unwritten.len() - at));
+                unwritten[at..at + over.len()].copy_from_slice(over);
+                unwritten.extend_from_slice(beyond);
                 return ffi::SQLITE_OK;
             }
         }
