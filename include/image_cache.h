@@ -496,8 +496,8 @@ image_cache_status_t image_cache_open(const char *directory,
  *
  * Its readers, writers, tees and lists continue to work, and keep what they need.
  *
- * Durability: when the last of these handles ends, images that were committed with IMAGE_CACHE_DURABILITY_NONE are
- * synced. From then on they survive a power cut.
+ * Durability: images that were committed with IMAGE_CACHE_DURABILITY_NONE are synced here. From then on they survive a
+ * power cut. What writers and tees commit afterwards is synced when the last of them and of the readers ends.
  *
  * Threads: any. No other call may use this handle now or later.
  *
@@ -534,11 +534,12 @@ int32_t image_cache_get_driver(const struct image_cache_t *cache);
  *
  * The access makes the image the last one to be pruned. A failing index does not fail the call.
  *
- * Threads: any. Blocks: for a few system calls, and a few times in a second for the index.
+ * Threads: any. Blocks: for a few system calls. It waits for no lock: the index is written only while the cache lock
+ * is free.
  *
  * ```c
  * status = image_cache_open_for_read(cache, id, &reader, &error);
- * if (status == IMAGE_CACHE_ERROR_NOT_FOUND) // read the store, and cache on the way
+ * if (status != IMAGE_CACHE_OK) // read the store, and cache on the way where that is possible
  *     status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
  * ```
  */
@@ -626,7 +627,7 @@ int image_cache_reader_fd(const struct image_cache_reader_t *reader);
  * Hits are written at most once a second: see image_cache_get_hit_count(). A hit that cannot be written is logged, and
  * tried again later. Once the reader's cache is closed, each hit is written at once.
  *
- * Threads: one at a time. Blocks: once a second for the index.
+ * Threads: one at a time. Blocks: once a second for the index, if the cache lock is free.
  */
 void image_cache_reader_close(struct image_cache_reader_t *reader);
 

@@ -82,8 +82,8 @@ unsafe fn options_or_default(options: *const image_cache_options_t) -> crate::Re
 ///
 /// Its readers, writers, tees and lists continue to work, and keep what they need.
 ///
-/// Durability: when the last of these handles ends, images that were committed with IMAGE_CACHE_DURABILITY_NONE are
-/// synced. From then on they survive a power cut.
+/// Durability: images that were committed with IMAGE_CACHE_DURABILITY_NONE are synced here. From then on they survive a
+/// power cut. What writers and tees commit afterwards is synced when the last of them and of the readers ends.
 ///
 /// Threads: any. No other call may use this handle now or later.
 ///

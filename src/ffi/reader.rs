@@ -33,11 +33,12 @@ handle!(image_cache_reader_t, Reader, "reader", exclusive);
 ///
 /// The access makes the image the last one to be pruned. A failing index does not fail the call.
 ///
-/// Threads: any. Blocks: for a few system calls, and a few times in a second for the index.
+/// Threads: any. Blocks: for a few system calls. It waits for no lock: the index is written only while the cache lock
+/// is free.
 ///
 /// ```c
 /// status = image_cache_open_for_read(cache, id, &reader, &error);
-/// if (status == IMAGE_CACHE_ERROR_NOT_FOUND) // read the store, and cache on the way
+/// if (status != IMAGE_CACHE_OK) // read the store, and cache on the way where that is possible
 ///     status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
 /// ```
 #[unsafe(no_mangle)]
@@ -141,7 +142,7 @@ pub unsafe extern "C" fn image_cache_reader_fd(reader: *const image_cache_reader
 /// Hits are written at most once a second: see image_cache_get_hit_count(). A hit that cannot be written is logged, and
 /// tried again later. Once the reader's cache is closed, each hit is written at once.
 ///
-/// Threads: one at a time. Blocks: once a second for the index.
+/// Threads: one at a time. Blocks: once a second for the index, if the cache lock is free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_reader_close(reader: *mut image_cache_reader_t) {
     // SAFETY: see the module.

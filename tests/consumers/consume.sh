@@ -69,7 +69,7 @@ do_manual() {
         fail "image_cache_begin_write.3 does not list its statuses"
     need mandoc
     mandoc -T lint -W error "$pages"/*.3 || fail "mandoc finds errors"
-    grep -q '^\.BR image_cache_tee_open (3)' "$pages/image_cache_tee_read.3" ||
+    grep -q '^\.BR ..image_cache_tee_open (3)' "$pages/image_cache_tee_read.3" ||
         fail "image_cache_tee_read.3 does not name its relatives"
     find "$pages" -type f | wc -l
 }

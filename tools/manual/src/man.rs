@@ -162,7 +162,7 @@ fn see_also<'a>(page: &mut String, names: impl Iterator<Item = &'a str>) {
     *page += ".SH SEE ALSO\n";
     for (at, name) in names.iter().enumerate() {
         let comma = if at + 1 < names.len() { " ," } else { "" };
-        let _ = writeln!(page, ".BR {name} (3){comma}");
+        let _ = writeln!(page, ".BR \\%{name} (3){comma}");
     }
 }
 
