@@ -72,7 +72,7 @@ impl IncompleteFile {
                 NameChange::begin(&cache.catalog, &lock)?.drop_torn(&id)?;
                 cache
                     .log()
-                    .info(|| format!("image '{id}', which was not synced before the host restarted, is dropped"));
+                    .info(|| format!("image '{id}', which was not synced before the host restarted or the cache was mounted again, is dropped"));
             }
             DirEntry::Image(_) => return Err(Error::AlreadyCached(id.to_string())),
             DirEntry::Foreign => return Err(cache.layout().occupied(Area::Cached, &id)),

@@ -25,6 +25,7 @@
 //! live writer's.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -135,8 +136,13 @@ impl Locks {
 
     fn acquire_within(&self, limit: Duration) -> Result<CacheLockGuard<'_>> {
         let deadline = Instant::now() + limit;
-        let turn = locked(&self.turn);
-        let threads = locked(&self.cache_threads);
+        let waited_for = if limit < LIMIT {
+            // Another thread of this handle, which publishes, may wait for the whole time.
+            locked_until(&self.turn, deadline).zip(locked_until(&self.cache_threads, deadline))
+        } else {
+            Some((locked(&self.turn), locked(&self.cache_threads)))
+        };
+        let (turn, threads) = waited_for.ok_or_else(|| self.timed_out("lock the cache", limit))?;
         let next = self.queue_up(deadline);
         let acquired = self.lock_cache(threads, deadline);
         if let Some(file) = next {
@@ -162,11 +168,7 @@ impl Locks {
 
     /// The cache lock, if it is free now.
     pub fn try_acquire(&self) -> Result<Option<CacheLockGuard<'_>>> {
-        let threads = match self.cache_threads.try_lock() {
-            Ok(threads) => threads,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(None),
-        };
+        let Some(threads) = try_locked(&self.cache_threads) else { return Ok(None) };
         self.lock_cache(threads, Instant::now())
     }
 
@@ -281,6 +283,19 @@ impl Locks {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn try_locked<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+/// `None` after the deadline.
+fn locked_until<T>(mutex: &Mutex<T>, deadline: Instant) -> Option<MutexGuard<'_, T>> {
+    poll(deadline, || Ok::<_, Infallible>(try_locked(mutex))).ok().flatten()
 }
 
 impl<'a> CacheLockGuard<'a> {

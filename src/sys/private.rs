@@ -21,7 +21,8 @@ pub(crate) fn make_private(directory: &Directory, name: &OsStr) -> Result<()> {
     if private == mode {
         return Ok(());
     }
-    let path = format!("/proc/self/fd/{}", held.as_raw_fd());
+    // A thread can have descriptors of its own.
+    let path = format!("/proc/thread-self/fd/{}", held.as_raw_fd());
     chmodat(CWD, path, private, AtFlags::empty()).map_err(failed)
 }
 
