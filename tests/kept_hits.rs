@@ -104,3 +104,28 @@ fn a_replaced_image_with_a_digest_loses_both() {
         assert_eq!(changed(driver, replace), (0, false), "{driver:?}");
     }
 }
+
+/// So that a hit never takes much longer than another one.
+#[test]
+fn a_reader_writes_the_hits_of_64_images_at_most_and_the_next_ones_the_rest() {
+    const IMAGES: usize = 640;
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let (cache, other) = (scratch.open(), scratch.open());
+        let names: Vec<_> = (0..IMAGES).map(|number| number.to_string()).collect();
+        names.iter().for_each(|name| cache_image(&cache, name, b"x"));
+        let written = || other.list_cached().unwrap().map(|image| image.hits).sum::<u64>();
+        let (first, rest) = names.split_at(500);
+        first.iter().for_each(|name| _ = read_image(&cache, name));
+        let mut before = written();
+        for name in rest {
+            read_image(&cache, name);
+            let now = written();
+            assert!(now - before <= 64, "{driver:?}: {} hits were written by one reader", now - before);
+            before = now;
+        }
+        assert!(before > 64, "{driver:?}: readers wrote {before} hits");
+        drop(cache);
+        assert_eq!(written(), IMAGES as u64, "{driver:?}");
+    }
+}

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::index::driver::{DriverChoice, DriverKind, DriverRequest, EvictionOrder, Totals, Unwritten};
 use crate::index::listing::Listing;
-use crate::index::pending::{MAX_IMAGES, PendingAccesses};
+use crate::index::pending::{MAX_BY_READER, PendingAccesses};
 use crate::index::record::DriverRecord;
 use crate::index::sqlite::driver::SqliteDriver;
 use crate::index::sqlite::files;
@@ -141,9 +141,9 @@ impl Index {
         self.flush_some(lock, usize::MAX)
     }
 
-    /// Writes a part of the pending accesses, which takes milliseconds at most.
+    /// Writes a part of the pending accesses, which takes less than a millisecond.
     pub fn flush_part(&self, lock: &CacheLockGuard<'_>) -> Result<()> {
-        self.flush_some(lock, MAX_IMAGES)
+        self.flush_some(lock, MAX_BY_READER)
     }
 
     fn flush_some(&self, lock: &CacheLockGuard<'_>, limit: usize) -> Result<()> {

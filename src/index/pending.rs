@@ -2,8 +2,8 @@
 //!
 //! Writing each access on its own would cost a busy reader more than everything else that it does, and readers of all processes
 //! would wait for each other. So accesses wait in memory, and are written together: by a reader that closes a second or more after
-//! the last write, by the one that accesses the 512th image, at a listing, a hit count or a prune through this handle, and at its
-//! close.
+//! the last write, by the one that closes the 512th image, at a listing, a hit count or a prune through this handle, and at its
+//! close. A reader writes those of 64 images at most, and leaves the rest to the next one.
 //!
 //! A process that is killed loses what its readers did since the last write. Other handles do not see pending accesses, but they
 //! find the time of the last access in the file's atime, which is set at once.
@@ -24,8 +24,11 @@ use crate::sys::time::Timestamp;
 /// How long accesses wait at most, while readers close.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// From this number of images on, the reader writes them, so that this takes milliseconds at most.
-pub(crate) const MAX_IMAGES: usize = 512;
+/// From this number of images on, readers write them.
+const MAX_IMAGES: usize = 512;
+
+/// A reader writes the accesses of so many images at most, which takes less than a millisecond.
+pub(crate) const MAX_BY_READER: usize = 64;
 
 /// The accesses of so many images are kept while they cannot be written. Those of others are dropped then.
 const MAX_KEPT: usize = 16384;
@@ -99,6 +102,13 @@ struct State {
     write_through: bool,
 }
 
+impl State {
+    fn postpone(&mut self) {
+        self.has_failed = true;
+        self.next_flush = Instant::now() + MAX_WAIT;
+    }
+}
+
 impl PendingAccesses {
     /// Nothing is kept where accesses can never be written.
     pub fn new(layout: &Arc<Layout>, can_be_written: bool) -> Self {
@@ -121,13 +131,13 @@ impl PendingAccesses {
             return false;
         }
         state.pending.entry(file).or_default().add(access);
-        // A flush by the open of a reader would leave its close to the next one.
-        let is_time = now >= state.next_flush && access.hits > 0;
+        // The open of a reader leaves it to its close.
         let is_full = (state.write_through || state.pending.len() >= MAX_IMAGES) && !state.has_failed;
-        if is_time || is_full {
+        let is_due = access.hits > 0 && (now >= state.next_flush || is_full);
+        if is_due {
             state.next_flush = now + MAX_WAIT;
         }
-        is_time || is_full
+        is_due
     }
 
     /// From now on each access is written as it comes.
@@ -150,12 +160,13 @@ impl PendingAccesses {
         self.state().pending.is_empty()
     }
 
-    /// Takes the pending accesses; those of `limit` images at most. Those of a file that no longer has its image's name are dropped; under the cache lock the
-    /// others keep their names. Readers go on adding meanwhile.
+    /// Takes the pending accesses of `limit` images at most; the next reader that closes takes more. Those of a file that no longer has
+    /// its image's name are dropped; under the cache lock the others keep their names. Readers go on adding meanwhile.
     pub fn take(&self, _lock: &CacheLockGuard<'_>, limit: usize) -> Accesses {
         let mut accesses = {
             let mut state = self.state();
             if state.pending.len() > limit {
+                state.next_flush = Instant::now();
                 let part: Vec<_> = state.pending.keys().take(limit).cloned().collect();
                 part.into_iter().filter_map(|file| state.pending.remove_entry(&file)).collect()
             } else {
@@ -169,13 +180,16 @@ impl PendingAccesses {
     /// Puts back what could not be written. The next attempt is due a second after this one.
     pub fn put_back(&self, accesses: Accesses) {
         let mut state = self.state();
-        state.has_failed = !accesses.is_empty();
-        add_all(&mut state.pending, accesses);
+        state.has_failed = false;
+        if !accesses.is_empty() {
+            state.postpone();
+            add_all(&mut state.pending, accesses);
+        }
     }
 
-    /// Nothing can be written now.
+    /// Nothing can be written now. The next attempt is due in a second.
     pub fn postpone(&self) {
-        self.state().has_failed = true;
+        self.state().postpone();
     }
 
     /// The unwritten accesses of an image whose file has this status.
