@@ -59,6 +59,8 @@ pub use crate::cache::prefetch::Prefetched;
 pub use crate::cache::prune::Pruned;
 pub use crate::cache::queue::QueuedImage;
 pub use crate::cache::reader::Reader;
+pub use crate::cache::stream::handle::{Stream, StreamRole};
+pub use crate::cache::stream::source::RangeSource;
 pub use crate::cache::tee::Tee;
 pub use crate::cache::writer::Writer;
 pub use crate::digest::algorithm::Algorithm;

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::log::SkippedErrors;
 use crate::store::image_id::ImageId;
 use crate::store::layout::Area;
+use crate::store::stream_record::{StreamRecord, writer_of};
 use crate::store::writers::Writer;
 
 /// Empties `invalid/`, and removes the incomplete files of dead writers, and those that were not written to for `stall_time`, even if
@@ -37,13 +38,15 @@ fn remove_invalid(cache: &CacheInner, id: &ImageId) -> Result<bool> {
 fn remove_stalled(cache: &CacheInner, id: &ImageId, stall_time: Duration) -> Result<bool> {
     let lock = cache.lock.acquire()?;
     let Some(file) = cache.layout().written(id)? else { return Ok(false) };
-    let writer = lock.writer_of(&file)?;
-    if writer.has_the_image(stall_time) {
+    let writer = writer_of(cache.layout(), &lock, id, &file)?;
+    if writer.is_kept(stall_time) {
         return Ok(false);
     }
     cache.log().info(|| match writer {
         Writer::Dead => format!("the incomplete file of image '{id}' is a dead writer's: it is removed"),
         _ => format!("image '{id}' was not written to for {stall_time:?}: its file is removed"),
     });
-    Ok(cache.layout().remove(&lock, Area::Incomplete, id)?.is_some())
+    let is_removed = cache.layout().remove(&lock, Area::Incomplete, id)?.is_some();
+    StreamRecord::remove(cache.layout(), &lock, id)?;
+    Ok(is_removed)
 }

@@ -11,6 +11,8 @@ use crate::cache::prefetch::{self, Prefetched};
 use crate::cache::prune::{self, Pruned};
 use crate::cache::queue::{self, QueuedImage};
 use crate::cache::reader::Reader;
+use crate::cache::stream::handle::Stream;
+use crate::cache::stream::source::RangeSource;
 use crate::cache::tee::Tee;
 use crate::cache::writer::Writer;
 use crate::cache::{clean, lifecycle, query, remove};
@@ -137,6 +139,16 @@ impl ImageCache {
     /// Only for an invalid id, and in a forked child.
     pub fn tee<S: Read>(&self, image_id: &str, source: S) -> Result<Tee<S>> {
         self.with_id(image_id, |inner, id| Ok(Tee::open(inner, &id, source)))
+    }
+
+    /// Reads an image, and fetches what is missing from `source`, together with all other streams of the image on this host.
+    ///
+    /// Never fails because the image cannot be cached: its bytes then come from the source, and nothing is shared.
+    ///
+    /// # Errors
+    /// Only for an invalid id, and in a forked child.
+    pub fn stream<S: RangeSource>(&self, image_id: &str, source: S) -> Result<Stream<S>> {
+        self.with_id(image_id, |inner, id| Ok(Stream::open(inner, &id, source)))
     }
 
     /// Appends an image to the queue. False when it is queued, cached, or being cached by a live writer.

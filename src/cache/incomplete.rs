@@ -38,6 +38,7 @@ use crate::store::attributes;
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry};
 use crate::store::lock::CacheLockGuard;
+use crate::store::stream_record::{StreamRecord, writer_of};
 use crate::store::writers::Writer;
 use crate::sys::file;
 use crate::sys::signals::without_size_signal;
@@ -83,6 +84,12 @@ impl IncompleteFile {
         let writeback = Writeback::new(cache.durability, cache.streaming);
         let cache = Arc::clone(cache);
         Ok(Self { cache, id, file, file_id, written: 0, writeback, has_ended: false })
+    }
+
+    /// The finished file of a stream, whose append lock the caller holds.
+    pub fn of_stream(cache: &Arc<CacheInner>, id: ImageId, file: File, file_id: FileId, length: u64) -> Self {
+        let writeback = Writeback::new(cache.durability, false);
+        Self { cache: Arc::clone(cache), id, file, file_id, written: length, writeback, has_ended: false }
     }
 
     /// Appends bytes.
@@ -234,7 +241,7 @@ fn create(cache: &CacheInner, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result
                 _ => continue,
             }
         };
-        let writer = lock.writer_of(&former)?;
+        let writer = writer_of(layout, lock, id, &former)?;
         if writer.has_the_image(min_stall(cache)) {
             return Err(being_cached(id, &writer));
         }
@@ -242,22 +249,29 @@ fn create(cache: &CacheInner, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result
             Writer::Dead => {
                 cache.log().info(|| format!("'{}' is a dead writer's, and is replaced", path().display()));
             }
-            Writer::Live { idle, .. } | Writer::Unknown { idle } => cache
+            Writer::Stream { is_attended: false, .. } => {
+                cache
+                    .log()
+                    .info(|| format!("'{}' is a stream's without participants, and is replaced", path().display()));
+            }
+            Writer::Live { idle, .. } | Writer::Unknown { idle } | Writer::Stream { idle, .. } => cache
                 .log()
                 .warning(|| format!("the writer of '{}' stalled for {idle:?}; it is replaced", path().display())),
         }
         layout.remove(lock, Area::Incomplete, id)?;
+        StreamRecord::remove(layout, lock, id)?;
     }
     Err(being_cached(id, &Writer::Dead))
 }
 
-fn min_stall(cache: &CacheInner) -> Duration {
+pub(crate) fn min_stall(cache: &CacheInner) -> Duration {
     cache.stall_time.max(MIN_STALL)
 }
 
 fn being_cached(id: &ImageId, writer: &Writer) -> Error {
     let (process, since) = match writer {
         Writer::Live { process, since, .. } => (*process, since.map(Timestamp::as_nanoseconds)),
+        Writer::Stream { process, since, .. } => (Some(*process), Some(since.as_nanoseconds())),
         Writer::Dead | Writer::Unknown { .. } => (None, None),
     };
     Error::BeingCached(BeingCached { image_id: id.to_string(), process, since })
@@ -269,5 +283,5 @@ pub(crate) fn is_replaceable(cache: &CacheInner, lock: &CacheLockGuard<'_>, id: 
         return Ok(false);
     }
     let Some(file) = cache.layout().written(id)? else { return Ok(false) };
-    Ok(!lock.writer_of(&file)?.has_the_image(min_stall(cache)))
+    Ok(!writer_of(cache.layout(), lock, id, &file)?.has_the_image(min_stall(cache)))
 }

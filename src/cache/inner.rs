@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cache::catalog::Catalog;
+use crate::cache::stream::shared::Streams;
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::index::driver::Currency;
@@ -28,6 +29,8 @@ pub(crate) struct CacheInner {
     pub streaming: bool,
     /// What this handle published without a sync.
     pub unsynced: Unsynced,
+    /// The fetches in which streams of this handle take part.
+    pub streams: Streams,
     pub unwritten_accesses: LogOnce,
     pub unset_access_times: LogOnce,
 }

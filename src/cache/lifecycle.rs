@@ -8,6 +8,7 @@ use crate::cache::catalog::{Catalog, Exactness};
 use crate::cache::inner::CacheInner;
 use crate::cache::recovery::recover;
 use crate::cache::remove::withdraw_all;
+use crate::cache::stream::shared::Streams;
 use crate::error::Result;
 use crate::index::Index;
 use crate::index::driver::Currency;
@@ -44,6 +45,7 @@ pub(crate) fn open(path: &Path, options: Options) -> Result<CacheInner> {
         durability,
         streaming,
         unsynced,
+        streams: Streams::default(),
         unwritten_accesses: LogOnce::default(),
         unset_access_times: LogOnce::default(),
     })

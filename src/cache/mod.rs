@@ -20,6 +20,7 @@ pub(crate) mod queue;
 pub(crate) mod reader;
 pub(crate) mod recovery;
 pub(crate) mod remove;
+pub(crate) mod stream;
 pub(crate) mod tee;
 pub(crate) mod writeback;
 pub(crate) mod writer;

@@ -9,6 +9,7 @@ use crate::cache::access::{record_hit, record_open};
 use crate::cache::inner::CacheInner;
 use crate::cache::query::{not_found, open_served};
 use crate::error::{Error, Result};
+use crate::store::attributes::{self, Attribute};
 use crate::store::image_id::ImageId;
 use crate::store::layout::Area;
 use crate::sys::file;
@@ -64,6 +65,11 @@ impl Reader {
     /// The image's length in bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The digest that was stored at the commit, as `algorithm:hex`.
+    pub(crate) fn stored_digest(&self) -> Option<String> {
+        attributes::get(&self.state.get().ok()?.file, Attribute::Digest).ok().flatten()
     }
 
     /// The descriptor of the image's file, open for reading. [`Self::read`] does not use its offset.

@@ -17,6 +17,24 @@ pub(crate) struct Expectations {
 }
 
 impl Expectations {
+    /// Of bytes that are still to come.
+    pub fn of(size: Option<u64>, digests: &[(Algorithm, String)]) -> Result<Self> {
+        let mut expectations = Self::default();
+        size.map_or(Ok(()), |size| expectations.expect_size(size))?;
+        digests.iter().try_for_each(|(algorithm, hex)| expectations.expect_digest(*algorithm, hex))?;
+        Ok(expectations)
+    }
+
+    /// The expected size, in bytes.
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// The expected digests, in hexadecimal digits of lower case.
+    pub fn digests(&self) -> &[(Algorithm, String)] {
+        &self.digests
+    }
+
     /// Expects a size, in bytes.
     pub fn expect_size(&mut self, bytes: u64) -> Result<()> {
         self.check_not_begun()?;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::store::image_id::{ImageId, ReservedNames};
 use crate::store::lock::CacheLockGuard;
-use crate::store::recognise::{LOCK_PATH, check_is_a_cache};
+use crate::store::recognise::{LOCK_PATH, OWN_SUBDIRECTORY, STREAMS, check_is_a_cache};
 use crate::sys::dir::Directory;
 use crate::sys::mount::{check_is_movable, has_exact_times, is_overlay};
 use crate::sys::stat::{FileStat, StatAndBirth};
@@ -258,6 +258,23 @@ impl Layout {
             lock.free_afterwards(file);
         }
         Ok(Some(stat.size))
+    }
+
+    /// Opens the image's incomplete file for reading and appending; `None` when there is none.
+    pub fn open_incomplete(&self, id: &ImageId) -> Result<Option<File>> {
+        self.incomplete.open_to_append(id.as_file_name())
+    }
+
+    /// The directory of the records of streams; `None` when there never was a stream.
+    pub fn streams(&self) -> Result<Option<Directory>> {
+        let own = self.cached.open_subdirectory(OWN_SUBDIRECTORY)?;
+        own.map_or(Ok(None), |own| own.open_subdirectory(STREAMS))
+    }
+
+    /// The same, created if necessary.
+    pub fn create_streams(&self) -> Result<Directory> {
+        let (own, _) = self.cached.open_or_create(OWN_SUBDIRECTORY)?;
+        own.open_or_create(STREAMS).map(|(directory, _)| directory)
     }
 
     /// Appends an image to the queue; false when it is queued already.

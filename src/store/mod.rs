@@ -10,6 +10,7 @@ mod lock_file;
 pub(crate) mod own_files;
 mod recognise;
 pub(crate) mod stamp;
+pub(crate) mod stream_record;
 pub(crate) mod unsynced;
 mod unsynced_mark;
 pub(crate) mod writers;

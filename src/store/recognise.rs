@@ -11,6 +11,9 @@ pub(crate) const OWN_SUBDIRECTORY: &str = ".image_cache";
 pub(crate) const LOCK_FILE: &str = "lock";
 pub(crate) const LOCK_PATH: &str = ".image_cache/lock";
 
+/// The subdirectory of it for the records of streams.
+pub(crate) const STREAMS: &str = "streams";
+
 /// `mkfs` creates it in the root of some file systems.
 const LOST_AND_FOUND: &str = "lost+found";
 

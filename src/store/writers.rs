@@ -93,6 +93,8 @@ pub(crate) enum Writer {
     Live { process: Option<u32>, since: Option<Timestamp>, idle: Duration },
     /// A writer's that died.
     Dead,
+    /// A stream's (see `stream_record`), to which was last written so long ago. Without participants, it can be resumed.
+    Stream { is_attended: bool, process: u32, since: Timestamp, idle: Duration },
     /// Another program's, which last wrote so long ago.
     Unknown { idle: Duration },
 }
@@ -131,8 +133,16 @@ impl Writer {
     pub fn has_the_image(&self, stall_time: Duration) -> bool {
         match self {
             Self::Live { idle, .. } | Self::Unknown { idle } => *idle < stall_time,
+            Self::Stream { is_attended, idle, .. } => *is_attended && *idle < stall_time,
             Self::Dead => false,
         }
+    }
+}
+
+impl Writer {
+    /// Whether a clean leaves it: a stream that nobody takes part in can be resumed until it stalls.
+    pub fn is_kept(&self, stall_time: Duration) -> bool {
+        self.has_the_image(stall_time) || matches!(self, Self::Stream { idle, .. } if *idle < stall_time)
     }
 }
 

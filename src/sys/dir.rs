@@ -138,7 +138,16 @@ impl Directory {
 
     /// Opens an existing file for reading and writing. `None` when there is none.
     pub fn open_to_write(&self, name: &OsStr) -> Result<Option<File>> {
-        match open_at(&self.descriptor, name, PLAIN | OFlags::RDWR, Mode::empty()) {
+        self.open_existing(name, OFlags::empty())
+    }
+
+    /// Opens an existing file for reading and appending. `None` when there is none.
+    pub fn open_to_append(&self, name: &OsStr) -> Result<Option<File>> {
+        self.open_existing(name, OFlags::APPEND)
+    }
+
+    fn open_existing(&self, name: &OsStr, flags: OFlags) -> Result<Option<File>> {
+        match open_at(&self.descriptor, name, PLAIN | OFlags::RDWR | flags, Mode::empty()) {
             Ok(descriptor) => Ok(Some(File::from(descriptor))),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.failed("open", name, errno)),

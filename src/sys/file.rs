@@ -8,7 +8,7 @@ use std::os::fd::IntoRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, Mode, Timestamps, fchmod, fsync, ftruncate, futimens};
+use rustix::fs::{AtFlags, Mode, Timestamps, fchmod, fdatasync, fsync, ftruncate, futimens};
 use rustix::io::{Errno, pread, retry_on_intr, try_close};
 
 use crate::error::{Error, Result};
@@ -50,7 +50,17 @@ pub(crate) fn sync(file: &File, path: impl FnOnce() -> PathBuf) -> Result<()> {
 
 /// Frees all bytes of a file.
 pub(crate) fn truncate(file: &File, path: impl FnOnce() -> PathBuf) -> Result<()> {
-    ftruncate(file, 0).map_err(|errno| Error::system("truncate", &path(), errno))
+    set_length(file, path, 0)
+}
+
+/// Cuts a file off at a length, in bytes.
+pub(crate) fn set_length(file: &File, path: impl FnOnce() -> PathBuf, length: u64) -> Result<()> {
+    ftruncate(file, length).map_err(|errno| Error::system("truncate", &path(), errno))
+}
+
+/// Makes a file's bytes durable, and its length.
+pub(crate) fn sync_data(file: &File, path: impl FnOnce() -> PathBuf) -> Result<()> {
+    fdatasync(file).map_err(|errno| Error::system("sync", &path(), errno))
 }
 
 /// Sets the access time; the modification time stays.
@@ -70,6 +80,11 @@ pub(crate) fn set_both_times(file: &File, path: impl FnOnce() -> PathBuf, time: 
 
 fn set_times(file: &File, path: impl FnOnce() -> PathBuf, times: &Timestamps, operation: &'static str) -> Result<()> {
     futimens(file, times).map_err(|errno| Error::system(operation, &path(), errno))
+}
+
+/// A second handle of the same open file.
+pub(crate) fn duplicated(file: &File, path: impl FnOnce() -> PathBuf) -> Result<File> {
+    duplicate(file).map(File::from).map_err(|errno| Error::system("open", &path(), errno))
 }
 
 /// Closes a duplicate of the file's descriptor, and returns what the kernel reports there. Network file systems, FUSE and

@@ -43,6 +43,11 @@ pub(crate) fn is_locked(file: impl AsFd, byte: u64) -> Result<bool, Errno> {
     lock_call(file.as_fd(), libc::F_OFD_GETLK, libc::F_RDLCK, byte).map(|found| found != libc::F_UNLCK)
 }
 
+/// Whether another description has the byte locked, in either way. To be called for a file that only those can open who may write it.
+pub(crate) fn is_locked_at_all(file: impl AsFd, byte: u64) -> Result<bool, Errno> {
+    lock_call(file.as_fd(), libc::F_OFD_GETLK, libc::F_WRLCK, byte).map(|found| found != libc::F_UNLCK)
+}
+
 /// Repeats `attempt` until it succeeds, fails, or the deadline has passed; `None` then. There is one attempt at least.
 ///
 /// The kernel has no limit for the wait on a lock, except a signal, which is the host's. So this polls. The first intervals are

@@ -9,6 +9,14 @@ pub(crate) fn push<T>(values: &mut Vec<T>, value: T, operation: &'static str) ->
     Ok(())
 }
 
+/// A buffer of that many bytes.
+pub(crate) fn buffer(length: usize, operation: &'static str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length).map_err(|_| Error::NoMemory { operation })?;
+    bytes.resize(length, 0);
+    Ok(bytes)
+}
+
 /// Collects values, up to the first error.
 pub(crate) fn collect<T>(values: impl IntoIterator<Item = Result<T>>, operation: &'static str) -> Result<Vec<T>> {
     let mut collected = Vec::new();

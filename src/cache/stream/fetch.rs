@@ -1,0 +1,362 @@
+//! The fetch that streams share: nobody owns it.
+//!
+//! # Protocol
+//!
+//! The file is `incomplete/<id>`. It only grows, so that each of its bytes is valid as soon as it is there. Participants read it without a
+//! lock. One that needs more bytes than there are does this:
+//!
+//! 1. It tries the present turn. Who has the turn calls its source, at the file's length; all others wait until the file has grown, or
+//!    the turn is free. A turn lasts for one call of a source: a slow or absent consumer has none. If its process dies, the kernel frees it.
+//! 2. It appends the bytes, under the append lock, if nothing has changed: the name still is this file's, the length is where the source
+//!    was called, and the turn was not taken over. Else it drops them, and reads the file again. A kill within the write leaves fewer
+//!    bytes, which are right.
+//! 3. A turn that lasts for the source time-out, without a new byte, is taken over: under the append lock, its number is increased. The
+//!    source that hangs may return at any time. Its bytes are dropped in step 2.
+//!
+//! # The end
+//!
+//! The file is complete when it has the expected size, or when a source has returned 0 at its length. Who finds it complete takes the append
+//! lock, and
+//!
+//! 1. verifies the bytes of the file, where no verdict is in the record. Bytes that this process hashed as they came are not read again.
+//! 2. stores the verdict. From here on, each participant that has read all bytes ends with it.
+//! 3. publishes the file as a writer does, or moves it to `invalid/`; and removes the record.
+//!
+//! After a death in between, the next participant goes on: with step 1 without a verdict, else with step 3. Participants try the append lock
+//! once at their end, for that reason.
+//!
+//! A process that is stopped within the append lock delays others for the source time-out at most. They then go on alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cache::incomplete::IncompleteFile;
+use crate::cache::inner::CacheInner;
+use crate::cache::publish::publish;
+use crate::cache::stream::room::{AppendGuard, Room, RunningHash, Turn};
+use crate::digest::algorithm::Algorithm;
+use crate::digest::expectations::Expectations;
+use crate::error::{Error, Result};
+use crate::options::Durability;
+use crate::store::attributes;
+use crate::store::layout::Area;
+use crate::store::stream_record::{Facts, StreamRecord, Verdict};
+use crate::sys::file;
+use crate::sys::memory;
+use crate::sys::signals::without_size_signal;
+use crate::sys::stat::STICKY;
+
+/// The longest piece that a source is asked for, in bytes. A death costs no more than that.
+pub(crate) const PIECE: usize = 1 << 20;
+
+/// So many bytes are synced at once, so that they need not be fetched again after a restart of the host.
+const SYNCED: u64 = 32 << 20;
+
+/// How many bytes that others appended are hashed with each piece of our own.
+const CATCH_UP: u64 = 4 << 20;
+
+/// How a participant's bytes were received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Appended {
+    /// They are in the file.
+    Kept,
+    /// Others were faster. The file has other bytes there, or will have.
+    Dropped,
+}
+
+type Digest = (Algorithm, String);
+
+fn lost(room: &Room, why: &'static str) -> Error {
+    Error::Lost { image_id: room.id.to_string(), why }
+}
+
+fn lock(room: &Room, within: Duration) -> Result<AppendGuard<'_>> {
+    room.lock_append(within)?.ok_or_else(|| Error::TimedOut {
+        operation: "lock the fetch",
+        path: room.record.path(),
+        waited: within,
+    })
+}
+
+/// Adds a participant's expectations to those of the fetch. Fails when they contradict.
+pub(crate) fn agree(room: &Room, own: &Expectations, within: Duration) -> Result<()> {
+    let contradicts = |facts: &Facts| {
+        let other_size = facts.size.or(facts.length).zip(own.size()).is_some_and(|(theirs, own)| theirs != own);
+        let is_other =
+            |algorithm, hex: &String| facts.digests.iter().any(|(known, theirs)| *known == algorithm && theirs != hex);
+        other_size || own.digests().iter().any(|(algorithm, hex)| is_other(*algorithm, hex))
+    };
+    let is_known = |facts: &Facts| {
+        own.size().is_none_or(|size| facts.size == Some(size))
+            && own.digests().iter().all(|digest| facts.digests.contains(digest))
+    };
+    let mut facts = room.facts()?;
+    if !is_known(&facts) {
+        let _lock = lock(room, within)?;
+        facts = room.facts()?;
+        if contradicts(&facts) || (facts.verdict.is_some() && !is_known(&facts)) {
+            return Err(Error::InvalidArgument(format!(
+                "image '{}' is being fetched with another expected size or digest",
+                room.id
+            )));
+        }
+        facts.size = facts.size.or(own.size());
+        let new: Vec<_> = own.digests().iter().filter(|digest| !facts.digests.contains(digest)).cloned().collect();
+        facts.digests.extend(new);
+        if facts.size.is_some_and(|size| room.look().is_ok_and(|look| look.length > size)) {
+            return Err(lost(room, "it has more bytes than are expected"));
+        }
+        room.record.set(&facts)?;
+    }
+    Ok(())
+}
+
+/// Step 2: appends the bytes that the source returned at `offset`.
+pub(crate) fn append(
+    cache: &CacheInner,
+    room: &Room,
+    turn: &Turn<'_>,
+    offset: u64,
+    data: &[u8],
+    within: Duration,
+) -> Result<Appended> {
+    {
+        let _lock = lock(room, within)?;
+        let facts = room.facts()?;
+        if room.look()?.length != offset || facts.turn != turn.number || facts.length.is_some() {
+            return Ok(Appended::Dropped);
+        }
+        check_name(cache, room)?;
+        without_size_signal(|| file::append(&room.file, || room.path(), data))?;
+    }
+    room.waiters.announce();
+    let end = offset + data.len() as u64;
+    let kept = keep(cache, room, offset, data);
+    // The kernel may report lost bytes only once: nobody may publish them.
+    let is_due = kept.inspect_err(|error| abandon(cache, room, error))?;
+    if is_due {
+        let _lock = lock(room, within)?;
+        let mut facts = room.facts()?;
+        facts.synced = facts.synced.max(end);
+        room.record.set(&facts)?;
+    }
+    Ok(Appended::Kept)
+}
+
+/// Hashes bytes that were appended, and has them written to the disk. True when all bytes up to their end were synced.
+fn keep(cache: &CacheInner, room: &Room, offset: u64, data: &[u8]) -> Result<bool> {
+    let end = offset + data.len() as u64;
+    let digests = room.facts()?.digests;
+    let mut work = room.work();
+    work.writeback.advance(&room.file, end, || room.path())?;
+    hash(room, &mut work.hash, &digests, offset, data)?;
+    let is_due = cache.durability == Durability::Full && end.saturating_sub(work.synced) >= SYNCED;
+    if is_due {
+        file::sync_data(&room.file, || room.path())?;
+        work.synced = end;
+    }
+    Ok(is_due)
+}
+
+/// Moves the file to `invalid/`. Its participants go on alone.
+fn abandon(cache: &CacheInner, room: &Room, cause: &Error) {
+    cache.log().warning(|| format!("image '{}' is not cached: {cause}", room.id));
+    attributes::record_failure(&room.file, &cause.to_string());
+    let moved = cache.lock.acquire().and_then(|lock| {
+        check_name(cache, room)?;
+        cache.layout().invalidate(&lock, Area::Incomplete, &room.id)?;
+        StreamRecord::remove(cache.layout(), &lock, &room.id)
+    });
+    if let Err(error) = moved {
+        cache.log().warning(|| error.to_string());
+    }
+    room.waiters.announce();
+}
+
+/// Step 3: has the next turn begin, if the present one still has the number `turn`, and the file has no byte after `length`.
+pub(crate) fn take_over(cache: &CacheInner, room: &Room, turn: u64, length: u64, within: Duration) -> Result<()> {
+    let _lock = lock(room, within)?;
+    let mut facts = room.facts()?;
+    if facts.turn == turn && room.look()?.length == length {
+        facts.turn += 1;
+        room.record.set(&facts)?;
+        cache
+            .log()
+            .warning(|| format!("image '{}': a source has not returned; the fetch goes on with another one", room.id));
+    }
+    Ok(())
+}
+
+/// A source has returned 0 at `length`, the end of the file.
+pub(crate) fn note_end(cache: &CacheInner, room: &Room, turn: &Turn<'_>, length: u64, within: Duration) -> Result<()> {
+    let _lock = lock(room, within)?;
+    let mut facts = room.facts()?;
+    check_name(cache, room)?;
+    if room.look()?.length == length && facts.turn == turn.number && facts.length.is_none() {
+        facts.length = Some(length);
+        room.record.set(&facts)?;
+    }
+    Ok(())
+}
+
+/// The length of the complete file, if it is complete.
+pub(crate) fn complete_length(facts: &Facts, length: u64) -> Option<u64> {
+    facts.length.or(facts.size).filter(|complete| *complete == length)
+}
+
+/// Ends the fetch of a complete file. Returns the verdict: `Ok` if the bytes are right. The outer result fails when there is no verdict.
+pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room, within: Duration) -> Result<Result<()>> {
+    let facts = room.facts()?;
+    let within = if facts.verdict.is_some() { Duration::ZERO } else { within };
+    let Some(lock) = room.lock_append(within)? else {
+        // Another one is at it. It publishes the image.
+        return match room.facts()?.verdict {
+            Some(verdict) => Ok(as_result(room, &facts, verdict)),
+            None => Err(Error::TimedOut { operation: "lock the fetch", path: room.record.path(), waited: within }),
+        };
+    };
+    let mut facts = room.facts()?;
+    let mut digest = None;
+    if facts.verdict.is_none() {
+        check_name(cache, room)?;
+        let length = room.look()?.length;
+        let found = verify(room, &facts, length)?;
+        facts.length = Some(length);
+        facts.verdict = Some(match found {
+            Ok(strongest) => {
+                digest = strongest;
+                Verdict::Right
+            }
+            Err(Error::DigestMismatch { actual, algorithm, .. }) => {
+                Verdict::Wrong(Algorithm::from_name(algorithm)?, actual)
+            }
+            Err(error) => return Err(error),
+        });
+        room.record.set(&facts)?;
+        room.waiters.announce();
+    }
+    let verdict = facts.verdict.clone().unwrap_or(Verdict::Right);
+    let outcome = as_result(room, &facts, verdict);
+    if check_name(cache, room).is_ok() {
+        end_file(cache, room, &facts, &outcome, digest);
+    }
+    drop(lock);
+    Ok(outcome)
+}
+
+fn as_result(room: &Room, facts: &Facts, verdict: Verdict) -> Result<()> {
+    match verdict {
+        Verdict::Right => Ok(()),
+        Verdict::Wrong(algorithm, actual) => {
+            let expected = facts.digests.iter().find(|(known, _)| *known == algorithm);
+            Err(Error::DigestMismatch {
+                image_id: room.id.to_string(),
+                algorithm: algorithm.name(),
+                expected: expected.map(|(_, hex)| hex.clone()).unwrap_or_default(),
+                actual,
+            })
+        }
+    }
+}
+
+/// Publishes the file or invalidates it, and removes the record. Where this fails, the bytes have been delivered all the same.
+fn end_file(cache: &Arc<CacheInner>, room: &Room, facts: &Facts, outcome: &Result<()>, digest: Option<String>) {
+    let length = facts.length.unwrap_or(0);
+    let ended = file::duplicated(&room.file, || room.path()).and_then(|file| {
+        let image = IncompleteFile::of_stream(cache, room.id.clone(), file, room.file_id, length);
+        match outcome {
+            Ok(()) => {
+                let strongest = || facts.digests.iter().max_by_key(|(algorithm, _)| *algorithm);
+                let digest =
+                    digest.or_else(|| strongest().map(|(algorithm, hex)| format!("{}:{hex}", algorithm.name())));
+                // Who may read the image may do so from the moment on that it has its name.
+                let opened = file::set_mode(&room.file, || room.path(), STICKY | facts.mode);
+                match opened {
+                    Ok(()) => publish(image, digest.as_deref()),
+                    Err(error) => {
+                        image.invalidate(&error.to_string());
+                        Err(error)
+                    }
+                }
+            }
+            Err(error) => {
+                image.invalidate(&error.to_string());
+                Ok(())
+            }
+        }
+    });
+    let removed = cache.lock.acquire().and_then(|lock| {
+        // Another fetch may have begun.
+        match cache.layout().has(Area::Incomplete, &room.id)? {
+            true => Ok(()),
+            false => StreamRecord::remove(cache.layout(), &lock, &room.id),
+        }
+    });
+    if let Err(error) = ended.and(removed) {
+        cache.log().warning(|| format!("{error}; the bytes were delivered only"));
+    }
+}
+
+/// Fails when the file was cleaned, replaced or published.
+fn check_name(cache: &CacheInner, room: &Room) -> Result<()> {
+    let present = cache.layout().stat(Area::Incomplete, &room.id)?.image();
+    if present.is_some_and(|stat| stat.id == room.file_id) {
+        return Ok(());
+    }
+    Err(lost(room, "it was cleaned, or it stalled and was replaced"))
+}
+
+/// Compares the digests of the whole file with the facts. Returns the one to be stored. The outer result fails when the file cannot be
+/// read.
+fn verify(room: &Room, facts: &Facts, length: u64) -> Result<Result<Option<String>>> {
+    let mut work = room.work();
+    let hash = running(&mut work.hash, &facts.digests)?;
+    hash_until(room, hash, length)?;
+    let outcome = hash.expectations.conclude(room.id.as_str());
+    work.hash = None;
+    Ok(outcome)
+}
+
+/// Hashes bytes that were appended at `offset`, or a part of what others have appended before.
+fn hash(room: &Room, slot: &mut Option<RunningHash>, digests: &[Digest], offset: u64, data: &[u8]) -> Result<()> {
+    if digests.is_empty() {
+        return Ok(());
+    }
+    let hash = running(slot, digests)?;
+    if hash.hashed == offset {
+        return add(room, hash, data);
+    }
+    hash_until(room, hash, (hash.hashed + CATCH_UP).min(offset + data.len() as u64))
+}
+
+/// The hash of these digests, which begins at 0 when others were added.
+fn running<'a>(slot: &'a mut Option<RunningHash>, digests: &[Digest]) -> Result<&'a mut RunningHash> {
+    let hash = match slot.take() {
+        Some(hash) if hash.expectations.digests() == digests => hash,
+        _ => RunningHash { expectations: Expectations::of(None, digests)?, hashed: 0 },
+    };
+    Ok(slot.insert(hash))
+}
+
+fn add(room: &Room, hash: &mut RunningHash, data: &[u8]) -> Result<()> {
+    hash.expectations.count(room.id.as_str(), data.len())?;
+    hash.expectations.hash(data);
+    hash.hashed += data.len() as u64;
+    Ok(())
+}
+
+/// Reads bytes again, and hashes them.
+fn hash_until(room: &Room, hash: &mut RunningHash, end: u64) -> Result<()> {
+    if hash.hashed >= end || hash.expectations.digests().is_empty() {
+        return Ok(());
+    }
+    let mut buffer = memory::buffer(PIECE, "verify the image")?;
+    while hash.hashed < end {
+        let most = usize::try_from(end - hash.hashed).unwrap_or(PIECE).min(PIECE);
+        match room.read_at(hash.hashed, &mut buffer[..most])? {
+            0 => return Err(lost(room, "it became shorter")),
+            length => add(room, hash, &buffer[..length])?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! The file of a writer or tee, as streams follow it while it grows.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::cache::stream::waiting::Waiters;
+use crate::error::Result;
+use crate::store::image_id::ImageId;
+use crate::store::layout::{Area, Layout};
+use crate::sys::file;
+use crate::sys::stat::{FileId, links_and_size};
+
+/// A writer's incomplete file, open for reading.
+#[derive(Debug)]
+pub(crate) struct FollowedFile {
+    pub file: File,
+    pub file_id: FileId,
+    path: PathBuf,
+    waiters: Waiters,
+}
+
+/// What became of a file whose last bytes were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Growing,
+    Published,
+    /// The writer gave it up, or it was replaced.
+    Gone,
+}
+
+impl FollowedFile {
+    pub fn new(file: File, file_id: FileId, path: PathBuf) -> Self {
+        Self { file, file_id, path, waiters: Waiters::default() }
+    }
+
+    /// Reads bytes that were written; 0 at the end of the file.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        file::read_at(&self.file, || self.path.clone(), offset, buffer)
+    }
+
+    /// Its length, in bytes.
+    pub fn length(&self) -> Result<u64> {
+        links_and_size(&self.file, || self.path.clone()).map(|(_, length)| length)
+    }
+
+    pub fn fate(&self, layout: &Layout, id: &ImageId) -> Result<Fate> {
+        let has_name = |area| Ok(layout.stat(area, id)?.image().is_some_and(|stat| stat.id == self.file_id));
+        // In this order: a commit moves it from the first to the second.
+        if has_name(Area::Incomplete)? {
+            return Ok(Fate::Growing);
+        }
+        Ok(if has_name(Area::Cached)? { Fate::Published } else { Fate::Gone })
+    }
+
+    /// Waits until the file has more than `length` bytes, or another fate. May return early.
+    pub fn wait(&self, layout: &Layout, id: &ImageId, length: u64, deadline: Instant) {
+        let version = self.waiters.version();
+        self.waiters.wait(version, deadline, || {
+            self.length().map_or(true, |present| present != length)
+                || self.fate(layout, id).map_or(true, |fate| fate != Fate::Growing)
+        });
+    }
+}

@@ -1,0 +1,162 @@
+//! How a stream begins: what it finds of its image, and what it becomes.
+//!
+//! All under the cache lock, so that neither a writer nor another stream begins in between.
+//!
+//! 1. The image is cached: the stream reads it.
+//! 2. A stream of this handle fetches it: the room is shared.
+//! 3. `incomplete/<id>` has a record: the stream takes part. If nobody else does, it resumes the fetch. What the file has is valid within one
+//!    boot of the host; after a restart, as much of it as was synced. The rest is cut off.
+//! 4. A live writer has the image: the stream follows its file.
+//! 5. A writer died whose file the stream has followed: the file gets a record, and the fetch goes on there.
+//! 6. Else the stream creates the file, closes it to those who may only read, and creates its record. A process killed in between leaves
+//!    a file without a record, which is a dead writer's, or a record without a file, which the next one replaces.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use crate::cache::incomplete::min_stall;
+use crate::cache::inner::CacheInner;
+use crate::cache::name_change::NameChange;
+use crate::cache::query::is_torn;
+use crate::cache::stream::follow::FollowedFile;
+use crate::cache::stream::room::{Room, Work};
+use crate::cache::writeback::Writeback;
+use crate::error::{Error, Result};
+use crate::store::image_id::ImageId;
+use crate::store::layout::{Area, DirEntry};
+use crate::store::lock::CacheLockGuard;
+use crate::store::stream_record::{Facts, StreamRecord, Verdict, writer_of};
+use crate::sys::file;
+use crate::sys::stat::{FileId, FileStat, STICKY, StatAndBirth};
+
+/// What a stream reads from.
+pub(crate) enum Joined {
+    Cached,
+    Room(Arc<Room>),
+    Followed(Arc<FollowedFile>),
+}
+
+/// Finds the image, or begins to fetch it. `followed`: the file of a writer from which this stream has read. Fails when the image cannot
+/// be cached.
+pub(crate) fn join(cache: &CacheInner, id: &ImageId, followed: Option<FileId>) -> Result<Joined> {
+    let lock = cache.lock.acquire()?;
+    match cache.layout().stat(Area::Cached, id)? {
+        DirEntry::Missing => {}
+        DirEntry::Image(_) if is_torn(cache, id)? => NameChange::begin(&cache.catalog, &lock)?.drop_torn(id)?,
+        DirEntry::Image(_) => return Ok(Joined::Cached),
+        DirEntry::Foreign => return Err(cache.layout().occupied(Area::Cached, id)),
+    }
+    let Some(present) = cache.layout().written(id)? else {
+        if !matches!(cache.layout().stat(Area::Incomplete, id)?, DirEntry::Missing) {
+            return Err(cache.layout().occupied(Area::Incomplete, id));
+        }
+        return create(cache, &lock, id).map(Joined::Room);
+    };
+    if let Some(room) = cache.streams.rooms.find(id)
+        && room.file_id == present.stat.id
+        && room.facts()?.verdict.is_none_or(|verdict| verdict == Verdict::Right)
+    {
+        return Ok(Joined::Room(room));
+    }
+    if let Some((record, facts)) = StreamRecord::open(cache.layout(), id, &present)?
+        && let Some(room) = take_part(cache, id, &present, record, facts)?
+    {
+        return Ok(Joined::Room(room));
+    }
+    let writer = writer_of(cache.layout(), &lock, id, &present)?;
+    if writer.has_the_image(min_stall(cache)) {
+        return follow(cache, id, &present).map(Joined::Followed);
+    }
+    if followed == Some(present.stat.id)
+        && let Some(file) = cache.layout().open_incomplete(id)?
+    {
+        return begin_record(cache, &lock, id, file).map(Joined::Room);
+    }
+    cache.layout().remove(&lock, Area::Incomplete, id)?;
+    create(cache, &lock, id).map(Joined::Room)
+}
+
+/// `None` when the file cannot be continued, and is replaced.
+fn take_part(
+    cache: &CacheInner,
+    id: &ImageId,
+    present: &StatAndBirth,
+    record: StreamRecord,
+    mut facts: Facts,
+) -> Result<Option<Arc<Room>>> {
+    if matches!(facts.verdict, Some(Verdict::Wrong(..))) {
+        return Ok(None);
+    }
+    let Some(file) = cache.layout().open_incomplete(id)? else { return Ok(None) };
+    if !record.is_attended()? {
+        let size = present.stat.size;
+        let valid = facts.valid(size);
+        // The end that was found is valid only with all bytes.
+        if valid < size || facts.length.is_some_and(|length| length != size) {
+            facts.length = None;
+            facts.verdict = None;
+            file::set_length(&file, || cache.layout().path(Area::Incomplete, id), valid)?;
+        }
+        facts.synced = facts.synced.min(valid);
+        facts.resume();
+        record.set(&facts)?;
+        cache.log().info(|| format!("image '{id}': its fetch is resumed at {valid} bytes"));
+    }
+    enter(cache, id, record, file, present.stat.id, facts.synced).map(Some)
+}
+
+fn follow(cache: &CacheInner, id: &ImageId, present: &StatAndBirth) -> Result<Arc<FollowedFile>> {
+    if let Some(followed) = cache.streams.followed.find(id)
+        && followed.file_id == present.stat.id
+    {
+        return Ok(followed);
+    }
+    let Some((file, stat)) = cache.layout().open_file(Area::Incomplete, id)? else {
+        return Err(Error::Lost { image_id: id.to_string(), why: "its writer's file has gone" });
+    };
+    let path = cache.layout().path(Area::Incomplete, id);
+    Ok(cache.streams.followed.insert(id, FollowedFile::new(file, stat.id, path)))
+}
+
+fn create(cache: &CacheInner, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<Arc<Room>> {
+    let layout = cache.layout();
+    let created = layout.create_incomplete(lock, id)?;
+    let file = created.ok_or_else(|| layout.occupied(Area::Incomplete, id))?;
+    begin_record(cache, lock, id, file).inspect_err(|_| {
+        // If this fails, it is a dead writer's file.
+        let _ = layout.remove(lock, Area::Incomplete, id);
+    })
+}
+
+/// Creates the record of a file that this stream created or took over.
+fn begin_record(cache: &CacheInner, lock: &CacheLockGuard<'_>, id: &ImageId, file: File) -> Result<Arc<Room>> {
+    let path = || cache.layout().path(Area::Incomplete, id);
+    let stat = FileStat::of(&file, path)?;
+    let mode = stat.permissions & 0o777;
+    file::set_mode(&file, path, STICKY | private(mode))?;
+    let facts = Facts::new(&StatAndBirth { stat, born: file::birth(&file) }, mode);
+    let record = StreamRecord::create(cache.layout(), lock, id, &facts)?;
+    enter(cache, id, record, file, stat.id, 0)
+}
+
+/// The mode that keeps out who may read, but not write.
+fn private(mode: u32) -> u32 {
+    if mode & 0o020 == 0 { mode & 0o600 } else { mode & 0o660 }
+}
+
+fn enter(
+    cache: &CacheInner,
+    id: &ImageId,
+    record: StreamRecord,
+    file: File,
+    file_id: FileId,
+    synced: u64,
+) -> Result<Arc<Room>> {
+    record.participate()?;
+    // Other participants read the pages, so streaming does not drop them.
+    let writeback = Writeback::new(cache.durability, false);
+    let work = Work { hash: None, writeback, synced };
+    let path = cache.layout().path(Area::Incomplete, id);
+    let room = Room::new(id.clone(), record, file, file_id, path, work)?;
+    Ok(cache.streams.rooms.insert(id, room))
+}

@@ -1,0 +1,184 @@
+//! A room: the streams of one handle that fetch the same image. They share one descriptor of its incomplete file, one of its record,
+//! one hash and one wait. The locks of the record exclude other rooms; the threads of a room exclude each other here.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use crate::cache::stream::waiting::Waiters;
+use crate::cache::writeback::Writeback;
+use crate::digest::expectations::Expectations;
+use crate::error::{Error, Result};
+use crate::store::image_id::ImageId;
+use crate::store::stream_record::{Facts, StreamRecord};
+use crate::sys::file;
+use crate::sys::lock::poll;
+use crate::sys::stat::{FileId, links_and_size};
+
+/// One image's fetch, as the streams of one handle see it.
+pub(crate) struct Room {
+    pub id: ImageId,
+    pub record: StreamRecord,
+    pub file: File,
+    pub file_id: FileId,
+    /// The incomplete file's, for messages.
+    path: PathBuf,
+    pub waiters: Waiters,
+    /// The number of the turn that a thread of this room has.
+    turn: Mutex<Option<u64>>,
+    appending: Mutex<()>,
+    /// Used by one thread at a time: the one that has the turn or the append lock.
+    pub work: Mutex<Work>,
+    joined: Instant,
+    /// The length of the file then, in bytes.
+    length_then: u64,
+}
+
+/// What the room does with the bytes beside appending them.
+pub(crate) struct Work {
+    pub hash: Option<RunningHash>,
+    pub writeback: Writeback,
+    /// So many bytes were synced by this room.
+    pub synced: u64,
+}
+
+/// The hash of the file's first bytes.
+pub(crate) struct RunningHash {
+    pub expectations: Expectations,
+    /// Bytes.
+    pub hashed: u64,
+}
+
+/// What a look at the fetch shows, without a lock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    /// The length of the file, in bytes.
+    pub length: u64,
+    /// Whether the file still has a name.
+    pub is_linked: bool,
+}
+
+/// The turn: its holder may call its source. Dropping it ends it.
+pub(crate) struct Turn<'a> {
+    room: &'a Room,
+    pub number: u64,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.room.record.unlock_turn(self.number);
+        locked(&self.room.turn).take_if(|number| *number == self.number);
+        self.room.waiters.announce();
+    }
+}
+
+/// The append lock. Dropping it releases it.
+pub(crate) struct AppendGuard<'a> {
+    room: &'a Room,
+    _threads: MutexGuard<'a, ()>,
+}
+
+impl Drop for AppendGuard<'_> {
+    fn drop(&mut self) {
+        self.room.record.unlock_append();
+    }
+}
+
+impl Room {
+    pub fn new(
+        id: ImageId,
+        record: StreamRecord,
+        file: File,
+        file_id: FileId,
+        path: PathBuf,
+        work: Work,
+    ) -> Result<Self> {
+        let (_, length_then) = links_and_size(&file, || path.clone())?;
+        Ok(Self {
+            id,
+            record,
+            file,
+            file_id,
+            path,
+            waiters: Waiters::default(),
+            turn: Mutex::default(),
+            appending: Mutex::default(),
+            work: Mutex::new(work),
+            joined: Instant::now(),
+            length_then,
+        })
+    }
+
+    /// For messages.
+    pub fn path(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    /// Reads bytes that were appended; 0 at the end of the file.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        file::read_at(&self.file, || self.path(), offset, buffer)
+    }
+
+    pub fn look(&self) -> Result<Look> {
+        let (links, length) = links_and_size(&self.file, || self.path())?;
+        Ok(Look { length, is_linked: links > 0 })
+    }
+
+    /// How many bytes were appended per second since this room joined.
+    pub fn bytes_per_second(&self, length: u64) -> u64 {
+        let elapsed = self.joined.elapsed().as_millis().max(1);
+        let appended = u128::from(length.saturating_sub(self.length_then));
+        u64::try_from(appended * 1000 / elapsed).unwrap_or(u64::MAX)
+    }
+
+    /// The present facts.
+    pub fn facts(&self) -> Result<Facts> {
+        self.record
+            .facts()?
+            .ok_or_else(|| Error::Lost { image_id: self.id.to_string(), why: "the record of its stream was changed" })
+    }
+
+    /// The turn of this number, if nobody has it.
+    pub fn try_turn(&self, number: u64) -> Result<Option<Turn<'_>>> {
+        let mut turn = locked(&self.turn);
+        if *turn == Some(number) || !self.record.try_lock_turn(number)? {
+            return Ok(None);
+        }
+        *turn = Some(number);
+        Ok(Some(Turn { room: self, number }))
+    }
+
+    /// Whether somebody has the turn of this number. Where that is unknown, nobody has it: to try shows it.
+    pub fn is_turn_taken(&self, number: u64) -> bool {
+        *locked(&self.turn) == Some(number) || self.record.is_turn_taken(number).unwrap_or(false)
+    }
+
+    /// The append lock; `None` when it is not free within that time.
+    pub fn lock_append(&self, within: Duration) -> Result<Option<AppendGuard<'_>>> {
+        let deadline = Instant::now() + within;
+        poll(deadline, || {
+            let threads = match self.appending.try_lock() {
+                Ok(threads) => threads,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return Ok(None),
+            };
+            let is_locked = self.record.try_lock_append()?;
+            Ok(is_locked.then_some(AppendGuard { room: self, _threads: threads }))
+        })
+    }
+
+    pub fn work(&self) -> MutexGuard<'_, Work> {
+        locked(&self.work)
+    }
+}
+
+impl std::fmt::Debug for Room {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Room").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

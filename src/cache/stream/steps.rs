@@ -1,0 +1,240 @@
+//! The steps of a read, for each thing that a stream can read from.
+
+use std::time::{Duration, Instant};
+
+use crate::cache::reader::Reader;
+use crate::cache::stream::fetch::{self, Appended, PIECE, complete_length};
+use crate::cache::stream::follow::{Fate, FollowedFile};
+use crate::cache::stream::room::{Room, Turn};
+use crate::cache::stream::source::RangeSource;
+use crate::cache::stream::state::{From, State, Step, StreamRole, Waiting};
+use crate::digest::algorithm::Algorithm;
+use crate::digest::expectations::Expectations;
+use crate::error::{Error, Result};
+use crate::store::attributes::{self, Attribute};
+use crate::store::layout::Area;
+use crate::sys::memory;
+
+/// How often a stream that follows a writer looks whether that still lives.
+const WRITER_LOOK: Duration = Duration::from_secs(1);
+
+/// What a call that times out did.
+const WAIT: &str = "wait for bytes";
+
+impl<S: RangeSource> State<S> {
+    pub fn step_cached(&self, reader: &Reader, offset: u64, buffer: &mut [u8]) -> Step {
+        if self.position == 0
+            && let Err(error) = self.check_published(reader.size(), || reader.stored_digest())
+        {
+            return Step::Alone(0, error);
+        }
+        match reader.read_at(offset, buffer) {
+            Ok(0) => Step::End(Ok(())),
+            Ok(length) => Step::Read(length),
+            Err(error) => Step::Alone(0, error),
+        }
+    }
+
+    /// Fails when a published image is not the expected one. Its bytes met the expectations of those who cached it; a digest that they
+    /// did not compute is not computed here.
+    pub fn check_published(&self, size: u64, stored: impl Fn() -> Option<String>) -> Result<()> {
+        let other_size = self.expected.size().is_some_and(|expected| expected != size);
+        let stored = if self.expected.digests().is_empty() { None } else { stored() };
+        let is_other = |(algorithm, hex): &(Algorithm, String)| {
+            stored
+                .as_deref()
+                .and_then(|text| text.split_once(':'))
+                .is_some_and(|(name, known)| name == algorithm.name() && known != hex)
+        };
+        if other_size || self.expected.digests().iter().any(is_other) {
+            return Err(Error::InvalidArgument(format!("image '{}' is cached with another size or digest", self.id)));
+        }
+        Ok(())
+    }
+
+    pub fn step_room(&mut self, room: &Room, offset: u64, buffer: &mut [u8], waiting: &mut Waiting) -> Result<Step> {
+        let stepped = self.try_step_room(room, offset, buffer, waiting);
+        // The other errors are failures of the shared file.
+        match stepped {
+            Err(error @ Error::TimedOut { operation: WAIT, .. }) => Err(error),
+            Err(error) => Ok(Step::Alone(0, error)),
+            stepped => stepped,
+        }
+    }
+
+    pub fn try_step_room(
+        &mut self,
+        room: &Room,
+        offset: u64,
+        buffer: &mut [u8],
+        waiting: &mut Waiting,
+    ) -> Result<Step> {
+        let length = room.read_at(offset, buffer)?;
+        if length > 0 {
+            self.role = StreamRole::Following;
+            return Ok(Step::Read(length));
+        }
+        let version = room.waiters.version();
+        let (facts, look) = (room.facts()?, room.look()?);
+        if look.length > offset {
+            return Ok(Step::Again);
+        }
+        if facts.verdict.is_some() || complete_length(&facts, look.length).is_some() {
+            return fetch::conclude(&self.cache, room, self.source_timeout).map(Step::End);
+        }
+        if !look.is_linked || look.length < self.position {
+            let why = if look.is_linked { "it became shorter" } else { "it was cleaned or deleted" };
+            return Ok(Step::Alone(0, Error::Lost { image_id: self.id.to_string(), why }));
+        }
+        if let Some(turn) = room.try_turn(facts.turn)? {
+            // The turn's former holder may have appended since the look.
+            if room.look()?.length != look.length {
+                return Ok(Step::Again);
+            }
+            waiting.idle_since = Instant::now();
+            return self.fetch(room, &turn, look.length, facts.size, offset, buffer);
+        }
+        let now = Instant::now();
+        if now >= waiting.idle_since + self.source_timeout {
+            fetch::take_over(&self.cache, room, facts.turn, look.length, self.source_timeout)?;
+            waiting.idle_since = now;
+            return Ok(Step::Again);
+        }
+        let deadline = self.deadline(waiting, waiting.idle_since + self.source_timeout)?;
+        room.waiters.wait(version, deadline, || {
+            !room.is_turn_taken(facts.turn)
+                || room.look().map_or(true, |present| present.length != look.length || !present.is_linked)
+                || room.facts().map_or(true, |present| present != facts)
+        });
+        Ok(Step::Again)
+    }
+
+    /// Calls the source at the end of the file, and appends what it returns.
+    pub fn fetch(
+        &mut self,
+        room: &Room,
+        turn: &Turn<'_>,
+        length: u64,
+        size: Option<u64>,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<Step> {
+        let left = size.map_or(u64::MAX, |size| size - length);
+        let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+        // A read further ahead fetches what is in between, too.
+        let mut between = Vec::new();
+        let piece = if length == offset {
+            let most = buffer.len().min(most);
+            &mut buffer[..most]
+        } else {
+            between = memory::buffer(most.min(usize::try_from(offset - length).unwrap_or(PIECE)), "read ahead")?;
+            &mut between[..]
+        };
+        let got = match self.call(length, piece) {
+            Ok(got) => got,
+            Err(error) => return Ok(Step::End(Err(error))),
+        };
+        if got == 0 {
+            // Only this source is wrong: others go on.
+            if let Some(expected) = size {
+                let image_id = self.id.to_string();
+                return Ok(Step::End(Err(Error::SizeMismatch { image_id, expected, actual: length })));
+            }
+            fetch::note_end(&self.cache, room, turn, length, self.source_timeout)?;
+            return Ok(Step::Again);
+        }
+        let is_wanted = between.is_empty();
+        let piece = if is_wanted { &buffer[..got] } else { &between[..got] };
+        match fetch::append(&self.cache, room, turn, length, piece, self.source_timeout) {
+            Ok(Appended::Dropped) => Ok(Step::Again),
+            Ok(Appended::Kept) if !is_wanted => Ok(Step::Again),
+            Ok(Appended::Kept) => {
+                self.role = StreamRole::Fetching;
+                Ok(Step::Read(got))
+            }
+            // The bytes are the source's, and are delivered.
+            Err(error) => Ok(Step::Alone(if is_wanted { got } else { 0 }, error)),
+        }
+    }
+
+    pub fn step_followed(
+        &mut self,
+        file: &FollowedFile,
+        offset: u64,
+        buffer: &mut [u8],
+        waiting: &mut Waiting,
+    ) -> Result<Step> {
+        match file.read_at(offset, buffer) {
+            Ok(0) => {}
+            Ok(length) => return Ok(Step::Read(length)),
+            Err(error) => return Ok(Step::Alone(0, error)),
+        }
+        let layout = self.cache.layout();
+        // In this order: all bytes were written before the file was published.
+        let fate = file.fate(layout, &self.id).unwrap_or(Fate::Gone);
+        let length = file.length().unwrap_or(0);
+        if length > offset {
+            return Ok(Step::Again);
+        }
+        match fate {
+            Fate::Published => return Ok(Step::End(self.verify_published(file, length))),
+            Fate::Gone if self.position == 0 => return Ok(Step::Join),
+            Fate::Gone => {
+                let image_id = self.id.to_string();
+                return Ok(Step::Alone(0, Error::Lost { image_id, why: "its writer gave it up" }));
+            }
+            Fate::Growing => {}
+        }
+        let now = Instant::now();
+        if now >= waiting.idle_since + self.source_timeout {
+            let image_id = self.id.to_string();
+            return Ok(Step::Alone(0, Error::Lost { image_id, why: "its writer does not write" }));
+        }
+        let look = now + WRITER_LOOK;
+        let deadline = self.deadline(waiting, look)?;
+        file.wait(layout, &self.id, length, deadline);
+        Ok(if Instant::now() >= look { Step::Join } else { Step::Again })
+    }
+
+    /// Verifies what a writer has published. It may have computed other digests than this stream expects.
+    fn verify_published(&mut self, file: &FollowedFile, length: u64) -> Result<()> {
+        let stored = attributes::get(&file.file, Attribute::Digest).ok().flatten();
+        let is_known =
+            |(algorithm, hex): &(Algorithm, String)| stored.as_ref() == Some(&format!("{}:{hex}", algorithm.name()));
+        let is_verified = self.expected.digests().iter().all(is_known);
+        let digests = if is_verified { &[] } else { self.expected.digests() };
+        let mut expectations = Expectations::of(self.expected.size(), digests)?;
+        self.hash_delivered(&mut expectations, length)?;
+        expectations.conclude(self.id.as_str()).map(drop)
+    }
+
+    pub fn step_alone(&mut self, buffer: &mut [u8]) -> Step {
+        let left = self.expected.size().map_or(u64::MAX, |size| size.saturating_sub(self.position));
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let got = if most == 0 { Ok(0) } else { self.call(self.position, &mut buffer[..most]) };
+        let id = self.id.to_string();
+        let From::Alone(expectations) = &mut self.from else { return Step::Again };
+        match got {
+            Ok(0) => Step::End(expectations.conclude(&id).map(drop)),
+            Ok(length) => match expectations.count(&id, length) {
+                Ok(()) => {
+                    expectations.hash(&buffer[..length]);
+                    Step::Read(length)
+                }
+                Err(error) => Step::End(Err(error)),
+            },
+            Err(error) => Step::End(Err(error)),
+        }
+    }
+
+    /// When a wait ends. Fails when the call's time is over.
+    pub fn deadline(&self, waiting: &Waiting, latest: Instant) -> Result<Instant> {
+        let Some(timeout) = self.timeout else { return Ok(latest) };
+        let end = waiting.began + timeout;
+        if Instant::now() >= end {
+            let path = self.cache.layout().path(Area::Incomplete, &self.id);
+            return Err(Error::TimedOut { operation: WAIT, path, waited: timeout });
+        }
+        Ok(end.min(latest))
+    }
+}

@@ -1,0 +1,86 @@
+//! Waiting for what another process does: one thread of a room looks, the others sleep until it wakes them.
+//!
+//! The kernel has no wait for a growing file that needs neither a descriptor per user nor a signal. So this polls, with one thread for
+//! all that wait for the same thing in this process.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The intervals of the one who looks: the first, which doubles, and the longest.
+const FIRST: Duration = Duration::from_micros(250);
+const LONGEST: Duration = Duration::from_millis(10);
+
+/// Those who wait for the same thing.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How often something was announced.
+    version: u64,
+    /// One of them looks.
+    has_lookout: bool,
+}
+
+impl Waiters {
+    /// The number of the last announcement. To be read before the look at which [`Self::wait`] is decided.
+    pub fn version(&self) -> u64 {
+        self.state().version
+    }
+
+    /// Wakes all that wait: this process has changed something.
+    pub fn announce(&self) {
+        self.state().version += 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until something was announced after `version`, `is_changed` returns true, or the deadline has passed. May return early.
+    pub fn wait(&self, version: u64, deadline: Instant, is_changed: impl Fn() -> bool) {
+        let mut state = self.state();
+        while state.version == version {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            if state.has_lookout {
+                state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
+            state.has_lookout = true;
+            let changed = self.look_out(state, version, deadline, &is_changed);
+            state = self.state();
+            state.has_lookout = false;
+            state.version += u64::from(changed);
+            // At its own deadline, too: another one takes its place.
+            self.changed.notify_all();
+            return;
+        }
+    }
+
+    /// True when `is_changed` returned true.
+    fn look_out<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        version: u64,
+        deadline: Instant,
+        is_changed: impl Fn() -> bool,
+    ) -> bool {
+        let mut interval = FIRST;
+        while state.version == version && Instant::now() < deadline {
+            drop(state);
+            if is_changed() {
+                return true;
+            }
+            state = self.changed.wait_timeout(self.state(), interval).unwrap_or_else(PoisonError::into_inner).0;
+            interval = (interval * 2).min(LONGEST);
+        }
+        false
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

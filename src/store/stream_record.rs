@@ -1,0 +1,366 @@
+//! The record of a stream: what the processes that fetch an image together know of its incomplete file. It is
+//! `.image_cache/streams/<image id>`, and its bytes carry the locks of the fetch.
+//!
+//! | lock | byte | held |
+//! |---|---|---|
+//! | append lock | 0 | while bytes are appended, and while the finished image is verified and published |
+//! | participation | 1, shared | as long as a process takes part |
+//! | a turn | 1024 + its number | while one participant calls its source |
+//!
+//! The file never has a mode that gives reading without writing, so who may only read the directory cannot lock it. All numbers are
+//! little-endian. The content changes under the append lock only. Reads without it are hints, except the verdict: it is one byte, which is
+//! written last.
+//!
+//! A record belongs to one incomplete file, by inode and time of birth. It is created after that file, under one cache lock, and never
+//! gets another one: so the append lock of a record excludes all who append to its file.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use crate::digest::algorithm::Algorithm;
+use crate::error::{Error, Result};
+use crate::store::image_id::ImageId;
+use crate::store::layout::Layout;
+use crate::store::lock::CacheLockGuard;
+use crate::store::writers::Writer;
+use crate::sys::boot::boot_id;
+use crate::sys::file;
+use crate::sys::lock::{LockKind, is_locked, is_locked_at_all, try_lock, unlock};
+use crate::sys::signals::without_size_signal;
+use crate::sys::stat::{FileStat, StatAndBirth};
+use crate::sys::time::Timestamp;
+
+const APPEND: u64 = 0;
+const PARTICIPATION: u64 = 1;
+const FIRST_TURN: u64 = 1024;
+
+const MAGIC: u64 = u64::from_le_bytes(*b"stream01");
+
+/// A number that is not known.
+const UNKNOWN: u64 = u64::MAX;
+
+/// The number of 64-bit numbers before the texts.
+const NUMBERS: usize = 11;
+const VERDICT_AT: usize = NUMBERS * 8;
+const TEXTS_AT: usize = VERDICT_AT + 8;
+/// The longest text is a SHA-512 digest, `sha512:` and 128 digits.
+const TEXT: usize = 144;
+/// The boot id, one digest of each algorithm, the digest of the bytes that is wrong.
+const TEXTS: usize = 5;
+const LENGTH: usize = TEXTS_AT + TEXTS * TEXT;
+
+/// What a verification has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The bytes meet all expectations.
+    Right,
+    /// They have this digest in place of the expected one of the same algorithm.
+    Wrong(Algorithm, String),
+}
+
+/// The content of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Facts {
+    inode: u64,
+    born: i64,
+    /// The mode that the file gets when it is published.
+    pub mode: u32,
+    /// The process that created the record or resumed the fetch, and when. For messages.
+    pub process: u32,
+    pub since: Timestamp,
+    /// The number of the present turn. It advances when a turn is taken over from a source that hangs.
+    pub turn: u64,
+    /// The expected size, in bytes.
+    pub size: Option<u64>,
+    /// The length, in bytes, once the end was reached.
+    pub length: Option<u64>,
+    /// So many bytes are on the disk, and survive a restart of the host.
+    pub synced: u64,
+    boot: String,
+    pub digests: Vec<(Algorithm, String)>,
+    pub verdict: Option<Verdict>,
+}
+
+impl Facts {
+    /// Of a new fetch into that file.
+    pub fn new(file: &StatAndBirth, mode: u32) -> Self {
+        Self {
+            inode: file.stat.id.inode,
+            born: born(file),
+            mode,
+            process: std::process::id(),
+            since: Timestamp::now(),
+            turn: 0,
+            size: None,
+            length: None,
+            synced: 0,
+            boot: boot_id().unwrap_or_default(),
+            digests: Vec::new(),
+            verdict: None,
+        }
+    }
+
+    /// Whether the record belongs to this file.
+    pub fn is_of(&self, file: &StatAndBirth) -> bool {
+        (self.inode, self.born) == (file.stat.id.inode, born(file))
+    }
+
+    /// How much of a file that nobody writes now is valid, in bytes. Everything if the host was not restarted.
+    pub fn valid(&self, size: u64) -> u64 {
+        if !self.boot.is_empty() && boot_id().as_ref() == Some(&self.boot) { size } else { size.min(self.synced) }
+    }
+
+    /// This process resumes the fetch, in the present boot.
+    pub fn resume(&mut self) {
+        self.process = std::process::id();
+        self.since = Timestamp::now();
+        self.boot = boot_id().unwrap_or_default();
+    }
+
+    fn to_bytes(&self) -> [u8; LENGTH] {
+        let mut bytes = [0; LENGTH];
+        let numbers: [u64; NUMBERS] = [
+            MAGIC,
+            self.inode,
+            self.born.cast_unsigned(),
+            self.mode.into(),
+            self.process.into(),
+            self.since.as_nanoseconds().cast_unsigned(),
+            self.turn,
+            self.size.unwrap_or(UNKNOWN),
+            self.length.unwrap_or(UNKNOWN),
+            self.synced,
+            0,
+        ];
+        for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        let wrong = match &self.verdict {
+            Some(Verdict::Wrong(algorithm, actual)) => format!("{}:{actual}", algorithm.name()),
+            _ => String::new(),
+        };
+        bytes[VERDICT_AT] = match &self.verdict {
+            None => 0,
+            Some(Verdict::Right) => 1,
+            Some(Verdict::Wrong(..)) => 2,
+        };
+        let digests = self.digests.iter().map(|(algorithm, hex)| format!("{}:{hex}", algorithm.name()));
+        let digests = digests.chain(std::iter::repeat(String::new())).take(TEXTS - 2);
+        let texts = std::iter::once(self.boot.clone()).chain(digests).chain([wrong]);
+        for (place, text) in bytes[TEXTS_AT..].chunks_exact_mut(TEXT).zip(texts) {
+            let length = text.len().min(TEXT);
+            place[..length].copy_from_slice(&text.as_bytes()[..length]);
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (numbers, texts) = bytes.get(..LENGTH)?.split_at(TEXTS_AT);
+        let mut numbers = numbers.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+        let mut next = || numbers.next();
+        let known = |number| (number != UNKNOWN).then_some(number);
+        if next()? != MAGIC {
+            return None;
+        }
+        let (inode, born, mode, process, since) = (next()?, next()?, next()?, next()?, next()?);
+        let (turn, size, length, synced) = (next()?, next()?, next()?, next()?);
+        let mut texts = texts.chunks_exact(TEXT).map(|text| {
+            let length = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
+            String::from_utf8_lossy(&text[..length]).into_owned()
+        });
+        let boot = texts.next()?;
+        let mut digests = Vec::new();
+        for text in texts.by_ref().take(TEXTS - 2).filter(|text| !text.is_empty()) {
+            digests.push(digest(&text)?);
+        }
+        let verdict = match bytes[VERDICT_AT] {
+            0 => None,
+            1 => Some(Verdict::Right),
+            _ => digest(&texts.next()?).map(|(algorithm, actual)| Verdict::Wrong(algorithm, actual)),
+        };
+        Some(Self {
+            inode,
+            born: born.cast_signed(),
+            mode: u32::try_from(mode).ok()?,
+            process: u32::try_from(process).ok()?,
+            since: Timestamp::from_nanoseconds(since.cast_signed()),
+            turn,
+            size: known(size),
+            length: known(length),
+            synced,
+            boot,
+            digests,
+            verdict,
+        })
+    }
+}
+
+fn born(file: &StatAndBirth) -> i64 {
+    file.born.map_or(0, Timestamp::as_nanoseconds)
+}
+
+fn digest(text: &str) -> Option<(Algorithm, String)> {
+    let (name, hex) = text.split_once(':')?;
+    let algorithm = Algorithm::from_name(name).ok()?;
+    Some((algorithm, algorithm.normalise(hex).ok()?))
+}
+
+/// The open record of a stream.
+#[derive(Debug)]
+pub(crate) struct StreamRecord {
+    file: File,
+    path: PathBuf,
+}
+
+impl StreamRecord {
+    /// Opens the record of an image's incomplete file; `None` when it has none, or that of another file.
+    pub fn open(layout: &Layout, id: &ImageId, of: &StatAndBirth) -> Result<Option<(Self, Facts)>> {
+        let Some(directory) = layout.streams()? else { return Ok(None) };
+        let path = directory.path_of(id.as_file_name());
+        let Some(file) = directory.open_to_write(id.as_file_name())? else { return Ok(None) };
+        if !FileStat::of(&file, || path.clone())?.is_regular {
+            return Ok(None);
+        }
+        let record = Self { file, path };
+        Ok(record.facts()?.filter(|facts| facts.is_of(of)).map(|facts| (record, facts)))
+    }
+
+    /// Creates the record of a new incomplete file, in place of one that an earlier file left.
+    pub fn create(layout: &Layout, lock: &CacheLockGuard<'_>, id: &ImageId, facts: &Facts) -> Result<Self> {
+        lock.check_held()?;
+        let directory = layout.create_streams()?;
+        let name = id.as_file_name();
+        directory.remove(name)?;
+        let path = directory.path_of(name);
+        let is_shared = layout.shared_directory().is_shared();
+        let created = directory.create_private(name, false, is_shared)?;
+        let file = created.ok_or_else(|| Error::exists("create", &path))?;
+        let record = Self { file, path };
+        record.set(facts).inspect_err(|_| _ = directory.remove(name))?;
+        Ok(record)
+    }
+
+    /// Removes the record of an image, after its incomplete file has gone.
+    pub fn remove(layout: &Layout, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<()> {
+        layout.streams()?.map_or(Ok(false), |directory| directory.remove(id.as_file_name())).map(drop)
+    }
+
+    /// The content; `None` when it is no record, because its creation was interrupted.
+    pub fn facts(&self) -> Result<Option<Facts>> {
+        let mut bytes = [0; LENGTH];
+        let length = file::read_at(&self.file, || self.path.clone(), 0, &mut bytes)?;
+        Ok(Facts::from_bytes(&bytes[..length]))
+    }
+
+    /// Writes the content. The verdict comes last, since others read it without a lock.
+    pub fn set(&self, facts: &Facts) -> Result<()> {
+        let mut bytes = facts.to_bytes();
+        let verdict = std::mem::take(&mut bytes[VERDICT_AT]);
+        let write = |offset: usize, bytes: &[u8]| {
+            without_size_signal(|| file::write_at(&self.file, || self.path.clone(), offset as u64, bytes))
+        };
+        write(0, &bytes)?;
+        if verdict == 0 { Ok(()) } else { write(VERDICT_AT, &[verdict]) }
+    }
+
+    /// Takes part, until the record is closed.
+    pub fn participate(&self) -> Result<()> {
+        // Nobody takes it exclusively.
+        self.lock(PARTICIPATION, LockKind::Shared).map(drop)
+    }
+
+    /// Whether somebody else takes part.
+    pub fn is_attended(&self) -> Result<bool> {
+        is_locked_at_all(&self.file, PARTICIPATION).map_err(|errno| Error::system("lock", &self.path, errno))
+    }
+
+    pub fn try_lock_append(&self) -> Result<bool> {
+        self.lock(APPEND, LockKind::Exclusive)
+    }
+
+    pub fn unlock_append(&self) {
+        unlock(&self.file, APPEND);
+    }
+
+    pub fn try_lock_turn(&self, turn: u64) -> Result<bool> {
+        self.lock(turn_byte(turn), LockKind::Exclusive)
+    }
+
+    pub fn unlock_turn(&self, turn: u64) {
+        unlock(&self.file, turn_byte(turn));
+    }
+
+    /// Whether another process has the turn.
+    pub fn is_turn_taken(&self, turn: u64) -> Result<bool> {
+        is_locked(&self.file, turn_byte(turn)).map_err(|errno| Error::system("lock", &self.path, errno))
+    }
+
+    fn lock(&self, byte: u64, kind: LockKind) -> Result<bool> {
+        try_lock(&self.file, byte, kind).map_err(|errno| Error::system("lock", &self.path, errno))
+    }
+
+    /// For messages.
+    pub fn path(&self) -> PathBuf {
+        self.path.clone()
+    }
+}
+
+fn turn_byte(turn: u64) -> u64 {
+    FIRST_TURN + (turn & u64::from(u32::MAX))
+}
+
+/// Whose an incomplete file is. The file of a stream has no writer's lock.
+pub(crate) fn writer_of(
+    layout: &Layout,
+    lock: &CacheLockGuard<'_>,
+    id: &ImageId,
+    file: &StatAndBirth,
+) -> Result<Writer> {
+    let writer = lock.writer_of(file)?;
+    if !matches!(writer, Writer::Dead) {
+        return Ok(writer);
+    }
+    let idle = file.stat.modified.distance(Timestamp::now());
+    match StreamRecord::open(layout, id, file) {
+        Ok(Some((record, facts))) if facts.verdict.is_none() || record.is_attended()? => {
+            Ok(Writer::Stream { is_attended: record.is_attended()?, process: facts.process, since: facts.since, idle })
+        }
+        Ok(_) => Ok(writer),
+        // Another user's stream.
+        Err(error) if error.is_denied() => Ok(Writer::Unknown { idle }),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::stat::FileId;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let stat = FileStat {
+            id: FileId { device: 1, inode: 7 },
+            is_regular: true,
+            permissions: 0o644,
+            size: 0,
+            accessed: Timestamp::now(),
+            modified: Timestamp::now(),
+            changed: Timestamp::now(),
+        };
+        let file = StatAndBirth { stat, born: Some(Timestamp::now()) };
+        let mut facts = Facts::new(&file, 0o644);
+        assert!(facts.is_of(&file));
+        for verdict in [None, Some(Verdict::Right), Some(Verdict::Wrong(Algorithm::Md5, "0".repeat(32)))] {
+            assert_eq!(Facts::from_bytes(&facts.to_bytes()).as_ref(), Some(&facts));
+            let algorithms = [(Algorithm::Sha512, 128), (Algorithm::Md5, 32), (Algorithm::Sha256, 64)];
+            facts.digests = algorithms.map(|(algorithm, length)| (algorithm, "a".repeat(length))).to_vec();
+            (facts.size, facts.length, facts.turn, facts.verdict) = (Some(5), Some(0), 3, verdict);
+        }
+        assert_eq!(Facts::from_bytes(&facts.to_bytes()), Some(facts.clone()));
+        assert_eq!(Facts::from_bytes(&facts.to_bytes()[1..]), None);
+        assert_eq!(facts.valid(9), 9);
+        facts.boot = "another".to_owned();
+        assert_eq!(facts.valid(9), 0);
+    }
+}

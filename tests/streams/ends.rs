@@ -1,0 +1,173 @@
+//! The verdict at the end, and what is left of a fetch.
+
+use image_cache::{Algorithm, DriverChoice, Error, StreamRole};
+use libtest_mimic::Trial;
+
+use crate::common::{Scratch, cache_image, files, read_image};
+use crate::fixture::{Store, assert_whole, content, read_all, sha256, stream_whole};
+use crate::with_drivers;
+
+const SIZE: u64 = 3 << 20;
+
+pub fn trials() -> Vec<Trial> {
+    [
+        with_drivers("wrong_bytes_fail_all_participants_at_the_end_and_are_not_published", mismatch),
+        with_drivers("a_reader_that_closes_early_leaves_an_image_that_the_next_one_resumes", resumed),
+        with_drivers("a_writer_replaces_a_fetch_without_participants_at_once", replaced),
+        with_drivers("a_writer_is_refused_while_a_stream_fetches", refused),
+        with_drivers("clean_keeps_a_fetch_without_participants_until_it_stalls", cleaned),
+        with_drivers("an_image_that_is_cleaned_while_it_is_streamed_is_delivered_whole", cleaned_while_streamed),
+        with_drivers("contradicting_expectations_are_fetched_alone", contradiction),
+        with_drivers("a_stream_that_knows_the_size_publishes_at_its_close", closed_at_the_size),
+        with_drivers("an_image_that_is_deleted_and_cached_anew_while_it_is_streamed_keeps_its_bytes", deleted),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn mismatch(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let (cache, other) = (scratch.open(), scratch.open());
+    let store = Store::new(SIZE);
+    let mut first = cache.stream("1", store.source()).unwrap();
+    first.expect_digest(Algorithm::Sha256, &"0".repeat(64)).unwrap();
+    let mut second = other.stream("1", store.source()).unwrap();
+    let mut buffer = [0; 1000];
+    assert_eq!((first.read(&mut buffer).unwrap(), second.read(&mut buffer).unwrap()), (1000, 1000));
+    for stream in [&mut first, &mut second] {
+        let error = read_all(stream, 100_000).unwrap_err();
+        let Error::DigestMismatch { actual, .. } = &error else { panic!("{error}") };
+        assert_eq!(*actual, sha256(SIZE));
+        assert_eq!(stream.read(&mut buffer).unwrap_err(), error);
+    }
+    assert_eq!(store.fetched(), SIZE);
+    assert!(!cache.is_cached("1").unwrap());
+    assert_eq!(files(&scratch.file("invalid")), ["1"]);
+    assert!(files(&scratch.file("incomplete")).is_empty());
+    drop((first, second));
+    stream_whole(&cache, "1", &store);
+    assert_whole(&read_image(&cache, "1"), SIZE);
+}
+
+fn resumed(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let store = Store::new(SIZE);
+    let mut begun = 0;
+    {
+        let cache = scratch.open();
+        let mut stream = cache.stream("1", store.source()).unwrap();
+        let mut buffer = vec![0; 100_000];
+        while begun < 1_000_000 {
+            begun += stream.read(&mut buffer).unwrap() as u64;
+        }
+    }
+    assert_eq!(files(&scratch.file("incomplete")), ["1"]);
+    let cache = scratch.open();
+    stream_whole(&cache, "1", &store);
+    assert_eq!(store.fetched(), SIZE);
+    assert!(scratch.logged(&format!("resumed at {begun} bytes")), "{:?}", scratch.messages);
+    assert_whole(&read_image(&cache, "1"), SIZE);
+}
+
+fn replaced(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let cache = scratch.open();
+    let store = Store::new(SIZE);
+    let mut stream = cache.stream("1", store.source()).unwrap();
+    assert_eq!(stream.read(&mut [0; 10]).unwrap(), 10);
+    drop(stream);
+    cache_image(&cache, "1", b"a writer's");
+    assert_eq!(read_image(&cache, "1"), b"a writer's");
+    assert!(files(&scratch.file(".image_cache/streams")).is_empty());
+}
+
+fn refused(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let (cache, other) = (scratch.open(), scratch.open());
+    let store = Store::new(SIZE);
+    let mut stream = cache.stream("1", store.source()).unwrap();
+    assert_eq!(stream.read(&mut [0; 10]).unwrap(), 10);
+    for cache in [&cache, &other] {
+        let Err(Error::BeingCached(who)) = cache.begin_write("1") else { panic!("a writer began") };
+        assert_eq!(who.process, Some(std::process::id()));
+        assert!(who.since.is_some());
+        assert!(!cache.queue_image("1").unwrap());
+    }
+}
+
+fn cleaned(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let cache = scratch.open();
+    let store = Store::new(SIZE);
+    let mut stream = cache.stream("1", store.source()).unwrap();
+    assert_eq!(stream.read(&mut [0; 10]).unwrap(), 10);
+    drop(stream);
+    assert_eq!(cache.clean(None).unwrap(), 0);
+    assert_eq!(files(&scratch.file("incomplete")), ["1"]);
+    crate::common::age(&scratch.file("incomplete/1"), std::time::Duration::from_hours(25));
+    assert_eq!(cache.clean(None).unwrap(), 1);
+    assert!(files(&scratch.file("incomplete")).is_empty() && files(&scratch.file(".image_cache/streams")).is_empty());
+}
+
+fn cleaned_while_streamed(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let cache = scratch.open();
+    let store = Store::new(SIZE);
+    let mut stream = cache.stream("1", store.source()).unwrap();
+    stream.expect_digest(Algorithm::Sha256, &sha256(SIZE)).unwrap();
+    let mut buffer = [0; 1000];
+    assert_eq!(stream.read(&mut buffer).unwrap(), 1000);
+    std::fs::remove_file(scratch.file("incomplete/1")).unwrap();
+    let rest = read_all(&mut stream, 10_000).unwrap();
+    assert_whole(&[&buffer[..], &rest].concat(), SIZE);
+    assert_eq!((stream.role(), store.fetched()), (StreamRole::Alone, SIZE));
+    assert!(!cache.is_cached("1").unwrap());
+}
+
+fn contradiction(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let cache = scratch.open();
+    let store = Store::new(SIZE);
+    let mut first = cache.stream("1", store.source()).unwrap();
+    first.expect_size(SIZE).unwrap();
+    let mut begun = [0; 1000];
+    assert_eq!(first.read(&mut begun).unwrap(), 1000);
+    let mut second = cache.stream("1", store.source()).unwrap();
+    second.expect_size(SIZE - 1).unwrap();
+    assert_whole(&read_all(&mut second, 100_000).unwrap(), SIZE - 1);
+    assert_eq!((second.role(), store.fetched()), (StreamRole::Alone, SIZE - 1 + 1000));
+    read_all(&mut first, 100_000).unwrap();
+    assert_whole(&read_image(&cache, "1"), SIZE);
+    let mut third = cache.stream("1", store.source()).unwrap();
+    third.expect_size(5).unwrap();
+    assert_whole(&read_all(&mut third, 100_000).unwrap(), 5);
+    assert_eq!(third.role(), StreamRole::Alone);
+}
+
+fn closed_at_the_size(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let cache = scratch.open();
+    let store = Store::new(1000);
+    let mut stream = cache.stream("1", store.source()).unwrap();
+    stream.expect_size(1000).unwrap();
+    assert_eq!(stream.read(&mut [0; 1000]).unwrap(), 1000);
+    drop(stream);
+    assert_eq!(read_image(&cache, "1"), content(1000));
+}
+
+fn deleted(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let cache = scratch.open();
+    let store = Store::new(SIZE);
+    let mut slow = cache.stream("1", store.source()).unwrap();
+    let mut buffer = [0; 1000];
+    assert_eq!(slow.read(&mut buffer).unwrap(), 1000);
+    stream_whole(&cache, "1", &store);
+    cache.delete_cached_image("1").unwrap();
+    cache_image(&cache, "1", b"another image");
+    let rest = read_all(&mut slow, 10_000).unwrap();
+    assert_whole(&[&buffer[..], &rest].concat(), SIZE);
+    assert_eq!(store.fetched(), SIZE);
+    assert_eq!(read_image(&cache, "1"), b"another image");
+}
