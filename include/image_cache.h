@@ -89,6 +89,26 @@
 #include <stdint.h>
 
 /**
+ * The bytes come from the cached image.
+ */
+#define IMAGE_CACHE_STREAM_CACHED 0
+
+/**
+ * The bytes that were read last came from the stream's own source, into the file that all share.
+ */
+#define IMAGE_CACHE_STREAM_FETCHING 1
+
+/**
+ * The bytes that were read last came from the file that all share. Also before the first read of an image that is not cached.
+ */
+#define IMAGE_CACHE_STREAM_FOLLOWING 2
+
+/**
+ * The bytes come from the stream's own source, and are not cached.
+ */
+#define IMAGE_CACHE_STREAM_ALONE 3
+
+/**
  * Metadata in a SQLite database in the cache's directory (the default).
  */
 #define IMAGE_CACHE_DRIVER_SQLITE 0
@@ -178,6 +198,13 @@ typedef struct image_cache_options_t image_cache_options_t;
  * image is deleted, pruned or cached again. Use it from one thread at a time.
  */
 typedef struct image_cache_reader_t image_cache_reader_t;
+
+/**
+ * A reader of an image that may still have to be fetched.
+ *
+ * Created by image_cache_stream_open(), ended by image_cache_stream_close(). Use it from one thread at a time.
+ */
+typedef struct image_cache_stream_t image_cache_stream_t;
 
 /**
  * A cache of images in one directory.
@@ -270,6 +297,23 @@ typedef struct image_cache_error_t {
  * ```
  */
 typedef int64_t (*image_cache_source_fn)(void *user_data, void *buffer, size_t capacity);
+
+/**
+ * Reads bytes of an image at an offset, for a stream.
+ *
+ * - `user_data`: the pointer given to image_cache_stream_open()
+ * - `offset`: where to read, in bytes
+ * - `buffer`: receives the bytes
+ * - `capacity`: the size of the buffer in bytes, at least 1 and at most 1 MiB
+ *
+ * Returns the number of bytes, 0 at the end, or a negative number on failure. More than capacity is a failure, too.
+ *
+ * The function is called on the thread that reads the stream, while others may wait for its bytes. If it does not return
+ * within the source timeout of another participant, that one calls its own source, and these bytes are dropped. It must
+ * not throw or longjmp, and must not use the stream for which it is called. pthread_cancel() has no effect on the thread
+ * until the read returns. For bindings: see image_cache_source_fn.
+ */
+typedef int64_t (*image_cache_range_source_fn)(void *user_data, uint64_t offset, void *buffer, size_t capacity);
 
 /**
  * One image of a list.
@@ -932,6 +976,253 @@ bool image_cache_tee_is_caching(const struct image_cache_tee_t *tee);
  * Threads: one at a time. Blocks: for a few system calls, and for the disk if the image is published.
  */
 void image_cache_tee_close(struct image_cache_tee_t *tee);
+
+/* Stream: one fetch for all readers ------------------------------------------------------------------- */
+
+/**
+ * Opens a stream: reads a cached image, or fetches it together with all other streams of it on this host.
+ *
+ * - `cache`: the cache; it may be closed before the stream
+ * - `image_id`: the image
+ * - `source`: called for bytes that are not in the cache
+ * - `user_data`: passed to source; it must stay valid until the stream ends
+ * - `stream`: set to the stream, which image_cache_stream_close() ends
+ *
+ * Returns IMAGE_CACHE_OK (also when the image cannot be cached), or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id, source or stream is NULL
+ *
+ * The streams of an image, in all threads and processes, share one file. One of them at a time calls its source, for one
+ * piece of up to 1 MiB; all read that piece as soon as it is there. A stream that fails, hangs or is closed, or whose
+ * process dies, costs the others at most the piece that it was fetching. Without participants, the file stays, and the
+ * next stream resumes it.
+ *
+ * An image that a writer or tee caches is read as it grows. If the image cannot be cached (the disk is full, the
+ * directory may not be written), the stream reads from its own source, alone: see image_cache_stream_role().
+ *
+ * Threads: any. Blocks: for a few system calls.
+ *
+ * ```c
+ * static int64_t from_store_at(void *user_data, uint64_t offset, void *buffer, size_t capacity)
+ * {
+ *     if (fseek(user_data, (long)offset, SEEK_SET) != 0)
+ *         return -1;
+ *     size_t length = fread(buffer, 1, capacity, user_data);
+ *     return length == 0 && ferror(user_data) ? -1 : (int64_t)length;
+ * }
+ * ```
+ */
+image_cache_status_t image_cache_stream_open(const struct image_cache_t *cache,
+                                             const char *image_id,
+                                             image_cache_range_source_fn source,
+                                             void *user_data,
+                                             struct image_cache_stream_t **stream,
+                                             struct image_cache_error_t *error);
+
+/**
+ * Sets the length that the image must have. To be called before the first read.
+ *
+ * - `stream`: the stream
+ * - `bytes`: the image's length
+ *
+ * Returns as image_cache_writer_expect_size().
+ *
+ * The source is then never called beyond the length. A stream whose expectations contradict those of the fetch under way,
+ * or the cached image, reads from its own source, alone.
+ *
+ * Threads: one at a time. Blocks: never.
+ */
+image_cache_status_t image_cache_stream_expect_size(struct image_cache_stream_t *stream,
+                                                    uint64_t bytes,
+                                                    struct image_cache_error_t *error);
+
+/**
+ * Sets a digest that the image must have. To be called before the first read.
+ *
+ * - `stream`: the stream
+ * - `algorithm`: "md5", "sha256" or "sha512"
+ * - `hex`: the digest in hexadecimal digits, of either case
+ *
+ * Returns as image_cache_writer_expect_digest().
+ *
+ * The digests that all participants expect are verified over the bytes in the file, once. Without any, the image has
+ * the bytes that the participants' sources returned, which must be the same.
+ *
+ * Threads: one at a time. Blocks: never.
+ */
+image_cache_status_t image_cache_stream_expect_digest(struct image_cache_stream_t *stream,
+                                                      const char *algorithm,
+                                                      const char *hex,
+                                                      struct image_cache_error_t *error);
+
+/**
+ * Sets how long a read waits while no byte comes.
+ *
+ * - `stream`: the stream
+ * - `milliseconds`: the time, or 0: for ever, which is the default
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: stream is NULL
+ *
+ * After that time, a read returns IMAGE_CACHE_ERROR_TIMED_OUT, and can be called again. The time that the stream's own
+ * source takes does not count.
+ *
+ * Threads: one at a time. Blocks: never.
+ */
+image_cache_status_t image_cache_stream_set_timeout(struct image_cache_stream_t *stream,
+                                                    uint64_t milliseconds,
+                                                    struct image_cache_error_t *error);
+
+/**
+ * Sets how long another participant's source may take for one call.
+ *
+ * - `stream`: the stream
+ * - `milliseconds`: the time, at least 1; 30,000 by default
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: stream is NULL, or milliseconds is 0
+ *
+ * After that time without a new byte, a read of this stream calls its own source. A process that died is not waited for.
+ *
+ * Threads: one at a time. Blocks: never.
+ */
+image_cache_status_t image_cache_stream_set_source_timeout(struct image_cache_stream_t *stream,
+                                                           uint64_t milliseconds,
+                                                           struct image_cache_error_t *error);
+
+/**
+ * Reads the image's next bytes, and fetches them if nobody else does.
+ *
+ * - `stream`: the stream
+ * - `buffer`: receives the bytes; may be NULL if capacity is 0
+ * - `capacity`: the size of the buffer in bytes
+ * - `length`: set to the number of bytes; 0 at the end; fewer than capacity do not mean the end
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_SOURCE: the stream's own source failed, or returned more than capacity
+ * - IMAGE_CACHE_ERROR_SIZE_MISMATCH: the stream's own source ended before the expected size
+ * - IMAGE_CACHE_ERROR_DIGEST_MISMATCH: at the end: the bytes do not have a digest that a participant expects
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: stream or length is NULL; or buffer is NULL, and capacity is not 0
+ *
+ * Each of the first three is final for this stream. A failed source is its own stream's failure only; a digest that does
+ * not match fails all participants, and the file goes to invalid/.
+ *
+ * The end, when length is 0, comes after the image was verified. So read to the end, or set the length with
+ * image_cache_stream_expect_size(). If the image cannot be cached, the call does not fail.
+ *
+ * Durability: the participant that ends the fetch publishes the image. For that stream, it is as durable at its end as
+ * after image_cache_commit(); others may end shortly before.
+ *
+ * Threads: one at a time. Blocks: for the source, the disk, and other participants: see
+ * image_cache_stream_set_timeout().
+ *
+ * ```c
+ * status = image_cache_stream_open(cache, id, from_store_at, source, &stream, &error);
+ * if (status == IMAGE_CACHE_OK)
+ *     status = image_cache_stream_expect_size(stream, bytes, &error);
+ * while (status == IMAGE_CACHE_OK) {
+ *     status = image_cache_stream_read(stream, buffer, sizeof buffer, &length, &error);
+ *     if (length == 0) break; // the end, or a failure: status says which
+ *     fwrite(buffer, 1, length, guest);
+ * }
+ * image_cache_stream_close(stream);
+ * ```
+ */
+image_cache_status_t image_cache_stream_read(struct image_cache_stream_t *stream,
+                                             void *buffer,
+                                             size_t capacity,
+                                             size_t *length,
+                                             struct image_cache_error_t *error);
+
+/**
+ * Reads bytes at an offset. The position of image_cache_stream_read() does not change.
+ *
+ * - `stream`: the stream
+ * - `offset`: where to read, in bytes
+ * - `buffer`: receives the bytes; may be NULL if capacity is 0
+ * - `capacity`: the size of the buffer in bytes
+ * - `length`: set to the number of bytes; 0 at or beyond the end; fewer than capacity do not mean the end
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_SOURCE: the stream's own source failed, or returned more than capacity
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: stream or length is NULL; or buffer is NULL, and capacity is not 0
+ *
+ * Bytes that are less than 8 MiB ahead of the fetch, or less than a second at its present speed, are waited for, and what
+ * is in between is fetched. Bytes further ahead come from the stream's own source, and are not cached. Bytes that are read
+ * before the end of the fetch are not verified yet.
+ *
+ * Threads: one at a time. Blocks: as image_cache_stream_read().
+ */
+image_cache_status_t image_cache_stream_read_at(struct image_cache_stream_t *stream,
+                                                uint64_t offset,
+                                                void *buffer,
+                                                size_t capacity,
+                                                size_t *length,
+                                                struct image_cache_error_t *error);
+
+/**
+ * Where the bytes that were read last came from.
+ *
+ * - `stream`: the stream
+ *
+ * Returns one of the IMAGE_CACHE_STREAM_ constants; IMAGE_CACHE_STREAM_ALONE for NULL.
+ *
+ * Threads: one at a time. Blocks: never.
+ */
+int32_t image_cache_stream_role(const struct image_cache_stream_t *stream);
+
+/**
+ * How many bytes of the image are in the cache.
+ *
+ * - `stream`: the stream
+ *
+ * Returns the number of bytes; 0 for NULL, before the first read of an image that is not cached, and for a stream that is
+ * alone.
+ *
+ * Threads: one at a time. Blocks: for one system call.
+ */
+uint64_t image_cache_stream_available(const struct image_cache_stream_t *stream);
+
+/**
+ * Ends a stream. The other participants go on.
+ *
+ * - `stream`: the stream; may be NULL; harmless in a forked child
+ *
+ * If it was the last participant, the image stays resumable until it stalls (see image_cache_clean()). If the expected
+ * size has come, the image is verified and published as at the end.
+ *
+ * Threads: one at a time. Blocks: for a few system calls, and for the disk if the image is published.
+ */
+void image_cache_stream_close(struct image_cache_stream_t *stream);
+
+/**
+ * Waits until an image is cached.
+ *
+ * - `cache`: the cache
+ * - `image_id`: the image
+ * - `milliseconds`: how long; 0 does not wait
+ * - `cached`: set to true when the image is cached, and to false when nobody caches it
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or cached is NULL
+ * - IMAGE_CACHE_ERROR_IO: the image's files cannot be stat'ed
+ *
+ * If the image is still being cached after that time, it returns IMAGE_CACHE_ERROR_TIMED_OUT.
+ *
+ * Threads: any. Blocks: up to that time, and for the cache lock once a second.
+ */
+image_cache_status_t image_cache_wait_cached(const struct image_cache_t *cache,
+                                             const char *image_id,
+                                             uint64_t milliseconds,
+                                             bool *cached,
+                                             struct image_cache_error_t *error);
 
 /* Queries --------------------------------------------------------------------------------------------- */
 

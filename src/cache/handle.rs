@@ -15,7 +15,7 @@ use crate::cache::stream::handle::Stream;
 use crate::cache::stream::source::RangeSource;
 use crate::cache::tee::Tee;
 use crate::cache::writer::Writer;
-use crate::cache::{clean, lifecycle, query, remove};
+use crate::cache::{clean, lifecycle, query, remove, wait};
 use crate::error::Result;
 use crate::index::driver::DriverKind;
 use crate::index::listing::Listing;
@@ -149,6 +149,14 @@ impl ImageCache {
     /// Only for an invalid id, and in a forked child.
     pub fn stream<S: RangeSource>(&self, image_id: &str, source: S) -> Result<Stream<S>> {
         self.with_id(image_id, |inner, id| Ok(Stream::open(inner, &id, source)))
+    }
+
+    /// Waits until the image is cached (true), or nobody caches it any more (false).
+    ///
+    /// # Errors
+    /// [`crate::Error::TimedOut`] when it is still being cached after that time, and see [`ImageCache`].
+    pub fn wait_cached(&self, image_id: &str, timeout: Duration) -> Result<bool> {
+        self.with_id(image_id, |inner, id| wait::wait_cached(inner, &id, timeout))
     }
 
     /// Appends an image to the queue. False when it is queued, cached, or being cached by a live writer.

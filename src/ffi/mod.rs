@@ -49,6 +49,8 @@ pub mod writer;
 
 pub mod tee;
 
+pub mod stream;
+
 pub mod query;
 
 pub mod list;

@@ -37,8 +37,8 @@ impl Streamer {
     pub fn start(task: &Task<'_>) -> Self {
         let driver = if task.driver == DriverChoice::Sqlite { "sqlite" } else { "xattr" };
         let numbers = [task.size, task.threads as u64, u64::try_from(task.latency.as_micros()).unwrap()];
-        let mut text = format!("{}\n{driver}\n{}", task.directory.display(), task.record.display());
-        numbers.iter().for_each(|number| text += &format!("\n{number}"));
+        let numbers = numbers.map(|number| number.to_string()).join("\n");
+        let text = format!("{}\n{driver}\n{}\n{numbers}", task.directory.display(), task.record.display());
         let mut child = Command::new("/proc/self/exe")
             .env(TASK, text)
             .stdout(Stdio::piped())

@@ -1,5 +1,6 @@
 //! A store whose images are functions of the offset, and sources that read from it and count.
 
+use std::fmt::Write as _;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,7 @@ use image_cache::{ImageCache, RangeSource, Result, Stream};
 
 /// The byte of the image at an offset.
 pub fn byte_at(offset: u64) -> u8 {
-    (offset.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8
+    offset.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()[0]
 }
 
 pub fn content(size: u64) -> Vec<u8> {
@@ -19,7 +20,11 @@ pub fn content(size: u64) -> Vec<u8> {
 /// SHA-256 of [`content`].
 pub fn sha256(size: u64) -> String {
     use sha2::Digest as _;
-    sha2::Sha256::digest(content(size)).iter().map(|byte| format!("{byte:02x}")).collect()
+    let digest = sha2::Sha256::digest(content(size));
+    digest.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 /// What the sources of one store have been asked for.

@@ -287,10 +287,8 @@ fn end_file(cache: &Arc<CacheInner>, room: &Room, facts: &Facts, outcome: &Resul
     });
     let removed = cache.lock.acquire().and_then(|lock| {
         // Another fetch may have begun.
-        match cache.layout().has(Area::Incomplete, &room.id)? {
-            true => Ok(()),
-            false => StreamRecord::remove(cache.layout(), &lock, &room.id),
-        }
+        let is_taken = cache.layout().has(Area::Incomplete, &room.id)?;
+        if is_taken { Ok(()) } else { StreamRecord::remove(cache.layout(), &lock, &room.id) }
     });
     if let Err(error) = ended.and(removed) {
         cache.log().warning(|| format!("{error}; the bytes were delivered only"));

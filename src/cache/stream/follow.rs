@@ -56,9 +56,7 @@ impl FollowedFile {
     /// Waits until the file has more than `length` bytes, or another fate. May return early.
     pub fn wait(&self, layout: &Layout, id: &ImageId, length: u64, deadline: Instant) {
         let version = self.waiters.version();
-        self.waiters.wait(version, deadline, || {
-            self.length().map_or(true, |present| present != length)
-                || self.fate(layout, id).map_or(true, |fate| fate != Fate::Growing)
-        });
+        self.waiters
+            .wait(version, deadline, || self.length() != Ok(length) || self.fate(layout, id) != Ok(Fate::Growing));
     }
 }
