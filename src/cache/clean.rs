@@ -7,7 +7,7 @@ use crate::cache::remove::withdraw_all;
 use crate::error::Result;
 use crate::log::SkippedErrors;
 use crate::store::image_id::ImageId;
-use crate::store::layout::Area;
+use crate::store::layout::{Area, DirEntry};
 use crate::store::stream_record::{StreamRecord, writer_of};
 use crate::store::writers::Writer;
 
@@ -22,6 +22,7 @@ pub(crate) fn clean(cache: &CacheInner, stall_time: Duration) -> Result<u64> {
     for (id, _) in cache.layout().images(Area::Incomplete)? {
         removed += u64::from(skipped.note(remove_stalled(cache, &id, stall_time)).unwrap_or(false));
     }
+    skipped.note(remove_orphaned_records(cache));
     // Whatever the stamp says.
     if let Err(error) = cache.catalog.compare(&cache.lock) {
         cache.log().warning(|| format!("{error}; the index is compared with the directory before its next query"));
@@ -49,4 +50,15 @@ fn remove_stalled(cache: &CacheInner, id: &ImageId, stall_time: Duration) -> Res
     let is_removed = cache.layout().remove(&lock, Area::Incomplete, id)?.is_some();
     StreamRecord::remove(cache.layout(), &lock, id)?;
     Ok(is_removed)
+}
+
+/// Removes the records of streams whose file is gone.
+fn remove_orphaned_records(cache: &CacheInner) -> Result<()> {
+    for id in cache.layout().stream_ids()? {
+        let lock = cache.lock.acquire()?;
+        if matches!(cache.layout().stat(Area::Incomplete, &id)?, DirEntry::Missing) {
+            StreamRecord::remove(cache.layout(), &lock, &id)?;
+        }
+    }
+    Ok(())
 }

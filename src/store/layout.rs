@@ -271,6 +271,13 @@ impl Layout {
         own.map_or(Ok(None), |own| own.open_subdirectory(STREAMS))
     }
 
+    /// The images that have the record of a stream.
+    pub fn stream_ids(&self) -> Result<Vec<ImageId>> {
+        let Some(directory) = self.streams()? else { return Ok(Vec::new()) };
+        let ids = directory.names()?.filter_map(|name| name.map(|name| self.reserved.image_id_of(&name)).transpose());
+        memory::collect(ids, "list a directory")
+    }
+
     /// The same, created if necessary.
     pub fn create_streams(&self) -> Result<Directory> {
         let (own, _) = self.cached.open_or_create(OWN_SUBDIRECTORY)?;

@@ -20,10 +20,10 @@ use std::path::PathBuf;
 use crate::digest::algorithm::Algorithm;
 use crate::error::{Error, Result};
 use crate::store::image_id::ImageId;
-use crate::store::layout::Layout;
+use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
+use crate::store::unsynced_mark;
 use crate::store::writers::Writer;
-use crate::sys::boot::boot_id;
 use crate::sys::file;
 use crate::sys::lock::{LockKind, is_locked, is_locked_at_all, try_lock, unlock};
 use crate::sys::signals::without_size_signal;
@@ -45,7 +45,7 @@ const VERDICT_AT: usize = NUMBERS * 8;
 const TEXTS_AT: usize = VERDICT_AT + 8;
 /// The longest text is a SHA-512 digest, `sha512:` and 128 digits.
 const TEXT: usize = 144;
-/// The boot id, one digest of each algorithm, the digest of the bytes that is wrong.
+/// The place, one digest of each algorithm, the digest of the bytes that is wrong.
 const TEXTS: usize = 5;
 const LENGTH: usize = TEXTS_AT + TEXTS * TEXT;
 
@@ -76,14 +76,15 @@ pub(crate) struct Facts {
     pub length: Option<u64>,
     /// So many bytes are on the disk, and survive a restart of the host.
     pub synced: u64,
-    boot: String,
+    /// The boot of the host and the mount in which the bytes were appended; empty if unknown.
+    place: String,
     pub digests: Vec<(Algorithm, String)>,
     pub verdict: Option<Verdict>,
 }
 
 impl Facts {
     /// Of a new fetch into that file.
-    pub fn new(file: &StatAndBirth, mode: u32) -> Self {
+    pub fn new(layout: &Layout, file: &StatAndBirth, mode: u32) -> Self {
         Self {
             inode: file.stat.id.inode,
             born: born(file),
@@ -94,7 +95,7 @@ impl Facts {
             size: None,
             length: None,
             synced: 0,
-            boot: boot_id().unwrap_or_default(),
+            place: place(layout),
             digests: Vec::new(),
             verdict: None,
         }
@@ -105,16 +106,17 @@ impl Facts {
         (self.inode, self.born) == (file.stat.id.inode, born(file))
     }
 
-    /// How much of a file that nobody writes now is valid, in bytes. Everything if the host was not restarted.
-    pub fn valid(&self, size: u64) -> u64 {
-        if !self.boot.is_empty() && boot_id().as_ref() == Some(&self.boot) { size } else { size.min(self.synced) }
+    /// How much of a file that nobody writes now is valid, in bytes. Everything if neither the host was restarted nor the cache mounted
+    /// again.
+    pub fn valid(&self, layout: &Layout, size: u64) -> u64 {
+        if !self.place.is_empty() && place(layout) == self.place { size } else { size.min(self.synced) }
     }
 
     /// This process resumes the fetch, in the present boot.
-    pub fn resume(&mut self) {
+    pub fn resume(&mut self, layout: &Layout) {
         self.process = std::process::id();
         self.since = Timestamp::now();
-        self.boot = boot_id().unwrap_or_default();
+        self.place = place(layout);
     }
 
     fn to_bytes(&self) -> [u8; LENGTH] {
@@ -146,7 +148,7 @@ impl Facts {
         };
         let digests = self.digests.iter().map(|(algorithm, hex)| format!("{}:{hex}", algorithm.name()));
         let digests = digests.chain(std::iter::repeat(String::new())).take(TEXTS - 2);
-        let texts = std::iter::once(self.boot.clone()).chain(digests).chain([wrong]);
+        let texts = std::iter::once(self.place.clone()).chain(digests).chain([wrong]);
         for (place, text) in bytes[TEXTS_AT..].chunks_exact_mut(TEXT).zip(texts) {
             let length = text.len().min(TEXT);
             place[..length].copy_from_slice(&text.as_bytes()[..length]);
@@ -168,7 +170,7 @@ impl Facts {
             let length = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
             String::from_utf8_lossy(&text[..length]).into_owned()
         });
-        let boot = texts.next()?;
+        let place = texts.next()?;
         let mut digests = Vec::new();
         for text in texts.by_ref().take(TEXTS - 2).filter(|text| !text.is_empty()) {
             digests.push(digest(&text)?);
@@ -188,11 +190,15 @@ impl Facts {
             size: known(size),
             length: known(length),
             synced,
-            boot,
+            place,
             digests,
             verdict,
         })
     }
+}
+
+fn place(layout: &Layout) -> String {
+    unsynced_mark::present(layout.directory(Area::Cached)).unwrap_or_default()
 }
 
 fn born(file: &StatAndBirth) -> i64 {
@@ -282,6 +288,11 @@ impl StreamRecord {
         unlock(&self.file, APPEND);
     }
 
+    /// Whether another process has the append lock.
+    pub fn is_append_locked(&self) -> Result<bool> {
+        is_locked(&self.file, APPEND).map_err(|errno| Error::system("lock", &self.path, errno))
+    }
+
     pub fn try_lock_turn(&self, turn: u64) -> Result<bool> {
         self.lock(turn_byte(turn), LockKind::Exclusive)
     }
@@ -349,7 +360,9 @@ mod tests {
             changed: Timestamp::now(),
         };
         let file = StatAndBirth { stat, born: Some(Timestamp::now()) };
-        let mut facts = Facts::new(&file, 0o644);
+        let scratch = tempfile::tempdir().unwrap();
+        let layout = Layout::open(&scratch.path().join("cache"), []).unwrap();
+        let mut facts = Facts::new(&layout, &file, 0o644);
         assert!(facts.is_of(&file));
         for verdict in [None, Some(Verdict::Right), Some(Verdict::Wrong(Algorithm::Md5, "0".repeat(32)))] {
             assert_eq!(Facts::from_bytes(&facts.to_bytes()).as_ref(), Some(&facts));
@@ -359,8 +372,8 @@ mod tests {
         }
         assert_eq!(Facts::from_bytes(&facts.to_bytes()), Some(facts.clone()));
         assert_eq!(Facts::from_bytes(&facts.to_bytes()[1..]), None);
-        assert_eq!(facts.valid(9), 9);
-        facts.boot = "another".to_owned();
-        assert_eq!(facts.valid(9), 0);
+        assert_eq!(facts.valid(&layout, 9), 9);
+        facts.place = "another".to_owned();
+        assert_eq!(facts.valid(&layout, 9), 0);
     }
 }

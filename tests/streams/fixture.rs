@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use image_cache::{ImageCache, RangeSource, Result, Stream};
 
+/// The shortest piece that a stream fetches, in bytes.
+pub const SHORTEST: u64 = 64 << 10;
+
 /// The byte of the image at an offset.
 pub fn byte_at(offset: u64) -> u8 {
     offset.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()[0]

@@ -23,7 +23,7 @@
 //! 3. publishes the file as a writer does, or moves it to `invalid/`; and removes the record.
 //!
 //! After a death in between, the next participant goes on: with step 1 without a verdict, else with step 3. Participants try the append lock
-//! once at their end, for that reason.
+//! once at their end, for that reason, and those that wait for the verdict whenever it is free.
 //!
 //! A process that is stopped within the append lock delays others for the source time-out at most. They then go on alone.
 
@@ -46,7 +46,7 @@ use crate::sys::memory;
 use crate::sys::signals::without_size_signal;
 use crate::sys::stat::STICKY;
 
-/// The longest piece that a source is asked for, in bytes. A death costs no more than that.
+/// The longest piece that is read from a source, in bytes. A death costs no more than that.
 pub(crate) const PIECE: usize = 1 << 20;
 
 /// So many bytes are synced at once, so that they need not be fetched again after a restart of the host.
@@ -133,23 +133,32 @@ pub(crate) fn append(
     let end = offset + data.len() as u64;
     let kept = keep(cache, room, offset, data);
     // The kernel may report lost bytes only once: nobody may publish them.
-    let is_due = kept.inspect_err(|error| abandon(cache, room, error))?;
-    if is_due {
-        let _lock = lock(room, within)?;
-        let mut facts = room.facts()?;
-        facts.synced = facts.synced.max(end);
-        room.record.set(&facts)?;
+    let is_synced = kept.inspect_err(|error| abandon(cache, room, error))?;
+    if is_synced && let Err(error) = note_synced(room, end, within) {
+        // After a restart of the host, these bytes are fetched again.
+        cache.log().warning(|| error.to_string());
     }
     Ok(Appended::Kept)
 }
 
-/// Hashes bytes that were appended, and has them written to the disk. True when all bytes up to their end were synced.
+fn note_synced(room: &Room, end: u64, within: Duration) -> Result<()> {
+    let _lock = lock(room, within)?;
+    let mut facts = room.facts()?;
+    facts.synced = facts.synced.max(end);
+    room.record.set(&facts)
+}
+
+/// Hashes bytes that were appended, and has them written to the disk. True when all bytes up to their end were synced. A failure is one
+/// to write them.
 fn keep(cache: &CacheInner, room: &Room, offset: u64, data: &[u8]) -> Result<bool> {
     let end = offset + data.len() as u64;
-    let digests = room.facts()?.digests;
     let mut work = room.work();
     work.writeback.advance(&room.file, end, || room.path())?;
-    hash(room, &mut work.hash, &digests, offset, data)?;
+    let hashed = room.facts().and_then(|facts| hash(room, &mut work.hash, &facts.digests, offset, data));
+    if hashed.is_err() {
+        // The verification hashes the whole file.
+        work.hash = None;
+    }
     let is_due = cache.durability == Durability::Full && end.saturating_sub(work.synced) >= SYNCED;
     if is_due {
         file::sync_data(&room.file, || room.path())?;
@@ -204,16 +213,13 @@ pub(crate) fn complete_length(facts: &Facts, length: u64) -> Option<u64> {
     facts.length.or(facts.size).filter(|complete| *complete == length)
 }
 
-/// Ends the fetch of a complete file. Returns the verdict: `Ok` if the bytes are right. The outer result fails when there is no verdict.
-pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room, within: Duration) -> Result<Result<()>> {
-    let facts = room.facts()?;
-    let within = if facts.verdict.is_some() { Duration::ZERO } else { within };
-    let Some(lock) = room.lock_append(within)? else {
-        // Another one is at it. It publishes the image.
-        return match room.facts()?.verdict {
-            Some(verdict) => Ok(as_result(room, &facts, verdict)),
-            None => Err(Error::TimedOut { operation: "lock the fetch", path: room.record.path(), waited: within }),
-        };
+/// Ends the fetch of a complete file, unless another participant is doing so. Returns the verdict: `Ok` if the bytes are right; `None`
+/// when there is none yet. The outer result fails when there will be none.
+pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room) -> Result<Option<Result<()>>> {
+    let Some(lock) = room.lock_append(Duration::ZERO)? else {
+        // The other one publishes the image.
+        let facts = room.facts()?;
+        return Ok(facts.verdict.clone().map(|verdict| as_result(room, &facts, verdict)));
     };
     let mut facts = room.facts()?;
     let mut digest = None;
@@ -241,7 +247,8 @@ pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room, within: Duration) -
         end_file(cache, room, &facts, &outcome, digest);
     }
     drop(lock);
-    Ok(outcome)
+    room.waiters.announce();
+    Ok(Some(outcome))
 }
 
 fn as_result(room: &Room, facts: &Facts, verdict: Verdict) -> Result<()> {

@@ -4,8 +4,8 @@
 //!
 //! 1. The image is cached: the stream reads it.
 //! 2. A stream of this handle fetches it: the room is shared.
-//! 3. `incomplete/<id>` has a record: the stream takes part. If nobody else does, it resumes the fetch. What the file has is valid within one
-//!    boot of the host; after a restart, as much of it as was synced. The rest is cut off.
+//! 3. `incomplete/<id>` has a record: the stream takes part. If nobody else does, it resumes the fetch. The file's bytes are valid within one
+//!    boot and mount; after a restart, as many of them as were synced. The rest is cut off.
 //! 4. A live writer has the image: the stream follows its file.
 //! 5. A writer died whose file the stream has followed: the file gets a record, and the fetch goes on there.
 //! 6. Else the stream creates the file, closes it to those who may only read, and creates its record. A process killed in between leaves
@@ -90,7 +90,7 @@ fn take_part(
     let Some(file) = cache.layout().open_incomplete(id)? else { return Ok(None) };
     if !record.is_attended()? {
         let size = present.stat.size;
-        let valid = facts.valid(size);
+        let valid = facts.valid(cache.layout(), size);
         // The end that was found is valid only with all bytes.
         if valid < size || facts.length.is_some_and(|length| length != size) {
             facts.length = None;
@@ -98,7 +98,7 @@ fn take_part(
             file::set_length(&file, || cache.layout().path(Area::Incomplete, id), valid)?;
         }
         facts.synced = facts.synced.min(valid);
-        facts.resume();
+        facts.resume(cache.layout());
         record.set(&facts)?;
         cache.log().info(|| format!("image '{id}': its fetch is resumed at {valid} bytes"));
     }
@@ -134,7 +134,7 @@ fn begin_record(cache: &CacheInner, lock: &CacheLockGuard<'_>, id: &ImageId, fil
     let stat = FileStat::of(&file, path)?;
     let mode = stat.permissions & 0o777;
     file::set_mode(&file, path, STICKY | private(mode))?;
-    let facts = Facts::new(&StatAndBirth { stat, born: file::birth(&file) }, mode);
+    let facts = Facts::new(cache.layout(), &StatAndBirth { stat, born: file::birth(&file) }, mode);
     let record = StreamRecord::create(cache.layout(), lock, id, &facts)?;
     enter(cache, id, record, file, stat.id, 0)
 }

@@ -168,6 +168,12 @@ impl Room {
         })
     }
 
+    /// Whether somebody has the append lock. Where that is unknown, nobody has it: to try shows it.
+    pub fn is_append_locked(&self) -> bool {
+        matches!(self.appending.try_lock(), Err(TryLockError::WouldBlock))
+            || self.record.is_append_locked().unwrap_or(false)
+    }
+
     pub fn work(&self) -> MutexGuard<'_, Work> {
         locked(&self.work)
     }

@@ -324,7 +324,7 @@ impl<S: RangeSource> Drop for State<S> {
             && complete_length(&facts, look.length).is_some()
         {
             // A mismatch is logged.
-            let _ = fetch::conclude(&self.cache, room, self.source_timeout);
+            let _ = fetch::conclude(&self.cache, room);
         }
     }
 }

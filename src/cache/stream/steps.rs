@@ -1,5 +1,6 @@
 //! The steps of a read, for each thing that a stream can read from.
 
+use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::cache::reader::Reader;
@@ -15,8 +16,14 @@ use crate::store::attributes::{self, Attribute};
 use crate::store::layout::Area;
 use crate::sys::memory;
 
+/// The shortest piece that is read from a source, in bytes, unless the image ends before.
+const SHORTEST: usize = 64 << 10;
+
 /// How often a stream that follows a writer looks whether that still lives.
 const WRITER_LOOK: Duration = Duration::from_secs(1);
+
+/// How long the append lock may be held while a turn is taken over. A process that is stopped may hold both.
+const TAKE_OVER: Duration = Duration::from_secs(1);
 
 /// What a call that times out did.
 const WAIT: &str = "wait for bytes";
@@ -80,7 +87,19 @@ impl<S: RangeSource> State<S> {
             return Ok(Step::Again);
         }
         if facts.verdict.is_some() || complete_length(&facts, look.length).is_some() {
-            return fetch::conclude(&self.cache, room, self.source_timeout).map(Step::End);
+            if let Some(verdict) = fetch::conclude(&self.cache, room)? {
+                return Ok(Step::End(verdict));
+            }
+            let end = waiting.idle_since + self.source_timeout;
+            if Instant::now() >= end {
+                let path = room.record.path();
+                return Err(Error::TimedOut { operation: "wait for the verdict", path, waited: self.source_timeout });
+            }
+            let deadline = self.deadline(waiting, end)?;
+            room.waiters.wait(version, deadline, || {
+                !room.is_append_locked() || room.facts().map_or(true, |present| present != facts)
+            });
+            return Ok(Step::Again);
         }
         if !look.is_linked || look.length < self.position {
             let why = if look.is_linked { "it became shorter" } else { "it was cleaned or deleted" };
@@ -96,7 +115,7 @@ impl<S: RangeSource> State<S> {
         }
         let now = Instant::now();
         if now >= waiting.idle_since + self.source_timeout {
-            fetch::take_over(&self.cache, room, facts.turn, look.length, self.source_timeout)?;
+            fetch::take_over(&self.cache, room, facts.turn, look.length, TAKE_OVER.min(self.source_timeout))?;
             waiting.idle_since = now;
             return Ok(Step::Again);
         }
@@ -121,15 +140,11 @@ impl<S: RangeSource> State<S> {
     ) -> Result<Step> {
         let left = size.map_or(u64::MAX, |size| size - length);
         let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-        // A read further ahead fetches what is in between, too.
-        let mut between = Vec::new();
-        let piece = if length == offset {
-            let most = buffer.len().min(most);
-            &mut buffer[..most]
-        } else {
-            between = memory::buffer(most.min(usize::try_from(offset - length).unwrap_or(PIECE)), "read ahead")?;
-            &mut between[..]
-        };
+        // A read further ahead fetches what is in between, too. A small one fetches more than it delivers: each call may be a request.
+        let wanted = usize::try_from(offset - length).unwrap_or(PIECE).max(buffer.len()).max(SHORTEST).min(most);
+        let is_direct = length == offset && wanted <= buffer.len();
+        let mut between = if is_direct { Vec::new() } else { memory::buffer(wanted, "fetch a piece")? };
+        let piece = if is_direct { &mut buffer[..wanted] } else { &mut between[..] };
         let got = match self.call(length, piece) {
             Ok(got) => got,
             Err(error) => return Ok(Step::End(Err(error))),
@@ -143,17 +158,26 @@ impl<S: RangeSource> State<S> {
             fetch::note_end(&self.cache, room, turn, length, self.source_timeout)?;
             return Ok(Step::Again);
         }
-        let is_wanted = between.is_empty();
-        let piece = if is_wanted { &buffer[..got] } else { &between[..got] };
-        match fetch::append(&self.cache, room, turn, length, piece, self.source_timeout) {
+        let piece = if is_direct { &buffer[..got] } else { &between[..got] };
+        let appended = fetch::append(&self.cache, room, turn, length, piece, self.source_timeout);
+        // The bytes are the source's, and are delivered even if they cannot be kept.
+        let delivered = match length.cmp(&offset) {
+            Ordering::Equal if is_direct => got,
+            Ordering::Equal => {
+                let delivered = got.min(buffer.len());
+                buffer[..delivered].copy_from_slice(&between[..delivered]);
+                delivered
+            }
+            _ => 0,
+        };
+        match appended {
             Ok(Appended::Dropped) => Ok(Step::Again),
-            Ok(Appended::Kept) if !is_wanted => Ok(Step::Again),
+            Ok(Appended::Kept) if delivered == 0 => Ok(Step::Again),
             Ok(Appended::Kept) => {
                 self.role = StreamRole::Fetching;
-                Ok(Step::Read(got))
+                Ok(Step::Read(delivered))
             }
-            // The bytes are the source's, and are delivered.
-            Err(error) => Ok(Step::Alone(if is_wanted { got } else { 0 }, error)),
+            Err(error) => Ok(Step::Alone(delivered, error)),
         }
     }
 
