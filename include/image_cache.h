@@ -1114,8 +1114,8 @@ image_cache_status_t image_cache_stream_set_source_timeout(struct image_cache_st
  * The end, when length is 0, comes after the image was verified. So read to the end, or set the length with
  * image_cache_stream_expect_size(). If the image cannot be cached, the call does not fail.
  *
- * Durability: the participant that ends the fetch publishes the image. For that stream, it is as durable at its end as
- * after image_cache_commit(); others may end shortly before.
+ * Durability: the participant that ends the fetch publishes the image, and the others wait for that. At the end of each,
+ * it is as durable as after image_cache_commit().
  *
  * Threads: one at a time. Blocks: for the source, the disk, and other participants: see
  * image_cache_stream_set_timeout().

@@ -19,11 +19,11 @@
 //! lock, and
 //!
 //! 1. verifies the bytes of the file, where no verdict is in the record. Bytes that this process hashed as they came are not read again.
-//! 2. stores the verdict. From here on, each participant that has read all bytes ends with it.
+//! 2. stores the verdict;
 //! 3. publishes the file as a writer does, or moves it to `invalid/`; and removes the record.
 //!
-//! After a death in between, the next participant goes on: with step 1 without a verdict, else with step 3. Participants try the append lock
-//! once at their end, for that reason, and those that wait for the verdict whenever it is free.
+//! The others wait for the append lock, and then end with the verdict: at the end of each of them, the image is published. After a death
+//! in between, the next one goes on: with step 1 without a verdict, else with step 3.
 //!
 //! A process that is stopped within the append lock delays others for the source time-out at most. They then go on alone.
 
@@ -213,14 +213,10 @@ pub(crate) fn complete_length(facts: &Facts, length: u64) -> Option<u64> {
     facts.length.or(facts.size).filter(|complete| *complete == length)
 }
 
-/// Ends the fetch of a complete file, unless another participant is doing so. Returns the verdict: `Ok` if the bytes are right; `None`
-/// when there is none yet. The outer result fails when there will be none.
+/// Ends the fetch of a complete file. Returns the verdict: `Ok` if the bytes are right; `None` while another participant does it. The
+/// outer result fails when there will be no verdict.
 pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room) -> Result<Option<Result<()>>> {
-    let Some(lock) = room.lock_append(Duration::ZERO)? else {
-        // The other one publishes the image.
-        let facts = room.facts()?;
-        return Ok(facts.verdict.clone().map(|verdict| as_result(room, &facts, verdict)));
-    };
+    let Some(lock) = room.lock_append(Duration::ZERO)? else { return Ok(None) };
     let mut facts = room.facts()?;
     let mut digest = None;
     if facts.verdict.is_none() {
@@ -251,7 +247,8 @@ pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room) -> Result<Option<Re
     Ok(Some(outcome))
 }
 
-fn as_result(room: &Room, facts: &Facts, verdict: Verdict) -> Result<()> {
+/// The verdict as the end of a stream.
+pub(crate) fn as_result(room: &Room, facts: &Facts, verdict: Verdict) -> Result<()> {
     match verdict {
         Verdict::Right => Ok(()),
         Verdict::Wrong(algorithm, actual) => {

@@ -92,13 +92,14 @@ impl<S: RangeSource> State<S> {
             }
             let end = waiting.idle_since + self.source_timeout;
             if Instant::now() >= end {
+                if let Some(verdict) = room.facts()?.verdict {
+                    return Ok(Step::End(fetch::as_result(room, &facts, verdict)));
+                }
                 let path = room.record.path();
                 return Err(Error::TimedOut { operation: "wait for the verdict", path, waited: self.source_timeout });
             }
             let deadline = self.deadline(waiting, end)?;
-            room.waiters.wait(version, deadline, || {
-                !room.is_append_locked() || room.facts().map_or(true, |present| present != facts)
-            });
+            room.waiters.wait(version, deadline, || !room.is_append_locked());
             return Ok(Step::Again);
         }
         if !look.is_linked || look.length < self.position {
