@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use image_cache::{DriverChoice, ImageCache, Options};
 
-use crate::fixture::{assert_whole, byte_at, read_all};
+use crate::fixture::{assert_whole, byte_at, content, read_all};
 
 const TASK: &str = "IMAGE_CACHE_STREAMS_TASK";
 
-/// What a child does: how many threads stream an image of that size, in which cache, with which latency of the source.
+/// What a child does: how many threads stream an image of that size, in which cache, with which latency of the source. With no thread, it
+/// is a writer of half of the image.
 pub struct Task<'a> {
     pub directory: &'a Path,
     pub driver: DriverChoice,
@@ -66,6 +67,11 @@ impl Streamer {
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
+    /// Waits until it has written half of the image.
+    pub fn wait_for_half(&mut self) {
+        assert_eq!(self.line(), "half");
+    }
+
     /// How many of its threads got the whole image.
     pub fn finish(mut self) -> String {
         self.line()
@@ -106,6 +112,9 @@ pub fn perform(task: &[String]) {
     let driver = if driver == "sqlite" { DriverChoice::Sqlite } else { DriverChoice::Xattr };
     let [size, threads, latency] = [size, threads, latency].map(|number| number.parse::<u64>().unwrap());
     let cache = ImageCache::open(directory, Options::new().driver(driver)).unwrap();
+    if threads == 0 {
+        return write_half(&cache, size);
+    }
     let record = File::options().create(true).append(true).open(record).unwrap();
     println!("ready");
     std::io::stdin().read_line(&mut String::new()).unwrap();
@@ -125,5 +134,15 @@ pub fn perform(task: &[String]) {
         all.into_iter().filter_map(|thread| thread.join().ok()).count()
     });
     println!("{whole}");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+}
+
+/// A writer that never ends.
+fn write_half(cache: &ImageCache, size: u64) {
+    println!("ready");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    let mut writer = cache.begin_write("image").unwrap();
+    writer.write_chunk(&content(size / 2)).unwrap();
+    println!("half");
     std::io::stdin().read_line(&mut String::new()).unwrap();
 }

@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
     [
         with_drivers("a_killed_fetcher_costs_the_others_nothing_but_the_piece_in_flight", killed),
         with_drivers("a_stopped_fetcher_delays_the_others_for_the_source_timeout_only", stopped),
+        with_drivers("a_stream_that_follows_a_writer_goes_on_in_its_file_when_it_dies", killed_writer),
     ]
     .into_iter()
     .flatten()
@@ -78,4 +79,26 @@ fn stopped(driver: DriverChoice) {
     assert_whole(&crate::fixture::read_all(&mut stream, 100_000).unwrap(), SIZE);
     first.signal(Signal::SIGCONT);
     assert_eq!(first.finish(), "3");
+}
+
+fn killed_writer(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let cache = scratch.open();
+    let record = scratch.path().with_extension("record");
+    let latency = Duration::ZERO;
+    let task = Task { directory: &scratch.path(), driver, record: &record, size: SIZE, threads: 0, latency };
+    let mut writer = Streamer::start(&task);
+    writer.go();
+    writer.wait_for_half();
+    let store = crate::fixture::Store::new(SIZE);
+    let mut stream = cache.stream("image", store.source()).unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    let mut position = 0;
+    while position < SIZE / 2 {
+        position += stream.read(&mut buffer).unwrap() as u64;
+    }
+    writer.kill();
+    let rest = crate::fixture::read_all(&mut stream, 100_000).unwrap();
+    assert_eq!((rest.len() as u64, store.fetched()), (SIZE / 2, SIZE / 2));
+    assert_whole(&read_image(&cache, "image"), SIZE);
 }
