@@ -67,6 +67,24 @@ pub fn run_killed(program: &Path, arguments: &[&str]) -> Result<()> {
 
 /// Runs several children that begin at the same time, and adds their results.
 pub fn compete(program: &Path, processes: usize, arguments: &[String]) -> Result<Competed> {
+    let mut all = crate::measure::new_latencies();
+    let mut sum = Competed { hits: 0, errors: 0, seconds: 0.0, p99: 0.0, worst: 0.0, latencies: Vec::new() };
+    for line in together(program, processes, arguments)? {
+        let one: Competed = serde_json::from_str(&line)?;
+        sum.hits += one.hits;
+        sum.errors += one.errors;
+        sum.seconds = sum.seconds.max(one.seconds);
+        sum.worst = sum.worst.max(one.worst);
+        for (latency, count) in one.latencies {
+            all.record_n(latency, count).context("a latency")?;
+        }
+    }
+    sum.p99 = crate::measure::quantile(&all, 0.99);
+    Ok(sum)
+}
+
+/// Starts children that begin at the same time, and returns the line of each.
+fn together(program: &Path, processes: usize, arguments: &[String]) -> Result<Vec<String>> {
     let start = || -> Result<(Child, BufReader<std::process::ChildStdout>)> {
         let mut command = Command::new(program);
         command.arg("--child").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -82,23 +100,57 @@ pub fn compete(program: &Path, processes: usize, arguments: &[String]) -> Result
     for (child, _) in &mut children {
         child.stdin.take().context("the child's input")?.write_all(b"\n")?;
     }
-    let mut all = crate::measure::new_latencies();
-    let mut sum = Competed { hits: 0, errors: 0, seconds: 0.0, p99: 0.0, worst: 0.0, latencies: Vec::new() };
+    let mut lines = Vec::new();
     for (mut child, mut output) in children {
         let mut line = String::new();
         output.read_line(&mut line)?;
         let status = child.wait()?;
         anyhow::ensure!(status.success(), "a child process for {arguments:?} failed: {status}");
-        let one: Competed = serde_json::from_str(&line)?;
-        sum.hits += one.hits;
-        sum.errors += one.errors;
-        sum.seconds = sum.seconds.max(one.seconds);
-        sum.worst = sum.worst.max(one.worst);
-        for (latency, count) in one.latencies {
-            all.record_n(latency, count).context("a latency")?;
-        }
+        lines.push(line);
     }
-    sum.p99 = crate::measure::quantile(&all, 0.99);
+    Ok(lines)
+}
+
+/// What the readers of one image got, and what that cost.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Fetched {
+    /// How many got the whole image.
+    pub whole: usize,
+    /// Its size, in bytes.
+    pub size: usize,
+    /// What the sources returned.
+    pub bytes: u64,
+    pub seconds: f64,
+    /// The seconds that each reader waited for its first byte.
+    pub first_bytes: Vec<f64>,
+    /// Their median and their maximum.
+    pub first_byte: [f64; 2],
+    /// The time of the processor, divided by the time that passed.
+    pub waiting_load: f64,
+}
+
+/// Streams one image with so many readers in each of the processes, and adds their results. The source's first call takes `delay` more.
+pub fn stream_together(
+    program: &Path,
+    directory: &Path,
+    processes: usize,
+    readers: usize,
+    size: usize,
+    delay: std::time::Duration,
+) -> Result<Fetched> {
+    let numbers = [readers, size, delay.as_millis() as usize].map(|number| number.to_string());
+    let arguments = [vec!["stream".to_owned(), directory.display().to_string()], numbers.to_vec()].concat();
+    let mut sum = Fetched { size, ..Fetched::default() };
+    for line in together(program, processes, &arguments)? {
+        let one: Fetched = serde_json::from_str(&line)?;
+        sum.whole += one.whole;
+        sum.bytes += one.bytes;
+        sum.seconds = sum.seconds.max(one.seconds);
+        sum.waiting_load += one.waiting_load;
+        sum.first_bytes.extend(one.first_bytes);
+    }
+    sum.first_bytes.sort_by(f64::total_cmp);
+    sum.first_byte = [sum.first_bytes[sum.first_bytes.len() / 2], sum.first_bytes[sum.first_bytes.len() - 1]];
     Ok(sum)
 }
 

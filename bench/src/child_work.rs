@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use image_cache::{Algorithm, Durability, ImageCache, Options};
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::bench::{driver_of_name, open_with_limit};
 use crate::caches::{IMAGE_BYTES, name_of};
-use crate::child::{Competed, LEFT_BY_A_CRASH, Listed, MARKS, Writers};
+use crate::child::{Competed, Fetched, LEFT_BY_A_CRASH, Listed, MARKS, Writers};
 use crate::content::{pieces, random_bytes};
 use crate::floor::Directory;
 use crate::measure::{Latencies, new_latencies, quantile, seconds};
@@ -30,6 +32,10 @@ pub fn work(arguments: &[String]) -> Result<()> {
         ["compete", directory, who, threads, duration] => {
             let duration = Duration::from_secs_f64(duration.parse()?);
             print(&compete(directory, who, threads.parse()?, duration)?)
+        }
+        ["stream", directory, readers, size, delay] => {
+            let delay = Duration::from_millis(delay.parse()?);
+            print(&stream(directory, readers.parse()?, size.parse()?, delay)?)
         }
         ["neighbour", directory, driver, "clean", length] => clean(directory, driver, length.parse()?),
         ["neighbour", directory, driver, "compare"] => compare(directory, driver),
@@ -179,6 +185,60 @@ fn commit(directory: &str, driver: &str) -> Result<()> {
         commit_once(&cache, "committed")?;
         cache.delete_cached_image("committed")?;
     }
+}
+
+/// Waits for a line on stdin, then streams one image with many readers, which arrive within half a second. The source returns 12 MiB/s.
+fn stream(directory: &str, readers: usize, size: usize, delay: Duration) -> Result<Fetched> {
+    const PIECE: usize = 64 << 10;
+    const PER_PIECE: Duration = Duration::from_micros(5208);
+    let cache = ImageCache::open(directory, Options::new().max_size(u64::MAX))?;
+    let bytes = AtomicU64::new(0);
+    println!();
+    std::io::stdin().read_line(&mut String::new())?;
+    let began = Instant::now();
+    let processor = || Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
+    let before = processor();
+    let one = |number: usize| -> Result<f64> {
+        std::thread::sleep(Duration::from_millis(500) * number as u32 / readers as u32);
+        let source = |offset: u64, buffer: &mut [u8]| {
+            std::thread::sleep(PER_PIECE + if offset == 0 { delay } else { Duration::ZERO });
+            let length = buffer.len().min(size - offset as usize).min(PIECE);
+            buffer[..length].fill(7);
+            bytes.fetch_add(length as u64, Ordering::Relaxed);
+            Ok(length)
+        };
+        let began = Instant::now();
+        let mut stream = cache.stream("image", source)?;
+        stream.expect_size(size as u64)?;
+        let mut buffer = vec![0; PIECE];
+        let mut read = stream.read(&mut buffer)?;
+        let first_byte = began.elapsed().as_secs_f64();
+        loop {
+            match stream.read(&mut buffer)? {
+                0 => break,
+                length => read += length,
+            }
+        }
+        anyhow::ensure!(read == size, "{read} bytes of {size}");
+        Ok(first_byte)
+    };
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let one = &one;
+        let start = |number| scope.spawn(move || one(number));
+        let threads: Vec<_> = (0..readers).map(start).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a reader panicked"))).collect()
+    });
+    let seconds = began.elapsed().as_secs_f64();
+    let first_bytes = results.into_iter().collect::<Result<Vec<_>>>()?;
+    Ok(Fetched {
+        whole: first_bytes.len(),
+        size,
+        bytes: bytes.into_inner(),
+        seconds,
+        waiting_load: (processor() - before).as_secs_f64() / seconds,
+        first_bytes,
+        first_byte: [0.0; 2],
+    })
 }
 
 /// Waits for a line on stdin, then hits the same images as the other processes for `duration`.

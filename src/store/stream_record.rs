@@ -82,6 +82,39 @@ pub(crate) struct Facts {
     pub verdict: Option<Verdict>,
 }
 
+/// What participants look at again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// See [`Facts`].
+    pub turn: u64,
+    pub size: Option<u64>,
+    pub length: Option<u64>,
+    /// How many digests are expected. None is removed.
+    pub digests: u64,
+    pub has_verdict: bool,
+}
+
+impl Progress {
+    /// The length of the complete file, in bytes, if it is known.
+    pub fn complete_length(&self) -> Option<u64> {
+        self.length.or(self.size)
+    }
+
+    fn from_bytes(bytes: &[u8; TEXTS_AT]) -> Option<Self> {
+        let mut numbers = [0; NUMBERS];
+        for (number, bytes) in numbers.iter_mut().zip(bytes.chunks_exact(8)) {
+            *number = u64::from_le_bytes(bytes.try_into().ok()?);
+        }
+        let [magic, _, _, _, _, _, turn, size, length, _, digests] = numbers;
+        let has_verdict = bytes[VERDICT_AT] != 0;
+        (magic == MAGIC).then_some(Self { turn, size: known(size), length: known(length), digests, has_verdict })
+    }
+}
+
+fn known(number: u64) -> Option<u64> {
+    (number != UNKNOWN).then_some(number)
+}
+
 impl Facts {
     /// Of a new fetch into that file.
     pub fn new(layout: &Layout, file: &StatAndBirth, mode: u32) -> Self {
@@ -132,7 +165,7 @@ impl Facts {
             self.size.unwrap_or(UNKNOWN),
             self.length.unwrap_or(UNKNOWN),
             self.synced,
-            0,
+            self.digests.len() as u64,
         ];
         for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
             place.copy_from_slice(&number.to_le_bytes());
@@ -160,7 +193,6 @@ impl Facts {
         let (numbers, texts) = bytes.get(..LENGTH)?.split_at(TEXTS_AT);
         let mut numbers = numbers.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
         let mut next = || numbers.next();
-        let known = |number| (number != UNKNOWN).then_some(number);
         if next()? != MAGIC {
             return None;
         }
@@ -256,6 +288,13 @@ impl StreamRecord {
         let mut bytes = [0; LENGTH];
         let length = file::read_at(&self.file, || self.path.clone(), 0, &mut bytes)?;
         Ok(Facts::from_bytes(&bytes[..length]))
+    }
+
+    /// A part of the content; `None` when it is no record.
+    pub fn progress(&self) -> Result<Option<Progress>> {
+        let mut bytes = [0; TEXTS_AT];
+        let length = file::read_at(&self.file, || self.path.clone(), 0, &mut bytes)?;
+        Ok(if length == bytes.len() { Progress::from_bytes(&bytes) } else { None })
     }
 
     /// Writes the content. The verdict comes last, since others read it without a lock.

@@ -10,6 +10,7 @@ mod neighbours;
 mod processes;
 mod prune;
 mod reads;
+mod shared;
 pub mod streams;
 
 use anyhow::Result;
@@ -36,6 +37,9 @@ pub const ALL: &[Row] = &[
     row("digest", digests::digest),
     row("read", reads::read),
     row("tee", streams::tee),
+    row("stream", shared::fast_source),
+    row("follow", shared::followers),
+    row("storm", shared::storm),
     row("growth", growth::growth),
     row("neighbours", neighbours::neighbours),
     row("prune", prune::prune),

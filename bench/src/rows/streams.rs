@@ -101,9 +101,9 @@ pub fn tee(bench: &mut Bench) -> Result<()> {
 }
 
 /// A source in memory.
-struct Memory<'a> {
-    piece: &'a [u8],
-    left: usize,
+pub struct Memory<'a> {
+    pub piece: &'a [u8],
+    pub left: usize,
 }
 
 impl Read for Memory<'_> {

@@ -66,10 +66,6 @@ pub(crate) enum Appended {
 
 type Digest = (Algorithm, String);
 
-fn lost(room: &Room, why: &'static str) -> Error {
-    Error::Lost { image_id: room.id.to_string(), why }
-}
-
 fn lock(room: &Room, within: Duration) -> Result<AppendGuard<'_>> {
     room.lock_append(within)?.ok_or_else(|| Error::TimedOut {
         operation: "lock the fetch",
@@ -104,7 +100,7 @@ pub(crate) fn agree(room: &Room, own: &Expectations, within: Duration) -> Result
         let new: Vec<_> = own.digests().iter().filter(|digest| !facts.digests.contains(digest)).cloned().collect();
         facts.digests.extend(new);
         if facts.size.is_some_and(|size| room.look().is_ok_and(|look| look.length > size)) {
-            return Err(lost(room, "it has more bytes than are expected"));
+            return Err(room.lost("it has more bytes than are expected"));
         }
         room.record.set(&facts)?;
     }
@@ -122,8 +118,8 @@ pub(crate) fn append(
 ) -> Result<Appended> {
     {
         let _lock = lock(room, within)?;
-        let facts = room.facts()?;
-        if room.look()?.length != offset || facts.turn != turn.number || facts.length.is_some() {
+        let progress = room.progress()?;
+        if room.look()?.length != offset || progress.turn != turn.number || progress.length.is_some() {
             return Ok(Appended::Dropped);
         }
         check_name(cache, room)?;
@@ -154,7 +150,7 @@ fn keep(cache: &CacheInner, room: &Room, offset: u64, data: &[u8]) -> Result<boo
     let end = offset + data.len() as u64;
     let mut work = room.work();
     work.writeback.advance(&room.file, end, || room.path())?;
-    let hashed = room.facts().and_then(|facts| hash(room, &mut work.hash, &facts.digests, offset, data));
+    let hashed = hash(room, &mut work.hash, offset, data);
     if hashed.is_err() {
         // The verification hashes the whole file.
         work.hash = None;
@@ -208,14 +204,14 @@ pub(crate) fn note_end(cache: &CacheInner, room: &Room, turn: &Turn<'_>, length:
     Ok(())
 }
 
-/// The length of the complete file, if it is complete.
-pub(crate) fn complete_length(facts: &Facts, length: u64) -> Option<u64> {
-    facts.length.or(facts.size).filter(|complete| *complete == length)
-}
-
 /// Ends the fetch of a complete file. Returns the verdict: `Ok` if the bytes are right; `None` while another participant does it. The
 /// outer result fails when there will be no verdict.
 pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room) -> Result<Option<Result<()>>> {
+    if room.progress()?.has_verdict && check_name(cache, room).is_err() {
+        // The file was published, or is invalid.
+        let facts = room.facts()?;
+        return Ok(facts.verdict.clone().map(|verdict| as_result(room, &facts, verdict)));
+    }
     let Some(lock) = room.lock_append(Duration::ZERO)? else { return Ok(None) };
     let mut facts = room.facts()?;
     let mut digest = None;
@@ -305,7 +301,7 @@ fn check_name(cache: &CacheInner, room: &Room) -> Result<()> {
     if present.is_some_and(|stat| stat.id == room.file_id) {
         return Ok(());
     }
-    Err(lost(room, "it was cleaned, or it stalled and was replaced"))
+    Err(room.lost("it was cleaned, or it stalled and was replaced"))
 }
 
 /// Compares the digests of the whole file with the facts. Returns the one to be stored. The outer result fails when the file cannot be
@@ -320,11 +316,15 @@ fn verify(room: &Room, facts: &Facts, length: u64) -> Result<Result<Option<Strin
 }
 
 /// Hashes bytes that were appended at `offset`, or a part of what others have appended before.
-fn hash(room: &Room, slot: &mut Option<RunningHash>, digests: &[Digest], offset: u64, data: &[u8]) -> Result<()> {
-    if digests.is_empty() {
+fn hash(room: &Room, slot: &mut Option<RunningHash>, offset: u64, data: &[u8]) -> Result<()> {
+    let expected = room.progress()?.digests;
+    if expected == 0 {
         return Ok(());
     }
-    let hash = running(slot, digests)?;
+    let hash = match slot {
+        Some(hash) if hash.expectations.digests().len() as u64 == expected => hash,
+        _ => running(slot, &room.facts()?.digests)?,
+    };
     if hash.hashed == offset {
         return add(room, hash, data);
     }
@@ -356,7 +356,7 @@ fn hash_until(room: &Room, hash: &mut RunningHash, end: u64) -> Result<()> {
     while hash.hashed < end {
         let most = usize::try_from(end - hash.hashed).unwrap_or(PIECE).min(PIECE);
         match room.read_at(hash.hashed, &mut buffer[..most])? {
-            0 => return Err(lost(room, "it became shorter")),
+            0 => return Err(room.lost("it became shorter")),
             length => add(room, hash, &buffer[..length])?,
         }
     }

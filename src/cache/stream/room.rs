@@ -11,10 +11,12 @@ use crate::cache::writeback::Writeback;
 use crate::digest::expectations::Expectations;
 use crate::error::{Error, Result};
 use crate::store::image_id::ImageId;
-use crate::store::stream_record::{Facts, StreamRecord};
+use crate::store::stream_record::{Facts, Progress, StreamRecord};
 use crate::sys::file;
 use crate::sys::lock::poll;
 use crate::sys::stat::{FileId, links_and_size};
+
+const RECORD_CHANGED: &str = "the record of its stream was changed";
 
 /// One image's fetch, as the streams of one handle see it.
 pub(crate) struct Room {
@@ -51,7 +53,7 @@ pub(crate) struct RunningHash {
 }
 
 /// What a look at the fetch shows, without a lock.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Look {
     /// The length of the file, in bytes.
     pub length: u64,
@@ -134,9 +136,17 @@ impl Room {
 
     /// The present facts.
     pub fn facts(&self) -> Result<Facts> {
-        self.record
-            .facts()?
-            .ok_or_else(|| Error::Lost { image_id: self.id.to_string(), why: "the record of its stream was changed" })
+        self.record.facts()?.ok_or_else(|| self.lost(RECORD_CHANGED))
+    }
+
+    /// A part of them, which costs less.
+    pub fn progress(&self) -> Result<Progress> {
+        self.record.progress()?.ok_or_else(|| self.lost(RECORD_CHANGED))
+    }
+
+    /// The error of a fetch that lost its file.
+    pub fn lost(&self, why: &'static str) -> Error {
+        Error::Lost { image_id: self.id.to_string(), why }
     }
 
     /// The turn of this number, if nobody has it.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::cache::inner::CacheInner;
 use crate::cache::reader::Reader;
-use crate::cache::stream::fetch::{self, PIECE, complete_length};
+use crate::cache::stream::fetch::{self, PIECE};
 use crate::cache::stream::follow::FollowedFile;
 use crate::cache::stream::join::{Joined, join};
 use crate::cache::stream::room::Room;
@@ -319,9 +319,9 @@ impl<S: RangeSource> Drop for State<S> {
     fn drop(&mut self) {
         if self.end.is_none()
             && let From::Room(room) = &self.from
-            && let (Ok(facts), Ok(look)) = (room.facts(), room.look())
+            && let (Ok(progress), Ok(look)) = (room.progress(), room.look())
             && look.length == self.position
-            && complete_length(&facts, look.length).is_some()
+            && progress.complete_length() == Some(look.length)
         {
             // A mismatch is logged.
             let _ = fetch::conclude(&self.cache, room);

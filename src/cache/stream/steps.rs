@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::cache::reader::Reader;
-use crate::cache::stream::fetch::{self, Appended, PIECE, complete_length};
+use crate::cache::stream::fetch::{self, Appended, PIECE};
 use crate::cache::stream::follow::{Fate, FollowedFile};
 use crate::cache::stream::room::{Room, Turn};
 use crate::cache::stream::source::RangeSource;
@@ -76,56 +76,69 @@ impl<S: RangeSource> State<S> {
         buffer: &mut [u8],
         waiting: &mut Waiting,
     ) -> Result<Step> {
-        let length = room.read_at(offset, buffer)?;
+        // Who has fetched the last piece is at the end of the file, and tries the turn first.
+        let has_fetched = self.role == StreamRole::Fetching;
+        let length = if has_fetched { 0 } else { room.read_at(offset, buffer)? };
         if length > 0 {
             self.role = StreamRole::Following;
             return Ok(Step::Read(length));
         }
         let version = room.waiters.version();
-        let (facts, look) = (room.facts()?, room.look()?);
+        let progress = room.progress()?;
+        let mut turn = if has_fetched { room.try_turn(progress.turn)? } else { None };
+        let look = room.look()?;
         if look.length > offset {
+            self.role = StreamRole::Following;
             return Ok(Step::Again);
         }
-        if facts.verdict.is_some() || complete_length(&facts, look.length).is_some() {
-            if let Some(verdict) = fetch::conclude(&self.cache, room)? {
-                return Ok(Step::End(verdict));
-            }
-            let end = waiting.idle_since + self.source_timeout;
-            if Instant::now() >= end {
-                if let Some(verdict) = room.facts()?.verdict {
-                    return Ok(Step::End(fetch::as_result(room, &facts, verdict)));
-                }
-                let path = room.record.path();
-                return Err(Error::TimedOut { operation: "wait for the verdict", path, waited: self.source_timeout });
-            }
-            let deadline = self.deadline(waiting, end)?;
-            room.waiters.wait(version, deadline, || !room.is_append_locked());
-            return Ok(Step::Again);
+        if progress.has_verdict || progress.complete_length() == Some(look.length) {
+            drop(turn);
+            return self.end_in_room(room, version, waiting);
         }
-        if !look.is_linked || look.length < self.position {
-            let why = if look.is_linked { "it became shorter" } else { "it was cleaned or deleted" };
-            return Ok(Step::Alone(0, Error::Lost { image_id: self.id.to_string(), why }));
+        if !look.is_linked || look.length < self.position || progress.size.is_some_and(|size| look.length > size) {
+            let why = if look.is_linked { "another program changed its length" } else { "it was cleaned or deleted" };
+            return Ok(Step::Alone(0, room.lost(why)));
         }
-        if let Some(turn) = room.try_turn(facts.turn)? {
+        if turn.is_none() {
+            turn = room.try_turn(progress.turn)?;
             // The turn's former holder may have appended since the look.
-            if room.look()?.length != look.length {
+            if turn.is_some() && room.look()?.length != look.length {
                 return Ok(Step::Again);
             }
+        }
+        if let Some(turn) = turn {
             waiting.idle_since = Instant::now();
-            return self.fetch(room, &turn, look.length, facts.size, offset, buffer);
+            return self.fetch(room, &turn, look.length, progress.size, offset, buffer);
         }
         let now = Instant::now();
         if now >= waiting.idle_since + self.source_timeout {
-            fetch::take_over(&self.cache, room, facts.turn, look.length, TAKE_OVER.min(self.source_timeout))?;
+            fetch::take_over(&self.cache, room, progress.turn, look.length, TAKE_OVER.min(self.source_timeout))?;
             waiting.idle_since = now;
             return Ok(Step::Again);
         }
         let deadline = self.deadline(waiting, waiting.idle_since + self.source_timeout)?;
         room.waiters.wait(version, deadline, || {
-            !room.is_turn_taken(facts.turn)
-                || room.look().map_or(true, |present| present.length != look.length || !present.is_linked)
-                || room.facts().map_or(true, |present| present != facts)
+            !room.is_turn_taken(progress.turn) || room.look() != Ok(look) || room.progress() != Ok(progress)
         });
+        Ok(Step::Again)
+    }
+
+    /// At the end of a complete file: verifies and publishes it, or waits for the one who does.
+    fn end_in_room(&mut self, room: &Room, version: u64, waiting: &Waiting) -> Result<Step> {
+        if let Some(verdict) = fetch::conclude(&self.cache, room)? {
+            return Ok(Step::End(verdict));
+        }
+        let end = waiting.idle_since + self.source_timeout;
+        if Instant::now() >= end {
+            let facts = room.facts()?;
+            if let Some(verdict) = facts.verdict.clone() {
+                return Ok(Step::End(fetch::as_result(room, &facts, verdict)));
+            }
+            let path = room.record.path();
+            return Err(Error::TimedOut { operation: "wait for the verdict", path, waited: self.source_timeout });
+        }
+        let deadline = self.deadline(waiting, end)?;
+        room.waiters.wait(version, deadline, || !room.is_append_locked());
         Ok(Step::Again)
     }
 
@@ -139,7 +152,7 @@ impl<S: RangeSource> State<S> {
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<Step> {
-        let left = size.map_or(u64::MAX, |size| size - length);
+        let left = size.map_or(u64::MAX, |size| size.saturating_sub(length));
         let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
         // A read further ahead fetches what is in between, too. A small one fetches more than it delivers: each call may be a request.
         let wanted = usize::try_from(offset - length).unwrap_or(PIECE).max(buffer.len()).max(SHORTEST).min(most);

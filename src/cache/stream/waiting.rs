@@ -21,6 +21,8 @@ pub(crate) struct Waiters {
 struct State {
     /// How often something was announced.
     version: u64,
+    /// How many wait.
+    waiting: usize,
     /// One of them looks.
     has_lookout: bool,
 }
@@ -33,17 +35,32 @@ impl Waiters {
 
     /// Wakes all that wait: this process has changed something.
     pub fn announce(&self) {
-        self.state().version += 1;
-        self.changed.notify_all();
+        let mut state = self.state();
+        state.version += 1;
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
     }
 
     /// Waits until something was announced after `version`, `is_changed` returns true, or the deadline has passed. May return early.
     pub fn wait(&self, version: u64, deadline: Instant, is_changed: impl Fn() -> bool) {
         let mut state = self.state();
+        state.waiting += 1;
+        state = self.wait_in_turn(state, version, deadline, is_changed);
+        state.waiting -= 1;
+    }
+
+    fn wait_in_turn<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        version: u64,
+        deadline: Instant,
+        is_changed: impl Fn() -> bool,
+    ) -> MutexGuard<'a, State> {
         while state.version == version {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return;
+                break;
             }
             if state.has_lookout {
                 state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -56,8 +73,9 @@ impl Waiters {
             state.version += u64::from(changed);
             // At its own deadline, too: another one takes its place.
             self.changed.notify_all();
-            return;
+            break;
         }
+        state
     }
 
     /// True when `is_changed` returned true.
