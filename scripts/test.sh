@@ -10,7 +10,7 @@ rm -rf "$logs" "$build/Testing"
 mkdir -p "$logs"
 exec </dev/null
 
-# One folder of cargo's for all stages, so that dependencies are compiled once.
+# One target directory for all stages, so that dependencies are compiled once.
 export CARGO_TARGET_DIR=$build/cargo CARGO_TERM_COLOR=never
 export PATH="$PATH:/usr/sbin:/sbin"
 unset MAKEFLAGS MAKELEVEL
