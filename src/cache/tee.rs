@@ -40,7 +40,7 @@ impl<S: Read> Tee<S> {
                     Error::AlreadyCached(_) | Error::BeingCached(_) => LogLevel::Info,
                     _ => LogLevel::Warning,
                 };
-                cache.log().write(level, || format!("{error}; the bytes of image '{id}' are delivered without caching"));
+                cache.log().write(level, || format!("{error}; image '{id}' is delivered without caching"));
             })
             .ok();
         Self(ForkGuard::new(State {
