@@ -28,7 +28,8 @@ handle!(image_cache_t, ImageCache, "cache", shared);
 /// - IMAGE_CACHE_ERROR_UNSUPPORTED: the driver is IMAGE_CACHE_DRIVER_XATTR, and the file system has no extended
 ///   attributes; a newer version of the library made the index; or a subdirectory is on another file system, subvolume
 ///   or mount than the directory
-/// - IMAGE_CACHE_ERROR_NO_SPACE: something cannot be created or written: the disk, a quota or the inodes are used up
+/// - IMAGE_CACHE_ERROR_NO_SPACE: the directory or a subdirectory cannot be created: the disk, a quota or the inodes are
+///   used up (an existing cache opens on a full disk)
 /// - IMAGE_CACHE_ERROR_IO: the directory or a subdirectory cannot be created, opened or read; or a subdirectory is a
 ///   symbolic link
 /// - IMAGE_CACHE_ERROR_INDEX: the SQLite index cannot be opened or repaired: it cannot be read, or it is not a file (a

@@ -19,7 +19,8 @@ use crate::{Error, ImageCache, Result, Writer};
 /// - `image_id`: the image; valid until the function returns
 /// - `writer`: the image's writer, lent until the function returns
 ///
-/// Returns IMAGE_CACHE_OK to commit the image. Any other number, a positive one too, gives it up: it stays queued.
+/// Returns IMAGE_CACHE_OK to commit the image. Any other number, a positive one too, aborts the writer: the image stays
+/// queued.
 ///
 /// The function may call image_cache_writer_expect_size(), image_cache_writer_expect_digest() and
 /// image_cache_write_chunk() for the writer. The prefetch commits or aborts the writer. The function is called on the
@@ -143,7 +144,7 @@ pub unsafe extern "C" fn image_cache_delete_all_queued_images(
 ///     size_t length;
 ///     while (status == IMAGE_CACHE_OK && (length = fread(chunk, 1, sizeof chunk, source)) > 0)
 ///         status = image_cache_write_chunk(writer, chunk, length, NULL);
-///     if (source != NULL && ferror(source)) status = IMAGE_CACHE_ERROR_SOURCE;
+///     if (status == IMAGE_CACHE_OK && ferror(source)) status = IMAGE_CACHE_ERROR_SOURCE;
 ///     if (source != NULL) fclose(source);
 ///     return status;
 /// }

@@ -196,7 +196,7 @@ loads_no_image_cache() { # PROGRAM
 link_static() { # PROGRAM FILES...
     local program=$1
     shift
-    # As in docs/guide.md. pkg-config does not quote variables, so the path needs a name without a space.
+    # As in docs/linking.md. pkg-config does not quote variables, so the path needs a name without a space.
     local alias=$work/prefix-of-$what
     ln -sfn "$prefix" "$alias"
     # shellcheck disable=SC2046
