@@ -11,6 +11,7 @@
  *   Cache an image      image_cache_begin_write(), image_cache_writer_expect_digest(), image_cache_write_chunk(),
  *                       image_cache_commit()
  *   Do both at once     image_cache_tee_open(): a source is delivered, and cached on the way
+ *   Share one fetch     image_cache_stream_open(): all readers of an image, in all processes, fetch it together
  *   Keep within limits  image_cache_prune(), image_cache_clean()
  *   Prefetch            image_cache_queue_image(), image_cache_prefetch()
  *
@@ -29,10 +30,10 @@
  *
  * RULES
  *
- *   Handles     Handles are opaque. Seven functions create one: image_cache_open(), image_cache_options_new(),
+ *   Handles     Handles are opaque. Eight functions create one: image_cache_open(), image_cache_options_new(),
  *               image_cache_open_for_read(), image_cache_begin_write(), image_cache_tee_open(),
- *               image_cache_list_cached() and image_cache_list_queued(). Exactly one of its closing functions ends it.
- *               Closing NULL does nothing. Handles may be closed in any order.
+ *               image_cache_stream_open(), image_cache_list_cached() and image_cache_list_queued(). Exactly one of its
+ *               closing functions ends it. Closing NULL does nothing. Handles may be closed in any order.
  *
  *   Errors      A call that can fail returns an image_cache_status_t. Its last argument is an image_cache_error_t,
  *               which the caller allocates and a failure fills, or NULL. There is no global or thread-local error. On
@@ -42,17 +43,19 @@
  *               if another process holds the cache lock for 10 s; IMAGE_CACHE_ERROR_NO_MEMORY; and
  *               IMAGE_CACHE_ERROR_INTERNAL.
  *
- *   Threads     Handles are thread-safe, except writers, readers and tees: use those from one thread at a time.
+ *   Threads     Handles are thread-safe, except writers, readers, tees and streams: use those from one thread at a
+ *               time.
  *
  *   Waiting     Readers, image_cache_write_chunk(), image_cache_is_cached() and the other image_cache_is_ calls,
  *               image_cache_get_image_size() and image_cache_list_queued() wait for no other process. Any other call
- *               with a cache, a writer or a tee waits up to 10 s for a process that holds the cache lock, for example
- *               because it is stopped; image_cache_prune() up to 20 s. Then most return
- *               IMAGE_CACHE_ERROR_TIMED_OUT. docs/concurrency.md has the exceptions.
- *               The "Blocks:" part of a description has further waits.
+ *               with a cache, a writer, a tee or a stream waits up to 10 s for a process that holds the cache lock, for
+ *               example because it is stopped; image_cache_prune() up to 20 s. Then most return
+ *               IMAGE_CACHE_ERROR_TIMED_OUT. A read of a stream also waits for bytes that another participant
+ *               fetches; if none come for 30 s, it calls its own source (image_cache_stream_set_source_timeout()).
+ *               docs/concurrency.md has the exceptions. The "Blocks:" part of a description has further waits.
  *
- *   Callbacks   A source or fetch function may call the library, but must not close the cache, or use the tee, that it
- *               is called for. A log function must not call the library.
+ *   Callbacks   A source, range source or fetch function may call the library, but must not close the cache, or use the
+ *               tee or the stream, that it is called for. A log function must not call the library.
  *
  *   Image ids   An id is 1 to 255 bytes of UTF-8, without '/' and control characters, and does not begin with '.'. It
  *               is not the name of one of the cache's own files: incomplete, invalid, queue, cache.db, the database
@@ -76,7 +79,10 @@
  *   - While another program locks the index, a list or a hit count fails after 2 s (docs/concurrency.md).
  *   - While other programs change names all the time, lists, sizes and hits can be out of date (docs/glance.md).
  *   - A file in incomplete/ without the sticky bit counts as a live Glance's, until the stall time (docs/glance.md).
- *   - An open cache holds 6 or 7 descriptors; each reader, writer and tee holds one more (docs/concurrency.md).
+ *   - An open cache holds 6 or 7 descriptors; each reader, writer and tee holds one more, and each image that streams
+ *     fetch two more (docs/concurrency.md).
+ *   - The directory .image_cache/ in the cache's directory, with streams/ in it, is the library's: leave it alone while
+ *     the cache is open (docs/on-disk-format.md).
  *   - Long images with a digest are hashed on threads of the library, which run no caller's code (docs/concurrency.md).
  *   - The library installs no signal handler, and prints nothing. dlclose() does not unload it (docs/concurrency.md).
  */
@@ -1127,6 +1133,7 @@ image_cache_status_t image_cache_stream_set_source_timeout(struct image_cache_st
  * - IMAGE_CACHE_ERROR_SOURCE: the stream's own source failed, or returned more than capacity
  * - IMAGE_CACHE_ERROR_SIZE_MISMATCH: the stream's own source ended before the expected size
  * - IMAGE_CACHE_ERROR_DIGEST_MISMATCH: at the end: the bytes do not have a digest that a participant expects
+ * - IMAGE_CACHE_ERROR_TIMED_OUT: no byte came within the time of image_cache_stream_set_timeout()
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: stream or length is NULL; or buffer is NULL, and capacity is not 0
  *
  * Each of the first three is final for this stream. A failed source is its own stream's failure only; a digest that does
@@ -1171,6 +1178,7 @@ image_cache_status_t image_cache_stream_read(struct image_cache_stream_t *stream
  * Returns IMAGE_CACHE_OK, or
  *
  * - IMAGE_CACHE_ERROR_SOURCE: the stream's own source failed, or returned more than capacity
+ * - IMAGE_CACHE_ERROR_TIMED_OUT: no byte came within the time of image_cache_stream_set_timeout()
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: stream or length is NULL; or buffer is NULL, and capacity is not 0
  *
  * Bytes that are less than 8 MiB ahead of the fetch, or less than a second at its present speed, are waited for, and what
@@ -1227,15 +1235,14 @@ void image_cache_stream_close(struct image_cache_stream_t *stream);
  * - `cache`: the cache
  * - `image_id`: the image
  * - `milliseconds`: how long; 0 does not wait
- * - `cached`: set to true when the image is cached, and to false when nobody caches it
+ * - `cached`: set to true when the image is cached, and to false when no live writer, tee or stream caches it
  *
  * Returns IMAGE_CACHE_OK, or
  *
  * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or cached is NULL
  * - IMAGE_CACHE_ERROR_IO: the image's files cannot be stat'ed
- *
- * If the image is still being cached after that time, it returns IMAGE_CACHE_ERROR_TIMED_OUT.
+ * - IMAGE_CACHE_ERROR_TIMED_OUT: the image is still being cached after that time
  *
  * Threads: any. Blocks: up to that time, and for the cache lock once a second.
  */

@@ -102,6 +102,35 @@
     X(tee_read, tee_size, read_tee(my_tee))                                                                            \
     X(tee_read, tee_digest, read_tee(my_tee))                                                                          \
     X(tee_read, nothing, read_tee(NULL))                                                                               \
+    X(stream_open, nothing, image_cache_stream_open(cache, "new", read_text_at, &source, &new_stream, &error))         \
+    X(stream_open, nothing, image_cache_stream_open(cache, "cached", read_text_at, &source, &new_stream, &error))      \
+    X(stream_open, nothing, image_cache_stream_open(cache, "a/b", read_text_at, &source, &new_stream, &error))         \
+    X(stream_open, nothing, image_cache_stream_open(cache, "new", NULL, &source, &new_stream, &error))                 \
+    X(stream_expect_size, open_stream, image_cache_stream_expect_size(my_stream, 1, &error))                           \
+    X(stream_expect_size, begin_stream, image_cache_stream_expect_size(my_stream, 1, &error))                          \
+    X(stream_expect_digest, open_stream, image_cache_stream_expect_digest(my_stream, "md5", EMPTY_MD5, &error))        \
+    X(stream_expect_digest, open_stream, image_cache_stream_expect_digest(my_stream, "md4", EMPTY_MD5, &error))        \
+    X(stream_expect_digest, open_stream, image_cache_stream_expect_digest(my_stream, "md5", "d41d", &error))           \
+    X(stream_set_timeout, open_stream, image_cache_stream_set_timeout(my_stream, 1, &error))                           \
+    X(stream_set_timeout, nothing, image_cache_stream_set_timeout(NULL, 1, &error))                                    \
+    X(stream_set_source_timeout, open_stream, image_cache_stream_set_source_timeout(my_stream, 1, &error))             \
+    X(stream_set_source_timeout, open_stream, image_cache_stream_set_source_timeout(my_stream, 0, &error))             \
+    X(stream_read, open_stream, read_stream(my_stream))                                                                \
+    X(stream_read, begin_stream, read_stream(my_stream))                                                               \
+    X(stream_read, bad_stream, read_stream(my_stream))                                                                 \
+    X(stream_read, stream_size, read_stream(my_stream))                                                                \
+    X(stream_read, stream_digest, read_stream(my_stream))                                                              \
+    X(stream_read, follow_writer, read_stream(my_stream))                                                              \
+    X(stream_read, nothing, read_stream(NULL))                                                                         \
+    X(stream_read_at, open_stream, image_cache_stream_read_at(my_stream, 2, buffer, 9, &length, &error))               \
+    X(stream_read_at, bad_stream, image_cache_stream_read_at(my_stream, 2, buffer, 9, &length, &error))                \
+    X(stream_read_at, open_stream, image_cache_stream_read_at(my_stream, 2, NULL, 9, &length, &error))                 \
+    X(stream_read_at, impatient_stream, read_at_within())                                                              \
+    X(wait_cached, nothing, image_cache_wait_cached(cache, "cached", 0, &value, &error))                               \
+    X(wait_cached, leave_stream, image_cache_wait_cached(cache, "streamed", 0, &value, &error))                        \
+    X(wait_cached, chunk, image_cache_wait_cached(cache, "written", 0, &value, &error))                                \
+    X(wait_cached, nothing, image_cache_wait_cached(cache, "a/b", 0, &value, &error))                                  \
+    X(wait_cached, nothing, image_cache_wait_cached(cache, NULL, 0, &value, &error))                                   \
     X(begin_write, nothing, image_cache_begin_write(cache, "new", &new_writer, &error))                                \
     X(begin_write, chunk, image_cache_begin_write(cache, "written", &new_writer, &error))                              \
     X(begin_write, nothing, image_cache_begin_write(cache, "cached", &new_writer, &error))                             \
