@@ -70,7 +70,7 @@
  *   - If the parent dies, a forked child keeps its locks until it ends or calls exec() (docs/concurrency.md).
  *   - No second SQLite in the process may open the database of an open cache (docs/concurrency.md).
  *   - Users who share a cache need write permission for the directory and its files (docs/on-disk-format.md).
- *   - The owner's open takes the right to read the index from users who may not write it (docs/on-disk-format.md).
+ *   - The owner's open removes the read permission of users who may not write the index (docs/on-disk-format.md).
  *   - With the xattr driver, accesses by users who do not own a file may not count (docs/on-disk-format.md).
  *   - A directory that is replaced under an open cache is lost for that handle: open it again (docs/concurrency.md).
  *   - While another program locks the index, a list or a hit count fails after 2 s (docs/concurrency.md).
