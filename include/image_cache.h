@@ -73,7 +73,7 @@
  *   - If the parent dies, a forked child keeps its locks until it ends or calls exec() (docs/concurrency.md).
  *   - No second SQLite in the process may open the database of an open cache (docs/concurrency.md).
  *   - Users who share a cache need write permission for the directory and its files (docs/on-disk-format.md).
- *   - The owner's open takes the right to read the index from users who may not write it (docs/on-disk-format.md).
+ *   - The owner's open removes the read permission of users who may not write the index (docs/on-disk-format.md).
  *   - With the xattr driver, accesses by users who do not own a file may not count (docs/on-disk-format.md).
  *   - A directory that is replaced under an open cache is lost for that handle: open it again (docs/concurrency.md).
  *   - While another program locks the index, a list or a hit count fails after 2 s (docs/concurrency.md).
@@ -196,7 +196,7 @@ typedef struct image_cache_list_t image_cache_list_t;
  * Options for opening a cache.
  *
  * Created by image_cache_options_new(), ended by image_cache_options_free(). They hold memory only, so a forked child
- * may use them, unless another thread was in a call with them at the fork.
+ * may use them. Exception: another thread was in a call with them at the fork.
  */
 typedef struct image_cache_options_t image_cache_options_t;
 
@@ -388,7 +388,7 @@ typedef image_cache_status_t (*image_cache_fetch_fn)(void *user_data,
  * - `level`: one of IMAGE_CACHE_LOG_*
  * - `message`: NUL-terminated UTF-8; valid until the function returns
  *
- * The function is called on every thread that calls the library, on several at once, while locks of the cache are
+ * The function is called on the thread whose call logs: on several threads at once, and while locks of the cache are
  * held. It should not block. It must not call the library: a call with a handle does nothing and returns
  * IMAGE_CACHE_ERROR_INVALID_ARGUMENT. It must not throw or longjmp.
  */
@@ -530,7 +530,9 @@ extern "C" {
  * A directory that may not be written (a read-only mount, a user without permission) is opened for reading, if its
  * subdirectories exist. Calls that would change something then return IMAGE_CACHE_ERROR_IO, and hits are not counted.
  *
- * Threads: any. Blocks: for the disk. The first open after a crash reads the whole directory.
+ * Threads: any.
+ *
+ * Blocks: for the cache lock, up to 10 s; and for the disk. The first open after a crash reads the whole directory.
  *
  * ```c
  * image_cache_options_t *options = image_cache_options_new();
@@ -558,7 +560,8 @@ image_cache_status_t image_cache_open(const char *directory,
  *
  * Threads: any. No other call may use this handle now or later.
  *
- * Blocks: for the index, and for the disk if images are synced: seconds, for many or large ones.
+ * Blocks: for the cache lock, up to 10 s; for another program that locks the index, up to 2 s; and for the disk if
+ * images are synced: seconds, for many or large ones.
  */
 void image_cache_close(struct image_cache_t *cache);
 
@@ -705,8 +708,8 @@ void image_cache_reader_close(struct image_cache_reader_t *reader);
  * - IMAGE_CACHE_ERROR_ALREADY_CACHED: the image is cached already
  * - IMAGE_CACHE_ERROR_BEING_CACHED: another live writer, in any process, has the image
  * - IMAGE_CACHE_ERROR_NO_SPACE: the disk, a quota or the inodes are used up
- * - IMAGE_CACHE_ERROR_IO: its file cannot be created; or its name belongs to something else, for example a
- *   subdirectory, or a file that a restart may have torn, which cannot be removed
+ * - IMAGE_CACHE_ERROR_IO: its file cannot be created; something else, for example a subdirectory, has its name; or a
+ *   file that a restart may have torn has its name, and cannot be removed
  * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or writer is NULL
  *
@@ -766,7 +769,7 @@ image_cache_status_t image_cache_writer_expect_size(struct image_cache_writer_t 
  *   was written already; or another digest of that algorithm is expected already
  *
  * The strongest digest is stored with the image. After a failure the digest is not expected, and the writer can still
- * be used. A caller that needs the digest checked must abort.
+ * be used. If the digest must be checked, abort.
  *
  * Threads: one at a time. Blocks: never.
  */
@@ -824,9 +827,9 @@ image_cache_status_t image_cache_write_chunk(struct image_cache_writer_t *writer
  *
  * Threads: one at a time.
  *
- * Blocks: for the disk, and for the cache lock, up to 10 s each time. It is taken to publish the image, and, with full
- * durability, once more after the last sync; that second time-out is only logged. Without durability, the handle's
- * first commit takes it before that as well.
+ * Blocks: for the disk, and for the cache lock, up to 10 s each time. The commit takes the lock to publish the image.
+ * With full durability it takes it again after the last sync; a time-out is then only logged. With
+ * IMAGE_CACHE_DURABILITY_NONE, a handle's first commit takes it once more, before it publishes.
  */
 image_cache_status_t image_cache_commit(struct image_cache_writer_t *writer, struct image_cache_error_t *error);
 
@@ -846,7 +849,7 @@ void image_cache_abort(struct image_cache_writer_t *writer, const char *reason);
 /* Tee: a stream is delivered, and cached on the way --------------------------------------------------- */
 
 /**
- * Opens a tee, which reads from the caller's source, hands the bytes on, and caches them on the way.
+ * Opens a tee, which reads from the caller's source, delivers the bytes, and caches them on the way.
  *
  * - `cache`: the cache; it may be closed before the tee
  * - `image_id`: the image
@@ -1381,8 +1384,8 @@ image_cache_status_t image_cache_get_image_size(const struct image_cache_t *cach
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or hits is NULL
  *
  * The count includes all hits of this handle and of closed handles. Other handles, in this process or another, collect
- * their hits in memory. They write them as a reader of theirs closes, at most once a second; at a query of hits, a
- * list or a prune through them; and at their close. A process that is killed, or ends without image_cache_close(),
+ * their hits in memory. Their hits are included once they have written them: as one of their readers closes, at most
+ * once a second; before a hit count, a list or a prune through them; and at their close. A process that is killed, or ends without image_cache_close(),
  * loses the hits that it collected. Hits of a handle that may not write are not counted.
  *
  * Threads: any. Blocks: for the cache lock, up to 10 s; for another program that locks the index, up to 2 s.
@@ -1538,7 +1541,7 @@ image_cache_status_t image_cache_delete_all_queued_images(const struct image_cac
  * Fetches and caches each image that is queued now, oldest first.
  *
  * - `cache`: the cache
- * - `fetch`: called for each image that this call became the writer of
+ * - `fetch`: called once for each image whose writer this call has become
  * - `user_data`: passed to fetch
  * - `fetched`: set to the number of images cached
  * - `failed`: set to the number of images that were not cached, and stay queued, which is logged
@@ -1887,7 +1890,7 @@ const char *image_cache_status_name(image_cache_status_t status);
 const char *image_cache_version(void);
 
 /**
- * The version of the loaded library as a number. A later version has a greater one.
+ * The version of the loaded library as a number. It grows with each version.
  *
  * Returns major << 16 | minor << 8 | patch.
  *

@@ -44,7 +44,9 @@ handle!(image_cache_t, ImageCache, "cache", shared);
 /// A directory that may not be written (a read-only mount, a user without permission) is opened for reading, if its
 /// subdirectories exist. Calls that would change something then return IMAGE_CACHE_ERROR_IO, and hits are not counted.
 ///
-/// Threads: any. Blocks: for the disk. The first open after a crash reads the whole directory.
+/// Threads: any.
+///
+/// Blocks: for the cache lock, up to 10 s; and for the disk. The first open after a crash reads the whole directory.
 ///
 /// ```c
 /// image_cache_options_t *options = image_cache_options_new();
@@ -88,7 +90,8 @@ unsafe fn options_or_default(options: *const image_cache_options_t) -> crate::Re
 ///
 /// Threads: any. No other call may use this handle now or later.
 ///
-/// Blocks: for the index, and for the disk if images are synced: seconds, for many or large ones.
+/// Blocks: for the cache lock, up to 10 s; for another program that locks the index, up to 2 s; and for the disk if
+/// images are synced: seconds, for many or large ones.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_close(cache: *mut image_cache_t) {
     // SAFETY: see the module.

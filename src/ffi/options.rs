@@ -47,7 +47,7 @@ pub const IMAGE_CACHE_LOG_DEBUG: i32 = 4;
 /// - `level`: one of IMAGE_CACHE_LOG_*
 /// - `message`: NUL-terminated UTF-8; valid until the function returns
 ///
-/// The function is called on every thread that calls the library, on several at once, while locks of the cache are
+/// The function is called on the thread whose call logs: on several threads at once, and while locks of the cache are
 /// held. It should not block. It must not call the library: a call with a handle does nothing and returns
 /// IMAGE_CACHE_ERROR_INVALID_ARGUMENT. It must not throw or longjmp.
 pub type image_cache_log_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, level: i32, message: *const c_char)>;
@@ -55,7 +55,7 @@ pub type image_cache_log_fn = Option<unsafe extern "C" fn(user_data: *mut c_void
 /// Options for opening a cache.
 ///
 /// Created by image_cache_options_new(), ended by image_cache_options_free(). They hold memory only, so a forked child
-/// may use them, unless another thread was in a call with them at the fork.
+/// may use them. Exception: another thread was in a call with them at the fork.
 pub struct image_cache_options_t(Slot<Mutex<Options>>);
 handle!(image_cache_options_t, Mutex<Options>, "options", shared);
 

@@ -118,7 +118,7 @@ pub unsafe extern "C" fn image_cache_delete_all_queued_images(
 /// Fetches and caches each image that is queued now, oldest first.
 ///
 /// - `cache`: the cache
-/// - `fetch`: called for each image that this call became the writer of
+/// - `fetch`: called once for each image whose writer this call has become
 /// - `user_data`: passed to fetch
 /// - `fetched`: set to the number of images cached
 /// - `failed`: set to the number of images that were not cached, and stay queued, which is logged

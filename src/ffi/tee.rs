@@ -73,7 +73,7 @@ impl Read for Source {
     }
 }
 
-/// Opens a tee, which reads from the caller's source, hands the bytes on, and caches them on the way.
+/// Opens a tee, which reads from the caller's source, delivers the bytes, and caches them on the way.
 ///
 /// - `cache`: the cache; it may be closed before the tee
 /// - `image_id`: the image

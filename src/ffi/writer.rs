@@ -52,8 +52,8 @@ impl Hold {
 /// - IMAGE_CACHE_ERROR_ALREADY_CACHED: the image is cached already
 /// - IMAGE_CACHE_ERROR_BEING_CACHED: another live writer, in any process, has the image
 /// - IMAGE_CACHE_ERROR_NO_SPACE: the disk, a quota or the inodes are used up
-/// - IMAGE_CACHE_ERROR_IO: its file cannot be created; or its name belongs to something else, for example a
-///   subdirectory, or a file that a restart may have torn, which cannot be removed
+/// - IMAGE_CACHE_ERROR_IO: its file cannot be created; something else, for example a subdirectory, has its name; or a
+///   file that a restart may have torn has its name, and cannot be removed
 /// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or writer is NULL
 ///
@@ -125,7 +125,7 @@ pub unsafe extern "C" fn image_cache_writer_expect_size(
 ///   was written already; or another digest of that algorithm is expected already
 ///
 /// The strongest digest is stored with the image. After a failure the digest is not expected, and the writer can still
-/// be used. A caller that needs the digest checked must abort.
+/// be used. If the digest must be checked, abort.
 ///
 /// Threads: one at a time. Blocks: never.
 #[unsafe(no_mangle)]
@@ -202,9 +202,9 @@ pub unsafe extern "C" fn image_cache_write_chunk(
 ///
 /// Threads: one at a time.
 ///
-/// Blocks: for the disk, and for the cache lock, up to 10 s each time. It is taken to publish the image, and, with full
-/// durability, once more after the last sync; that second time-out is only logged. Without durability, the handle's
-/// first commit takes it before that as well.
+/// Blocks: for the disk, and for the cache lock, up to 10 s each time. The commit takes the lock to publish the image.
+/// With full durability it takes it again after the last sync; a time-out is then only logged. With
+/// IMAGE_CACHE_DURABILITY_NONE, a handle's first commit takes it once more, before it publishes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_commit(
     writer: *mut image_cache_writer_t,
