@@ -52,7 +52,7 @@
  *               example because it is stopped; image_cache_prune() up to 20 s. Then most return
  *               IMAGE_CACHE_ERROR_TIMED_OUT. A read of a stream also waits for bytes that another participant
  *               fetches; if none come for 30 s, it calls its own source (image_cache_stream_set_source_timeout()).
- *               docs/concurrency.md has the exceptions. The "Blocks:" part of a description has further waits.
+ *               docs/concurrency.md has the exceptions. The "Blocks:" part of a description names further waits.
  *
  *   Callbacks   A source, range source or fetch function may call the library, but must not close the cache, or use the
  *               tee or the stream, that it is called for. A log function must not call the library.
@@ -204,7 +204,7 @@ typedef struct image_cache_options_t image_cache_options_t;
  * An open cached image.
  *
  * Created by image_cache_open_for_read(), ended by image_cache_reader_close(). It reads the same bytes even if the
- * image is deleted, pruned or cached again. Use it from one thread at a time.
+ * image is deleted, evicted or cached again. Use it from one thread at a time.
  */
 typedef struct image_cache_reader_t image_cache_reader_t;
 
@@ -592,7 +592,7 @@ int32_t image_cache_get_driver(const struct image_cache_t *cache);
  * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or reader is NULL
  *
- * The access makes the image the last one to be pruned. A failing index does not fail the call.
+ * From then on, prune evicts the image last. A failing index does not fail the call.
  *
  * Threads: any. Blocks: for a few system calls. It waits for no lock: the index is written only while the cache lock
  * is free.
@@ -960,8 +960,8 @@ image_cache_status_t image_cache_tee_expect_digest(struct image_cache_tee_t *tee
  *
  * Threads: one at a time.
  *
- * Blocks: for the source and for the disk. At the end, and where caching is given up, also for the cache lock: up to
- * 10 s each time, twice at most. Then the bytes are delivered without caching.
+ * Blocks: for the source and for the disk. At the end, and where the tee gives up caching, also for the cache lock: up
+ * to 10 s each time, twice at most. Then the bytes are delivered without caching.
  *
  * ```c
  * status = image_cache_tee_open(cache, id, from_store, store, &tee, &error);
@@ -1385,8 +1385,9 @@ image_cache_status_t image_cache_get_image_size(const struct image_cache_t *cach
  *
  * The count includes all hits of this handle and of closed handles. Other handles, in this process or another, collect
  * their hits in memory. Their hits are included once they have written them: as one of their readers closes, at most
- * once a second; before a hit count, a list or a prune through them; and at their close. A process that is killed, or ends without image_cache_close(),
- * loses the hits that it collected. Hits of a handle that may not write are not counted.
+ * once a second; before a hit count, a list or a prune through them; and at their close. A process that is killed, or
+ * ends without image_cache_close(), loses the hits that it collected. Hits of a handle that may not write are not
+ * counted.
  *
  * Threads: any. Blocks: for the cache lock, up to 10 s; for another program that locks the index, up to 2 s.
  */
@@ -1651,8 +1652,10 @@ image_cache_status_t image_cache_delete_all_cached_images(const struct image_cac
  * Blocks: for another prune, up to 10 s; for the cache lock, up to 10 s; and for the directory.
  *
  * ```c
- * if (image_cache_clean(cache, -1, &removed, &error) != IMAGE_CACHE_OK) fprintf(stderr, "clean: %s\n", error.message);
- * if (image_cache_prune(cache, &images, &bytes, &error) != IMAGE_CACHE_OK) fprintf(stderr, "prune: %s\n", error.message);
+ * if (image_cache_clean(cache, -1, &removed, &error) != IMAGE_CACHE_OK)
+ *     fprintf(stderr, "clean: %s\n", error.message);
+ * if (image_cache_prune(cache, &images, &bytes, &error) != IMAGE_CACHE_OK)
+ *     fprintf(stderr, "prune: %s\n", error.message);
  * ```
  */
 image_cache_status_t image_cache_prune(const struct image_cache_t *cache,

@@ -147,7 +147,7 @@ impl<S> State<S> {
 
     fn give_up(&mut self, reason: &str) {
         if let Some(file) = self.image.file.take() {
-            self.cache.log().warning(|| format!("caching image '{}' is given up: {reason}", self.image.id));
+            self.cache.log().warning(|| format!("the tee gives up caching image '{}': {reason}", self.image.id));
             file.invalidate(reason);
         }
     }

@@ -86,8 +86,10 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
 /// Blocks: for another prune, up to 10 s; for the cache lock, up to 10 s; and for the directory.
 ///
 /// ```c
-/// if (image_cache_clean(cache, -1, &removed, &error) != IMAGE_CACHE_OK) fprintf(stderr, "clean: %s\n", error.message);
-/// if (image_cache_prune(cache, &images, &bytes, &error) != IMAGE_CACHE_OK) fprintf(stderr, "prune: %s\n", error.message);
+/// if (image_cache_clean(cache, -1, &removed, &error) != IMAGE_CACHE_OK)
+///     fprintf(stderr, "clean: %s\n", error.message);
+/// if (image_cache_prune(cache, &images, &bytes, &error) != IMAGE_CACHE_OK)
+///     fprintf(stderr, "prune: %s\n", error.message);
 /// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_prune(

@@ -161,8 +161,9 @@ pub unsafe extern "C" fn image_cache_get_image_size(
 ///
 /// The count includes all hits of this handle and of closed handles. Other handles, in this process or another, collect
 /// their hits in memory. Their hits are included once they have written them: as one of their readers closes, at most
-/// once a second; before a hit count, a list or a prune through them; and at their close. A process that is killed, or ends without image_cache_close(),
-/// loses the hits that it collected. Hits of a handle that may not write are not counted.
+/// once a second; before a hit count, a list or a prune through them; and at their close. A process that is killed, or
+/// ends without image_cache_close(), loses the hits that it collected. Hits of a handle that may not write are not
+/// counted.
 ///
 /// Threads: any. Blocks: for the cache lock, up to 10 s; for another program that locks the index, up to 2 s.
 #[unsafe(no_mangle)]

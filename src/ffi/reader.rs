@@ -14,7 +14,7 @@ use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 /// An open cached image.
 ///
 /// Created by image_cache_open_for_read(), ended by image_cache_reader_close(). It reads the same bytes even if the
-/// image is deleted, pruned or cached again. Use it from one thread at a time.
+/// image is deleted, evicted or cached again. Use it from one thread at a time.
 pub struct image_cache_reader_t(Slot<Reader>);
 handle!(image_cache_reader_t, Reader, "reader", exclusive);
 
@@ -31,7 +31,7 @@ handle!(image_cache_reader_t, Reader, "reader", exclusive);
 /// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or reader is NULL
 ///
-/// The access makes the image the last one to be pruned. A failing index does not fail the call.
+/// From then on, prune evicts the image last. A failing index does not fail the call.
 ///
 /// Threads: any. Blocks: for a few system calls. It waits for no lock: the index is written only while the cache lock
 /// is free.

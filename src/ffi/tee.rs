@@ -214,8 +214,8 @@ fn expect_digest(tee: &mut Tee<Source>, expected: Result<(crate::Algorithm, Stri
 ///
 /// Threads: one at a time.
 ///
-/// Blocks: for the source and for the disk. At the end, and where caching is given up, also for the cache lock: up to
-/// 10 s each time, twice at most. Then the bytes are delivered without caching.
+/// Blocks: for the source and for the disk. At the end, and where the tee gives up caching, also for the cache lock: up
+/// to 10 s each time, twice at most. Then the bytes are delivered without caching.
 ///
 /// ```c
 /// status = image_cache_tee_open(cache, id, from_store, store, &tee, &error);

@@ -102,6 +102,6 @@ pub(crate) fn flush_by_closing(file: &File, path: impl FnOnce() -> PathBuf) -> R
 
 #[allow(unsafe_code, reason = "a close that can fail")]
 fn close(descriptor: std::os::fd::RawFd) -> std::result::Result<(), Errno> {
-    // SAFETY: the caller gave up the descriptor, and nothing uses it after this call, whatever it returns.
+    // SAFETY: the caller has released the descriptor, and nothing uses it after this call, also if it fails.
     unsafe { try_close(descriptor) }
 }
