@@ -1,8 +1,9 @@
 //! A local cache of virtual-machine images, in the directory layout of OpenStack Glance's image cache.
 //!
 //! An agent that serves images out of a slow remote store keeps local copies here. [`ImageCache`] is the way in: it
-//! reads cached images ([`Reader`]), writes new ones ([`Writer`]), passes a stream on while it caches it ([`Tee`]),
-//! keeps a queue of images to prefetch, and stays within a limit ([`ImageCache::prune`], [`ImageCache::clean`]).
+//! reads cached images ([`Reader`]), writes new ones ([`Writer`]), delivers a source's bytes and caches them on the way
+//! ([`Tee`]), shares one fetch among all readers of an image ([`Stream`]), keeps a queue of images to prefetch, and stays
+//! within a limit ([`ImageCache::prune`], [`ImageCache::clean`]).
 //! The same, for C and everything that can call C, is in [`ffi`] and in `include/image_cache.h`.
 //!
 //! ```
@@ -32,7 +33,8 @@
 //! - `cache`: the states of an image and the moves between them. `handle` is the public API, one file for each verb is below it.
 //! - `options`: how a cache is opened.
 //! - `index`: metadata (hits, last access, totals, digests), in SQLite or in extended attributes.
-//! - `digest`, `store`: hashing; the directory (names, locks, marks, the stamp). Only `store::layout` knows paths.
+//! - `store`: the directory (names, locks, marks, the stamp, the records of streams). Only `store::layout` knows paths.
+//! - `digest`: hashing, and what is expected of an image.
 //! - `sys`: the operating system. Every system call is made there. With `ffi`, it has the only `unsafe` code.
 //! - `log`, `error`: what every layer may use.
 //!

@@ -10,7 +10,7 @@ use syn::{ItemUse, UseTree};
 
 /// The layers, from the bottom up. Those of one line do not import each other.
 const LAYERS: &[&[&str]] =
-    &[&["error"], &["log"], &["sys"], &["digest", "store"], &["index"], &["options"], &["cache"], &["ffi"]];
+    &[&["error"], &["log"], &["sys"], &["digest"], &["store"], &["index"], &["options"], &["cache"], &["ffi"]];
 
 /// Longer files have more than one idea.
 const MAX_LINES: usize = 400;

@@ -32,6 +32,7 @@ class Entry(ctypes.Structure):
 # Keep a reference to a callback as long as the library may call it, because ctypes keeps none.
 Log = ctypes.CFUNCTYPE(None, c_void_p, c_int32, c_char_p)
 Source = ctypes.CFUNCTYPE(c_int64, c_void_p, POINTER(c_char), c_size_t)
+RangeSource = ctypes.CFUNCTYPE(c_int64, c_void_p, c_uint64, POINTER(c_char), c_size_t)
 Fetch = ctypes.CFUNCTYPE(c_int32, c_void_p, c_char_p, c_void_p)
 
 # The parameters of each function before its `error`. Handles are c_void_p, because ctypes defaults to a 32-bit int.
@@ -67,6 +68,14 @@ CAN_FAIL = {
     "tee_refuse_empty": [c_void_p],
     "tee_expect_digest": [c_void_p, c_char_p, c_char_p],
     "tee_read": [c_void_p, c_void_p, c_size_t, POINTER(c_size_t)],
+    "stream_open": [c_void_p, c_char_p, RangeSource, c_void_p, POINTER(c_void_p)],
+    "stream_expect_size": [c_void_p, c_uint64],
+    "stream_expect_digest": [c_void_p, c_char_p, c_char_p],
+    "stream_set_timeout": [c_void_p, c_uint64],
+    "stream_set_source_timeout": [c_void_p, c_uint64],
+    "stream_read": [c_void_p, c_void_p, c_size_t, POINTER(c_size_t)],
+    "stream_read_at": [c_void_p, c_uint64, c_void_p, c_size_t, POINTER(c_size_t)],
+    "wait_cached": [c_void_p, c_char_p, c_uint64, POINTER(c_bool)],
     "queue_image": [c_void_p, c_char_p, POINTER(c_bool)],
     "delete_queued_image": [c_void_p, c_char_p],
     "delete_all_queued_images": [c_void_p, POINTER(c_uint64)],
@@ -92,6 +101,9 @@ CANNOT_FAIL = {
     "reader_close": (None, [c_void_p]),
     "tee_is_caching": (c_bool, [c_void_p]),
     "tee_close": (None, [c_void_p]),
+    "stream_role": (c_int32, [c_void_p]),
+    "stream_available": (c_uint64, [c_void_p]),
+    "stream_close": (None, [c_void_p]),
 }
 
 
@@ -144,6 +156,27 @@ def source(read):
     def callback(_, buffer, capacity):
         try:
             data = read(capacity)
+            if len(data) > capacity:
+                return -1
+            ctypes.memmove(buffer, data, len(data))
+            return len(data)
+        except BaseException:
+            traceback.print_exc()
+            return -1
+
+    return callback
+
+
+def range_source(read_at):
+    """A callback for stream_open, from a function that is called with an offset and a size.
+
+    As source(). Keep a reference to the callback until the stream is closed.
+    """
+
+    @RangeSource
+    def callback(_, offset, buffer, capacity):
+        try:
+            data = read_at(offset, capacity)
             if len(data) > capacity:
                 return -1
             ctypes.memmove(buffer, data, len(data))

@@ -27,7 +27,7 @@ pub(crate) struct CacheInner {
     pub durability: Durability,
     /// Whether written bytes are dropped from the page cache.
     pub streaming: bool,
-    /// What this handle published without a sync.
+    /// The images that this handle published without a sync.
     pub unsynced: Unsynced,
     /// The fetches in which streams of this handle take part.
     pub streams: Streams,

@@ -231,6 +231,7 @@ pub unsafe extern "C" fn image_cache_stream_set_source_timeout(
 /// - IMAGE_CACHE_ERROR_SOURCE: the stream's own source failed, or returned more than capacity
 /// - IMAGE_CACHE_ERROR_SIZE_MISMATCH: the stream's own source ended before the expected size
 /// - IMAGE_CACHE_ERROR_DIGEST_MISMATCH: at the end: the bytes do not have a digest that a participant expects
+/// - IMAGE_CACHE_ERROR_TIMED_OUT: no byte came within the time of image_cache_stream_set_timeout()
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: stream or length is NULL; or buffer is NULL, and capacity is not 0
 ///
 /// Each of the first three is final for this stream. A failed source is its own stream's failure only; a digest that does
@@ -279,6 +280,7 @@ pub unsafe extern "C" fn image_cache_stream_read(
 /// Returns IMAGE_CACHE_OK, or
 ///
 /// - IMAGE_CACHE_ERROR_SOURCE: the stream's own source failed, or returned more than capacity
+/// - IMAGE_CACHE_ERROR_TIMED_OUT: no byte came within the time of image_cache_stream_set_timeout()
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: stream or length is NULL; or buffer is NULL, and capacity is not 0
 ///
 /// Bytes that are less than 8 MiB ahead of the fetch, or less than a second at its present speed, are waited for, and what
@@ -345,15 +347,14 @@ pub unsafe extern "C" fn image_cache_stream_close(stream: *mut image_cache_strea
 /// - `cache`: the cache
 /// - `image_id`: the image
 /// - `milliseconds`: how long; 0 does not wait
-/// - `cached`: set to true when the image is cached, and to false when nobody caches it
+/// - `cached`: set to true when the image is cached, and to false when no live writer, tee or stream caches it
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///
 /// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or cached is NULL
 /// - IMAGE_CACHE_ERROR_IO: the image's files cannot be stat'ed
-///
-/// If the image is still being cached after that time, it returns IMAGE_CACHE_ERROR_TIMED_OUT.
+/// - IMAGE_CACHE_ERROR_TIMED_OUT: the image is still being cached after that time
 ///
 /// Threads: any. Blocks: up to that time, and for the cache lock once a second.
 #[unsafe(no_mangle)]

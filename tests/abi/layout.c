@@ -12,8 +12,7 @@
 #define PIN(condition) _Static_assert(condition, #condition)
 #define ALIGNMENT(type) _Alignof(type)
 #endif
-#define FIELD(type, name, offset, size)                                                                                \
-    PIN(offsetof(type, name) == (offset) && sizeof(((type *)0)->name) == (size))
+#define FIELD(type, name, offset, size) PIN(offsetof(type, name) == (offset) && sizeof(((type *)0)->name) == (size))
 
 /* The caller allocates it, so its size never changes. */
 PIN(sizeof(image_cache_error_t) == 512 && ALIGNMENT(image_cache_error_t) == 4);
@@ -55,6 +54,10 @@ PIN(IMAGE_CACHE_DRIVER_XATTR == 1);
 PIN(IMAGE_CACHE_DRIVER_XATTR_OR_SQLITE == 2);
 PIN(IMAGE_CACHE_DURABILITY_NONE == 0);
 PIN(IMAGE_CACHE_DURABILITY_FULL == 1);
+PIN(IMAGE_CACHE_STREAM_CACHED == 0);
+PIN(IMAGE_CACHE_STREAM_FETCHING == 1);
+PIN(IMAGE_CACHE_STREAM_FOLLOWING == 2);
+PIN(IMAGE_CACHE_STREAM_ALONE == 3);
 PIN(IMAGE_CACHE_LOG_ERROR == 1);
 PIN(IMAGE_CACHE_LOG_WARNING == 2);
 PIN(IMAGE_CACHE_LOG_INFO == 3);

@@ -14,6 +14,7 @@ use image_cache::ffi::maintenance::*;
 use image_cache::ffi::query::*;
 use image_cache::ffi::queue::*;
 use image_cache::ffi::reader::*;
+use image_cache::ffi::stream::*;
 use image_cache::ffi::tee::*;
 use image_cache::ffi::writer::image_cache_begin_write;
 use libtest_mimic::{Failed, Trial};
@@ -124,6 +125,9 @@ fn nulls(scratch: &Scratch) -> Result<Option<String>, Failed> {
     unsafe extern "C" fn source(_: *mut std::ffi::c_void, _: *mut std::ffi::c_void, _: usize) -> i64 {
         0
     }
+    unsafe extern "C" fn range(_: *mut std::ffi::c_void, _: u64, _: *mut std::ffi::c_void, _: usize) -> i64 {
+        0
+    }
     unsafe extern "C" fn fetch(
         _: *mut std::ffi::c_void,
         _: *const std::ffi::c_char,
@@ -156,6 +160,8 @@ fn nulls(scratch: &Scratch) -> Result<Option<String>, Failed> {
             ("length", &|e| image_cache_read(reader.0, to, 8, null_mut(), e)),
             ("length", &|e| image_cache_read_at(reader.0, 0, to, 8, null_mut(), e)),
             ("tee", &|e| image_cache_tee_open(c, id, Some(source), null_mut(), null_mut(), e)),
+            ("stream", &|e| image_cache_stream_open(c, id, Some(range), null_mut(), null_mut(), e)),
+            ("cached", &|e| image_cache_wait_cached(c, id, 0, null_mut(), e)),
             ("length", &|e| image_cache_tee_read(tee.0, to, 8, null_mut(), e)),
             ("queued", &|e| image_cache_queue_image(c, id, null_mut(), e)),
             ("deleted", &|e| image_cache_delete_all_queued_images(c, null_mut(), e)),

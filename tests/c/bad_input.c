@@ -86,15 +86,18 @@ static void bad_image_ids(image_cache_t *cache)
     char longest[257];
     memset(longest, 'x', sizeof longest);
     longest[256] = '\0';
+    /* clang-format off */
     const char *const ids[] = {"",           ".",       "..",    "../../etc/passwd", "a/b",         "/etc/passwd",
                                ".hidden",    "a\nb",    "a\x7f", "a\x01",            "\xff\xfe",    "a\xc3",
                                "incomplete", "invalid", "queue", "cache.db",         "cache.db-wal", "cache.db-shm",
                                "cache.db-journal", longest};
+    /* clang-format on */
     bool value = true;
     uint64_t number = 7;
     image_cache_writer_t *writer = NULL;
     image_cache_reader_t *reader = NULL;
     image_cache_tee_t *tee = NULL;
+    image_cache_stream_t *stream = NULL;
     text_source_t source = {"text", 0, 4, 0};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
         const char *id = ids[i];
@@ -110,6 +113,10 @@ static void bad_image_ids(image_cache_t *cache)
         BAD_ID(image_cache_begin_write(cache, id, &writer, &check_error));
         BAD_ID(image_cache_open_for_read(cache, id, &reader, &check_error));
         BAD_ID(image_cache_tee_open(cache, id, read_text, &source, &tee, &check_error));
+        BAD_ID(image_cache_stream_open(cache, id, read_text_at, &source, &stream, &check_error));
+        value = true;
+        BAD_ID(image_cache_wait_cached(cache, id, 0, &value, &check_error));
+        CHECK(!value && stream == NULL);
         BAD_ID(image_cache_queue_image(cache, id, &value, &check_error));
         BAD_ID(image_cache_delete_queued_image(cache, id, &check_error));
         BAD_ID(image_cache_delete_cached_image(cache, id, &check_error));
@@ -139,9 +146,11 @@ static void absent_images(image_cache_t *cache)
 static void bad_expectations(image_cache_t *cache)
 {
     image_cache_writer_t *writer = begin(cache, "expectations");
+    /* clang-format off */
     static const char *const hex[] = {"", "foobar", "d41d8cd98f00b204e9800998ecf8427",
                                       "d41d8cd98f00b204e9800998ecf8427e0", "g41d8cd98f00b204e9800998ecf8427e",
                                       " 41d8cd98f00b204e9800998ecf8427e"};
+    /* clang-format on */
     for (size_t i = 0; i < sizeof hex / sizeof *hex; i++)
         REFUSED(image_cache_writer_expect_digest(writer, "md5", hex[i], &check_error));
     REFUSED(image_cache_writer_expect_digest(writer, "sha512", EMPTY_SHA256, &check_error));
@@ -164,7 +173,8 @@ static void failed_expectations(image_cache_t *cache)
     OK(image_cache_writer_expect_size(writer, 5, &check_error));
     OK(image_cache_write_chunk(writer, "1234", 4, &check_error));
     STATUS(IMAGE_CACHE_ERROR_SIZE_MISMATCH, image_cache_write_chunk(writer, "56", 2, &check_error));
-    STATUS(IMAGE_CACHE_ERROR_SIZE_MISMATCH, image_cache_write_chunk(writer, "5", 1, &check_error)); /* the failure is final */
+    /* The failure is final. */
+    STATUS(IMAGE_CACHE_ERROR_SIZE_MISMATCH, image_cache_write_chunk(writer, "5", 1, &check_error));
     STATUS(IMAGE_CACHE_ERROR_SIZE_MISMATCH, image_cache_commit(writer, &check_error));
     CHECK(!is_cached(cache, "long") && exists(in_directory("cache/invalid/long")));
 
@@ -266,6 +276,85 @@ static void bad_sources(image_cache_t *cache)
     image_cache_tee_close(tee);
 }
 
+static int64_t overflowing_range(void *user_data, uint64_t offset, void *buffer, size_t capacity)
+{
+    (void)offset;
+    return overflowing_source(user_data, buffer, capacity);
+}
+
+static int64_t failing_range(void *user_data, uint64_t offset, void *buffer, size_t capacity)
+{
+    (void)offset;
+    return failing_source(user_data, buffer, capacity);
+}
+
+/* A failed source is final for its own stream. The others go on, from the same file. */
+static void bad_ranges(image_cache_t *cache)
+{
+    const image_cache_range_source_fn sources[] = {overflowing_range, failing_range};
+    text_source_t good = {"streamed bytes", 0, 5, 0};
+    char buffer[16];
+    size_t length = 7, total = 0;
+    image_cache_stream_t *participant = NULL;
+    OK(image_cache_stream_open(cache, "streamed", read_text_at, &good, &participant, &check_error));
+    OK(image_cache_stream_read(participant, buffer, 5, &total, &check_error));
+    for (size_t i = 0; i < 2; i++) {
+        image_cache_stream_t *stream = NULL;
+        OK(image_cache_stream_open(cache, "streamed", sources[i], NULL, &stream, &check_error));
+        OK(image_cache_stream_read(stream, buffer + 8, 8, &length, &check_error)); /* the participant's */
+        CHECK(length == 5 && memcmp(buffer + 8, "strea", 5) == 0);
+        STATUS(IMAGE_CACHE_ERROR_SOURCE, image_cache_stream_read_at(stream, 9, buffer + 8, 8, &length, &check_error));
+        for (int again = 0; again < 2; again++) {
+            length = 7;
+            STATUS(IMAGE_CACHE_ERROR_SOURCE, image_cache_stream_read(stream, buffer + 8, 8, &length, &check_error));
+            CHECK(length == 0);
+        }
+        image_cache_stream_close(stream);
+    }
+    for (length = 1; length > 0; total += length)
+        OK(image_cache_stream_read(participant, buffer + total, sizeof buffer - total, &length, &check_error));
+    CHECK(total == 14 && memcmp(buffer, "streamed bytes", 14) == 0);
+    image_cache_stream_close(participant);
+    check_image(cache, "streamed", "streamed bytes");
+}
+
+static void bad_calls_of_streams(image_cache_t *cache)
+{
+    text_source_t source = {"bytes", 0, 5, 0};
+    image_cache_stream_t *stream = NULL;
+    char buffer[16];
+    size_t length = 7;
+    OK(image_cache_stream_open(cache, "calls", read_text_at, &source, &stream, &check_error));
+    OK(image_cache_stream_expect_size(stream, 5, &check_error));
+    OK(image_cache_stream_expect_size(stream, 5, &check_error));
+    REFUSED(image_cache_stream_expect_size(stream, 6, &check_error)); /* the first one stays */
+    REFUSED(image_cache_stream_expect_digest(stream, "md5", "foobar", &check_error));
+    STATUS(IMAGE_CACHE_ERROR_UNSUPPORTED, image_cache_stream_expect_digest(stream, "crc32", "00000000", &check_error));
+    REFUSED(image_cache_stream_set_source_timeout(stream, 0, &check_error));
+    OK(image_cache_stream_set_source_timeout(stream, UINT64_MAX, &check_error));
+    OK(image_cache_stream_set_timeout(stream, UINT64_MAX, &check_error));
+    OK(image_cache_stream_read_at(stream, UINT64_MAX, buffer, sizeof buffer, &length, &check_error));
+    CHECK(length == 0 && source.calls == 0); /* beyond the expected size */
+    OK(image_cache_stream_read(stream, buffer, 2, &length, &check_error));
+    CHECK(length == 2 && memcmp(buffer, "by", 2) == 0);
+    REFUSED(image_cache_stream_expect_size(stream, 5, &check_error)); /* too late */
+    REFUSED(image_cache_stream_expect_digest(stream, "sha256", EMPTY_SHA256, &check_error));
+    OK(image_cache_stream_read(stream, buffer, sizeof buffer, &length, &check_error));
+    CHECK(length == 3 && memcmp(buffer, "tes", 3) == 0);
+    for (int again = 0; again < 2; again++) {
+        length = 7;
+        OK(image_cache_stream_read(stream, buffer, sizeof buffer, &length, &check_error));
+        CHECK(length == 0);
+    }
+    image_cache_stream_close(stream);
+    check_image(cache, "calls", "bytes");
+    bool cached = false;
+    OK(image_cache_wait_cached(cache, "calls", UINT64_MAX, &cached, &check_error));
+    CHECK(cached);
+    OK(image_cache_wait_cached(cache, "absent", UINT64_MAX, &cached, &check_error));
+    CHECK(!cached);
+}
+
 /* The callback of prefetch does not own the writer: it cannot commit it. */
 static image_cache_status_t end_the_writer(void *user_data, const char *id, image_cache_writer_t *writer)
 {
@@ -343,6 +432,8 @@ int main(int argc, char **argv)
     failed_expectations(cache);
     empty_image(cache);
     bad_sources(cache);
+    bad_ranges(cache);
+    bad_calls_of_streams(cache);
     callbacks_that_end_the_writer(cache);
     stall_times(cache);
     limits();

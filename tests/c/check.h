@@ -204,6 +204,14 @@ static inline int64_t read_text(void *user_data, void *buffer, size_t capacity)
     return (int64_t)length;
 }
 
+/* A stream's source: the same text, at any offset, `step` bytes at a time. */
+static inline int64_t read_text_at(void *user_data, uint64_t offset, void *buffer, size_t capacity)
+{
+    text_source_t *source = user_data;
+    source->at = offset < strlen(source->text) ? (size_t)offset : strlen(source->text);
+    return read_text(user_data, buffer, capacity);
+}
+
 /* ---- Start ------------------------------------------------------------------------------------------------------- */
 
 static inline void check_start(int argc, char **argv)

@@ -20,8 +20,9 @@ static image_cache_writer_t *hashed; /* so long that a thread computes its diges
 static const char zeros[4 << 20];
 static image_cache_reader_t *reader;
 static image_cache_tee_t *tee;
+static image_cache_stream_t *stream, *unread; /* a participant of a fetch, and one that has not begun */
 static image_cache_list_t *list;
-static text_source_t source = {"teed bytes", 0, 4, 0};
+static text_source_t source = {"teed bytes", 0, 4, 0}, range = {"streamed bytes", 0, 5, 0};
 
 #define FORKED(call) STATUS(IMAGE_CACHE_ERROR_FORKED, call)
 
@@ -61,6 +62,12 @@ static void set_up(void)
     OK(image_cache_write_chunk(hashed, zeros, sizeof zeros / 2, &check_error));
     OK(image_cache_open_for_read(cache, "cached", &reader, &check_error));
     OK(image_cache_tee_open(cache, "teed", read_text, &source, &tee, &check_error));
+    char first[5];
+    size_t length = 0;
+    OK(image_cache_stream_open(cache, "streamed", read_text_at, &range, &stream, &check_error));
+    OK(image_cache_stream_read(stream, first, sizeof first, &length, &check_error));
+    CHECK(length == 5 && memcmp(first, "strea", 5) == 0);
+    OK(image_cache_stream_open(cache, "streamed", read_text_at, &range, &unread, &check_error));
     OK(image_cache_list_cached(cache, &list, &check_error));
 }
 
@@ -71,6 +78,7 @@ static void use_cache_in_child(void)
     image_cache_list_t *new_list = (void *)&cache;
     image_cache_writer_t *new_writer = (void *)&cache;
     image_cache_reader_t *new_reader = (void *)&cache;
+    image_cache_stream_t *new_stream = (void *)&cache;
     FORKED(image_cache_is_cached(cache, "cached", &value, &check_error));
     CHECK(!value);
     FORKED(image_cache_is_being_cached(cache, "cached", &value, &check_error));
@@ -87,6 +95,10 @@ static void use_cache_in_child(void)
     CHECK(new_writer == NULL);
     FORKED(image_cache_open_for_read(cache, "cached", &new_reader, &check_error));
     CHECK(new_reader == NULL);
+    FORKED(image_cache_stream_open(cache, "new", read_text_at, &range, &new_stream, &check_error));
+    CHECK(new_stream == NULL);
+    FORKED(image_cache_wait_cached(cache, "cached", 0, &value, &check_error));
+    CHECK(!value);
     FORKED(image_cache_queue_image(cache, "new", &value, &check_error));
     FORKED(image_cache_delete_queued_image(cache, "queued", &check_error));
     FORKED(image_cache_delete_all_queued_images(cache, &one, &check_error));
@@ -98,7 +110,7 @@ static void use_cache_in_child(void)
     FORKED(image_cache_clean(cache, 0, &one, &check_error));
 }
 
-static void use_streams_in_child(void)
+static void use_readers_and_writers_in_child(void)
 {
     char buffer[16];
     size_t length = 7;
@@ -123,12 +135,34 @@ static void use_streams_in_child(void)
     OK(image_cache_options_set_max_size(options, 1 << 20, &check_error));
 }
 
+static void use_streams_in_child(void)
+{
+    image_cache_stream_t *const streams[] = {stream, unread};
+    char buffer[16];
+    size_t length = 7;
+    for (size_t i = 0; i < 2; i++) {
+        FORKED(image_cache_stream_expect_size(streams[i], 14, &check_error));
+        FORKED(image_cache_stream_expect_digest(streams[i], "md5", "d41d8cd98f00b204e9800998ecf8427e", &check_error));
+        FORKED(image_cache_stream_set_timeout(streams[i], 1, &check_error));
+        FORKED(image_cache_stream_set_source_timeout(streams[i], 1, &check_error));
+        FORKED(image_cache_stream_read(streams[i], buffer, sizeof buffer, &length, &check_error));
+        CHECK(length == 0);
+        FORKED(image_cache_stream_read_at(streams[i], 0, buffer, sizeof buffer, &length, &check_error));
+        CHECK(image_cache_stream_role(streams[i]) == IMAGE_CACHE_STREAM_ALONE);
+        CHECK(image_cache_stream_available(streams[i]) == 0);
+    }
+    CHECK(range.calls == 1);
+}
+
 static void close_all_in_child(void)
 {
     use_cache_in_child();
+    use_readers_and_writers_in_child();
     use_streams_in_child();
     image_cache_reader_close(reader);
     image_cache_tee_close(tee);
+    image_cache_stream_close(stream);
+    image_cache_stream_close(unread);
     image_cache_list_free(list);
     image_cache_options_free(options);
     image_cache_close(cache);
@@ -158,6 +192,8 @@ static void abort_in_child(void)
     image_cache_abort(writer, "aborted in the child");
     image_cache_abort(hashed, NULL);
     image_cache_tee_close(tee);
+    image_cache_stream_close(unread);
+    image_cache_stream_close(stream);
     image_cache_reader_close(reader);
 }
 
@@ -169,10 +205,8 @@ static void execute(const char *task)
     _exit(127);
 }
 
-static void execute_user(void)
-{
-    execute("use");
-}
+static void execute_leaver(void) { execute("leave"); }
+static void execute_user(void) { execute("use"); }
 
 static int other_program(const char *task)
 {
@@ -183,7 +217,17 @@ static int other_program(const char *task)
         OK(image_cache_write_chunk(second, "half", 4, &check_error));
         kill(getpid(), SIGKILL);
     }
-    /* The child's close did not release the parent's lock. */
+    if (strcmp(task, "leave") == 0) { /* it ends with a stream open, after one piece */
+        image_cache_stream_t *left = NULL;
+        char piece[5];
+        size_t length = 0;
+        OK(image_cache_stream_open(own, "left", read_text_at, &range, &left, &check_error));
+        OK(image_cache_stream_read(left, piece, sizeof piece, &length, &check_error));
+        CHECK(length == 5 && image_cache_stream_available(left) == 5);
+        _exit(0);
+    }
+    /* The child's close did not release the parent's lock, and the parent still takes part in its fetch. */
+    STATUS(IMAGE_CACHE_ERROR_BEING_CACHED, image_cache_begin_write(own, "streamed", &second, &check_error));
     STATUS(IMAGE_CACHE_ERROR_BEING_CACHED, image_cache_begin_write(own, "written", &second, &check_error));
     check_image(own, "cached", "cached bytes");
     cache_image(own, "child's", "child's bytes");
@@ -214,6 +258,16 @@ static void parents_handles_still_work(void)
     image_cache_tee_close(tee);
     check_image(cache, "teed", "teed bytes");
 
+    image_cache_stream_t *const streams[] = {stream, unread};
+    for (size_t i = 0; i < 2; i++) {
+        for (length = 1, total = i == 0 ? 5 : 0; length > 0; total += length)
+            OK(image_cache_stream_read(streams[i], buffer + total, sizeof buffer - total, &length, &check_error));
+        CHECK(total == 14);
+        image_cache_stream_close(streams[i]);
+    }
+    CHECK(range.calls == 4); /* three pieces and the end: `unread` read the file */
+    check_image(cache, "streamed", "streamed bytes");
+
     const image_cache_entry_t *entry = NULL;
     CHECK(image_cache_list_next(list, &entry) && strcmp(entry->image_id, "cached") == 0);
     image_cache_list_free(list);
@@ -235,6 +289,23 @@ static void a_dead_writer_does_not_block_its_image(void)
     CHECK(exists(in_directory("cache/incomplete/doomed")));
     cache_image(cache, "doomed", "whole");
     check_image(cache, "doomed", "whole");
+}
+
+/* The piece that a process fetched before its end is not fetched again. */
+static void a_stream_that_a_process_left_is_resumed(void)
+{
+    text_source_t rest = {"streamed bytes", 0, 5, 0};
+    image_cache_stream_t *resumed = NULL;
+    char buffer[64];
+    size_t length = 1, total = 0;
+    in_child(execute_leaver);
+    CHECK(exists(in_directory("cache/incomplete/left")));
+    OK(image_cache_stream_open(cache, "left", read_text_at, &rest, &resumed, &check_error));
+    for (; length > 0; total += length)
+        OK(image_cache_stream_read(resumed, buffer + total, sizeof buffer - total, &length, &check_error));
+    CHECK(total == 14 && rest.calls == 3); /* two pieces and the end */
+    image_cache_stream_close(resumed);
+    check_image(cache, "left", "streamed bytes");
 }
 
 /* The child inherits the open file, and with it the writer's lock. The kernel drops the lock when both have ended. */
@@ -372,6 +443,7 @@ int main(int argc, char **argv)
     in_child(execute_user);
     parents_handles_still_work();
     a_dead_writer_does_not_block_its_image();
+    a_stream_that_a_process_left_is_resumed();
     image_cache_options_free(options);
     image_cache_close(cache);
     return 0;

@@ -226,8 +226,9 @@ static void work_and_fail(image_cache_t *cache)
     image_cache_reader_t *reader = NULL;
     image_cache_writer_t *writer = NULL;
     image_cache_tee_t *tee = NULL;
+    image_cache_stream_t *stream = NULL;
     image_cache_list_t *list = NULL;
-    text_source_t source = {"teed bytes", 0, 4, 0};
+    text_source_t source = {"teed bytes", 0, 4, 0}, range = {"streamed bytes", 0, 5, 0};
     uint64_t number = 0, bytes = 0;
     bool close_on_exec = false;
     char buffer[16];
@@ -238,7 +239,10 @@ static void work_and_fail(image_cache_t *cache)
     OK(image_cache_writer_expect_digest(writer, "md5", "d41d8cd98f00b204e9800998ecf8427e", &check_error));
     OK(image_cache_write_chunk(writer, bytes_of_image, sizeof bytes_of_image, &check_error));
     OK(image_cache_open_for_read(cache, "cached", &reader, &check_error));
-    OK(image_cache_tee_open(cache, "written", read_text, &source, &tee, &check_error)); /* does not cache: the image has a writer */
+    /* It does not cache: the image has a writer. */
+    OK(image_cache_tee_open(cache, "written", read_text, &source, &tee, &check_error));
+    OK(image_cache_stream_open(cache, "streamed", read_text_at, &range, &stream, &check_error));
+    OK(image_cache_stream_read(stream, buffer, sizeof buffer, &length, &check_error));
     OK(image_cache_list_cached(cache, &list, &check_error));
     CHECK(count_new_descriptors(&close_on_exec) > 0 && close_on_exec);
     CHECK((fcntl(image_cache_reader_fd(reader), F_GETFL) & O_ACCMODE) == O_RDONLY);
@@ -253,8 +257,11 @@ static void work_and_fail(image_cache_t *cache)
     CHECK(remove(in_directory("cache/cached")) == 0); /* as another program would */
     OK(image_cache_prune(cache, &number, &bytes, &check_error));
     OK(image_cache_clean(cache, 0, &number, &check_error));
+    for (length = 1; length > 0;)
+        OK(image_cache_stream_read(stream, buffer, sizeof buffer, &length, &check_error));
     image_cache_list_free(list);
     image_cache_tee_close(tee);
+    image_cache_stream_close(stream);
     image_cache_reader_close(reader);
 }
 

@@ -1,6 +1,6 @@
 /*
- * Handles may be closed in any order. Writers, readers, tees and lists keep working after their cache was closed, and
- * committed images stay cached.
+ * Handles may be closed in any order. Writers, readers, tees, streams and lists keep working after their cache was
+ * closed, and committed images stay cached.
  */
 #include <image_cache.h>
 
@@ -76,7 +76,8 @@ static void try_order(const int order[HANDLES], bool commit)
 
     image_cache_t *cache = open_cache("cache");
     CHECK(is_cached(cache, "written") == commit && is_cached(cache, "teed") == commit);
-    CHECK(exists(in_directory("cache/invalid/written")) != commit && exists(in_directory("cache/invalid/teed")) != commit);
+    CHECK(exists(in_directory("cache/invalid/written")) != commit
+          && exists(in_directory("cache/invalid/teed")) != commit);
     CHECK(!exists(in_directory("cache/incomplete/written")) && !exists(in_directory("cache/incomplete/teed")));
     CHECK(hits_of(cache, "cached") == 1); /* also of a reader that outlived its cache */
     if (commit)
@@ -190,6 +191,91 @@ static void commit_without_a_free_descriptor(void)
     }
 }
 
+static image_cache_stream_t *open_stream(image_cache_t *cache, const char *id, text_source_t *source)
+{
+    image_cache_stream_t *stream = NULL;
+    OK(image_cache_stream_open(cache, id, read_text_at, source, &stream, &check_error));
+    return stream;
+}
+
+/* Reads to the end. */
+static void check_stream(image_cache_stream_t *stream, const char *text)
+{
+    char buffer[64];
+    size_t length = 1, total = 0;
+    while (length > 0) {
+        OK(image_cache_stream_read(stream, buffer + total, sizeof buffer - total, &length, &check_error));
+        total += length;
+    }
+    CHECK(total == strlen(text) && memcmp(buffer, text, total) == 0);
+}
+
+/* Two streams of an image outlive their cache, in each order of closing. The second one fetches what the first did not. */
+static void streams_that_outlive_their_cache(void)
+{
+    for (int order = 0; order < 4; order++) {
+        image_cache_t *cache = open_cache("streams");
+        text_source_t sources[] = {{"streamed bytes", 0, 5, 0}, {"streamed bytes", 0, 5, 0}};
+        image_cache_stream_t *first = open_stream(cache, "image", &sources[0]);
+        image_cache_stream_t *second = open_stream(cache, "image", &sources[1]);
+        char buffer[5];
+        size_t length = 0;
+        OK(image_cache_stream_read(first, buffer, sizeof buffer, &length, &check_error));
+        CHECK(length == 5 && image_cache_stream_role(first) == IMAGE_CACHE_STREAM_FETCHING);
+        OK(image_cache_stream_read(second, buffer, sizeof buffer, &length, &check_error));
+        CHECK(length == 5 && image_cache_stream_role(second) == IMAGE_CACHE_STREAM_FOLLOWING);
+        image_cache_stream_close(second);
+        second = open_stream(cache, "image", &sources[1]);
+        if (order % 2 == 0)
+            image_cache_close(cache);
+        if (order / 2 == 0) {
+            image_cache_stream_close(first);
+            check_stream(second, "streamed bytes");
+            CHECK(sources[0].calls == 1 && sources[1].calls == 3); /* two pieces and the end */
+        } else {
+            check_stream(second, "streamed bytes");
+            OK(image_cache_stream_read(first, buffer, sizeof buffer, &length, &check_error));
+            CHECK(length == 5 && memcmp(buffer, "med b", 5) == 0);
+            image_cache_stream_close(first);
+        }
+        image_cache_stream_close(second);
+        if (order % 2 != 0)
+            image_cache_close(cache);
+        cache = open_cache("streams");
+        check_image(cache, "image", "streamed bytes");
+        OK(image_cache_delete_cached_image(cache, "image", &check_error));
+        image_cache_close(cache);
+    }
+}
+
+/* A stream without participants stays, and another handle resumes it. An unused stream leaves nothing. */
+static void streams_that_are_closed_early(void)
+{
+    image_cache_t *cache = open_cache("streams");
+    text_source_t source = {"streamed bytes", 0, 5, 0};
+    char buffer[5];
+    size_t length = 0;
+    image_cache_stream_close(open_stream(cache, "unused", &source));
+    CHECK(!exists(in_directory("streams/incomplete/unused")) && source.calls == 0);
+    image_cache_stream_t *stream = open_stream(cache, "image", &source);
+    OK(image_cache_stream_read(stream, buffer, sizeof buffer, &length, &check_error));
+    image_cache_stream_close(stream);
+    image_cache_close(cache);
+    CHECK(exists(in_directory("streams/incomplete/image")) && source.calls == 1);
+
+    cache = open_cache("streams");
+    bool cached = true;
+    OK(image_cache_wait_cached(cache, "image", 60000, &cached, &check_error));
+    CHECK(!cached); /* nobody fetches it */
+    stream = open_stream(cache, "image", &source);
+    check_stream(stream, "streamed bytes");
+    CHECK(source.calls == 4);
+    OK(image_cache_wait_cached(cache, "image", 0, &cached, &check_error));
+    CHECK(cached);
+    image_cache_stream_close(stream);
+    image_cache_close(cache);
+}
+
 /* A source that reads from or closes its own tee is refused, and the tee keeps working. */
 typedef struct {
     image_cache_tee_t *tee;
@@ -225,6 +311,44 @@ static void tee_used_by_its_own_source(void)
     image_cache_close(cache);
 }
 
+/* The same of a stream. */
+typedef struct {
+    image_cache_t *cache;
+    image_cache_stream_t *stream;
+    text_source_t text;
+} recursive_stream_t;
+
+static int64_t read_own_stream(void *user_data, uint64_t offset, void *buffer, size_t capacity)
+{
+    recursive_stream_t *recursive = user_data;
+    char own[8];
+    size_t length = 77;
+    STATUS(IMAGE_CACHE_ERROR_INVALID_ARGUMENT,
+           image_cache_stream_read(recursive->stream, own, sizeof own, &length, &check_error));
+    CHECK(length == 0);
+    length = 77;
+    STATUS(IMAGE_CACHE_ERROR_INVALID_ARGUMENT,
+           image_cache_stream_read_at(recursive->stream, 0, own, sizeof own, &length, &check_error));
+    CHECK(length == 0 && image_cache_stream_available(recursive->stream) == 0);
+    STATUS(IMAGE_CACHE_ERROR_INVALID_ARGUMENT, image_cache_stream_set_timeout(recursive->stream, 1, &check_error));
+    STATUS(IMAGE_CACHE_ERROR_INVALID_ARGUMENT, image_cache_stream_expect_size(recursive->stream, 9, &check_error));
+    CHECK(image_cache_stream_role(recursive->stream) == IMAGE_CACHE_STREAM_ALONE);
+    image_cache_stream_close(recursive->stream);
+    CHECK(!is_cached(recursive->cache, "recursive")); /* other calls are allowed */
+    return read_text_at(&recursive->text, offset, buffer, capacity);
+}
+
+static void stream_used_by_its_own_source(void)
+{
+    recursive_stream_t recursive = {.cache = open_cache("recursive"), .text = {.text = "recursive", .step = 4}};
+    OK(image_cache_stream_open(recursive.cache, "recursive", read_own_stream, &recursive, &recursive.stream,
+                               &check_error));
+    check_stream(recursive.stream, "recursive");
+    image_cache_stream_close(recursive.stream);
+    check_image(recursive.cache, "recursive", "recursive");
+    image_cache_close(recursive.cache);
+}
+
 int main(int argc, char **argv)
 {
     check_start(argc, argv);
@@ -235,5 +359,8 @@ int main(int argc, char **argv)
     several_caches_of_one_directory();
     commit_without_a_free_descriptor();
     tee_used_by_its_own_source();
+    streams_that_outlive_their_cache();
+    streams_that_are_closed_early();
+    stream_used_by_its_own_source();
     return 0;
 }

@@ -14,8 +14,9 @@ static image_cache_options_t *options;
 static image_cache_writer_t *writer;
 static image_cache_reader_t *reader;
 static image_cache_tee_t *tee;
+static image_cache_stream_t *stream;
 static image_cache_list_t *list;
-static text_source_t source = {"the source's bytes", 0, 5, 0};
+static text_source_t source = {"the source's bytes", 0, 5, 0}, range = {"the stream's bytes", 0, 5, 0};
 
 /* Not NULL, 0 or false, to test that a call resets it. */
 #define JUNK ((void *)&cache)
@@ -34,6 +35,7 @@ static void set_up(void)
     OK(image_cache_begin_write(cache, "written", &writer, &check_error));
     OK(image_cache_open_for_read(cache, "cached", &reader, &check_error));
     OK(image_cache_tee_open(cache, "teed", read_text, &source, &tee, &check_error));
+    OK(image_cache_stream_open(cache, "streamed", read_text_at, &range, &stream, &check_error));
     OK(image_cache_list_cached(cache, &list, &check_error));
 }
 
@@ -89,8 +91,8 @@ static void queries(image_cache_error_t *error)
 
 static void lists(image_cache_error_t *error)
 {
-    image_cache_status_t (*const make[])(const image_cache_t *, image_cache_list_t **, image_cache_error_t *) = {
-        image_cache_list_cached, image_cache_list_queued};
+    image_cache_status_t (*const make[])(const image_cache_t *, image_cache_list_t **,
+                                         image_cache_error_t *) = {image_cache_list_cached, image_cache_list_queued};
     for (size_t i = 0; i < sizeof make / sizeof *make; i++) {
         image_cache_list_t *out = JUNK;
         REFUSED(make[i](NULL, &out, error));
@@ -199,6 +201,58 @@ static void tees(image_cache_error_t *error)
     CHECK(image_cache_tee_is_caching(tee));
 }
 
+static void streams(image_cache_error_t *error)
+{
+    image_cache_stream_t *out = JUNK;
+    REFUSED(image_cache_stream_open(NULL, "new", read_text_at, &range, &out, error));
+    CHECK(out == NULL);
+    out = JUNK;
+    REFUSED(image_cache_stream_open(cache, NULL, read_text_at, &range, &out, error));
+    CHECK(out == NULL);
+    out = JUNK;
+    REFUSED(image_cache_stream_open(cache, "new", NULL, &range, &out, error));
+    CHECK(out == NULL);
+    REFUSED(image_cache_stream_open(cache, "new", read_text_at, &range, NULL, error));
+
+    REFUSED(image_cache_stream_expect_size(NULL, 1, error));
+    REFUSED(image_cache_stream_expect_digest(NULL, "md5", "d41d8cd98f00b204e9800998ecf8427e", error));
+    REFUSED(image_cache_stream_expect_digest(stream, NULL, "d41d8cd98f00b204e9800998ecf8427e", error));
+    REFUSED(image_cache_stream_expect_digest(stream, "md5", NULL, error));
+    REFUSED(image_cache_stream_set_timeout(NULL, 1, error));
+    REFUSED(image_cache_stream_set_source_timeout(NULL, 1, error));
+    char buffer[8];
+    size_t length = 7;
+    REFUSED(image_cache_stream_read(NULL, buffer, sizeof buffer, &length, error));
+    CHECK(length == 0);
+    length = 7;
+    REFUSED(image_cache_stream_read(stream, NULL, sizeof buffer, &length, error));
+    CHECK(length == 0);
+    REFUSED(image_cache_stream_read(stream, buffer, sizeof buffer, NULL, error));
+    length = 7;
+    REFUSED(image_cache_stream_read_at(NULL, 0, buffer, sizeof buffer, &length, error));
+    CHECK(length == 0);
+    length = 7;
+    REFUSED(image_cache_stream_read_at(stream, 0, NULL, sizeof buffer, &length, error));
+    CHECK(length == 0);
+    REFUSED(image_cache_stream_read_at(stream, 0, buffer, sizeof buffer, NULL, error));
+    length = 7;
+    OK(image_cache_stream_read(stream, NULL, 0, &length, error)); /* an empty buffer is not the end */
+    CHECK(length == 0);
+    length = 7;
+    OK(image_cache_stream_read_at(stream, 2, NULL, 0, &length, error));
+    CHECK(length == 0 && range.calls == 0);
+    CHECK(image_cache_stream_role(NULL) == IMAGE_CACHE_STREAM_ALONE && image_cache_stream_available(NULL) == 0);
+    CHECK(image_cache_stream_role(stream) == IMAGE_CACHE_STREAM_FOLLOWING && image_cache_stream_available(stream) == 0);
+
+    bool value = true;
+    REFUSED(image_cache_wait_cached(NULL, "cached", 0, &value, error));
+    CHECK(!value);
+    value = true;
+    REFUSED(image_cache_wait_cached(cache, NULL, 0, &value, error));
+    CHECK(!value);
+    REFUSED(image_cache_wait_cached(cache, "cached", 0, NULL, error));
+}
+
 static void queue_and_housekeeping(image_cache_error_t *error)
 {
     bool queued = true;
@@ -255,6 +309,7 @@ static void all_functions(image_cache_error_t *error)
     writers(error);
     readers(error);
     tees(error);
+    streams(error);
     queue_and_housekeeping(error);
 }
 
@@ -272,6 +327,7 @@ int main(int argc, char **argv)
     image_cache_list_free(NULL);
     image_cache_reader_close(NULL);
     image_cache_tee_close(NULL);
+    image_cache_stream_close(NULL);
 
     /* The handles still work. */
     const image_cache_entry_t *entry = NULL;
@@ -282,6 +338,9 @@ int main(int argc, char **argv)
     while (length > 0)
         OK(image_cache_tee_read(tee, buffer, sizeof buffer, &length, &check_error));
     check_image(cache, "teed", "the source's bytes");
+    for (length = 1; length > 0;)
+        OK(image_cache_stream_read(stream, buffer, sizeof buffer, &length, &check_error));
+    check_image(cache, "streamed", "the stream's bytes");
     OK(image_cache_write_chunk(writer, "whole", 5, &check_error));
     OK(image_cache_commit(writer, &check_error));
     check_image(cache, "written", "whole");
@@ -289,6 +348,7 @@ int main(int argc, char **argv)
     image_cache_list_free(list);
     image_cache_reader_close(reader);
     image_cache_tee_close(tee);
+    image_cache_stream_close(stream);
     image_cache_options_free(options);
     image_cache_close(cache);
     return 0;

@@ -34,8 +34,8 @@ static void fill(int image, size_t length)
 /* The statuses of a call that may exceed the limit. */
 static bool is_allowed(image_cache_status_t status)
 {
-    return status == IMAGE_CACHE_OK || status == IMAGE_CACHE_ERROR_IO || status == IMAGE_CACHE_ERROR_INDEX ||
-           status == IMAGE_CACHE_ERROR_NO_SPACE;
+    return status == IMAGE_CACHE_OK || status == IMAGE_CACHE_ERROR_IO || status == IMAGE_CACHE_ERROR_INDEX
+           || status == IMAGE_CACHE_ERROR_NO_SPACE;
 }
 #define MAY_FAIL(call) CHECK(is_allowed(status = (call)))
 
@@ -75,6 +75,26 @@ static bool try_to_tee(image_cache_t *cache, int image)
     return cached;
 }
 
+/* So does a stream. */
+static void stream_every_byte(image_cache_t *cache)
+{
+    char text[40000], buffer[4096];
+    for (size_t i = 0; i < sizeof text - 1; i++)
+        text[i] = (char)('a' + i / 1000 % 26);
+    text[sizeof text - 1] = '\0';
+    text_source_t source = {.text = text, .step = 1000};
+    image_cache_stream_t *stream = NULL;
+    size_t length, total = 0;
+    OK(image_cache_stream_open(cache, "streamed", read_text_at, &source, &stream, &check_error));
+    do {
+        OK(image_cache_stream_read(stream, buffer, sizeof buffer, &length, &check_error));
+        CHECK(total + length < sizeof text && memcmp(buffer, text + total, length) == 0);
+        total += length;
+    } while (length > 0);
+    CHECK(total == sizeof text - 1);
+    image_cache_stream_close(stream);
+}
+
 /* Makes every call that writes, under the limit. Writes the cached images to the pipe, as bits. */
 static void run_with_limit(const char *name, rlim_t limit, int output)
 {
@@ -100,6 +120,8 @@ static void run_with_limit(const char *name, rlim_t limit, int output)
         MAY_FAIL(image_cache_queue_image(cache, "later", &queued, &check_error));
         if (try_to_tee(cache, 1))
             OK(image_cache_delete_cached_image(cache, "teed", &check_error));
+        stream_every_byte(cache);
+        MAY_FAIL(image_cache_delete_cached_image(cache, "streamed", &check_error));
         MAY_FAIL(image_cache_delete_cached_image(cache, id_of(0), &check_error));
         if (status == IMAGE_CACHE_OK)
             cached &= ~1U;

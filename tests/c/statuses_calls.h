@@ -29,18 +29,18 @@
     X(open, newer_index, image_cache_open(inside(""), options, &new_cache, &error))                                    \
     X(open, a_file, image_cache_open(inside("/file"), options, &new_cache, &error))                                    \
     X(open, nothing, image_cache_open(NULL, options, &new_cache, &error))                                              \
-    X(is_cached, nothing, image_cache_is_cached(cache, "cached", &value, &error))                                     \
-    X(is_cached, nothing, image_cache_is_cached(cache, "a/b", &value, &error))                                        \
-    X(is_cached, nothing, image_cache_is_cached(cache, NULL, &value, &error))                                         \
-    X(is_being_cached, chunk, image_cache_is_being_cached(cache, "written", &value, &error))                          \
-    X(is_being_cached, nothing, image_cache_is_being_cached(cache, "a/b", &value, &error))                            \
-    X(is_being_cached, nothing, image_cache_is_being_cached(cache, NULL, &value, &error))                             \
-    X(is_queued, nothing, image_cache_is_queued(cache, "queued", &value, &error))                                     \
-    X(is_queued, nothing, image_cache_is_queued(cache, "a/b", &value, &error))                                        \
-    X(is_queued, nothing, image_cache_is_queued(cache, NULL, &value, &error))                                         \
-    X(is_cacheable, nothing, image_cache_is_cacheable(cache, "new", &value, &error))                                  \
-    X(is_cacheable, nothing, image_cache_is_cacheable(cache, "a/b", &value, &error))                                  \
-    X(is_cacheable, nothing, image_cache_is_cacheable(cache, NULL, &value, &error))                                   \
+    X(is_cached, nothing, image_cache_is_cached(cache, "cached", &value, &error))                                      \
+    X(is_cached, nothing, image_cache_is_cached(cache, "a/b", &value, &error))                                         \
+    X(is_cached, nothing, image_cache_is_cached(cache, NULL, &value, &error))                                          \
+    X(is_being_cached, chunk, image_cache_is_being_cached(cache, "written", &value, &error))                           \
+    X(is_being_cached, nothing, image_cache_is_being_cached(cache, "a/b", &value, &error))                             \
+    X(is_being_cached, nothing, image_cache_is_being_cached(cache, NULL, &value, &error))                              \
+    X(is_queued, nothing, image_cache_is_queued(cache, "queued", &value, &error))                                      \
+    X(is_queued, nothing, image_cache_is_queued(cache, "a/b", &value, &error))                                         \
+    X(is_queued, nothing, image_cache_is_queued(cache, NULL, &value, &error))                                          \
+    X(is_cacheable, nothing, image_cache_is_cacheable(cache, "new", &value, &error))                                   \
+    X(is_cacheable, nothing, image_cache_is_cacheable(cache, "a/b", &value, &error))                                   \
+    X(is_cacheable, nothing, image_cache_is_cacheable(cache, NULL, &value, &error))                                    \
     X(get_cache_size, nothing, image_cache_get_cache_size(cache, &number, &error))                                     \
     X(get_cache_size, nothing, image_cache_get_cache_size(cache, NULL, &error))                                        \
     X(get_image_size, nothing, image_cache_get_image_size(cache, "cached", &number, &error))                           \
@@ -65,9 +65,9 @@
     X(clean, leave_invalid, image_cache_clean(cache, 0, &number, &error))                                              \
     X(clean, chunk, image_cache_clean(cache, 0, &number, &error))                                                      \
     X(clean, nothing, image_cache_clean(NULL, 0, &number, &error))                                                     \
-    X(queue_image, nothing, image_cache_queue_image(cache, "new", &value, &error))                                    \
-    X(queue_image, nothing, image_cache_queue_image(cache, "a/b", &value, &error))                                    \
-    X(queue_image, nothing, image_cache_queue_image(cache, NULL, &value, &error))                                     \
+    X(queue_image, nothing, image_cache_queue_image(cache, "new", &value, &error))                                     \
+    X(queue_image, nothing, image_cache_queue_image(cache, "a/b", &value, &error))                                     \
+    X(queue_image, nothing, image_cache_queue_image(cache, NULL, &value, &error))                                      \
     X(delete_queued_image, nothing, image_cache_delete_queued_image(cache, "queued", &error))                          \
     X(delete_queued_image, nothing, image_cache_delete_queued_image(cache, "a/b", &error))                             \
     X(delete_queued_image, nothing, image_cache_delete_queued_image(cache, NULL, &error))                              \
@@ -80,8 +80,9 @@
     X(open_for_read, nothing, image_cache_open_for_read(cache, "a/b", &new_reader, &error))                            \
     X(open_for_read, nothing, image_cache_open_for_read(cache, NULL, &new_reader, &error))                             \
     X(read, open_reader, image_cache_read(reader, buffer, sizeof buffer, &length, &error))                             \
-    X(read, shorten, (image_cache_read(reader, buffer, 1, &length, &error),                                            \
-                      image_cache_read(reader, buffer, sizeof buffer, &length, &error)))                               \
+    X(read, shorten,                                                                                                   \
+      (image_cache_read(reader, buffer, 1, &length, &error),                                                           \
+       image_cache_read(reader, buffer, sizeof buffer, &length, &error)))                                              \
     X(read, nothing, image_cache_read(NULL, buffer, sizeof buffer, &length, &error))                                   \
     X(read_at, open_reader, image_cache_read_at(reader, 2, buffer, sizeof buffer, &length, &error))                    \
     X(read_at, shorten, image_cache_read_at(reader, 2, buffer, sizeof buffer, &length, &error))                        \
@@ -101,6 +102,35 @@
     X(tee_read, tee_size, read_tee(my_tee))                                                                            \
     X(tee_read, tee_digest, read_tee(my_tee))                                                                          \
     X(tee_read, nothing, read_tee(NULL))                                                                               \
+    X(stream_open, nothing, image_cache_stream_open(cache, "new", read_text_at, &source, &new_stream, &error))         \
+    X(stream_open, nothing, image_cache_stream_open(cache, "cached", read_text_at, &source, &new_stream, &error))      \
+    X(stream_open, nothing, image_cache_stream_open(cache, "a/b", read_text_at, &source, &new_stream, &error))         \
+    X(stream_open, nothing, image_cache_stream_open(cache, "new", NULL, &source, &new_stream, &error))                 \
+    X(stream_expect_size, open_stream, image_cache_stream_expect_size(my_stream, 1, &error))                           \
+    X(stream_expect_size, begin_stream, image_cache_stream_expect_size(my_stream, 1, &error))                          \
+    X(stream_expect_digest, open_stream, image_cache_stream_expect_digest(my_stream, "md5", EMPTY_MD5, &error))        \
+    X(stream_expect_digest, open_stream, image_cache_stream_expect_digest(my_stream, "md4", EMPTY_MD5, &error))        \
+    X(stream_expect_digest, open_stream, image_cache_stream_expect_digest(my_stream, "md5", "d41d", &error))           \
+    X(stream_set_timeout, open_stream, image_cache_stream_set_timeout(my_stream, 1, &error))                           \
+    X(stream_set_timeout, nothing, image_cache_stream_set_timeout(NULL, 1, &error))                                    \
+    X(stream_set_source_timeout, open_stream, image_cache_stream_set_source_timeout(my_stream, 1, &error))             \
+    X(stream_set_source_timeout, open_stream, image_cache_stream_set_source_timeout(my_stream, 0, &error))             \
+    X(stream_read, open_stream, read_stream(my_stream))                                                                \
+    X(stream_read, begin_stream, read_stream(my_stream))                                                               \
+    X(stream_read, bad_stream, read_stream(my_stream))                                                                 \
+    X(stream_read, stream_size, read_stream(my_stream))                                                                \
+    X(stream_read, stream_digest, read_stream(my_stream))                                                              \
+    X(stream_read, follow_writer, read_stream(my_stream))                                                              \
+    X(stream_read, nothing, read_stream(NULL))                                                                         \
+    X(stream_read_at, open_stream, image_cache_stream_read_at(my_stream, 2, buffer, 9, &length, &error))               \
+    X(stream_read_at, bad_stream, image_cache_stream_read_at(my_stream, 2, buffer, 9, &length, &error))                \
+    X(stream_read_at, open_stream, image_cache_stream_read_at(my_stream, 2, NULL, 9, &length, &error))                 \
+    X(stream_read_at, impatient_stream, read_at_within())                                                              \
+    X(wait_cached, nothing, image_cache_wait_cached(cache, "cached", 0, &value, &error))                               \
+    X(wait_cached, leave_stream, image_cache_wait_cached(cache, "streamed", 0, &value, &error))                        \
+    X(wait_cached, chunk, image_cache_wait_cached(cache, "written", 0, &value, &error))                                \
+    X(wait_cached, nothing, image_cache_wait_cached(cache, "a/b", 0, &value, &error))                                  \
+    X(wait_cached, nothing, image_cache_wait_cached(cache, NULL, 0, &value, &error))                                   \
     X(begin_write, nothing, image_cache_begin_write(cache, "new", &new_writer, &error))                                \
     X(begin_write, chunk, image_cache_begin_write(cache, "written", &new_writer, &error))                              \
     X(begin_write, nothing, image_cache_begin_write(cache, "cached", &new_writer, &error))                             \

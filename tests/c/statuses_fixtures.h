@@ -15,6 +15,7 @@ static image_cache_t *cache, *new_cache;
 static image_cache_writer_t *writer, *new_writer;
 static image_cache_reader_t *reader, *new_reader;
 static image_cache_tee_t *my_tee, *new_tee;
+static image_cache_stream_t *my_stream, *new_stream;
 static image_cache_list_t *list;
 static text_source_t source;
 static image_cache_error_t error;
@@ -42,40 +43,70 @@ static void tear_down(void)
     image_cache_abort(writer, NULL), image_cache_abort(new_writer, NULL);
     image_cache_reader_close(reader), image_cache_reader_close(new_reader);
     image_cache_tee_close(my_tee), image_cache_tee_close(new_tee);
+    image_cache_stream_close(my_stream), image_cache_stream_close(new_stream);
     image_cache_list_free(list);
     image_cache_close(cache), image_cache_close(new_cache);
     image_cache_options_free(options);
-    writer = new_writer = NULL, reader = new_reader = NULL, my_tee = new_tee = NULL, list = NULL, cache = new_cache = NULL;
+    writer = new_writer = NULL, reader = new_reader = NULL, my_tee = new_tee = NULL, list = NULL;
+    my_stream = new_stream = NULL, cache = new_cache = NULL;
     check_remove(inside(""));
 }
 
 static void begin(void) { OK(image_cache_begin_write(cache, "written", &writer, &check_error)); }
-static void chunk(void) { begin(); OK(image_cache_write_chunk(writer, "chunk", 5, &check_error)); }
-static void expect_size(void) { begin(); OK(image_cache_writer_expect_size(writer, 7, &check_error)); }
+static void chunk(void)
+{
+    begin();
+    OK(image_cache_write_chunk(writer, "chunk", 5, &check_error));
+}
+static void expect_size(void)
+{
+    begin();
+    OK(image_cache_writer_expect_size(writer, 7, &check_error));
+}
 static void expect_digest(void)
 {
     begin();
     OK(image_cache_writer_expect_digest(writer, "md5", EMPTY_MD5, &check_error));
     OK(image_cache_write_chunk(writer, "not empty", 9, &check_error));
 }
-static void lose(void) { chunk(); CHECK(unlink(inside("/incomplete/written")) == 0); }
-static void race(void) { chunk(); make_file(inside("/written"), "another program's"); }
-static void leave_invalid(void) { chunk(); image_cache_abort(writer, "tested"); writer = NULL; }
+static void lose(void)
+{
+    chunk();
+    CHECK(unlink(inside("/incomplete/written")) == 0);
+}
+static void race(void)
+{
+    chunk();
+    make_file(inside("/written"), "another program's");
+}
+static void leave_invalid(void)
+{
+    chunk();
+    image_cache_abort(writer, "tested");
+    writer = NULL;
+}
 static void open_reader(void) { OK(image_cache_open_for_read(cache, "cached", &reader, &check_error)); }
-static void shorten(void) { open_reader(); CHECK(truncate(inside("/cached"), 1) == 0); }
+static void shorten(void)
+{
+    open_reader();
+    CHECK(truncate(inside("/cached"), 1) == 0);
+}
 static void open_tee(void) { OK(image_cache_tee_open(cache, "teed", read_text, &source, &my_tee, &check_error)); }
 static void begin_tee(void)
 {
     source.step = 3;
-    open_tee(); OK(image_cache_tee_read(my_tee, buffer, sizeof buffer, &length, &check_error));
+    open_tee();
+    OK(image_cache_tee_read(my_tee, buffer, sizeof buffer, &length, &check_error));
 }
 static void tee_size(void)
 {
-    open_tee(); OK(image_cache_tee_expect_size(my_tee, 1, &check_error));
+    open_tee();
+    OK(image_cache_tee_expect_size(my_tee, 1, &check_error));
 }
 static void tee_digest(void)
 {
-    open_tee(); OK(image_cache_tee_expect_digest(my_tee, "md5", EMPTY_MD5, &check_error));
+    open_tee();
+    OK(image_cache_tee_expect_digest(my_tee, "md5", EMPTY_MD5, &check_error));
 }
 static int64_t fail_to_read(void *user_data, void *data, size_t capacity)
 {
@@ -83,6 +114,52 @@ static int64_t fail_to_read(void *user_data, void *data, size_t capacity)
     return -1;
 }
 static void bad_tee(void) { OK(image_cache_tee_open(cache, "teed", fail_to_read, NULL, &my_tee, &check_error)); }
+static void open_stream(void)
+{
+    OK(image_cache_stream_open(cache, "streamed", read_text_at, &source, &my_stream, &check_error));
+}
+static void begin_stream(void)
+{
+    source.step = 3;
+    open_stream();
+    OK(image_cache_stream_read(my_stream, buffer, sizeof buffer, &length, &check_error));
+}
+static void leave_stream(void)
+{
+    begin_stream();
+    image_cache_stream_close(my_stream);
+    my_stream = NULL;
+}
+static void stream_size(void)
+{
+    open_stream();
+    OK(image_cache_stream_expect_size(my_stream, 100, &check_error));
+}
+static void stream_digest(void)
+{
+    open_stream();
+    OK(image_cache_stream_expect_digest(my_stream, "md5", EMPTY_MD5, &check_error));
+}
+static int64_t fail_to_read_at(void *user_data, uint64_t offset, void *data, size_t capacity)
+{
+    (void)user_data, (void)offset, (void)data, (void)capacity;
+    return -1;
+}
+static void bad_stream(void)
+{
+    OK(image_cache_stream_open(cache, "streamed", fail_to_read_at, NULL, &my_stream, &check_error));
+}
+static void impatient_stream(void)
+{
+    open_stream();
+    OK(image_cache_stream_set_timeout(my_stream, 10, &check_error));
+}
+static void follow_writer(void)
+{
+    chunk();
+    OK(image_cache_stream_open(cache, "written", read_text_at, &source, &my_stream, &check_error));
+    OK(image_cache_stream_set_timeout(my_stream, 10, &check_error));
+}
 static void newer_index(void)
 {
     if (check_driver != IMAGE_CACHE_DRIVER_SQLITE)
@@ -116,6 +193,33 @@ static image_cache_status_t read_tee(image_cache_tee_t *read) /* to its end */
         status = image_cache_tee_read(read, buffer, sizeof buffer, &length, &error);
     while (status == IMAGE_CACHE_OK && length > 0);
     return status;
+}
+
+static image_cache_status_t read_stream(image_cache_stream_t *read) /* to its end */
+{
+    image_cache_status_t status;
+    do
+        status = image_cache_stream_read(read, buffer, sizeof buffer, &length, &error);
+    while (status == IMAGE_CACHE_OK && length > 0);
+    return status;
+}
+
+/* The source of another stream of the image: while it is called, no other source is. */
+static image_cache_status_t status_within;
+static int64_t read_within(void *user_data, uint64_t offset, void *data, size_t capacity)
+{
+    (void)user_data, (void)offset, (void)data, (void)capacity;
+    status_within = image_cache_stream_read_at(my_stream, 0, buffer, sizeof buffer, &length, &error);
+    return -1;
+}
+static image_cache_status_t read_at_within(void)
+{
+    char one;
+    size_t ignored;
+    status_within = image_cache_stream_open(cache, "streamed", read_within, NULL, &new_stream, &error);
+    if (status_within == IMAGE_CACHE_OK)
+        (void)image_cache_stream_read(new_stream, &one, 1, &ignored, NULL);
+    return status_within;
 }
 
 #endif

@@ -18,8 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples/python"))
 from image_cache import ALREADY_CACHED, BEING_CACHED, CAN_FAIL, CANNOT_FAIL, DIGEST_MISMATCH, DRIVERS, INVALID_ARGUMENT
-from image_cache import INVALID_IMAGE_ID, NOT_FOUND, SOURCE, UNSUPPORTED
-from image_cache import Entry, Failure, Fetch, Library, Log, Source, fetch, source, value
+from image_cache import INVALID_IMAGE_ID, NOT_FOUND, SOURCE, UNSUPPORTED, Entry, Failure, Fetch, Library, Log, RangeSource
+from image_cache import Source, fetch, range_source, source, value
 
 
 class CtypesTest(unittest.TestCase):
@@ -147,6 +147,37 @@ class CtypesTest(unittest.TestCase):
         self.assertIn("the store is gone", printed.getvalue())
         self.assertFalse(value(c_bool, lib.is_cached, self.cache, b"broken"))
 
+    def test_two_streams_share_one_fetch(self):
+        image, offsets = b"0123456789" * 3, []
+
+        @range_source
+        def from_store(offset, size):
+            offsets.append(offset)
+            return image[offset : offset + min(size, 10)]
+
+        @range_source
+        def raise_error(offset, size):
+            raise OSError("the store is gone")
+
+        streams = [value(c_void_p, lib.stream_open, self.cache, b"streamed", s, None) for s in (from_store, raise_error)]
+        lib.stream_expect_size(streams[0], len(image))
+        buffer, data = ctypes.create_string_buffer(10), [b"", b""]
+        for _ in range(3):
+            for i, stream in enumerate(streams):
+                length = value(c_size_t, lib.stream_read, stream, buffer, 10)
+                data[i] += buffer.raw[:length]
+        for i, stream in enumerate(streams):
+            self.assertEqual((value(c_size_t, lib.stream_read, stream, buffer, 10), data[i]), (0, image))
+            self.assertEqual((lib.stream_available(stream), lib.stream_role(stream)), (len(image), 1 + i))
+            lib.stream_close(stream)
+        self.assertEqual(offsets, [0, 10, 20])
+        self.assertTrue(value(c_bool, lib.wait_cached, self.cache, b"streamed", 0))
+        broken = value(c_void_p, lib.stream_open, self.cache, b"broken", raise_error, None)
+        with contextlib.redirect_stderr(io.StringIO()) as printed:
+            self.assertFails(SOURCE, lib.stream_read, broken, buffer, 10, byref(c_size_t()))
+        self.assertIn("the store is gone", printed.getvalue())
+        lib.stream_close(broken)
+
     def test_prefetch_calls_back_for_each_queued_image(self):
         store = {b"second": b"2" * 100000, b"first": b"1"}
 
@@ -186,7 +217,7 @@ class CtypesTest(unittest.TestCase):
 
     def test_every_function_refuses_null(self):
         for name, arguments in CAN_FAIL.items():
-            callbacks, numbers = (Log, Source, Fetch), (c_int32, c_int64, c_uint64, c_size_t)
+            callbacks, numbers = (Log, Source, RangeSource, Fetch), (c_int32, c_int64, c_uint64, c_size_t)
             nulls = [kind() if kind in callbacks else 0 if kind in numbers else None for kind in arguments]
             with self.subTest(function=name):
                 self.assertFails(INVALID_ARGUMENT, getattr(lib, name), *nulls)

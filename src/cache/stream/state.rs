@@ -147,6 +147,7 @@ impl<S: RangeSource> State<S> {
                 }
                 Step::Alone(length, error) => {
                     self.go_alone(&error, &buffer[..length])?;
+                    self.position += length as u64;
                     if length > 0 {
                         return Ok(length);
                     }

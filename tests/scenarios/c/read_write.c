@@ -144,10 +144,7 @@ OPERATION(read_all)
     report_read(call, status, &data, 0);
 }
 
-OPERATION(reader_size)
-{
-    text_print(&call->result, "OK %" PRIu64, image_cache_reader_size(HANDLE(0).reader));
-}
+OPERATION(reader_size) { text_print(&call->result, "OK %" PRIu64, image_cache_reader_size(HANDLE(0).reader)); }
 
 OPERATION(reader_fd)
 {
@@ -184,6 +181,12 @@ static int64_t no_bytes(void *user_data, void *buffer, size_t capacity)
     return 0;
 }
 
+static int64_t no_range(void *user_data, uint64_t offset, void *buffer, size_t capacity)
+{
+    (void)offset;
+    return no_bytes(user_data, buffer, capacity);
+}
+
 OPERATION(every_call_with)
 {
     bool value;
@@ -193,6 +196,7 @@ OPERATION(every_call_with)
     image_cache_writer_t *writer = NULL;
     image_cache_reader_t *reader = NULL;
     image_cache_tee_t *tee = NULL;
+    image_cache_stream_t *stream = NULL;
     const struct {
         const char *name;
         image_cache_status_t status;
@@ -201,6 +205,7 @@ OPERATION(every_call_with)
         {"is_being_cached", image_cache_is_being_cached(CACHE, image_id, &value, error)},
         {"is_queued", image_cache_is_queued(CACHE, image_id, &value, error)},
         {"is_cacheable", image_cache_is_cacheable(CACHE, image_id, &value, error)},
+        {"wait_cached", image_cache_wait_cached(CACHE, image_id, 0, &value, error)},
         {"get_image_size", image_cache_get_image_size(CACHE, image_id, &number, error)},
         {"get_hit_count", image_cache_get_hit_count(CACHE, image_id, &number, error)},
         {"queue_image", image_cache_queue_image(CACHE, image_id, &value, error)},
@@ -209,9 +214,11 @@ OPERATION(every_call_with)
         {"open_for_read", image_cache_open_for_read(CACHE, image_id, &reader, error)},
         {"begin_write", image_cache_begin_write(CACHE, image_id, &writer, error)},
         {"tee_open", image_cache_tee_open(CACHE, image_id, no_bytes, NULL, &tee, error)},
+        {"stream_open", image_cache_stream_open(CACHE, image_id, no_range, NULL, &stream, error)},
     };
     size_t count = sizeof calls / sizeof calls[0], same = 0;
 
+    image_cache_stream_close(stream);
     image_cache_tee_close(tee);
     image_cache_reader_close(reader);
     if (writer != NULL)

@@ -1,5 +1,7 @@
 //! Operations on writers and readers, and shorthands that cache or read a whole image.
 
+use std::time::Duration;
+
 use image_cache::{Algorithm, ImageCache, Reader};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{FdFlags, fcntl_getfd};
@@ -154,6 +156,7 @@ fn every_call(cache: &ImageCache, id: &[u8]) -> Output {
         ("is_being_cached", with_image_id(id, |id| cache.is_being_cached(id)).err()),
         ("is_queued", with_image_id(id, |id| cache.is_queued(id)).err()),
         ("is_cacheable", with_image_id(id, |id| cache.is_cacheable(id)).err()),
+        ("wait_cached", with_image_id(id, |id| cache.wait_cached(id, Duration::ZERO)).err()),
         ("get_image_size", with_image_id(id, |id| cache.image_size(id)).err()),
         ("get_hit_count", with_image_id(id, |id| cache.hit_count(id)).err()),
         ("queue_image", with_image_id(id, |id| cache.queue_image(id)).err()),
@@ -162,6 +165,7 @@ fn every_call(cache: &ImageCache, id: &[u8]) -> Output {
         ("open_for_read", with_image_id(id, |id| cache.open_for_read(id)).err()),
         ("begin_write", with_image_id(id, |id| cache.begin_write(id)).err()),
         ("tee_open", with_image_id(id, |id| cache.tee(id, std::io::empty())).err()),
+        ("stream_open", with_image_id(id, |id| cache.stream(id, |_: u64, _: &mut [u8]| Ok(0))).err()),
     ];
     let statuses = calls.map(|(name, error)| (name, error.as_ref().map_or("OK", status_of)));
     if statuses.iter().all(|(_, status)| *status == statuses[0].1) {
