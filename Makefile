@@ -14,7 +14,7 @@ help:
 	@echo "make instructions  update tests/instructions/counts.txt, after a change in the cost of hits, commits or closes"
 	@echo "make header        update include/image_cache.h, after a change in src/ffi/"
 	@echo "make abi           update tests/abi/image_cache.abi, after an addition to the C functions, types or constants"
-	@echo "make fmt           format the Rust code"
+	@echo "make fmt           format the Rust, C and C++ code"
 	@echo "make clean         remove build/ and target/"
 
 demo:
@@ -64,6 +64,9 @@ abi:
 fmt:
 	cargo fmt
 	cargo fmt --manifest-path bench/Cargo.toml
+	cargo fmt --manifest-path tools/manual/Cargo.toml
+	@scripts/install-tools.sh clang-format
+	find examples examples-c fuzz tests '(' -name '*.[ch]' -o -name '*.cpp' ')' -exec clang-format -i {} +
 
 clean:
 	rm -rf build target

@@ -1,4 +1,4 @@
-# `cmake --install`: the header, both libraries, and their packages for CMake and pkg-config. The installed tree is
+# `cmake --install`: the header, both libraries, their packages for CMake and pkg-config, and the documents. The installed tree is
 # relocatable: its files refer to each other by relative paths.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
@@ -10,6 +10,15 @@ endif()
 install(FILES "${library_directory}/${versioned_name}" "${library_directory}/${soname}" "${shared_library}"
               "${static_library}"
         DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+
+# In the layout of the repository, so that the links between documents and examples work.
+foreach(document README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE)
+  install(FILES "${CMAKE_CURRENT_SOURCE_DIR}/${document}" DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+endforeach()
+foreach(directory docs examples-c examples)
+  install(DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}/${directory}" DESTINATION "${CMAKE_INSTALL_DOCDIR}"
+          PATTERN CMakeLists.txt EXCLUDE PATTERN __pycache__ EXCLUDE PATTERN node_modules EXCLUDE)
+endforeach()
 
 set(package_directory "${CMAKE_INSTALL_LIBDIR}/cmake/image_cache")
 set(generated "${CMAKE_CURRENT_BINARY_DIR}/package")

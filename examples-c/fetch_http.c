@@ -320,10 +320,12 @@ int main(int argc, char **argv)
 {
     request_t request = {0};
     if (!parse(argc, argv, &request)) {
-        fprintf(stderr, "usage: %s URL CACHE_DIR ID [--output FILE|-] [--size N] [--sha256 HEX] [--md5 HEX]"
-                        " [--driver sqlite|xattr]\n"
-                        "A cached image with another size or digest is an error. One without a stored digest is"
-                        " downloaded again.\n", argv[0]);
+        fprintf(stderr,
+                "usage: %s URL CACHE_DIR ID [--output FILE|-] [--size N] [--sha256 HEX] [--md5 HEX]"
+                " [--driver sqlite|xattr]\n"
+                "A cached image with another size or digest is an error. One without a stored digest is"
+                " downloaded again.\n",
+                argv[0]);
         return 2;
     }
     signal(SIGPIPE, SIG_IGN); /* a closed pipe fails the output with EPIPE, and the cache is closed cleanly */

@@ -59,6 +59,7 @@ static size_t receive_header(char *line, size_t one, size_t length, void *user_d
 {
     http_source_t *source = user_data;
     (void)one; /* always 1 */
+
     if (length >= 5 && memcmp(line, "HTTP/", 5) == 0) /* another response begins */
         source->encoded = false, source->has_end = length >= 7 && memcmp(line, "HTTP/1.", 7) != 0;
     if (header_is_not(line, length, "Content-Encoding:", "identity"))

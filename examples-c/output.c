@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 static const char suffix[] = ".fetch_http-XXXXXX"; /* hidden, and short enough for every file system */
-static char *volatile unfinished;                   /* the temporary file, or NULL */
+static char *volatile unfinished;                  /* the temporary file, or NULL */
 
 static void remove_and_die(int number)
 {

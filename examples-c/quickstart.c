@@ -107,7 +107,8 @@ static bool cache_image(image_cache_t *cache, const char *id, const source_t *so
 
     double start = seconds();
     if (fetch(source, writer, error) != IMAGE_CACHE_OK) {
-        image_cache_abort(writer, error->message); /* ends the writer, and stores the reason with the file in invalid/ */
+        /* Ends the writer, and stores the reason with the file in invalid/. */
+        image_cache_abort(writer, error->message);
         return false;
     }
     if (image_cache_commit(writer, error) != IMAGE_CACHE_OK) /* ends the writer, with every status */
@@ -151,7 +152,7 @@ static bool prefetch(image_cache_t *cache, const char *id, source_t *source, ima
 
 /* ---- Serving: from the cache to a reader ------------------------------------------------------------------------- */
 
-/* An open reader can read its image to the end, even if the image is pruned or deleted meanwhile. */
+/* An open reader can read its image to the end, even if the image is evicted or deleted meanwhile. */
 static bool read_back(image_cache_t *cache, const char *id, const source_t *source, image_cache_error_t *error)
 {
     printf("\n3. Read the first image from the cache\n");
@@ -254,6 +255,7 @@ static bool run(source_t *source, const char *directory, int32_t driver, image_c
      * parent. Many threads may use the handle at once, and many processes the directory. */
     image_cache_t *cache = NULL;
     image_cache_options_t *options = image_cache_options_new();
+    /* clang-format off */
     bool ok = image_cache_options_set_driver(options, driver, error) == IMAGE_CACHE_OK
               && image_cache_options_set_max_size(options, limit, error) == IMAGE_CACHE_OK
               && image_cache_open(directory, options, &cache, error) == IMAGE_CACHE_OK
@@ -263,6 +265,7 @@ static bool run(source_t *source, const char *directory, int32_t driver, image_c
               && list_images(cache, error)
               && prune(cache, limit, error)
               && clean(cache, broken, error);
+    /* clang-format on */
     image_cache_close(cache);
     image_cache_options_free(options);
     return ok;

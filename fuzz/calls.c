@@ -40,9 +40,13 @@ static void one_call(void)
     unsigned number = below(CACHES);
     image_cache_t *cache = caches[number];
     switch (below(20)) {
-    case 0: case 1: begin_write(cache); break;
-    case 2: case 3: case 4: write_or_read(); break;
-    case 5: case 6: commit_stream(); break;
+    case 0:
+    case 1: begin_write(cache); break;
+    case 2:
+    case 3:
+    case 4: write_or_read(); break;
+    case 5:
+    case 6: commit_stream(); break;
     case 7: abort_stream(); break;
     case 8: open_tee(cache); break;
     case 9: expect_size(); break;

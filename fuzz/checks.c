@@ -49,8 +49,9 @@ image_cache_status_t check(image_cache_status_t status, image_cache_status_t exp
     if (status != expected)
         fail(file, line, "the status", "expected %s, got %s", image_cache_status_name(expected),
              image_cache_status_name(status));
-    if (status < 0 && (last_error.status != status || last_error.message[0] == '\0' ||
-                       memchr(last_error.message, 0, sizeof last_error.message) == NULL))
+    if (status < 0
+        && (last_error.status != status || last_error.message[0] == '\0'
+            || memchr(last_error.message, 0, sizeof last_error.message) == NULL))
         fail(file, line, "the error fits its status", "%d in %s", (int)last_error.status,
              image_cache_status_name(status));
     spoil_error();

@@ -6,10 +6,12 @@
 
 #include <string.h>
 
+/* clang-format off */
 static const char *const invalid[] = {
     "", ".", "..", ".hidden", "a/b", "/", "../../outside", "incomplete", "invalid", "queue", "cache.db", "cache.db-wal",
     "cache.db-shm", "cache.db-journal", "new\nline", "tab\t", "\x7f", "\xc2\x85", "\xff\xfe", "\xc0\xaf", "a\xed\xa0\x80",
 };
+/* clang-format on */
 enum { INVALID = sizeof invalid / sizeof *invalid };
 
 static int64_t source(void *user_data, void *bytes, size_t capacity)
@@ -31,6 +33,7 @@ void invalid_id(image_cache_t *cache)
     uint64_t number = 77;
     image_cache_status_t expected = IMAGE_CACHE_ERROR_INVALID_IMAGE_ID;
     trace("invalid id %u\n", choice);
+    /* clang-format off */
     switch (below(10)) {
     case 0: STATUS(expected, image_cache_begin_write(cache, id, &writer, &last_error)); MUST(writer == NULL); break;
     case 1: STATUS(expected, image_cache_open_for_read(cache, id, &reader, &last_error)); MUST(reader == NULL); break;
@@ -43,6 +46,7 @@ void invalid_id(image_cache_t *cache)
     case 8: STATUS(expected, image_cache_get_image_size(cache, id, &number, &last_error)); MUST(number == 0); break;
     case 9: STATUS(expected, image_cache_get_hit_count(cache, id, &number, &last_error)); MUST(number == 0); break;
     }
+    /* clang-format on */
 }
 
 /* All calls must agree on whether the bytes are a valid id. */

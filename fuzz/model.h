@@ -22,7 +22,7 @@ typedef struct {
 
 extern image_t images[IMAGES];
 
-void start_model(void); /* no image, and time 0 */
+void start_model(void);              /* no image, and time 0 */
 image_t *find_image(const char *id); /* NULL if the model has no such id */
 unsigned new_seed(void);
 

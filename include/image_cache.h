@@ -49,6 +49,7 @@
  *               with a cache, a writer or a tee waits up to 10 s for a process that holds the cache lock, for example
  *               because it is stopped; image_cache_prune() up to 20 s. Then most return
  *               IMAGE_CACHE_ERROR_TIMED_OUT. docs/concurrency.md has the exceptions.
+ *               The "Blocks:" part of a description names further waits.
  *
  *   Callbacks   A source or fetch function may call the library, but must not close the cache, or use the tee, that it
  *               is called for. A log function must not call the library.
@@ -69,7 +70,7 @@
  *   - If the parent dies, a forked child keeps its locks until it ends or calls exec() (docs/concurrency.md).
  *   - No second SQLite in the process may open the database of an open cache (docs/concurrency.md).
  *   - Users who share a cache need write permission for the directory and its files (docs/on-disk-format.md).
- *   - The owner's open takes the right to read the index from users who may not write it (docs/on-disk-format.md).
+ *   - The owner's open removes the read permission of users who may not write the index (docs/on-disk-format.md).
  *   - With the xattr driver, accesses by users who do not own a file may not count (docs/on-disk-format.md).
  *   - A directory that is replaced under an open cache is lost for that handle: open it again (docs/concurrency.md).
  *   - While another program locks the index, a list or a hit count fails after 2 s (docs/concurrency.md).
@@ -101,17 +102,19 @@
 #define IMAGE_CACHE_DRIVER_XATTR 1
 
 /**
- * The driver that the directory was opened with before. For a new directory: extended attributes, or SQLite on a file
- * system without them, which is logged.
+ * The driver that the directory has, or a choice for a directory that has none.
+ *
+ * A directory keeps the driver that it was first opened with. A new one, or one that only Glance used, gets extended
+ * attributes. On a file system without them it gets SQLite, which is logged.
  */
 #define IMAGE_CACHE_DRIVER_XATTR_OR_SQLITE 2
 
 /**
  * A commit does not wait: the kernel writes the image back later.
  *
- * The first open after a restart of the host drops images that were committed this way, unless their cache was closed
- * afterwards. If this cannot be recorded (no extended attributes, or a kernel before 6.8), a commit waits for the
- * disk.
+ * image_cache_close() and image_cache_clean() sync the images that were committed this way. The first open after a
+ * restart of the host drops those that were not synced. Where an image cannot be marked as not synced (no extended
+ * attributes, no /proc, or a kernel before 6.8), a commit waits for the disk.
  */
 #define IMAGE_CACHE_DURABILITY_NONE 0
 
@@ -167,7 +170,7 @@ typedef struct image_cache_list_t image_cache_list_t;
  * Options for opening a cache.
  *
  * Created by image_cache_options_new(), ended by image_cache_options_free(). They hold memory only, so a forked child
- * may use them, unless another thread was in a call with them at the fork.
+ * may use them. Exception: another thread was in a call with them at the fork.
  */
 typedef struct image_cache_options_t image_cache_options_t;
 
@@ -175,7 +178,7 @@ typedef struct image_cache_options_t image_cache_options_t;
  * An open cached image.
  *
  * Created by image_cache_open_for_read(), ended by image_cache_reader_close(). It reads the same bytes even if the
- * image is deleted, pruned or cached again. Use it from one thread at a time.
+ * image is deleted, evicted or cached again. Use it from one thread at a time.
  */
 typedef struct image_cache_reader_t image_cache_reader_t;
 
@@ -245,13 +248,15 @@ typedef struct image_cache_error_t {
  *
  * A binding's function must not return a number by accident. Python's ctypes returns 0, or any number, from a function
  * that raises. A Go function that panics ends the process. Catch everything, and expect a size or call
- * image_cache_tee_refuse_empty():
+ * image_cache_tee_refuse_empty(). Whole programs: docs/languages.md#python, docs/languages.md#go. Their sources:
  *
  * ```python
  * @CFUNCTYPE(c_int64, c_void_p, c_void_p, c_size_t)  # keep a reference to it until the tee is closed
  * def source(user_data, buffer, capacity):
  *     try:
  *         data = store.read(capacity)
+ *         if len(data) > capacity:
+ *             return -1
  *         memmove(buffer, data, len(data))
  *         return len(data)
  *     except BaseException:
@@ -310,7 +315,8 @@ typedef struct image_cache_entry_t {
  * - `image_id`: the image; valid until the function returns
  * - `writer`: the image's writer, lent until the function returns
  *
- * Returns IMAGE_CACHE_OK to commit the image. Any other number, a positive one too, gives it up: it stays queued.
+ * Returns IMAGE_CACHE_OK to commit the image. Any other number, a positive one too, aborts the writer: the image stays
+ * queued.
  *
  * The function may call image_cache_writer_expect_size(), image_cache_writer_expect_digest() and
  * image_cache_write_chunk() for the writer. The prefetch commits or aborts the writer. The function is called on the
@@ -332,7 +338,7 @@ typedef image_cache_status_t (*image_cache_fetch_fn)(void *user_data,
  * - `level`: one of IMAGE_CACHE_LOG_*
  * - `message`: NUL-terminated UTF-8; valid until the function returns
  *
- * The function is called on every thread that calls the library, on several at once, while locks of the cache are
+ * The function is called on the thread whose call logs: on several threads at once, and while locks of the cache are
  * held. It should not block. It must not call the library: a call with a handle does nothing and returns
  * IMAGE_CACHE_ERROR_INVALID_ARGUMENT. It must not throw or longjmp.
  */
@@ -458,7 +464,8 @@ extern "C" {
  * - IMAGE_CACHE_ERROR_UNSUPPORTED: the driver is IMAGE_CACHE_DRIVER_XATTR, and the file system has no extended
  *   attributes; a newer version of the library made the index; or a subdirectory is on another file system, subvolume
  *   or mount than the directory
- * - IMAGE_CACHE_ERROR_NO_SPACE: something cannot be created or written: the disk, a quota or the inodes are used up
+ * - IMAGE_CACHE_ERROR_NO_SPACE: the directory or a subdirectory cannot be created: the disk, a quota or the inodes are
+ *   used up (an existing cache opens on a full disk)
  * - IMAGE_CACHE_ERROR_IO: the directory or a subdirectory cannot be created, opened or read; or a subdirectory is a
  *   symbolic link
  * - IMAGE_CACHE_ERROR_INDEX: the SQLite index cannot be opened or repaired: it cannot be read, or it is not a file (a
@@ -473,7 +480,9 @@ extern "C" {
  * A directory that may not be written (a read-only mount, a user without permission) is opened for reading, if its
  * subdirectories exist. Calls that would change something then return IMAGE_CACHE_ERROR_IO, and hits are not counted.
  *
- * Threads: any. Blocks: for the disk. The first open after a crash reads the whole directory.
+ * Threads: any.
+ *
+ * Blocks: for the cache lock, up to 10 s; and for the disk. The first open after a crash reads the whole directory.
  *
  * ```c
  * image_cache_options_t *options = image_cache_options_new();
@@ -501,7 +510,8 @@ image_cache_status_t image_cache_open(const char *directory,
  *
  * Threads: any. No other call may use this handle now or later.
  *
- * Blocks: for the index, and for the disk if images are synced: seconds, for many or large ones.
+ * Blocks: for the cache lock, up to 10 s; for another program that locks the index, up to 2 s; and for the disk if
+ * images are synced: seconds, for many or large ones.
  */
 void image_cache_close(struct image_cache_t *cache);
 
@@ -532,7 +542,7 @@ int32_t image_cache_get_driver(const struct image_cache_t *cache);
  * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or reader is NULL
  *
- * The access makes the image the last one to be pruned. A failing index does not fail the call.
+ * From then on, prune evicts the image last. A failing index does not fail the call.
  *
  * Threads: any. Blocks: for a few system calls. It waits for no lock: the index is written only while the cache lock
  * is free.
@@ -540,7 +550,7 @@ int32_t image_cache_get_driver(const struct image_cache_t *cache);
  * ```c
  * status = image_cache_open_for_read(cache, id, &reader, &error);
  * if (status != IMAGE_CACHE_OK) // read the store, and cache on the way where that is possible
- *     status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
+ *     status = image_cache_tee_open(cache, id, from_store, store, &tee, &error);
  * ```
  */
 image_cache_status_t image_cache_open_for_read(const struct image_cache_t *cache,
@@ -566,6 +576,8 @@ image_cache_status_t image_cache_open_for_read(const struct image_cache_t *cache
  * ```c
  * while ((status = image_cache_read(reader, buffer, sizeof buffer, &length, &error)) == IMAGE_CACHE_OK && length > 0)
  *     fwrite(buffer, 1, length, guest);
+ * if (status != IMAGE_CACHE_OK) // the guest has a part: fail its boot, or send the rest from the store
+ *     fprintf(stderr, "%s: %s\n", id, error.message);
  * ```
  */
 image_cache_status_t image_cache_read(struct image_cache_reader_t *reader,
@@ -613,7 +625,8 @@ uint64_t image_cache_reader_size(const struct image_cache_reader_t *reader);
  * Returns the descriptor, or -1 for NULL and in a forked child.
  *
  * The reader owns the descriptor, and closes it at its end: do not close it. It is close-on-exec. A dup() of it, for
- * another program, outlives the reader. image_cache_read() does not use the file's own offset.
+ * another program, outlives the reader. Its offset is 0 at the open, and the caller's to move: image_cache_read() has a
+ * position of its own.
  *
  * Threads: one at a time. Blocks: never.
  */
@@ -645,8 +658,8 @@ void image_cache_reader_close(struct image_cache_reader_t *reader);
  * - IMAGE_CACHE_ERROR_ALREADY_CACHED: the image is cached already
  * - IMAGE_CACHE_ERROR_BEING_CACHED: another live writer, in any process, has the image
  * - IMAGE_CACHE_ERROR_NO_SPACE: the disk, a quota or the inodes are used up
- * - IMAGE_CACHE_ERROR_IO: its file cannot be created; or its name belongs to something else, for example a
- *   subdirectory, or a file that a restart may have torn, which cannot be removed
+ * - IMAGE_CACHE_ERROR_IO: its file cannot be created; something else, for example a subdirectory, has its name; or a
+ *   file that a restart may have torn has its name, and cannot be removed
  * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or writer is NULL
  *
@@ -654,17 +667,17 @@ void image_cache_reader_close(struct image_cache_reader_t *reader);
  * image, unless it verifies, syncs or publishes. With BEING_CACHED, the message has the writer's process id, and for
  * how long it has been writing. A file in incomplete/ that another program wrote counts as a live writer's.
  *
- * Threads: any. Blocks: for a few system calls.
+ * Threads: any. Blocks: for the cache lock, up to 10 s.
  *
  * ```c
  * status = image_cache_begin_write(cache, id, &writer, &error);
  * if (status == IMAGE_CACHE_OK) {
  *     status = image_cache_writer_expect_digest(writer, "sha256", hex, &error);
- *     while (status == IMAGE_CACHE_OK && (length = fread(buffer, 1, sizeof buffer, source)) > 0)
+ *     while (status == IMAGE_CACHE_OK && (length = fread(buffer, 1, sizeof buffer, store)) > 0)
  *         status = image_cache_write_chunk(writer, buffer, length, &error);
- *     if (ferror(source)) status = IMAGE_CACHE_ERROR_SOURCE;
- *     if (status == IMAGE_CACHE_OK) status = image_cache_commit(writer, &error);
- *     else image_cache_abort(writer, "the download failed");
+ *     if (status == IMAGE_CACHE_OK && ferror(store)) status = IMAGE_CACHE_ERROR_SOURCE;
+ *     if (status == IMAGE_CACHE_OK) status = image_cache_commit(writer, &error); // ends the writer
+ *     else image_cache_abort(writer, "the download failed");                     // ends it as well
  * }
  * ```
  */
@@ -706,7 +719,7 @@ image_cache_status_t image_cache_writer_expect_size(struct image_cache_writer_t 
  *   was written already; or another digest of that algorithm is expected already
  *
  * The strongest digest is stored with the image. After a failure the digest is not expected, and the writer can still
- * be used. A caller that needs the digest checked must abort.
+ * be used. If the digest must be checked, abort.
  *
  * Threads: one at a time. Blocks: never.
  */
@@ -762,26 +775,31 @@ image_cache_status_t image_cache_write_chunk(struct image_cache_writer_t *writer
  * Durability: with IMAGE_CACHE_DURABILITY_FULL the image is on the disk when this returns. With
  * IMAGE_CACHE_DURABILITY_NONE it need not be.
  *
- * Threads: one at a time. Blocks: for the disk.
+ * Threads: one at a time.
+ *
+ * Blocks: for the disk, and for the cache lock, up to 10 s each time. The commit takes the lock to publish the image.
+ * With full durability it takes it again after the last sync; a time-out is then only logged. With
+ * IMAGE_CACHE_DURABILITY_NONE, a handle's first commit takes it once more, before it publishes.
  */
 image_cache_status_t image_cache_commit(struct image_cache_writer_t *writer, struct image_cache_error_t *error);
 
 /**
- * Gives up an image, and ends the writer.
+ * Ends the writer without publishing the image.
  *
  * - `writer`: the writer; may be NULL; harmless in a forked child; if it was lent to a fetch function, the fetch fails
  * - `reason`: stored with the file and logged, in UTF-8; NULL for none
  *
  * The file goes to invalid/ with the reason, until the next image_cache_clean().
  *
- * Threads: one at a time. Blocks: for a few system calls, and for a few milliseconds if a long image is hashed.
+ * Threads: one at a time. Blocks: for the cache lock, up to 10 s; and for a few milliseconds if a long
+ * image is hashed.
  */
 void image_cache_abort(struct image_cache_writer_t *writer, const char *reason);
 
-/* Tee: a stream is handed on, and cached on the way --------------------------------------------------- */
+/* Tee: a stream is delivered, and cached on the way --------------------------------------------------- */
 
 /**
- * Opens a tee, which reads from the caller's source, hands the bytes on, and caches them on the way.
+ * Opens a tee, which reads from the caller's source, delivers the bytes, and caches them on the way.
  *
  * - `cache`: the cache; it may be closed before the tee
  * - `image_id`: the image
@@ -794,10 +812,10 @@ void image_cache_abort(struct image_cache_writer_t *writer, const char *reason);
  * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id, source or tee is NULL
  *
- * If the image cannot be cached (it is cached already, another writer has it, the disk is full), the tee only hands on
- * the bytes: see image_cache_tee_is_caching().
+ * If the image cannot be cached (it is cached already, another writer has it, the disk is full), the tee delivers
+ * the bytes without caching: see image_cache_tee_is_caching().
  *
- * Threads: any. Blocks: for a few system calls.
+ * Threads: any. Blocks: for the cache lock, up to 10 s. Then the tee delivers without caching.
  *
  * ```c
  * static int64_t from_store(void *user_data, void *buffer, size_t capacity)
@@ -822,9 +840,9 @@ image_cache_status_t image_cache_tee_open(const struct image_cache_t *cache,
  *
  * Returns as image_cache_writer_expect_size().
  *
- * After a failure nothing is cached any more, because it could not be checked. The bytes are still handed on.
+ * After a failure nothing is cached any more, because it could not be checked. The bytes are still delivered.
  *
- * Threads: one at a time. Blocks: never, except for a few system calls after a failure.
+ * Threads: one at a time. Blocks: never; after a failure, up to 10 s for the cache lock.
  */
 image_cache_status_t image_cache_tee_expect_size(struct image_cache_tee_t *tee,
                                                  uint64_t bytes,
@@ -842,9 +860,9 @@ image_cache_status_t image_cache_tee_expect_size(struct image_cache_tee_t *tee,
  *
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: tee is NULL, or was read already
  *
- * After a failure nothing is cached any more. The bytes are still handed on.
+ * After a failure nothing is cached any more. The bytes are still delivered.
  *
- * Threads: one at a time. Blocks: never, except for a few system calls after a failure.
+ * Threads: one at a time. Blocks: never; after a failure, up to 10 s for the cache lock.
  */
 image_cache_status_t image_cache_tee_refuse_empty(struct image_cache_tee_t *tee, struct image_cache_error_t *error);
 
@@ -857,9 +875,9 @@ image_cache_status_t image_cache_tee_refuse_empty(struct image_cache_tee_t *tee,
  *
  * Returns as image_cache_writer_expect_digest().
  *
- * After a failure nothing is cached any more, because it could not be checked. The bytes are still handed on.
+ * After a failure nothing is cached any more, because it could not be checked. The bytes are still delivered.
  *
- * Threads: one at a time. Blocks: never, except for a few system calls after a failure.
+ * Threads: one at a time. Blocks: never; after a failure, up to 10 s for the cache lock.
  */
 image_cache_status_t image_cache_tee_expect_digest(struct image_cache_tee_t *tee,
                                                    const char *algorithm,
@@ -885,20 +903,25 @@ image_cache_status_t image_cache_tee_expect_digest(struct image_cache_tee_t *tee
  * At the source's end, when length is 0, the image is published. So read to the end, or set the length with
  * image_cache_tee_expect_size().
  *
- * Size and digest are checked after all bytes were handed on, whether they were cached or not. If the image cannot be
+ * Size and digest are checked after all bytes were delivered, whether they were cached or not. If the image cannot be
  * cached, the call does not fail. After the end or a failure, each further call returns the same.
  *
  * Durability: an image that was published at the end is as durable as after image_cache_commit().
  *
- * Threads: one at a time. Blocks: for the source and for the disk.
+ * Threads: one at a time.
+ *
+ * Blocks: for the source and for the disk. At the end, and where the tee gives up caching, also for the cache lock: up
+ * to 10 s each time, twice at most. Then the bytes are delivered without caching.
  *
  * ```c
- * status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
+ * status = image_cache_tee_open(cache, id, from_store, store, &tee, &error);
  * while (status == IMAGE_CACHE_OK) {
  *     status = image_cache_tee_read(tee, buffer, sizeof buffer, &length, &error);
  *     if (length == 0) break; // the end, or a failure: status says which
  *     fwrite(buffer, 1, length, guest);
  * }
+ * if (status != IMAGE_CACHE_OK) // the guest has a part, or wrong bytes: nothing was published
+ *     fprintf(stderr, "%s: %s\n", id, error.message);
  * image_cache_tee_close(tee);
  * ```
  */
@@ -913,7 +936,7 @@ image_cache_status_t image_cache_tee_read(struct image_cache_tee_t *tee,
  *
  * - `tee`: the tee
  *
- * Returns true; or false for NULL, and after caching was given up.
+ * Returns true; or false for NULL, and after the tee gave up caching.
  *
  * Threads: one at a time. Blocks: never.
  */
@@ -929,7 +952,8 @@ bool image_cache_tee_is_caching(const struct image_cache_tee_t *tee);
  *
  * Durability: an image that is published here is as durable as after image_cache_commit().
  *
- * Threads: one at a time. Blocks: for a few system calls, and for the disk if the image is published.
+ * Threads: one at a time. Blocks: for the cache lock, and for the disk if the image is published, as
+ * image_cache_commit().
  */
 void image_cache_tee_close(struct image_cache_tee_t *tee);
 
@@ -1022,7 +1046,8 @@ image_cache_status_t image_cache_is_cacheable(const struct image_cache_t *cache,
  *
  * Threads: any.
  *
- * Blocks: for the index. The xattr driver, and any driver whose index fails, reads the whole directory.
+ * Blocks: with SQLite, for the cache lock, up to 10 s. The xattr driver takes no lock, and reads the whole directory.
+ * So does SQLite after a time-out, or if its index fails.
  */
 image_cache_status_t image_cache_get_cache_size(const struct image_cache_t *cache,
                                                 uint64_t *bytes,
@@ -1061,11 +1086,12 @@ image_cache_status_t image_cache_get_image_size(const struct image_cache_t *cach
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or hits is NULL
  *
  * The count includes all hits of this handle and of closed handles. Other handles, in this process or another, collect
- * their hits in memory. They write them as a reader of theirs closes, at most once a second; at a query of hits, a
- * list or a prune through them; and at their close. A process that is killed, or ends without image_cache_close(),
- * loses the hits that it collected. Hits of a handle that may not write are not counted.
+ * their hits in memory. Their hits are included once they have written them: as one of their readers closes, at most
+ * once a second; before a hit count, a list or a prune through them; and at their close. A process that is killed, or
+ * ends without image_cache_close(), loses the hits that it collected. Hits of a handle that may not write are not
+ * counted.
  *
- * Threads: any. Blocks: for the index.
+ * Threads: any. Blocks: for the cache lock, up to 10 s; for another program that locks the index, up to 2 s.
  */
 image_cache_status_t image_cache_get_hit_count(const struct image_cache_t *cache,
                                                const char *image_id,
@@ -1087,7 +1113,10 @@ image_cache_status_t image_cache_get_hit_count(const struct image_cache_t *cache
  *
  * image_cache_get_hit_count() describes which hits and accesses are included.
  *
- * Threads: any. Blocks: for the index. The xattr driver reads the whole directory.
+ * Threads: any.
+ *
+ * Blocks: for the cache lock, up to 10 s; for another program that locks the index, up to 2 s. The xattr driver reads
+ * the whole directory.
  */
 image_cache_status_t image_cache_list_cached(const struct image_cache_t *cache,
                                              struct image_cache_list_t **list,
@@ -1215,7 +1244,7 @@ image_cache_status_t image_cache_delete_all_queued_images(const struct image_cac
  * Fetches and caches each image that is queued now, oldest first.
  *
  * - `cache`: the cache
- * - `fetch`: called for each image that this call became the writer of
+ * - `fetch`: called once for each image whose writer this call has become
  * - `user_data`: passed to fetch
  * - `fetched`: set to the number of images cached
  * - `failed`: set to the number of images that were not cached, and stay queued, which is logged
@@ -1241,7 +1270,7 @@ image_cache_status_t image_cache_delete_all_queued_images(const struct image_cac
  *     size_t length;
  *     while (status == IMAGE_CACHE_OK && (length = fread(chunk, 1, sizeof chunk, source)) > 0)
  *         status = image_cache_write_chunk(writer, chunk, length, NULL);
- *     if (source != NULL && ferror(source)) status = IMAGE_CACHE_ERROR_SOURCE;
+ *     if (status == IMAGE_CACHE_OK && ferror(source)) status = IMAGE_CACHE_ERROR_SOURCE;
  *     if (source != NULL) fclose(source);
  *     return status;
  * }
@@ -1300,29 +1329,35 @@ image_cache_status_t image_cache_delete_all_cached_images(const struct image_cac
                                                           struct image_cache_error_t *error);
 
 /**
- * Deletes the least recently accessed images, until the cache has at most its maximum size.
+ * Evicts the least recently accessed images, until the rest has at most the maximum size of this handle.
  *
  * - `cache`: the cache
- * - `images`: set to the number of images deleted
+ * - `images`: set to the number of images evicted
  * - `bytes`: set to their size in bytes
  *
  * Returns IMAGE_CACHE_OK, or
  *
- * - IMAGE_CACHE_ERROR_IO: images could not be deleted, so the limit is missed; or some could not be stat'ed, so it may
- *   be missed (all others that had to be deleted are deleted); or the directory cannot be read
+ * - IMAGE_CACHE_ERROR_IO: an image cannot be deleted, and the limit is missed; an image cannot be stat'ed, so the
+ *   limit may be missed; or the directory cannot be read
  * - IMAGE_CACHE_ERROR_INDEX: the index fails during the prune (an index that fails at its start is not used)
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or bytes is NULL
  *
- * Open images are deleted, too. Their readers keep the bytes, which stay on the disk until the last reader closes.
+ * Images that cannot be deleted or stat'ed are skipped, and others are evicted instead. Exception: if the images that
+ * cannot be deleted exceed the limit alone, none is evicted.
+ *
+ * Open images are evicted, too. Their readers keep the bytes, which stay on the disk until the last reader closes.
  *
  * Durability: as for image_cache_delete_cached_image().
  *
- * Threads: any. One call prunes, over all processes; others wait for it. Blocks: for the directory.
+ * Threads: any. One call prunes at a time, over all processes.
+ *
+ * Blocks: for another prune, up to 10 s; for the cache lock, up to 10 s; and for the directory.
  *
  * ```c
- * if (image_cache_clean(cache, -1, &removed, &error) != IMAGE_CACHE_OK ||
- *     image_cache_prune(cache, &images, &bytes, &error) != IMAGE_CACHE_OK)
- *     fprintf(stderr, "housekeeping: %s\n", error.message);
+ * if (image_cache_clean(cache, -1, &removed, &error) != IMAGE_CACHE_OK)
+ *     fprintf(stderr, "clean: %s\n", error.message);
+ * if (image_cache_prune(cache, &images, &bytes, &error) != IMAGE_CACHE_OK)
+ *     fprintf(stderr, "prune: %s\n", error.message);
  * ```
  */
 image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
@@ -1334,7 +1369,7 @@ image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
  * Removes invalid images, and incomplete files that are a dead writer's or have stalled. Compares the index.
  *
  * - `cache`: the cache
- * - `stall_time`: in seconds; 0 removes all incomplete files; negative: the configured one
+ * - `stall_time`: in seconds, also below 2 s; 0 removes all incomplete files; negative: the configured one
  * - `removed`: set to the number of files removed
  *
  * Returns IMAGE_CACHE_OK, or
@@ -1427,6 +1462,8 @@ image_cache_status_t image_cache_options_set_change_driver(struct image_cache_op
  *
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
  *
+ * The directory does not store the limit: each handle prunes to its own.
+ *
  * Threads: any. Blocks: never.
  */
 image_cache_status_t image_cache_options_set_max_size(struct image_cache_options_t *options,
@@ -1443,7 +1480,8 @@ image_cache_status_t image_cache_options_set_max_size(struct image_cache_options
  *
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
  *
- * It is measured without the host's clock. The shortest one is 2 s; image_cache_clean() can use a shorter one.
+ * A step of the host's clock does not change the measured time. A stall time below 2 s counts as 2 s for every call
+ * except image_cache_clean(), which uses it as it is.
  *
  * Threads: any. Blocks: never.
  */
@@ -1557,7 +1595,7 @@ const char *image_cache_status_name(image_cache_status_t status);
 const char *image_cache_version(void);
 
 /**
- * The version of the loaded library as a number. A later version has a greater one.
+ * The version of the loaded library as a number. It grows with each version.
  *
  * Returns major << 16 | minor << 8 | patch.
  *

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks what has no compiler: shell scripts (shellcheck) and spelling (codespell). Without a tool its check is skipped;
-# without both, the exit code is 77.
+# Checks what has no compiler: shell scripts (shellcheck), spelling (codespell), the format of C and C++ (clang-format), and
+# the lock files of the tools (cargo). Without a tool its check is skipped; without all of them, the exit code is 77.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 failed=0 run=0
@@ -36,7 +36,23 @@ spelling() {
         xargs -0 codespell -L crate,atleast,woth,bu
 }
 
+# The header is generated. The style needs clang-format 14.
+c_format() { files '*.[ch]' '*.cpp' | grep -zv '^./include/' | xargs -0 clang-format --dry-run -Werror; }
+
+# A lock file that does not fit its manifest fails. Crates that cannot be downloaded are no failure of the lock file.
+lock_files() {
+    local directory output code=0
+    for directory in . bench tools/manual; do
+        output=$(cargo metadata --locked --format-version 1 --manifest-path "$directory/Cargo.toml" 2>&1 >/dev/null) && continue
+        echo "$directory/Cargo.lock: $output"
+        ! grep -q 'lock file' <<<"$output" || code=1
+    done
+    return "$code"
+}
+
 check shellcheck shell_scripts
 check codespell spelling
+check clang-format c_format
+check cargo lock_files
 [ "$run" -eq 1 ] || exit 77
 exit "$failed"

@@ -10,7 +10,7 @@ rm -rf "$logs" "$build/Testing"
 mkdir -p "$logs"
 exec </dev/null
 
-# One folder of cargo's for all stages, so that dependencies are compiled once.
+# One target directory for all stages, so that dependencies are compiled once.
 export CARGO_TARGET_DIR=$build/cargo CARGO_TERM_COLOR=never
 export PATH="$PATH:/usr/sbin:/sbin"
 unset MAKEFLAGS MAKELEVEL
@@ -20,7 +20,7 @@ passed=0 failed=0 skipped=0 table=''
 
 command -v cargo >/dev/null || { echo "Rust is missing: cargo builds and tests the library." && exit 1; }
 scripts/install-tools.sh cmake g++ clang valgrind abidiff python3 curl-config pkg-config sqlite3.h go mkfs.ext4 mkfs.xfs \
-    mkfs.btrfs mkfs.ntfs mkfs.exfat mount.exfat-fuse debugfs strace rsync systemd-tmpfiles mandoc shellcheck codespell ||
+    mkfs.btrfs mkfs.ntfs mkfs.exfat mount.exfat-fuse debugfs strace rsync systemd-tmpfiles mandoc shellcheck codespell clang-format ||
     echo "The tests that need what is missing are skipped, and counted so."
 
 # What a failing stage's output is shown without: compilations, and tests that passed.
@@ -143,11 +143,7 @@ if cargo_has clippy; then
 else
     skip clippy "cargo clippy is not installed"
 fi
-if command -v shellcheck >/dev/null || command -v codespell >/dev/null; then
-    stage "other lints" one scripts/lint.sh
-else
-    skip "other lints" "neither shellcheck nor codespell is installed"
-fi
+stage "other lints" one scripts/lint.sh
 if ! command -v cmake >/dev/null; then
     skip "C build" "cmake is not installed"
 elif stage "C build" one bash -c build_c; then

@@ -30,7 +30,7 @@ pub enum Error {
     /// The image is not cached.
     #[error("image '{image_id}' is not cached{}", if *.occupied { ": something other than a regular file has its name" } else { "" })]
     NotFound {
-        /// The image asked for.
+        /// The requested image.
         image_id: String,
         /// Whether a directory, symbolic link or the like stands under the image's name.
         occupied: bool,
@@ -82,7 +82,7 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
-    /// A file of the cache is not as it must be.
+    /// A file of the cache is damaged, or of the wrong kind.
     #[error("cannot {}: {why}: '{}'", without_of(.operation), .path.display())]
     Damaged {
         /// What was tried, as a verb.
@@ -206,7 +206,7 @@ impl Error {
         Self::System { operation, path: path.to_owned(), os_error: errno.raw_os_error() }
     }
 
-    /// A lock that somebody else has, where nobody may.
+    /// A lock that another handle holds, though none may.
     pub(crate) fn would_block(operation: &'static str, path: &Path) -> Self {
         Self::system(operation, path, Errno::WOULDBLOCK)
     }

@@ -1,7 +1,7 @@
 //! A local cache of virtual-machine images, in the directory layout of OpenStack Glance's image cache.
 //!
 //! An agent that serves images out of a slow remote store keeps local copies here. [`ImageCache`] is the way in: it
-//! reads cached images ([`Reader`]), writes new ones ([`Writer`]), passes a stream on while it caches it ([`Tee`]),
+//! reads cached images ([`Reader`]), writes new ones ([`Writer`]), delivers a stream and caches it on the way ([`Tee`]),
 //! keeps a queue of images to prefetch, and stays within a limit ([`ImageCache::prune`], [`ImageCache::clean`]).
 //! The same, for C and everything that can call C, is in [`ffi`] and in `include/image_cache.h`.
 //!

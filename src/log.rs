@@ -1,4 +1,4 @@
-//! Messages to the host's log function, about what is no failure of the call. Nothing is ever printed.
+//! Messages to the host's log function, about events that no call returns as a failure. Nothing is ever printed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 pub enum LogLevel {
     /// Something failed in a call that cannot return an error, such as closing a handle.
     Error,
-    /// The cache went on in spite of a failure: caching was given up, hits were not counted, an index was rebuilt.
+    /// The cache continued despite a failure: caching was given up, hits were not counted, an index was rebuilt.
     Warning,
     /// For operators: what was adopted, taken over, or repaired.
     Info,

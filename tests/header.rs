@@ -7,7 +7,7 @@ const HEADINGS: [(&str, &str); 11] = [
     ("image_cache_open", "Cache: open, close"),
     ("image_cache_open_for_read", "Reading an image"),
     ("image_cache_begin_write", "Writing an image"),
-    ("image_cache_tee_open", "Tee: a stream is handed on, and cached on the way"),
+    ("image_cache_tee_open", "Tee: a stream is delivered, and cached on the way"),
     ("image_cache_is_cached", "Queries"),
     ("image_cache_list_next", "Lists"),
     ("image_cache_queue_image", "Queue and prefetching"),

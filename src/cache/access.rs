@@ -31,7 +31,7 @@ pub(crate) fn flush_at_close(cache: &CacheInner) {
     flush_finally(cache);
 }
 
-/// Flushes what would be lost otherwise. Waits for the cache lock, for a comparison, and for other programs.
+/// Flushes the pending accesses before the handle ends. Waits for the cache lock, for a comparison, and for other programs.
 fn flush_finally(cache: &CacheInner) {
     if cache.index().pending.is_empty() {
         return;
@@ -56,14 +56,14 @@ fn record(cache: &CacheInner, id: &ImageId, stat: &FileStat, access: Access) {
 /// A reader does not wait for the cache lock, nor for a comparison of the index. It leaves its accesses to the next flush.
 fn flush(cache: &CacheInner) {
     let flushed = cache.lock.try_acquire().and_then(|lock| match lock {
-        // Names may have changed: the flush looks at each file, and at its row.
+        // Names may have changed: the flush stats each file, and reads its row.
         Some(lock) if cache.catalog.currency(&lock)? != Currency::InDoubt => cache.index().flush_part(&lock),
         _ => {
             cache.index().pending.postpone();
             Ok(())
         }
     });
-    // The open has said that hits are not recorded.
+    // The open has logged that hits are not recorded.
     if flushed.as_ref().is_err_and(Error::is_not_permitted) {
         cache.index().pending.postpone();
         return;
@@ -75,7 +75,7 @@ fn note_flush(cache: &CacheInner, flushed: Result<()>) {
     cache.unwritten_accesses.note(flushed, cache.log(), |error| format!("{error}; accesses are written later"));
 }
 
-/// Sets a file's atime to the present, and returns that. Where two readers do so in the wrong order, the flush corrects it.
+/// Sets a file's atime to the present, and returns it. If two readers set it in the wrong order, the flush corrects it.
 fn set_access_time(cache: &CacheInner, id: &ImageId, file: &File) -> (Timestamp, Result<()>) {
     let at = Timestamp::now_as_access();
     if !cache.layout().may_set_metadata() {

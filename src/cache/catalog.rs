@@ -1,14 +1,14 @@
 //! The catalog: the directory and the index, which is compared with the directory when they may disagree.
 //!
 //! The index is current while it has the directory's stamp (see `store::stamp`). A query of an index that is not current compares
-//! first. So does every query after a contradiction was met: an entry without a file, a file without an entry, a wrong length.
-//! A clean compares whatever the stamp is.
+//! first. A contradiction (an entry without a file, a file without an entry, a wrong length) makes the index not current, too.
+//! A clean always compares.
 //!
 //! # The comparison
 //!
 //! It takes as long as the directory is large, so the cache lock is held for one part of it at a time.
 //!
-//! 0. Without the lock: an index that may be damaged is checked, and its rows are counted. What was found is valid under the lock if
+//! 0. Without the lock: an index that may be damaged is checked, and its rows are counted. The result is valid under the lock if
 //!    nobody has written the index since. If others write it each time, the third attempt checks it under the lock.
 //! 1. Under the cache lock: store the directory's stamp in the index, with a tag of this comparison. From here on, changes of names
 //!    by our own handles bring the directory and the index from stamp to stamp, as always.
@@ -47,10 +47,10 @@ const PART: usize = 64;
 /// How often an index is examined without the cache lock before it is examined under it, since others write it all the time.
 const EXAMINATIONS: u32 = 3;
 
-/// How many times as long as a comparison in vain the index is then used as it is.
+/// After comparisons in vain, the index is used as it is for this multiple of the last one's duration.
 const REST: u32 = 10;
 
-/// So many comparisons in vain come before that.
+/// How many comparisons in vain, in a row, come before such a rest.
 const PATIENCE: u32 = 3;
 
 /// The directory and its index.
@@ -63,7 +63,7 @@ pub(crate) struct Catalog {
     rest: Mutex<Rest>,
 }
 
-/// What keeps a directory that is never quiet from being compared all the time.
+/// Limits the comparisons of a directory whose names change all the time.
 #[derive(Debug, Default)]
 struct Rest {
     /// How many comparisons in a row were made in vain.
@@ -75,7 +75,7 @@ struct Rest {
 /// How exact an answer must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exactness {
-    /// An index that was compared a moment ago will do, if that found nothing to correct.
+    /// A recently compared index is exact enough, if the comparison found nothing to correct.
     Usual,
     /// The index must have the directory's stamp.
     Full,
@@ -86,7 +86,7 @@ impl Catalog {
         Self { layout, index, log, unflushed: LogOnce::default(), rest: Mutex::default() }
     }
 
-    /// How the index stands to the directory. A driver without an index is always current.
+    /// Whether the index agrees with the directory. A driver without an index is always current.
     pub fn currency(&self, lock: &CacheLockGuard<'_>) -> Result<Currency> {
         let Some(index) = self.index.reconciled() else { return Ok(Currency::Current) };
         index.currency(lock, Stamp::of(&self.layout)?)
@@ -115,7 +115,7 @@ impl Catalog {
         locks.acquire_to_query()
     }
 
-    /// As [`Self::lock_reconciled`], with the pending accesses in the index. What could not be written stays pending.
+    /// As [`Self::lock_reconciled`], with the pending accesses in the index. Accesses that could not be written stay pending.
     pub fn lock_flushed<'a>(&self, locks: &'a Locks, exactness: Exactness) -> Result<CacheLockGuard<'a>> {
         let lock = self.lock_reconciled(locks, exactness)?;
         if self.index.pending.is_empty() {
@@ -132,7 +132,7 @@ impl Catalog {
         Ok(lock)
     }
 
-    /// Flushes for a query. The query's result includes what could not be written.
+    /// Flushes for a query. The query adds those that could not be written.
     pub fn flush(&self, lock: &CacheLockGuard<'_>) {
         self.unflushed.note(self.index.flush(lock), &self.log, |error| format!("{error}; accesses are written later"));
     }
@@ -231,12 +231,12 @@ impl Catalog {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes the entry of an image that has no file, if there is one. The cache lock is not waited for: this only heals.
+    /// Removes the entry of an image that has no file, if there is one. Does not wait for the cache lock.
     pub fn heal(&self, locks: &Locks, id: &ImageId) {
         if self.index.reconciled().is_none() {
             return;
         }
-        // Where it fails, the next comparison corrects the index.
+        // If it fails, the next comparison corrects the index.
         if let Ok(Some(lock)) = locks.try_acquire()
             && let Ok(DirEntry::Missing) = self.layout.stat(Area::Cached, id)
         {

@@ -1,4 +1,4 @@
-//! Removing invalid and stalled files, and syncing what a process that died published without a sync.
+//! Removes invalid and stalled files, and syncs the images that dead processes published without a sync.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ pub(crate) fn clean(cache: &CacheInner, stall_time: Duration) -> Result<u64> {
     for (id, _) in cache.layout().images(Area::Incomplete)? {
         removed += u64::from(skipped.note_unless_timed_out(remove_stalled(cache, &id, stall_time))?.unwrap_or(false));
     }
-    // Whatever the stamp says.
+    // Also if the stamp is current.
     if let Err(error) = cache.catalog.compare(&cache.lock) {
         cache.log().warning(|| format!("{error}; the index is compared with the directory before its next query"));
     }
-    // A restart of the host would cost them.
+    // A restart of the host would drop them.
     withdraw_all(cache, cache.unsynced.clean(cache.layout(), &cache.lock, cache.log()));
     skipped.outcome(removed)
 }

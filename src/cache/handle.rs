@@ -40,7 +40,7 @@ pub struct ImageCache {
 impl ImageCache {
     /// Opens the cache in `directory`. A missing directory is created with its subdirectories, but its parent is not.
     ///
-    /// A directory that Glance filled is opened in place. What a crash left is repaired. A directory that may not be written is
+    /// A directory that Glance filled is opened in place. Leftovers of a crash are repaired. A directory that may not be written is
     /// opened for reading.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl ImageCache {
         self.with_id(image_id, |inner, id| query::is_cached(inner, &id))
     }
 
-    /// Whether a file of the image stands in `incomplete/`, its writer alive or not.
+    /// Whether `incomplete/` has a file of the image, its writer alive or dead.
     pub fn is_being_cached(&self, image_id: &str) -> Result<bool> {
         self.with_id(image_id, |inner, id| inner.layout().has(Area::Incomplete, &id))
     }
@@ -131,7 +131,7 @@ impl ImageCache {
         self.with_id(image_id, |inner, id| Reader::open(inner, &id))
     }
 
-    /// Hands on the bytes of `source`, and caches them on the way.
+    /// Delivers the bytes of `source`, and caches them on the way.
     ///
     /// # Errors
     /// Only for an invalid id, and in a forked child.

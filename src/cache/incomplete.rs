@@ -1,4 +1,4 @@
-//! The file of an image that is being cached: how it is created, appended to, and given up. `publish` is its other end.
+//! The file of an image that is being cached: how it is created, appended to, and invalidated. `publish` gives it its final name.
 //!
 //! # Begin
 //!
@@ -7,11 +7,11 @@
 //! 1. Stat the final name: an image there is cached already. A file there that is not served, since it may be torn (see
 //!    `store::unsynced`), is removed. If that fails, the begin fails: the publish could not replace the file either.
 //! 2. Create `incomplete/<id>` exclusively. No second writer can share or truncate a new inode.
-//! 3. If the name is taken, find out whose it is (see `store::writers`).
+//! 3. If the name is taken, look up its writer (see `store::writers`).
 //!    - Its writer is dead: remove the name, and go to 2. The file need not be opened for that.
 //!    - A live writer has the image, or another program does. If it has written nothing for longer than the stall time, it loses
-//!      the name as well. It keeps its inode, where it harms nobody, and its next call fails. A writer that has all bytes, and
-//!      verifies or syncs them, does not stall: else two slow writers would replace each other without end.
+//!      the name as well. It keeps its inode, which has no name any more, and its next call fails. A writer that has all bytes, and
+//!      verifies or syncs them, does not stall: otherwise two slow writers would replace each other without end.
 //! 4. Lock the new file for its writer. A process killed between 2 and 4 leaves a marked, unlocked file: a dead writer's.
 //!
 //! # Append
@@ -72,7 +72,7 @@ impl IncompleteFile {
                 NameChange::begin(&cache.catalog, &lock)?.drop_torn(&id)?;
                 cache
                     .log()
-                    .info(|| format!("image '{id}', which was not synced before the host restarted or the cache was mounted again, is dropped"));
+                    .info(|| format!("image '{id}' is dropped: it was not synced before the host restarted or the cache was mounted again"));
             }
             DirEntry::Image(_) => return Err(Error::AlreadyCached(id.to_string())),
             DirEntry::Foreign => return Err(cache.layout().occupied(Area::Cached, &id)),
@@ -103,7 +103,7 @@ impl IncompleteFile {
         started.inspect_err(|error| self.free_space(error))
     }
 
-    /// After a lack of space: frees the file's bytes for others. The file keeps its name and the reason. Never called after the file
+    /// On a full disk, frees the file's bytes. The file keeps its name and the reason. Never called after the file
     /// was published, when it may have readers.
     pub fn free_space(&self, error: &Error) {
         if error.is_no_space() {
@@ -117,7 +117,7 @@ impl IncompleteFile {
         self.end_invalid(reason);
     }
 
-    /// Removes the file, which was never of any use.
+    /// Removes a file that was never used.
     pub fn discard(mut self) {
         self.has_ended = true;
         let removed = self.cache.lock.acquire().and_then(|lock| {
@@ -136,7 +136,7 @@ impl IncompleteFile {
         self.has_ended = true;
     }
 
-    /// Takes the mark of an incomplete file off. Called after the file has left `incomplete/`: there, it would look like another
+    /// Clears the mark of an incomplete file. Called after the file has left `incomplete/`: without it, a file there counts as another
     /// program's. If this fails, or the process dies before, the file keeps a bit that has no meaning elsewhere.
     pub fn unmark(&self, stat: &FileStat) {
         let _ = file::set_mode(&self.file, || self.path(), stat.permissions & !STICKY);

@@ -7,11 +7,11 @@ use crate::digest::hasher::parts;
 use crate::error::{Error, Result};
 use crate::store::image_id::ImageId;
 
-/// The bytes of one image, and what is expected of them.
+/// The bytes of one image, and its expectations.
 pub(crate) struct Ingest {
     pub id: ImageId,
     pub expectations: Expectations,
-    /// Where the bytes are kept; `None` after that was given up. They are counted and hashed all the same.
+    /// The file that gets the bytes; `None` after caching was given up. Bytes are counted and hashed in either case.
     pub file: Option<IncompleteFile>,
 }
 

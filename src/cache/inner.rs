@@ -26,7 +26,7 @@ pub(crate) struct CacheInner {
     pub durability: Durability,
     /// Whether written bytes are dropped from the page cache.
     pub streaming: bool,
-    /// What this handle published without a sync.
+    /// The images that this handle published without a sync.
     pub unsynced: Unsynced,
     pub unwritten_accesses: LogOnce,
     pub unset_access_times: LogOnce,

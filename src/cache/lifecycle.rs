@@ -16,7 +16,7 @@ use crate::options::Options;
 use crate::store::layout::Layout;
 use crate::store::lock::{CacheLockGuard, Locks};
 
-/// Opens a cache: creates what is missing, repairs what a crash left, and takes the open-handle lock.
+/// Opens a cache: creates missing directories, repairs the leftovers of a crash, and takes the open-handle lock.
 pub(crate) fn open(path: &Path, options: Options) -> Result<CacheInner> {
     let Options { driver, max_size, stall_time, database, durability, streaming, log } = options;
     let layout = Arc::new(Layout::open(path, Index::reserved_names(&database))?);
@@ -30,7 +30,7 @@ pub(crate) fn open(path: &Path, options: Options) -> Result<CacheInner> {
         locks.acquire_open(&lock)?;
         (catalog, unsynced)
     };
-    // So that readers can write accesses from the beginning, and the log says at the open what was wrong.
+    // Now, so that readers can write accesses from the beginning, and defects are logged at the open.
     if let Err(error) = catalog.lock_reconciled(&locks, Exactness::Full)
         && !error.is_index_locked()
     {
@@ -57,7 +57,7 @@ impl Drop for CacheInner {
     }
 }
 
-/// Does what may wait at the end of a cache's own handle: syncs what was published without a sync, by processes that died as well, and
+/// The part of a close that may wait: syncs the images that were published without a sync, those of dead processes included, and
 /// flushes accesses. From now on accesses are written through.
 pub(crate) fn prepare_close(cache: &CacheInner) {
     withdraw_all(cache, cache.unsynced.sync(cache.layout(), cache.log()));

@@ -5,8 +5,8 @@
 //! The caller holds the cache lock throughout.
 //!
 //! 1. Compute the directory's stamp ([`NameChange::begin`]).
-//! 2. Move or remove the files. The kernel sets the directory's ctime. A look at the directory before and after each file detects
-//!    what other programs change in between.
+//! 2. Move or remove the files. The kernel sets the directory's ctime. A stat of the directory before and after each file detects
+//!    changes by other programs in between.
 //! 3. Compute the stamp again, and change the index. If it has the stamp of step 1, then nothing but this change happened since it
 //!    was current, and the same transaction stores the new stamp.
 //!
@@ -16,7 +16,7 @@
 //!
 //! A driver without an index has step 2 only.
 //!
-//! A `NameChange` cannot be used half or in another order: each of its methods consumes it and does all steps.
+//! The steps cannot be split or reordered: each method of a `NameChange` consumes it and does all of them.
 
 use crate::cache::catalog::Catalog;
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ use crate::store::lock::CacheLockGuard;
 use crate::store::stamp::{StampChange, StampedChange};
 use crate::sys::stat::FileId;
 
-/// What happened to an image that was to be removed.
+/// The outcome of removing one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RemoveOutcome {
     /// Its file had this many bytes.
@@ -87,7 +87,7 @@ impl<'a> NameChange<'a> {
         Ok(())
     }
 
-    /// Removes images, and what a dead writer left of them in the queue: a deleted image must not return from there.
+    /// Removes images, and the queue entries that a dead writer left of them: a deleted image must not return from the queue.
     pub fn remove(mut self, ids: &[ImageId]) -> Removal {
         let layout = &self.catalog.layout;
         let lock = self.lock;

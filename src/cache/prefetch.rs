@@ -38,7 +38,7 @@ pub(crate) fn prefetch(
     Ok(done)
 }
 
-/// Fetches one image. False when another writer does or did, or when the image left the queue.
+/// Fetches one image. False if another writer has the image or has cached it, or if it left the queue.
 fn prefetch_image(
     cache: &Arc<CacheInner>,
     id: &ImageId,

@@ -1,10 +1,10 @@
 //! Evicting the least recently accessed images until the cache is within its limit.
 //!
-//! First the victims are chosen in the order of access, as many as the excess needs, and then they are removed. So nothing is evicted
+//! Victims are chosen first, in the order of access and as many as the excess needs. Then they are removed. So nothing is evicted
 //! in vain:
 //!
-//! - An image that cannot be removed (an immutable file, another user's in a sticky directory) is no victim. If such images alone exceed
-//!   the limit, none is evicted.
+//! - An image that cannot be removed (an immutable file, another user's in a sticky directory) is never a victim. If such images
+//!   alone exceed the limit, none is evicted.
 //! - If a victim has no file, or another size, the index is wrong: it is rebuilt, and the victims are chosen again.
 //!
 //! Each image is looked at once at most, and the order starts again twice at most, so a prune always ends. An image that is being
@@ -126,7 +126,7 @@ impl<'a> Pruning<'a> {
         let mut bytes = 0_u128;
         while bytes < self.excess && !self.is_out_of_reach() {
             let Some(candidate) = self.candidates.pop_front() else {
-                // Others have a turn between two batches.
+                // Other handles get the lock between two batches.
                 if !victims.is_empty() {
                     drop(lock.take());
                 }
@@ -206,7 +206,7 @@ impl<'a> Pruning<'a> {
         Ok(())
     }
 
-    /// As many of the victims as are needed now: others may have removed images meanwhile.
+    /// The victims that are still needed: others may have removed images meanwhile.
     fn still_needed<'v>(&mut self, lock: &CacheLockGuard<'_>, victims: &'v [Candidate]) -> &'v [Candidate] {
         if let Some(index) = self.cache.index().reconciled()
             && let Ok(totals) = index.totals(lock)

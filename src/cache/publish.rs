@@ -10,8 +10,8 @@
 //! 4. Streaming: the rest of its pages is written back and dropped.
 //! 5. Under the cache lock: the incomplete name still is this file's, else the writer has lost it. The length still is what was
 //!    written: another program may have appended during the sync. A `NameChange` renames it to the final name, which must be
-//!    free, and enters it in the index. Then the file loses the mark of an incomplete file. A kill before the rename leaves an unlocked incomplete file, which is a dead writer's. A kill after it leaves a whole
-//!    image, and a stamp that shows that the index lacks it.
+//!    free, and enters it in the index. Then the mark of an incomplete file is cleared. A kill before the rename leaves an unlocked
+//!    incomplete file: a dead writer's. A kill after it leaves a whole image, and a stamp that shows that the index lacks it.
 //! 6. Durability full: both directories are synced. If that fails, the image is withdrawn: its name may not survive a power cut.
 //! 7. Under the cache lock (durability none: still that of step 5): the image leaves the queue. After a kill before that, it is
 //!    still not queued, since it is cached.

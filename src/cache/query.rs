@@ -1,4 +1,4 @@
-//! Questions about one image or all of them.
+//! Queries about one image or all images.
 
 use std::fs::File;
 
@@ -54,7 +54,7 @@ fn stat_served(cache: &CacheInner, id: &ImageId) -> Result<Option<FileStat>> {
     }
     match open_served(cache, id) {
         Ok(served) => Ok(served.map(|(_, stat)| stat)),
-        // As without suspects, an image that only others may open is there.
+        // An image that only other users may open counts as cached, as it does without suspects.
         Err(error) if error.is_denied() => Ok(present),
         Err(error) => Err(error),
     }
@@ -83,7 +83,7 @@ pub(crate) fn cache_size(cache: &CacheInner) -> Result<u64> {
     Ok(u64::try_from(totals?.bytes).unwrap_or(u64::MAX))
 }
 
-/// The hits of an image; 0 when it is not cached. They are known even while the index cannot be reconciled.
+/// The hits of an image; 0 when it is not cached. Works also while the index cannot be reconciled.
 pub(crate) fn hit_count(cache: &CacheInner, id: &ImageId) -> Result<u64> {
     // The query is repeated while another program has the index locked.
     let not_compared = LogOnce::default();

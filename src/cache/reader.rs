@@ -15,7 +15,7 @@ use crate::sys::file;
 use crate::sys::fork_guard::ForkGuard;
 use crate::sys::stat::FileStat;
 
-/// Reads one cached image. It keeps the same bytes when the image is deleted, pruned or cached again.
+/// Reads one cached image. It keeps the same bytes when the image is deleted, evicted or cached again.
 ///
 /// Opening counts as an access, dropping as a hit. Use it from one thread at a time.
 pub struct Reader {

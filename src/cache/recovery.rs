@@ -1,4 +1,4 @@
-//! Repairs at the open of a cache: what a crash, a restart of the host or another program left.
+//! Repairs the leftovers of a crash, a restart of the host or another program, at the open of a cache.
 
 use crate::cache::catalog::Catalog;
 use crate::error::Result;
@@ -7,8 +7,8 @@ use crate::store::layout::Area;
 use crate::store::lock::CacheLockGuard;
 use crate::store::unsynced::{self, Unsynced};
 
-/// Repairs the cache. The first handle, which has no other beside it (`is_only_handle`), repairs more. The result knows which images
-/// may be torn, and could not be removed.
+/// Repairs the cache. The only handle of a directory (`is_only_handle`) repairs more. The result shows whether there are
+/// images that may be torn, and could not be removed.
 pub(crate) fn recover(catalog: &Catalog, lock: &CacheLockGuard<'_>, is_only_handle: bool) -> Result<Unsynced> {
     let Catalog { layout, log, .. } = catalog;
     let unsynced = Unsynced::new(unsynced::drop_unsynced(layout, log, lock, is_only_handle)?);
@@ -18,7 +18,7 @@ pub(crate) fn recover(catalog: &Catalog, lock: &CacheLockGuard<'_>, is_only_hand
     Ok(unsynced)
 }
 
-/// Removes cached images from the queue, where a writer left them that died after it published.
+/// Removes cached images from the queue: a writer that died after its publish left them there.
 fn dequeue_cached(catalog: &Catalog, unsynced: &Unsynced, lock: &CacheLockGuard<'_>) -> Result<()> {
     let Catalog { layout, log, .. } = catalog;
     let mut skipped = SkippedErrors::new(log);

@@ -44,14 +44,14 @@ pub(crate) fn delete_all(cache: &CacheInner) -> Result<u64> {
     result.map(|()| deleted)
 }
 
-/// Takes back images that were published without a sync, and that could not be synced later.
+/// Withdraws images that were published without a sync, and that could not be synced later.
 pub(crate) fn withdraw_all(cache: &CacheInner, unsyncable: Vec<Unsyncable>) {
     for (id, file, error) in unsyncable {
         withdraw(cache, &id, &file, &error);
     }
 }
 
-/// Takes back a published image whose bytes or name may not be on the disk. A failed sync is final.
+/// Withdraws a published image whose bytes or name may not be on the disk. A failed sync is final.
 pub(crate) fn withdraw(cache: &CacheInner, id: &ImageId, file: &File, cause: &Error) {
     cache.log().error(|| format!("{cause}; image '{id}' is withdrawn"));
     let withdrawn = cache.lock.acquire().and_then(|lock| {

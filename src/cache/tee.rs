@@ -1,4 +1,4 @@
-//! Hands on a source's bytes, and caches them on the way. The bytes go on whatever happens to the caching.
+//! Delivers a source's bytes, and caches them on the way. A failure of the caching never stops the delivery.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use crate::log::LogLevel;
 use crate::store::image_id::ImageId;
 use crate::sys::fork_guard::ForkGuard;
 
-/// Reads from a source, and caches what it reads.
+/// Reads from a source, and caches the bytes.
 ///
-/// At the source's end the image is published. Caching is given up, and the bytes go on, when the image is cached already or has
-/// another writer, when the disk is full, or when anything else fails except the source. Expectations are checked at the end in
-/// every case. Dropping it before the end gives caching up, unless a size was expected and that many bytes have come: that is the end,
-/// too. Use it from one thread at a time.
+/// At the source's end the image is published. The tee gives up caching, and delivers without it, if the image is cached already or
+/// has another writer, if the disk is full, or if anything else fails except the source. Expectations are checked at the end in
+/// either case. Dropping the tee before the end gives up caching. Exception: if a size was expected, and that many bytes have come,
+/// the drop counts as the end. Use it from one thread at a time.
 pub struct Tee<S>(ForkGuard<State<S>>);
 
 struct State<S> {
     cache: Arc<CacheInner>,
     source: S,
     image: Ingest,
-    /// What is wrong with the bytes, if that is known before their end.
+    /// A mismatch that was found before the end.
     verdict: Result<()>,
     /// The result of the end, after it.
     end: Option<Result<()>>,
@@ -40,7 +40,7 @@ impl<S: Read> Tee<S> {
                     Error::AlreadyCached(_) | Error::BeingCached(_) => LogLevel::Info,
                     _ => LogLevel::Warning,
                 };
-                cache.log().write(level, || format!("{error}; the bytes of image '{id}' are handed on only"));
+                cache.log().write(level, || format!("{error}; image '{id}' is delivered without caching"));
             })
             .ok();
         Self(ForkGuard::new(State {
@@ -78,7 +78,7 @@ impl<S: Read> Tee<S> {
         self.0.get_mut()?.expect(|expectations| expectations.expect_digest(algorithm, hex))
     }
 
-    /// Gives caching up; the bytes go on. The file goes to `invalid/`, with the reason.
+    /// Gives up caching; delivery continues. The file goes to `invalid/`, with the reason.
     ///
     /// # Errors
     /// [`Error::Forked`].
@@ -90,7 +90,7 @@ impl<S: Read> Tee<S> {
     /// Reads the source's next bytes, with one call of the source. Returns 0 at the end, where the image is published.
     ///
     /// # Errors
-    /// [`Error::Source`] when the source failed; at the end, after all bytes were handed on, [`Error::SizeMismatch`],
+    /// [`Error::Source`] when the source failed; at the end, after all bytes were delivered, [`Error::SizeMismatch`],
     /// [`Error::Empty`] or [`Error::DigestMismatch`]. Each is returned again by every later call. [`Error::Forked`].
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         self.0.get_mut()?.read(buffer)
@@ -147,12 +147,12 @@ impl<S> State<S> {
 
     fn give_up(&mut self, reason: &str) {
         if let Some(file) = self.image.file.take() {
-            self.cache.log().warning(|| format!("caching image '{}' is given up: {reason}", self.image.id));
+            self.cache.log().warning(|| format!("the tee gives up caching image '{}': {reason}", self.image.id));
             file.invalidate(reason);
         }
     }
 
-    /// Wrong bytes are reported at the end, even where nothing is kept. A failure to keep them only ends the caching.
+    /// A mismatch is reported at the end, also if nothing is cached. A failed write only ends the caching.
     fn push(&mut self, data: &[u8]) {
         if self.verdict.is_err() {
             return;
@@ -178,7 +178,7 @@ impl<S> State<S> {
         match self.image.publish(digest.as_deref()) {
             Ok(is_cached) => self.is_cached = is_cached,
             // The caller has all bytes, and they are right.
-            Err(error) => self.cache.log().warning(|| format!("{error}; the bytes were handed on only")),
+            Err(error) => self.cache.log().warning(|| format!("{error}; the bytes were delivered without caching")),
         }
         Ok(())
     }
@@ -193,7 +193,7 @@ impl<S> State<S> {
 }
 
 impl<S> Drop for State<S> {
-    /// A caller that knows the size need not read the end: with all expected bytes, this is it.
+    /// A caller that knows the size need not read the end: after all expected bytes, the drop counts as the end.
     fn drop(&mut self) {
         if self.end.is_none() && self.image.file.is_some() && self.image.expectations.has_expected_size() {
             // On a mismatch, the file goes to invalid/, which is logged.

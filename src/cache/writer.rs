@@ -38,7 +38,7 @@ impl Writer {
     /// Expects a digest, in hexadecimal digits of either case. To be called before the first chunk.
     ///
     /// Several digests can be expected. They are computed in one pass, and the strongest is stored with the image. A digest that is
-    /// refused is not expected, and the writer goes on.
+    /// refused is not expected, and the writer can still be used.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] after the first chunk, or when `hex` has the wrong length or letters; [`Error::Forked`].
@@ -77,12 +77,12 @@ impl Writer {
         committed
     }
 
-    /// Gives the image up. Its file goes to `invalid/`, with the reason.
+    /// Ends the writer without publishing. Its file goes to `invalid/`, with the reason.
     pub fn abort(self, reason: &str) {
         self.end_file(|file| file.invalidate(reason));
     }
 
-    /// Gives the image up, and leaves nothing of it.
+    /// Ends the writer, and removes its file.
     pub(crate) fn discard(self) {
         self.end_file(IncompleteFile::discard);
     }

@@ -3,7 +3,7 @@
 //! A hash is slower than memory, and often slower than a disk. With a thread for each algorithm, hasher and writing overlap, and
 //! an image takes as long as the slowest of them. Bytes are copied into batches that all threads share. The caller waits for a
 //! thread that falls behind, so there are at most three batches: one being filled, one waiting, one being hashed. Without memory
-//! for a batch or for a thread, the rest of the stream is hashed on the caller's thread. What cannot do without memory gets it
+//! for a batch or for a thread, the rest of the stream is hashed on the caller's thread. State that needs memory is allocated
 //! before the first bytes. No thread outlives its [`Hasher`].
 
 use std::ffi::CStr;
@@ -170,7 +170,7 @@ fn batch_with_room(batch: &mut Batch) -> Option<&mut Vec<u8>> {
 enum Worker {
     Inline {
         state: Box<HashState>,
-        /// For a thread. It is made early, because it cannot do without memory; `None` after no thread could be started.
+        /// For a thread. It is made early, because it needs memory; `None` after no thread could be started.
         channel: Option<(Sender<Batch>, Receiver<Batch>)>,
     },
     Threaded {
@@ -189,7 +189,7 @@ struct Job {
 }
 
 impl Job {
-    /// Hashes all batches, on the thread. Nothing in it allocates, or panics: the algorithms have no such case.
+    /// Hashes all batches, on the thread. It neither allocates nor panics.
     fn run(self) -> Box<HashState> {
         let Self { mut state, batches } = self;
         while let Some(batch) = batches.receive() {

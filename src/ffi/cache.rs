@@ -28,7 +28,8 @@ handle!(image_cache_t, ImageCache, "cache", shared);
 /// - IMAGE_CACHE_ERROR_UNSUPPORTED: the driver is IMAGE_CACHE_DRIVER_XATTR, and the file system has no extended
 ///   attributes; a newer version of the library made the index; or a subdirectory is on another file system, subvolume
 ///   or mount than the directory
-/// - IMAGE_CACHE_ERROR_NO_SPACE: something cannot be created or written: the disk, a quota or the inodes are used up
+/// - IMAGE_CACHE_ERROR_NO_SPACE: the directory or a subdirectory cannot be created: the disk, a quota or the inodes are
+///   used up (an existing cache opens on a full disk)
 /// - IMAGE_CACHE_ERROR_IO: the directory or a subdirectory cannot be created, opened or read; or a subdirectory is a
 ///   symbolic link
 /// - IMAGE_CACHE_ERROR_INDEX: the SQLite index cannot be opened or repaired: it cannot be read, or it is not a file (a
@@ -43,7 +44,9 @@ handle!(image_cache_t, ImageCache, "cache", shared);
 /// A directory that may not be written (a read-only mount, a user without permission) is opened for reading, if its
 /// subdirectories exist. Calls that would change something then return IMAGE_CACHE_ERROR_IO, and hits are not counted.
 ///
-/// Threads: any. Blocks: for the disk. The first open after a crash reads the whole directory.
+/// Threads: any.
+///
+/// Blocks: for the cache lock, up to 10 s; and for the disk. The first open after a crash reads the whole directory.
 ///
 /// ```c
 /// image_cache_options_t *options = image_cache_options_new();
@@ -87,7 +90,8 @@ unsafe fn options_or_default(options: *const image_cache_options_t) -> crate::Re
 ///
 /// Threads: any. No other call may use this handle now or later.
 ///
-/// Blocks: for the index, and for the disk if images are synced: seconds, for many or large ones.
+/// Blocks: for the cache lock, up to 10 s; for another program that locks the index, up to 2 s; and for the disk if
+/// images are synced: seconds, for many or large ones.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_close(cache: *mut image_cache_t) {
     // SAFETY: see the module.

@@ -61,29 +61,35 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
     unsafe { call(cache, out!(deleted), error, ImageCache::delete_all_cached_images) }
 }
 
-/// Deletes the least recently accessed images, until the cache has at most its maximum size.
+/// Evicts the least recently accessed images, until the rest has at most the maximum size of this handle.
 ///
 /// - `cache`: the cache
-/// - `images`: set to the number of images deleted
+/// - `images`: set to the number of images evicted
 /// - `bytes`: set to their size in bytes
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///
-/// - IMAGE_CACHE_ERROR_IO: images could not be deleted, so the limit is missed; or some could not be stat'ed, so it may
-///   be missed (all others that had to be deleted are deleted); or the directory cannot be read
+/// - IMAGE_CACHE_ERROR_IO: an image cannot be deleted, and the limit is missed; an image cannot be stat'ed, so the
+///   limit may be missed; or the directory cannot be read
 /// - IMAGE_CACHE_ERROR_INDEX: the index fails during the prune (an index that fails at its start is not used)
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or bytes is NULL
 ///
-/// Open images are deleted, too. Their readers keep the bytes, which stay on the disk until the last reader closes.
+/// Images that cannot be deleted or stat'ed are skipped, and others are evicted instead. Exception: if the images that
+/// cannot be deleted exceed the limit alone, none is evicted.
+///
+/// Open images are evicted, too. Their readers keep the bytes, which stay on the disk until the last reader closes.
 ///
 /// Durability: as for image_cache_delete_cached_image().
 ///
-/// Threads: any. One call prunes, over all processes; others wait for it. Blocks: for the directory.
+/// Threads: any. One call prunes at a time, over all processes.
+///
+/// Blocks: for another prune, up to 10 s; for the cache lock, up to 10 s; and for the directory.
 ///
 /// ```c
-/// if (image_cache_clean(cache, -1, &removed, &error) != IMAGE_CACHE_OK ||
-///     image_cache_prune(cache, &images, &bytes, &error) != IMAGE_CACHE_OK)
-///     fprintf(stderr, "housekeeping: %s\n", error.message);
+/// if (image_cache_clean(cache, -1, &removed, &error) != IMAGE_CACHE_OK)
+///     fprintf(stderr, "clean: %s\n", error.message);
+/// if (image_cache_prune(cache, &images, &bytes, &error) != IMAGE_CACHE_OK)
+///     fprintf(stderr, "prune: %s\n", error.message);
 /// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_prune(
@@ -103,7 +109,7 @@ pub unsafe extern "C" fn image_cache_prune(
 /// Removes invalid images, and incomplete files that are a dead writer's or have stalled. Compares the index.
 ///
 /// - `cache`: the cache
-/// - `stall_time`: in seconds; 0 removes all incomplete files; negative: the configured one
+/// - `stall_time`: in seconds, also below 2 s; 0 removes all incomplete files; negative: the configured one
 /// - `removed`: set to the number of files removed
 ///
 /// Returns IMAGE_CACHE_OK, or

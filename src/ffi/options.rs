@@ -17,15 +17,17 @@ pub const IMAGE_CACHE_DRIVER_SQLITE: i32 = 0;
 ///
 /// image_cache_open() fails on a file system without extended attributes.
 pub const IMAGE_CACHE_DRIVER_XATTR: i32 = 1;
-/// The driver that the directory was opened with before. For a new directory: extended attributes, or SQLite on a file
-/// system without them, which is logged.
+/// The driver that the directory has, or a choice for a directory that has none.
+///
+/// A directory keeps the driver that it was first opened with. A new one, or one that only Glance used, gets extended
+/// attributes. On a file system without them it gets SQLite, which is logged.
 pub const IMAGE_CACHE_DRIVER_XATTR_OR_SQLITE: i32 = 2;
 
 /// A commit does not wait: the kernel writes the image back later.
 ///
-/// The first open after a restart of the host drops images that were committed this way, unless their cache was closed
-/// afterwards. If this cannot be recorded (no extended attributes, or a kernel before 6.8), a commit waits for the
-/// disk.
+/// image_cache_close() and image_cache_clean() sync the images that were committed this way. The first open after a
+/// restart of the host drops those that were not synced. Where an image cannot be marked as not synced (no extended
+/// attributes, no /proc, or a kernel before 6.8), a commit waits for the disk.
 pub const IMAGE_CACHE_DURABILITY_NONE: i32 = 0;
 /// A commit waits for the disk: after it returned, the image survives a power cut (the default).
 pub const IMAGE_CACHE_DURABILITY_FULL: i32 = 1;
@@ -45,7 +47,7 @@ pub const IMAGE_CACHE_LOG_DEBUG: i32 = 4;
 /// - `level`: one of IMAGE_CACHE_LOG_*
 /// - `message`: NUL-terminated UTF-8; valid until the function returns
 ///
-/// The function is called on every thread that calls the library, on several at once, while locks of the cache are
+/// The function is called on the thread whose call logs: on several threads at once, and while locks of the cache are
 /// held. It should not block. It must not call the library: a call with a handle does nothing and returns
 /// IMAGE_CACHE_ERROR_INVALID_ARGUMENT. It must not throw or longjmp.
 pub type image_cache_log_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, level: i32, message: *const c_char)>;
@@ -53,7 +55,7 @@ pub type image_cache_log_fn = Option<unsafe extern "C" fn(user_data: *mut c_void
 /// Options for opening a cache.
 ///
 /// Created by image_cache_options_new(), ended by image_cache_options_free(). They hold memory only, so a forked child
-/// may use them, unless another thread was in a call with them at the fork.
+/// may use them. Exception: another thread was in a call with them at the fork.
 pub struct image_cache_options_t(Slot<Mutex<Options>>);
 handle!(image_cache_options_t, Mutex<Options>, "options", shared);
 
@@ -148,6 +150,8 @@ pub unsafe extern "C" fn image_cache_options_set_change_driver(
 ///
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
 ///
+/// The directory does not store the limit: each handle prunes to its own.
+///
 /// Threads: any. Blocks: never.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_options_set_max_size(
@@ -168,7 +172,8 @@ pub unsafe extern "C" fn image_cache_options_set_max_size(
 ///
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
 ///
-/// It is measured without the host's clock. The shortest one is 2 s; image_cache_clean() can use a shorter one.
+/// A step of the host's clock does not change the measured time. A stall time below 2 s counts as 2 s for every call
+/// except image_cache_clean(), which uses it as it is.
 ///
 /// Threads: any. Blocks: never.
 #[unsafe(no_mangle)]

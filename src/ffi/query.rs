@@ -112,7 +112,8 @@ pub unsafe extern "C" fn image_cache_is_cacheable(
 ///
 /// Threads: any.
 ///
-/// Blocks: for the index. The xattr driver, and any driver whose index fails, reads the whole directory.
+/// Blocks: with SQLite, for the cache lock, up to 10 s. The xattr driver takes no lock, and reads the whole directory.
+/// So does SQLite after a time-out, or if its index fails.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_get_cache_size(
     cache: *const image_cache_t,
@@ -159,11 +160,12 @@ pub unsafe extern "C" fn image_cache_get_image_size(
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or hits is NULL
 ///
 /// The count includes all hits of this handle and of closed handles. Other handles, in this process or another, collect
-/// their hits in memory. They write them as a reader of theirs closes, at most once a second; at a query of hits, a
-/// list or a prune through them; and at their close. A process that is killed, or ends without image_cache_close(),
-/// loses the hits that it collected. Hits of a handle that may not write are not counted.
+/// their hits in memory. Their hits are included once they have written them: as one of their readers closes, at most
+/// once a second; before a hit count, a list or a prune through them; and at their close. A process that is killed, or
+/// ends without image_cache_close(), loses the hits that it collected. Hits of a handle that may not write are not
+/// counted.
 ///
-/// Threads: any. Blocks: for the index.
+/// Threads: any. Blocks: for the cache lock, up to 10 s; for another program that locks the index, up to 2 s.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_get_hit_count(
     cache: *const image_cache_t,
@@ -189,7 +191,10 @@ pub unsafe extern "C" fn image_cache_get_hit_count(
 ///
 /// image_cache_get_hit_count() describes which hits and accesses are included.
 ///
-/// Threads: any. Blocks: for the index. The xattr driver reads the whole directory.
+/// Threads: any.
+///
+/// Blocks: for the cache lock, up to 10 s; for another program that locks the index, up to 2 s. The xattr driver reads
+/// the whole directory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_list_cached(
     cache: *const image_cache_t,

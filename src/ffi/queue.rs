@@ -19,7 +19,8 @@ use crate::{Error, ImageCache, Result, Writer};
 /// - `image_id`: the image; valid until the function returns
 /// - `writer`: the image's writer, lent until the function returns
 ///
-/// Returns IMAGE_CACHE_OK to commit the image. Any other number, a positive one too, gives it up: it stays queued.
+/// Returns IMAGE_CACHE_OK to commit the image. Any other number, a positive one too, aborts the writer: the image stays
+/// queued.
 ///
 /// The function may call image_cache_writer_expect_size(), image_cache_writer_expect_digest() and
 /// image_cache_write_chunk() for the writer. The prefetch commits or aborts the writer. The function is called on the
@@ -117,7 +118,7 @@ pub unsafe extern "C" fn image_cache_delete_all_queued_images(
 /// Fetches and caches each image that is queued now, oldest first.
 ///
 /// - `cache`: the cache
-/// - `fetch`: called for each image that this call became the writer of
+/// - `fetch`: called once for each image whose writer this call has become
 /// - `user_data`: passed to fetch
 /// - `fetched`: set to the number of images cached
 /// - `failed`: set to the number of images that were not cached, and stay queued, which is logged
@@ -143,7 +144,7 @@ pub unsafe extern "C" fn image_cache_delete_all_queued_images(
 ///     size_t length;
 ///     while (status == IMAGE_CACHE_OK && (length = fread(chunk, 1, sizeof chunk, source)) > 0)
 ///         status = image_cache_write_chunk(writer, chunk, length, NULL);
-///     if (source != NULL && ferror(source)) status = IMAGE_CACHE_ERROR_SOURCE;
+///     if (status == IMAGE_CACHE_OK && ferror(source)) status = IMAGE_CACHE_ERROR_SOURCE;
 ///     if (source != NULL) fclose(source);
 ///     return status;
 /// }

@@ -14,7 +14,7 @@ use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 /// An open cached image.
 ///
 /// Created by image_cache_open_for_read(), ended by image_cache_reader_close(). It reads the same bytes even if the
-/// image is deleted, pruned or cached again. Use it from one thread at a time.
+/// image is deleted, evicted or cached again. Use it from one thread at a time.
 pub struct image_cache_reader_t(Slot<Reader>);
 handle!(image_cache_reader_t, Reader, "reader", exclusive);
 
@@ -31,7 +31,7 @@ handle!(image_cache_reader_t, Reader, "reader", exclusive);
 /// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or reader is NULL
 ///
-/// The access makes the image the last one to be pruned. A failing index does not fail the call.
+/// From then on, prune evicts the image last. A failing index does not fail the call.
 ///
 /// Threads: any. Blocks: for a few system calls. It waits for no lock: the index is written only while the cache lock
 /// is free.
@@ -39,7 +39,7 @@ handle!(image_cache_reader_t, Reader, "reader", exclusive);
 /// ```c
 /// status = image_cache_open_for_read(cache, id, &reader, &error);
 /// if (status != IMAGE_CACHE_OK) // read the store, and cache on the way where that is possible
-///     status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
+///     status = image_cache_tee_open(cache, id, from_store, store, &tee, &error);
 /// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_open_for_read(
@@ -69,6 +69,8 @@ pub unsafe extern "C" fn image_cache_open_for_read(
 /// ```c
 /// while ((status = image_cache_read(reader, buffer, sizeof buffer, &length, &error)) == IMAGE_CACHE_OK && length > 0)
 ///     fwrite(buffer, 1, length, guest);
+/// if (status != IMAGE_CACHE_OK) // the guest has a part: fail its boot, or send the rest from the store
+///     fprintf(stderr, "%s: %s\n", id, error.message);
 /// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_read(
@@ -126,7 +128,8 @@ pub unsafe extern "C" fn image_cache_reader_size(reader: *const image_cache_read
 /// Returns the descriptor, or -1 for NULL and in a forked child.
 ///
 /// The reader owns the descriptor, and closes it at its end: do not close it. It is close-on-exec. A dup() of it, for
-/// another program, outlives the reader. image_cache_read() does not use the file's own offset.
+/// another program, outlives the reader. Its offset is 0 at the open, and the caller's to move: image_cache_read() has a
+/// position of its own.
 ///
 /// Threads: one at a time. Blocks: never.
 #[unsafe(no_mangle)]

@@ -1,4 +1,4 @@
-//! A tee: hands on a source's bytes, and caches them on the way.
+//! A tee: delivers a source's bytes, and caches them on the way.
 
 use std::ffi::{c_char, c_void};
 use std::io::{self, Read};
@@ -25,13 +25,15 @@ use crate::{Result, Tee};
 ///
 /// A binding's function must not return a number by accident. Python's ctypes returns 0, or any number, from a function
 /// that raises. A Go function that panics ends the process. Catch everything, and expect a size or call
-/// image_cache_tee_refuse_empty():
+/// image_cache_tee_refuse_empty(). Whole programs: docs/languages.md#python, docs/languages.md#go. Their sources:
 ///
 /// ```python
 /// @CFUNCTYPE(c_int64, c_void_p, c_void_p, c_size_t)  # keep a reference to it until the tee is closed
 /// def source(user_data, buffer, capacity):
 ///     try:
 ///         data = store.read(capacity)
+///         if len(data) > capacity:
+///             return -1
 ///         memmove(buffer, data, len(data))
 ///         return len(data)
 ///     except BaseException:
@@ -71,7 +73,7 @@ impl Read for Source {
     }
 }
 
-/// Opens a tee, which reads from the caller's source, hands the bytes on, and caches them on the way.
+/// Opens a tee, which reads from the caller's source, delivers the bytes, and caches them on the way.
 ///
 /// - `cache`: the cache; it may be closed before the tee
 /// - `image_id`: the image
@@ -84,10 +86,10 @@ impl Read for Source {
 /// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id, source or tee is NULL
 ///
-/// If the image cannot be cached (it is cached already, another writer has it, the disk is full), the tee only hands on
-/// the bytes: see image_cache_tee_is_caching().
+/// If the image cannot be cached (it is cached already, another writer has it, the disk is full), the tee delivers
+/// the bytes without caching: see image_cache_tee_is_caching().
 ///
-/// Threads: any. Blocks: for a few system calls.
+/// Threads: any. Blocks: for the cache lock, up to 10 s. Then the tee delivers without caching.
 ///
 /// ```c
 /// static int64_t from_store(void *user_data, void *buffer, size_t capacity)
@@ -121,9 +123,9 @@ pub unsafe extern "C" fn image_cache_tee_open(
 ///
 /// Returns as image_cache_writer_expect_size().
 ///
-/// After a failure nothing is cached any more, because it could not be checked. The bytes are still handed on.
+/// After a failure nothing is cached any more, because it could not be checked. The bytes are still delivered.
 ///
-/// Threads: one at a time. Blocks: never, except for a few system calls after a failure.
+/// Threads: one at a time. Blocks: never; after a failure, up to 10 s for the cache lock.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_expect_size(
     tee: *mut image_cache_tee_t,
@@ -145,9 +147,9 @@ pub unsafe extern "C" fn image_cache_tee_expect_size(
 ///
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: tee is NULL, or was read already
 ///
-/// After a failure nothing is cached any more. The bytes are still handed on.
+/// After a failure nothing is cached any more. The bytes are still delivered.
 ///
-/// Threads: one at a time. Blocks: never, except for a few system calls after a failure.
+/// Threads: one at a time. Blocks: never; after a failure, up to 10 s for the cache lock.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_refuse_empty(
     tee: *mut image_cache_tee_t,
@@ -165,9 +167,9 @@ pub unsafe extern "C" fn image_cache_tee_refuse_empty(
 ///
 /// Returns as image_cache_writer_expect_digest().
 ///
-/// After a failure nothing is cached any more, because it could not be checked. The bytes are still handed on.
+/// After a failure nothing is cached any more, because it could not be checked. The bytes are still delivered.
 ///
-/// Threads: one at a time. Blocks: never, except for a few system calls after a failure.
+/// Threads: one at a time. Blocks: never; after a failure, up to 10 s for the cache lock.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_expect_digest(
     tee: *mut image_cache_tee_t,
@@ -182,7 +184,7 @@ pub unsafe extern "C" fn image_cache_tee_expect_digest(
 fn expect_digest(tee: &mut Tee<Source>, expected: Result<(crate::Algorithm, String)>) -> Result<()> {
     match expected {
         Ok((algorithm, hex)) => tee.expect_digest(algorithm, &hex),
-        // Caching is given up, as for a digest that the tee refuses.
+        // The tee gives up caching, as for a digest that it refuses.
         Err(error) => tee.give_up(&error.to_string()).and(Err(error)),
     }
 }
@@ -205,20 +207,25 @@ fn expect_digest(tee: &mut Tee<Source>, expected: Result<(crate::Algorithm, Stri
 /// At the source's end, when length is 0, the image is published. So read to the end, or set the length with
 /// image_cache_tee_expect_size().
 ///
-/// Size and digest are checked after all bytes were handed on, whether they were cached or not. If the image cannot be
+/// Size and digest are checked after all bytes were delivered, whether they were cached or not. If the image cannot be
 /// cached, the call does not fail. After the end or a failure, each further call returns the same.
 ///
 /// Durability: an image that was published at the end is as durable as after image_cache_commit().
 ///
-/// Threads: one at a time. Blocks: for the source and for the disk.
+/// Threads: one at a time.
+///
+/// Blocks: for the source and for the disk. At the end, and where the tee gives up caching, also for the cache lock: up
+/// to 10 s each time, twice at most. Then the bytes are delivered without caching.
 ///
 /// ```c
-/// status = image_cache_tee_open(cache, id, from_store, source, &tee, &error);
+/// status = image_cache_tee_open(cache, id, from_store, store, &tee, &error);
 /// while (status == IMAGE_CACHE_OK) {
 ///     status = image_cache_tee_read(tee, buffer, sizeof buffer, &length, &error);
 ///     if (length == 0) break; // the end, or a failure: status says which
 ///     fwrite(buffer, 1, length, guest);
 /// }
+/// if (status != IMAGE_CACHE_OK) // the guest has a part, or wrong bytes: nothing was published
+///     fprintf(stderr, "%s: %s\n", id, error.message);
 /// image_cache_tee_close(tee);
 /// ```
 #[unsafe(no_mangle)]
@@ -237,7 +244,7 @@ pub unsafe extern "C" fn image_cache_tee_read(
 ///
 /// - `tee`: the tee
 ///
-/// Returns true; or false for NULL, and after caching was given up.
+/// Returns true; or false for NULL, and after the tee gave up caching.
 ///
 /// Threads: one at a time. Blocks: never.
 #[unsafe(no_mangle)]
@@ -255,7 +262,8 @@ pub unsafe extern "C" fn image_cache_tee_is_caching(tee: *const image_cache_tee_
 ///
 /// Durability: an image that is published here is as durable as after image_cache_commit().
 ///
-/// Threads: one at a time. Blocks: for a few system calls, and for the disk if the image is published.
+/// Threads: one at a time. Blocks: for the cache lock, and for the disk if the image is published, as
+/// image_cache_commit().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_close(tee: *mut image_cache_tee_t) {
     // SAFETY: see the module.

@@ -26,7 +26,7 @@ pub extern "C" fn image_cache_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
-/// The version of the loaded library as a number. A later version has a greater one.
+/// The version of the loaded library as a number. It grows with each version.
 ///
 /// Returns major << 16 | minor << 8 | patch.
 ///

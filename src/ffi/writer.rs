@@ -52,8 +52,8 @@ impl Hold {
 /// - IMAGE_CACHE_ERROR_ALREADY_CACHED: the image is cached already
 /// - IMAGE_CACHE_ERROR_BEING_CACHED: another live writer, in any process, has the image
 /// - IMAGE_CACHE_ERROR_NO_SPACE: the disk, a quota or the inodes are used up
-/// - IMAGE_CACHE_ERROR_IO: its file cannot be created; or its name belongs to something else, for example a
-///   subdirectory, or a file that a restart may have torn, which cannot be removed
+/// - IMAGE_CACHE_ERROR_IO: its file cannot be created; something else, for example a subdirectory, has its name; or a
+///   file that a restart may have torn has its name, and cannot be removed
 /// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or writer is NULL
 ///
@@ -61,17 +61,17 @@ impl Hold {
 /// image, unless it verifies, syncs or publishes. With BEING_CACHED, the message has the writer's process id, and for
 /// how long it has been writing. A file in incomplete/ that another program wrote counts as a live writer's.
 ///
-/// Threads: any. Blocks: for a few system calls.
+/// Threads: any. Blocks: for the cache lock, up to 10 s.
 ///
 /// ```c
 /// status = image_cache_begin_write(cache, id, &writer, &error);
 /// if (status == IMAGE_CACHE_OK) {
 ///     status = image_cache_writer_expect_digest(writer, "sha256", hex, &error);
-///     while (status == IMAGE_CACHE_OK && (length = fread(buffer, 1, sizeof buffer, source)) > 0)
+///     while (status == IMAGE_CACHE_OK && (length = fread(buffer, 1, sizeof buffer, store)) > 0)
 ///         status = image_cache_write_chunk(writer, buffer, length, &error);
-///     if (ferror(source)) status = IMAGE_CACHE_ERROR_SOURCE;
-///     if (status == IMAGE_CACHE_OK) status = image_cache_commit(writer, &error);
-///     else image_cache_abort(writer, "the download failed");
+///     if (status == IMAGE_CACHE_OK && ferror(store)) status = IMAGE_CACHE_ERROR_SOURCE;
+///     if (status == IMAGE_CACHE_OK) status = image_cache_commit(writer, &error); // ends the writer
+///     else image_cache_abort(writer, "the download failed");                     // ends it as well
 /// }
 /// ```
 #[unsafe(no_mangle)]
@@ -125,7 +125,7 @@ pub unsafe extern "C" fn image_cache_writer_expect_size(
 ///   was written already; or another digest of that algorithm is expected already
 ///
 /// The strongest digest is stored with the image. After a failure the digest is not expected, and the writer can still
-/// be used. A caller that needs the digest checked must abort.
+/// be used. If the digest must be checked, abort.
 ///
 /// Threads: one at a time. Blocks: never.
 #[unsafe(no_mangle)]
@@ -200,7 +200,11 @@ pub unsafe extern "C" fn image_cache_write_chunk(
 /// Durability: with IMAGE_CACHE_DURABILITY_FULL the image is on the disk when this returns. With
 /// IMAGE_CACHE_DURABILITY_NONE it need not be.
 ///
-/// Threads: one at a time. Blocks: for the disk.
+/// Threads: one at a time.
+///
+/// Blocks: for the disk, and for the cache lock, up to 10 s each time. The commit takes the lock to publish the image.
+/// With full durability it takes it again after the last sync; a time-out is then only logged. With
+/// IMAGE_CACHE_DURABILITY_NONE, a handle's first commit takes it once more, before it publishes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_commit(
     writer: *mut image_cache_writer_t,
@@ -219,14 +223,15 @@ pub unsafe extern "C" fn image_cache_commit(
     }
 }
 
-/// Gives up an image, and ends the writer.
+/// Ends the writer without publishing the image.
 ///
 /// - `writer`: the writer; may be NULL; harmless in a forked child; if it was lent to a fetch function, the fetch fails
 /// - `reason`: stored with the file and logged, in UTF-8; NULL for none
 ///
 /// The file goes to invalid/ with the reason, until the next image_cache_clean().
 ///
-/// Threads: one at a time. Blocks: for a few system calls, and for a few milliseconds if a long image is hashed.
+/// Threads: one at a time. Blocks: for the cache lock, up to 10 s; and for a few milliseconds if a long
+/// image is hashed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_abort(writer: *mut image_cache_writer_t, reason: *const c_char) {
     // SAFETY: see the module.

@@ -21,7 +21,7 @@ pub enum DriverChoice {
     XattrOrSqlite,
 }
 
-/// The driver that a handle asks for.
+/// The driver that the options request.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct DriverRequest {
     pub choice: DriverChoice,
@@ -38,7 +38,7 @@ pub enum DriverKind {
     Xattr,
 }
 
-/// What is known of an image at its commit.
+/// An image's metadata at its commit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record<'a> {
     /// Bytes.
@@ -49,7 +49,7 @@ pub(crate) struct Record<'a> {
     pub digest: Option<&'a str>,
 }
 
-/// How much is cached.
+/// The totals of the cached images.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub images: u64,
@@ -77,7 +77,7 @@ pub(crate) trait EvictionOrder {
     fn skipped(&self) -> Option<Error>;
 }
 
-/// What a comparison with the directory corrected in the index.
+/// The corrections that a comparison made in the index.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Corrected {
     /// Files without an entry.
@@ -104,12 +104,12 @@ impl Corrected {
     }
 }
 
-/// How the index and the directory stand to each other.
+/// Whether the index agrees with the directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Currency {
     /// The index agrees with the directory.
     Current,
-    /// Names in the directory changed, and the index does not know whether it followed.
+    /// Names in the directory changed, and the index may lack the change.
     DirectoryChanged,
     /// The index itself is in doubt: another program wrote to it, a contradiction was met, or it is damaged.
     InDoubt,
@@ -124,7 +124,7 @@ pub(crate) struct Comparison {
     pub must_count: bool,
 }
 
-/// What was found by reading a whole index, without the cache lock. It is valid as long as the index has this version.
+/// The result of reading a whole index without the cache lock. It is valid as long as the index has this version.
 #[derive(Debug, Clone)]
 pub(crate) struct Examined {
     pub version: u64,
@@ -163,7 +163,7 @@ pub(crate) struct Found {
     pub stat: Option<FileStat>,
 }
 
-/// What is left of accesses that a driver was given to write. Those that this process has no permission to write are dropped.
+/// The accesses that a driver could not write. Those that this process has no permission to write are dropped.
 #[derive(Debug)]
 pub(crate) struct Unwritten {
     /// To be retried: writing failed, or the index has no such image yet.

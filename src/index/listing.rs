@@ -1,7 +1,7 @@
 //! A listing: a snapshot of the cached images.
 //!
 //! All texts are in one buffer, so it grows by few large allocations, whose failure is an error. A string per image would be a
-//! million small ones, and whatever the host allocates after the last of them would abort it.
+//! million small ones, and the host's next allocation after them would abort it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -56,7 +56,7 @@ impl Listing {
         start..self.texts.len()
     }
 
-    /// Sorts the images by their ids. Some file systems list a name twice that is removed and added meanwhile: one of the two goes.
+    /// Sorts the images by their ids. Some file systems list a name twice if it is removed and added meanwhile: one of the two is dropped.
     pub(crate) fn sort(&mut self) {
         let id = |entry: &Entry| &self.texts[entry.image_id.clone()];
         self.images.make_contiguous().sort_unstable_by(|one, other| id(one).cmp(id(other)));

@@ -69,7 +69,8 @@ impl Index {
         files::names(database)
     }
 
-    /// Opens the driver that is asked for, if the directory is used with that one. This may create or reset an index. `is_only_handle`: no other handle is open.
+    /// Opens the requested driver, if it is the directory's. This may create or reset an index. `is_only_handle`: no other handle is
+    /// open.
     pub fn open(
         layout: &Arc<Layout>,
         request: DriverRequest,
@@ -110,7 +111,7 @@ impl Index {
             log.warning(|| format!("'{path}' is on overlayfs, where setting a file's times copies the file: {lost}"));
         }
         DriverRecord::new(driver.kind(), database).store(layout, lock, recorded.as_ref(), log);
-        // A lock that could not be taken for a lack of room, for example, can be taken later.
+        // A lock that failed on a full disk, for example, can be taken later.
         let can_lock = lock.check_held().is_ok() || layout.may_lock();
         let pending = PendingAccesses::new(layout, driver.can_write_accesses(layout) && can_lock);
         Ok(Self { layout: Arc::clone(layout), driver, pending })

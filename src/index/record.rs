@@ -68,7 +68,7 @@ impl DriverRecord {
         }
     }
 
-    /// What is to be opened. Fails when that contradicts the record.
+    /// The driver to open. Fails when the options contradict the record.
     pub fn choose(
         recorded: Option<&Self>,
         request: DriverRequest,

@@ -74,7 +74,7 @@ impl EvictionOrder for Sorted<'_> {
                 batch.push(Candidate { id, size: stat.size });
             }
         }
-        // The cache must come within its limit though its images are in use.
+        // Prune must reach the limit even if all images are in use.
         let left = (count - batch.len()).min(self.later.len());
         batch.extend(self.later.drain(..left));
         Ok(batch)

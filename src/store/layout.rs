@@ -71,7 +71,7 @@ impl DirEntry {
 
 /// The open directories of a cache.
 ///
-/// Methods that add, move or remove names take the cache lock's guard. A look at a name and a change of it under one guard are one
+/// Methods that add, move or remove names take the cache lock's guard. A stat and a change of a name under one guard are one atomic
 /// step for all processes that respect the lock.
 #[derive(Debug)]
 pub(crate) struct Layout {
@@ -201,13 +201,13 @@ impl Layout {
         }))
     }
 
-    /// The ids that names in a directory have, in no order, whatever kind of file each is.
+    /// The ids that names in a directory have, in no order, of files of any kind.
     pub fn ids(&self, area: Area) -> Result<impl Iterator<Item = Result<ImageId>> + '_> {
         let names = self.directory(area).names()?;
         Ok(names.filter_map(|name| name.map(|name| self.reserved.image_id_of(&name)).transpose()))
     }
 
-    /// Creates the image's incomplete file, with the mark of our own (see `writers`). `None` when its name is taken.
+    /// Creates the image's incomplete file, with our mark (see `writers`). `None` when its name is taken.
     pub fn create_incomplete(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<Option<File>> {
         self.renewing(Area::Incomplete, || self.incomplete.create_marked(id.as_file_name()))
     }
@@ -248,7 +248,7 @@ impl Layout {
         Ok(self.directory(area).remove(id.as_file_name())?.then_some(size))
     }
 
-    /// Has the bytes of a file, which is to be removed or replaced, freed after the cache lock is released: that can take seconds.
+    /// Defers freeing the bytes of a removed or replaced file until the cache lock is released: freeing can take seconds.
     /// A small file's bytes are freed at once, which is faster. Returns the size; `None` when there is no such file.
     fn free_after_removal(&self, lock: &CacheLockGuard<'_>, area: Area, id: &ImageId) -> Result<Option<u64>> {
         let Some(stat) = self.stat(area, id)?.image() else { return Ok(None) };

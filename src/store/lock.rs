@@ -5,22 +5,22 @@
 //! | cache lock | 0 | while names or the index change, or must not change: for microseconds, or the removal of 64 names |
 //! | prune lock | 1 | for one prune, so that two do not evict the same excess twice |
 //! | open-handle lock | 2, shared | as long as a handle is open |
-//! | the next one | 3 | while waiting for the cache lock, so that who has just released it does not take it again first |
+//! | next-in-line lock | 3 | while waiting for the cache lock, so that its last holder does not take it again first |
 //! | a writer's lock | 2^62 + the inode of its incomplete file | as long as the writer lives (see `writers`) |
 //!
-//! The kernel drops them with their holder. Who may only read the directory cannot open the lock file, and delays nobody (see
-//! `lock_file`). The cache lock is taken after the prune lock. It is never held while image data is copied, hashed, synced or
+//! The kernel drops them with their holder. A user who may only read the directory cannot open the lock file, and delays nobody
+//! (see `lock_file`). The cache lock is taken after the prune lock. It is never held while image data is copied, hashed, synced or
 //! freed, or while a caller's function runs, except a log function.
 //!
 //! A process that is stopped keeps its locks. So every wait ends after [`LIMIT`], with [`Error::TimedOut`]. Until the lock is free again,
-//! further waits of the same handle are short. Opening, reading and
-//! closing an image do not wait at all: they take the cache lock only if it is free.
+//! further waits of the same handle end after [`STUCK_LIMIT`]. Opening, reading and closing an image do not wait at all: they take
+//! the cache lock only if it is free.
 //!
 //! # A lock file that is removed
 //!
-//! An operator may remove or replace the lock file below open handles. Locks on two files exclude nobody. So who has taken the
+//! An operator may remove or replace the lock file below open handles. Locks on two files exclude nobody. So a call that took the
 //! cache lock checks that the file still has its name. If not, the handle opens or creates the present one, and takes its
-//! open-handle lock and its writers' locks there. Until a handle has noticed, others do not see its locks. Writers look
+//! open-handle lock and its writers' locks there. Until a handle has noticed, others do not see its locks. Writers check
 //! twice a second. An incomplete file that is older than the lock file, and was written to within the last 10 s, counts as a
 //! live writer's.
 
@@ -59,7 +59,7 @@ pub(crate) struct Locks {
     directory: Arc<Directory>,
     /// The present lock file, once it was opened.
     file: Mutex<Option<Arc<LockFile>>>,
-    /// The thread of this handle that is the next one for the cache lock.
+    /// Held by the thread of this handle that is next in line for the cache lock.
     turn: Mutex<()>,
     /// Keeps the handle's threads apart, which share its open file descriptions.
     cache_threads: Mutex<()>,
@@ -71,7 +71,7 @@ pub(crate) struct Locks {
     writers: Writers,
 }
 
-/// Proof that the cache lock is held. Functions take it whose look at a name and change of it must be one step.
+/// Proof that the cache lock is held. Functions take it if their stat and change of a name must be one atomic step.
 ///
 /// A handle that may not write has no lock file. It changes nothing, and its queries get a guard that holds no lock: see
 /// [`Self::check_held`].
@@ -212,12 +212,12 @@ impl Locks {
     /// Notes that a writer writes, at most twice a second. Takes its lock on a lock file that replaced another one.
     pub fn beat(&self, inode: u64) {
         if self.writers.beat(inode) {
-            // Where it fails, the next heartbeat tries again.
+            // If it fails, the next heartbeat tries again.
             let _ = self.try_acquire();
         }
     }
 
-    /// Waits to be the next one for the cache lock, for a moment: a process that is stopped may be that.
+    /// Waits up to [`COURTESY`] to be next in line for the cache lock: a stopped process may hold that place.
     fn queue_up(&self, deadline: Instant) -> Option<Arc<LockFile>> {
         let file = self.present_file().ok()?;
         let moment = deadline.min(Instant::now() + COURTESY);
@@ -344,7 +344,7 @@ impl<'a> CacheLockGuard<'a> {
         self.held.file.as_ref().map(drop).map_err(Error::clone)
     }
 
-    /// Whose an incomplete file is.
+    /// The writer of an incomplete file.
     pub fn writer_of(&self, file: &StatAndBirth) -> Result<Writer> {
         Writer::of(self.file(), file)
     }

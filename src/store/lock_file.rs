@@ -1,7 +1,7 @@
 //! The lock file `.image_cache/lock`, as one handle has it open.
 //!
-//! A shared lock of somebody who may only read would keep everybody from an exclusive one. So the file never has a mode that
-//! gives reading without writing: 0600, or 0660 where the cache's directory is the group's to write, too, and the umask leaves that. The sticky
+//! A shared lock of a user who may only read would block every exclusive lock. So the file never has a mode that gives reading
+//! without writing: 0600, or 0660 where the cache's directory is the group's to write, too, and the umask leaves that. The sticky
 //! bit, which has no meaning for files, shows whether the file system keeps modes (see `writers`).
 //!
 //! Locks belong to open file descriptions, of which there are two. One has the locks that are held for a moment. The other has
@@ -55,7 +55,7 @@ impl LockFile {
                 return Err(Error::Damaged { operation: "open the lock file", path, why });
             }
             if is_readable_only(&stat) {
-                // Somebody replaced it. Only the owner may mend it.
+                // Another program replaced it. Only the owner may set the mode.
                 let _ = file::set_mode(&momentary, || path.clone(), STICKY | 0o600);
             }
             if FileStat::of(&lasting, || path.clone())?.id == stat.id {
@@ -144,7 +144,7 @@ impl LockFile {
     }
 }
 
-/// Whether others may read the file who may not write it.
+/// Whether users who may not write the file may read it.
 fn is_readable_only(stat: &FileStat) -> bool {
     let (readable, writable) = (stat.permissions & 0o044, stat.permissions & 0o022);
     readable & !(writable << 1) != 0

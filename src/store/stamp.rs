@@ -11,7 +11,7 @@
 //! same step of the clock is not noticed.
 //!
 //! A change by another program within the microseconds of one step of ours is part of our stamp. The index then is wrong
-//! until somebody meets the contradiction, or until the next clean (see `cache::catalog`).
+//! until a call meets the contradiction, or until the next clean (see `cache::catalog`).
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -34,13 +34,14 @@ impl Stamp {
         layout.directory(Area::Cached).state().map(|state| Self::from_state(&state))
     }
 
-    /// A stamp that no later change of names keeps, as that of [`StampedChange::finish`].
+    /// A stamp that each later change of names changes, as that of [`StampedChange::finish`].
     pub fn settle(lock: &CacheLockGuard<'_>, layout: &Layout) -> Result<Self> {
         let state = StampedChange::begin(lock, layout)?.before;
         Self::settled(layout, state, state.modified)
     }
 
-    /// The stamp of a directory in this state, made one that no later change of names keeps. `former`: the mtime before the change.
+    /// The stamp of a directory in this state, after its mtime was set so that each later change of names changes the stamp.
+    /// `former`: the mtime before the change.
     fn settled(layout: &Layout, state: DirectoryState, former: Timestamp) -> Result<Self> {
         if layout.has_exact_times() && !state.changed.is_whole_second() {
             return Ok(Self::from_state(&state));

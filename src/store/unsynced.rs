@@ -8,11 +8,11 @@
 //!
 //! The first open in another boot, or on another mount, drops all marked files. The directory carries a mark, too, so that this
 //! open need not look at each file: it is on `.image_cache/`. A cache without a lock file is looked at as if it were marked, since
-//! somebody may have removed that subdirectory. A handle that closes syncs what it published, removes the marks, and syncs the directory, so
-//! both are durable. The last handle that closes does the same for the marked files of processes that died, which would be dropped
-//! after a restart. So that it need not look for them each time, the directory's mark says whether there can be any (see
-//! `unsynced_mark`). A clean always looks.
-//! Where no mark can be set (no attributes, no boot id, Linux before 6.8 without mount ids), publishing syncs.
+//! an operator may have removed that subdirectory. A handle that closes syncs what it published, removes the marks, and syncs the
+//! directory, so both are durable. The last handle that closes does the same for the marked files of processes that died, which
+//! would be dropped after a restart. The directory's mark shows whether there can be any, so that it need not search each time (see
+//! `unsynced_mark`). A clean always looks. Where no mark can be set (no attributes, no boot id, Linux before 6.8 without mount
+//! ids), publishing syncs.
 //!
 //! # What cannot be dropped
 //!
@@ -48,7 +48,7 @@ pub(crate) struct Unsynced {
     published: Mutex<Published>,
     /// The mark of images, once this handle began to publish without a sync. It does not change while a handle is open.
     mark: OnceLock<String>,
-    /// The cache's mark that this handle set. `None` when somebody else's images may have had marks at the time.
+    /// The cache's mark that this handle set. `None` when images of other handles may have had marks at the time.
     own: Mutex<Option<CacheMark>>,
     /// Marked images may be torn, and could not be removed. They are not served.
     has_suspects: bool,
@@ -64,7 +64,7 @@ struct Published {
 /// A file that could not be synced, and must be withdrawn.
 pub(crate) type Unsyncable = (ImageId, File, Error);
 
-/// What became of marked images.
+/// The outcome of syncing marked images.
 #[derive(Debug)]
 struct Synced {
     failed: Vec<Unsyncable>,
@@ -149,7 +149,7 @@ impl Unsynced {
 
     fn try_settle(&self, layout: &Layout, locks: &Locks, log: &Log, failed: &mut Vec<Unsyncable>) -> Result<()> {
         let has_begun = self.mark.get().is_some();
-        // Usually there is nothing to do, and the lock is not needed. Who may not read the mark may remove none.
+        // Usually there is nothing to do, and the lock is not needed. A handle that may not read the mark may remove none.
         if !has_begun && marks::of_cache(layout).ok().flatten().is_none_or(|found| found.is_closed()) {
             return Ok(());
         }
@@ -181,7 +181,7 @@ impl Unsynced {
             let synced = sync_all(layout, log);
             failed.extend(synced.failed);
             let is_left_behind = seen.as_ref().is_some_and(CacheMark::is_left_behind);
-            // Each close comes here then.
+            // Otherwise each close would do the rest in vain.
             if is_left_behind && !synced.is_any && !has_begun {
                 return Ok(());
             }
@@ -276,7 +276,7 @@ fn sync_images(layout: &Layout, log: &Log, ids: BTreeSet<ImageId>) -> Synced {
                     synced.is_complete &= removed.map_or_else(|error| error.is_not_permitted(), |()| true);
                 }
                 Err(error) => {
-                    // A second sync can succeed. It must not take the mark off, if this handle is killed now.
+                    // A second sync can succeed. It must not remove the mark, if this handle is killed now.
                     let _ = attributes::set(&file, Attribute::Unsynced, LEFT_BEHIND);
                     synced.failed.push((id, file, error));
                 }

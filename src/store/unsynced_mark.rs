@@ -3,11 +3,11 @@
 //! An image's mark is the boot id and the mount id, with a space between them. The cache's mark, on `.image_cache/`, begins with the
 //! same, and has a third word, which is never the same twice, and which only changes under the cache lock:
 //!
-//! - `closed-` and a number: no image has a mark. A handle found that out, and no handle began to publish without a sync since.
+//! - `closed-` and a number: no image has a mark. A handle verified this, and no handle began to publish without a sync since.
 //! - A number: images may have marks. A handle that begins to publish sets a new one. If the mark was missing or closed before, and
-//!   still is this handle's at its close, then no other handle published without a sync since. All marks were the handle's own,
-//!   and the mark becomes closed. Otherwise somebody else published, and may have died. The last handle that closes then looks at
-//!   all images, and, if the mark did not change meanwhile, closes it.
+//!   still is this handle's at its close, then no other handle published without a sync since. All marks were the handle's own, and
+//!   the mark becomes closed. Otherwise another handle published, and its process may have died. The last handle that closes then
+//!   looks at all images, and, if the mark did not change meanwhile, closes it.
 //!
 //! A restart of the host is noticed by the first two words alone. The first version of this library had its mark on the cache's
 //! directory, and no lock file: then every image is looked at (see `unsynced`).

@@ -1,7 +1,7 @@
-//! Who writes an incomplete file: whether its writer lives, which process that is, since when, and when it wrote last.
+//! The writer of an incomplete file: whether it lives, its process, its begin and its last write.
 //!
-//! A live writer has a lock in the lock file, on a byte that its file's inode number selects. So the file itself need not be
-//! opened to find out, and programs that lock images (qemu) meet no lock of ours.
+//! A live writer has a lock in the lock file, on a byte that its file's inode number selects. So a check need not open the
+//! file itself, and programs that lock images (qemu) meet no lock of ours.
 //!
 //! Beside the lock, the lock file has an entry for each writer. It names the process, and has a heartbeat of the monotonic clock:
 //! a step of the host's clock makes no live writer look stalled. An entry that cannot be written (a full disk) is missing; then
@@ -86,7 +86,7 @@ impl Entry {
     }
 }
 
-/// Whose an incomplete file is.
+/// The writer of an incomplete file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Writer {
     /// A live writer's, which last wrote so long ago. Without an entry, its process is unknown.
@@ -98,7 +98,7 @@ pub(crate) enum Writer {
 }
 
 impl Writer {
-    /// Whose an incomplete file is.
+    /// Finds the writer of an incomplete file.
     pub(super) fn of(lock_file: Option<&Arc<LockFile>>, file: &StatAndBirth) -> Result<Self> {
         // Without the lock file, nobody of this host's handles writes.
         let Some(lock_file) = lock_file else {
@@ -184,7 +184,7 @@ impl Writers {
         let State { file: Some(file), writers } = &mut *state else { return };
         if let Some((_, offset)) = writers.remove(&inode) {
             if let Some(offset) = offset {
-                // If it stays, the lock that is gone tells.
+                // If the entry stays, the missing lock shows that the writer ended.
                 let _ = file.write(offset, &[0; Entry::LENGTH]);
             }
             file.release(byte_of(inode));
@@ -199,7 +199,7 @@ impl Writers {
             return Ok(());
         }
         for (inode, (entry, offset)) in writers {
-            // A writer whose lock another one has was replaced. It finds that its file has lost its name.
+            // If another writer has the lock, this one was replaced. Its next call fails, since its file has no name any more.
             file.try_hold(byte_of(*inode), LockKind::Exclusive)?;
             *offset = place(file, entry);
         }
@@ -227,7 +227,7 @@ impl Writers {
 }
 
 /// How long ago the last write to a file without a heartbeat was, by the file's mtime. If that lies in the future, the host's clock was
-/// set back, or another program set the time: then the time counts since which the mtime is known to be the same.
+/// set back, or another program set the time: then the time counts from when this mtime was first seen.
 fn idle(lock_file: &LockFile, file: &StatAndBirth) -> Result<Duration> {
     let modified = file.stat.modified;
     let present = Timestamp::now();

@@ -1,6 +1,6 @@
 //! What happens at a fork: a child gets another generation, and code that holds process-wide locks is kept apart from forks.
 //!
-//! The handlers run at each fork (`pthread_atfork`). A child counts one generation more than its parent, so it can tell its own
+//! The handlers run at each fork (`pthread_atfork`). A child counts one generation more than its parent, so it can distinguish its own
 //! handles from inherited ones. Process ids cannot: in a new PID namespace, a child can have its parent's id.
 //!
 //! SQLite holds process-wide locks. A child that inherits one which another thread held would hang in its first use of SQLite,
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 /// How long a fork waits for threads that are inside.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The pause between two looks at [`STATE`].
+/// The pause between two reads of [`STATE`].
 const PAUSE: Duration = Duration::from_micros(50);
 
 /// One forking thread in [`STATE`].

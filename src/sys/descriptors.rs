@@ -83,7 +83,7 @@ fn are_standard_open() -> bool {
 
 #[allow(unsafe_code, reason = "a descriptor that may be closed")]
 fn flags_of(number: i32) -> Result<OFlags, Errno> {
-    // SAFETY: the call only asks about the number, whatever it is. It does not close it.
+    // SAFETY: the call only queries the number, which need not be open. It does not close it.
     fcntl_getfl(unsafe { BorrowedFd::borrow_raw(number) })
 }
 

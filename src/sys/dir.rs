@@ -172,7 +172,7 @@ impl Directory {
         fstat(&self.descriptor).is_ok_and(|stat| Mode::from_raw_mode(stat.st_mode).contains(Mode::WGRP))
     }
 
-    /// A path that leads through this directory's descriptor, whatever happens to the directory's own path. `None` where `/proc`
+    /// A path through this directory's descriptor, which a rename of the directory does not affect. `None` where `/proc`
     /// is missing.
     pub fn path_through_descriptor(&self) -> Option<PathBuf> {
         let id = self.id().ok()?;
@@ -239,7 +239,7 @@ impl Directory {
         let status = match statx(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW, requested) {
             Ok(status) => status,
             Err(Errno::NOENT) => return Ok(None),
-            // The kernel lacks the call, or a sandbox filters it. The removal itself will tell.
+            // The kernel lacks the call, or a sandbox filters it. The removal itself reports it.
             Err(Errno::NOSYS | Errno::PERM) => {
                 return Ok(self.stat(name)?.filter(|stat| stat.is_regular).map(|stat| stat.size));
             }

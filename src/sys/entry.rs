@@ -70,7 +70,7 @@ impl<'a> Entry<'a> {
             Err(Errno::EXIST) => return self.open(Access::ReadAndWrite),
             opened => File::from(opened?),
         };
-        // Whatever the process's umask. Without the right mode or owner, others of the group cannot roll it back; SQLite does the same.
+        // Independent of the process's umask. Without the right mode or owner, others of the group cannot roll it back; SQLite does the same.
         let _ = fchmod(&file, mode);
         if geteuid().is_root() {
             let _ = fchown(&file, Some(Uid::from_raw(model.st_uid)), Some(Gid::from_raw(model.st_gid)));

@@ -31,7 +31,7 @@ pub(crate) fn write_at(file: &File, path: impl FnOnce() -> PathBuf, offset: u64,
     file.write_all_at(data, offset).map_err(|error| Error::from_io("write", &path(), &error))
 }
 
-/// Sets the mode, whatever the process's umask.
+/// Sets the mode. The process's umask does not matter.
 pub(crate) fn set_mode(file: &File, path: impl FnOnce() -> PathBuf, mode: u32) -> Result<()> {
     retry_on_intr(|| fchmod(file, Mode::from_raw_mode(mode)))
         .map_err(|errno| Error::system("set the mode of", &path(), errno))
@@ -87,6 +87,6 @@ pub(crate) fn flush_by_closing(file: &File, path: impl FnOnce() -> PathBuf) -> R
 
 #[allow(unsafe_code, reason = "a close that can fail")]
 fn close(descriptor: std::os::fd::RawFd) -> std::result::Result<(), Errno> {
-    // SAFETY: the caller gave up the descriptor, and nothing uses it after this call, whatever it returns.
+    // SAFETY: the caller has released the descriptor, and nothing uses it after this call, also if it fails.
     unsafe { try_close(descriptor) }
 }

@@ -37,7 +37,7 @@ pub(crate) fn unlock(file: impl AsFd, byte: u64) {
     let _ = lock_call(file.as_fd(), libc::F_OFD_SETLK, libc::F_UNLCK, byte);
 }
 
-/// Whether another description has the byte locked exclusively. Shared locks do not count: who may only read a file can take
+/// Whether another description has the byte locked exclusively. Shared locks do not count: users who may only read a file can take
 /// them. Needs no permission to write.
 pub(crate) fn is_locked(file: impl AsFd, byte: u64) -> Result<bool, Errno> {
     lock_call(file.as_fd(), libc::F_OFD_GETLK, libc::F_RDLCK, byte).map(|found| found != libc::F_UNLCK)

@@ -26,7 +26,7 @@ fn mount_of(directory: &Directory) -> Option<u64> {
     StatxFlags::from_bits_retain(status.stx_mask).contains(StatxFlags::MNT_ID).then_some(status.stx_mnt_id)
 }
 
-/// Whether a change of a directory after a look at it always gives the directory another ctime: Linux 6.13 and newer, on these
+/// Whether a change of a directory after a stat of it always gives the directory another ctime: Linux 6.13 and newer, on these
 /// file systems (fs.h, `FS_MGTIME`), unless they store whole seconds.
 pub(crate) fn has_exact_times(directory: &Directory) -> bool {
     const EXT4: u64 = 0xef53;

@@ -1,6 +1,6 @@
-//! Files that nobody may read who may not write them.
+//! Files that only users who may write them may read.
 //!
-//! A shared lock of somebody who may only read keeps others from an exclusive one.
+//! A shared lock of a user who may only read would block every exclusive lock.
 
 use std::ffi::OsStr;
 use std::os::fd::AsRawFd as _;

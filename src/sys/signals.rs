@@ -107,6 +107,6 @@ fn is_size_signal_pending() -> bool {
 fn consume_size_signal() {
     let signal = size_signal();
     let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the set and the time are valid, and a null pointer says that no details are wanted.
+    // SAFETY: the set and the time are valid, and a null pointer requests no details.
     unsafe { libc::sigtimedwait(&raw const signal, ptr::null_mut(), &raw const no_time) };
 }

@@ -1,4 +1,4 @@
-//! What `stat` says of a file.
+//! The status of a file.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -14,7 +14,7 @@ use crate::sys::time::Timestamp;
 /// A bit of a file's mode that has no meaning for regular files on Linux.
 pub(crate) const STICKY: u32 = 0o1000;
 
-/// Identifies a file whatever its name. Two files that exist at the same time never share an id.
+/// Identifies a file independent of its name. Two files that exist at the same time never share an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct FileId {
     pub device: u64,
@@ -37,8 +37,8 @@ pub(crate) struct FileStat {
     pub changed: Timestamp,
 }
 
-/// The status of a file, and when it was created, if the file system knows. Together they tell a file from a later one that got
-/// its inode number.
+/// The status of a file, and when it was created, if the file system knows. Together they distinguish a file from a later one that
+/// got its inode number.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StatAndBirth {
     pub stat: FileStat,

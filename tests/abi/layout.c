@@ -12,8 +12,7 @@
 #define PIN(condition) _Static_assert(condition, #condition)
 #define ALIGNMENT(type) _Alignof(type)
 #endif
-#define FIELD(type, name, offset, size)                                                                                \
-    PIN(offsetof(type, name) == (offset) && sizeof(((type *)0)->name) == (size))
+#define FIELD(type, name, offset, size) PIN(offsetof(type, name) == (offset) && sizeof(((type *)0)->name) == (size))
 
 /* The caller allocates it, so its size never changes. */
 PIN(sizeof(image_cache_error_t) == 512 && ALIGNMENT(image_cache_error_t) == 4);

@@ -86,10 +86,12 @@ static void bad_image_ids(image_cache_t *cache)
     char longest[257];
     memset(longest, 'x', sizeof longest);
     longest[256] = '\0';
+    /* clang-format off */
     const char *const ids[] = {"",           ".",       "..",    "../../etc/passwd", "a/b",         "/etc/passwd",
                                ".hidden",    "a\nb",    "a\x7f", "a\x01",            "\xff\xfe",    "a\xc3",
                                "incomplete", "invalid", "queue", "cache.db",         "cache.db-wal", "cache.db-shm",
                                "cache.db-journal", longest};
+    /* clang-format on */
     bool value = true;
     uint64_t number = 7;
     image_cache_writer_t *writer = NULL;
@@ -139,9 +141,11 @@ static void absent_images(image_cache_t *cache)
 static void bad_expectations(image_cache_t *cache)
 {
     image_cache_writer_t *writer = begin(cache, "expectations");
+    /* clang-format off */
     static const char *const hex[] = {"", "foobar", "d41d8cd98f00b204e9800998ecf8427",
                                       "d41d8cd98f00b204e9800998ecf8427e0", "g41d8cd98f00b204e9800998ecf8427e",
                                       " 41d8cd98f00b204e9800998ecf8427e"};
+    /* clang-format on */
     for (size_t i = 0; i < sizeof hex / sizeof *hex; i++)
         REFUSED(image_cache_writer_expect_digest(writer, "md5", hex[i], &check_error));
     REFUSED(image_cache_writer_expect_digest(writer, "sha512", EMPTY_SHA256, &check_error));
@@ -164,7 +168,8 @@ static void failed_expectations(image_cache_t *cache)
     OK(image_cache_writer_expect_size(writer, 5, &check_error));
     OK(image_cache_write_chunk(writer, "1234", 4, &check_error));
     STATUS(IMAGE_CACHE_ERROR_SIZE_MISMATCH, image_cache_write_chunk(writer, "56", 2, &check_error));
-    STATUS(IMAGE_CACHE_ERROR_SIZE_MISMATCH, image_cache_write_chunk(writer, "5", 1, &check_error)); /* the failure is final */
+    /* The failure is final. */
+    STATUS(IMAGE_CACHE_ERROR_SIZE_MISMATCH, image_cache_write_chunk(writer, "5", 1, &check_error));
     STATUS(IMAGE_CACHE_ERROR_SIZE_MISMATCH, image_cache_commit(writer, &check_error));
     CHECK(!is_cached(cache, "long") && exists(in_directory("cache/invalid/long")));
 

@@ -169,10 +169,7 @@ static void execute(const char *task)
     _exit(127);
 }
 
-static void execute_user(void)
-{
-    execute("use");
-}
+static void execute_user(void) { execute("use"); }
 
 static int other_program(const char *task)
 {

@@ -238,7 +238,8 @@ static void work_and_fail(image_cache_t *cache)
     OK(image_cache_writer_expect_digest(writer, "md5", "d41d8cd98f00b204e9800998ecf8427e", &check_error));
     OK(image_cache_write_chunk(writer, bytes_of_image, sizeof bytes_of_image, &check_error));
     OK(image_cache_open_for_read(cache, "cached", &reader, &check_error));
-    OK(image_cache_tee_open(cache, "written", read_text, &source, &tee, &check_error)); /* does not cache: the image has a writer */
+    /* It does not cache: the image has a writer. */
+    OK(image_cache_tee_open(cache, "written", read_text, &source, &tee, &check_error));
     OK(image_cache_list_cached(cache, &list, &check_error));
     CHECK(count_new_descriptors(&close_on_exec) > 0 && close_on_exec);
     CHECK((fcntl(image_cache_reader_fd(reader), F_GETFL) & O_ACCMODE) == O_RDONLY);

@@ -76,7 +76,8 @@ static void try_order(const int order[HANDLES], bool commit)
 
     image_cache_t *cache = open_cache("cache");
     CHECK(is_cached(cache, "written") == commit && is_cached(cache, "teed") == commit);
-    CHECK(exists(in_directory("cache/invalid/written")) != commit && exists(in_directory("cache/invalid/teed")) != commit);
+    CHECK(exists(in_directory("cache/invalid/written")) != commit
+          && exists(in_directory("cache/invalid/teed")) != commit);
     CHECK(!exists(in_directory("cache/incomplete/written")) && !exists(in_directory("cache/incomplete/teed")));
     CHECK(hits_of(cache, "cached") == 1); /* also of a reader that outlived its cache */
     if (commit)

@@ -34,8 +34,8 @@ static void fill(int image, size_t length)
 /* The statuses of a call that may exceed the limit. */
 static bool is_allowed(image_cache_status_t status)
 {
-    return status == IMAGE_CACHE_OK || status == IMAGE_CACHE_ERROR_IO || status == IMAGE_CACHE_ERROR_INDEX ||
-           status == IMAGE_CACHE_ERROR_NO_SPACE;
+    return status == IMAGE_CACHE_OK || status == IMAGE_CACHE_ERROR_IO || status == IMAGE_CACHE_ERROR_INDEX
+           || status == IMAGE_CACHE_ERROR_NO_SPACE;
 }
 #define MAY_FAIL(call) CHECK(is_allowed(status = (call)))
 

@@ -116,7 +116,8 @@ static bool documented(const char *header, const char *function, size_t status)
     static const char as[] = "\n * Returns as ";
     const char *end = NULL, *text = returns_of(header, function, &end);
     char sought[80], other[80];
-    snprintf(sought, sizeof sought, status == 0 ? "\n * Returns %s" : "\n * - %s: ", image_cache_status_name(-(int)status));
+    snprintf(sought, sizeof sought,
+             status == 0 ? "\n * Returns %s" : "\n * - %s: ", image_cache_status_name(-(int)status));
     const char *found = strstr(text, sought);
     if (found != NULL && found < end)
         return true;
@@ -134,11 +135,11 @@ static int compare(const char *header)
         if (first_call_of(calls[which].function) != which)
             continue;
         for (size_t status = 0; status < STATUS_COUNT; status++) {
-            bool excused = false, is_documented = documented(header, calls[which].function, status) ||
-                                                  is_documented_for_all(calls[which].function, status);
+            bool excused = false, is_documented = documented(header, calls[which].function, status)
+                                                  || is_documented_for_all(calls[which].function, status);
             for (size_t i = 0; i < sizeof unprovokable / sizeof *unprovokable; i++)
-                excused |= strcmp(unprovokable[i].function, calls[which].function) == 0 &&
-                           unprovokable[i].status == -(int)status;
+                excused |= strcmp(unprovokable[i].function, calls[which].function) == 0
+                           && unprovokable[i].status == -(int)status;
             if (is_documented != (returned[which][status] || excused) || (returned[which][status] && excused)) {
                 wrong++;
                 const char *what = !is_documented ? "returned, but not documented"

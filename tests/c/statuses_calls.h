@@ -29,18 +29,18 @@
     X(open, newer_index, image_cache_open(inside(""), options, &new_cache, &error))                                    \
     X(open, a_file, image_cache_open(inside("/file"), options, &new_cache, &error))                                    \
     X(open, nothing, image_cache_open(NULL, options, &new_cache, &error))                                              \
-    X(is_cached, nothing, image_cache_is_cached(cache, "cached", &value, &error))                                     \
-    X(is_cached, nothing, image_cache_is_cached(cache, "a/b", &value, &error))                                        \
-    X(is_cached, nothing, image_cache_is_cached(cache, NULL, &value, &error))                                         \
-    X(is_being_cached, chunk, image_cache_is_being_cached(cache, "written", &value, &error))                          \
-    X(is_being_cached, nothing, image_cache_is_being_cached(cache, "a/b", &value, &error))                            \
-    X(is_being_cached, nothing, image_cache_is_being_cached(cache, NULL, &value, &error))                             \
-    X(is_queued, nothing, image_cache_is_queued(cache, "queued", &value, &error))                                     \
-    X(is_queued, nothing, image_cache_is_queued(cache, "a/b", &value, &error))                                        \
-    X(is_queued, nothing, image_cache_is_queued(cache, NULL, &value, &error))                                         \
-    X(is_cacheable, nothing, image_cache_is_cacheable(cache, "new", &value, &error))                                  \
-    X(is_cacheable, nothing, image_cache_is_cacheable(cache, "a/b", &value, &error))                                  \
-    X(is_cacheable, nothing, image_cache_is_cacheable(cache, NULL, &value, &error))                                   \
+    X(is_cached, nothing, image_cache_is_cached(cache, "cached", &value, &error))                                      \
+    X(is_cached, nothing, image_cache_is_cached(cache, "a/b", &value, &error))                                         \
+    X(is_cached, nothing, image_cache_is_cached(cache, NULL, &value, &error))                                          \
+    X(is_being_cached, chunk, image_cache_is_being_cached(cache, "written", &value, &error))                           \
+    X(is_being_cached, nothing, image_cache_is_being_cached(cache, "a/b", &value, &error))                             \
+    X(is_being_cached, nothing, image_cache_is_being_cached(cache, NULL, &value, &error))                              \
+    X(is_queued, nothing, image_cache_is_queued(cache, "queued", &value, &error))                                      \
+    X(is_queued, nothing, image_cache_is_queued(cache, "a/b", &value, &error))                                         \
+    X(is_queued, nothing, image_cache_is_queued(cache, NULL, &value, &error))                                          \
+    X(is_cacheable, nothing, image_cache_is_cacheable(cache, "new", &value, &error))                                   \
+    X(is_cacheable, nothing, image_cache_is_cacheable(cache, "a/b", &value, &error))                                   \
+    X(is_cacheable, nothing, image_cache_is_cacheable(cache, NULL, &value, &error))                                    \
     X(get_cache_size, nothing, image_cache_get_cache_size(cache, &number, &error))                                     \
     X(get_cache_size, nothing, image_cache_get_cache_size(cache, NULL, &error))                                        \
     X(get_image_size, nothing, image_cache_get_image_size(cache, "cached", &number, &error))                           \
@@ -65,9 +65,9 @@
     X(clean, leave_invalid, image_cache_clean(cache, 0, &number, &error))                                              \
     X(clean, chunk, image_cache_clean(cache, 0, &number, &error))                                                      \
     X(clean, nothing, image_cache_clean(NULL, 0, &number, &error))                                                     \
-    X(queue_image, nothing, image_cache_queue_image(cache, "new", &value, &error))                                    \
-    X(queue_image, nothing, image_cache_queue_image(cache, "a/b", &value, &error))                                    \
-    X(queue_image, nothing, image_cache_queue_image(cache, NULL, &value, &error))                                     \
+    X(queue_image, nothing, image_cache_queue_image(cache, "new", &value, &error))                                     \
+    X(queue_image, nothing, image_cache_queue_image(cache, "a/b", &value, &error))                                     \
+    X(queue_image, nothing, image_cache_queue_image(cache, NULL, &value, &error))                                      \
     X(delete_queued_image, nothing, image_cache_delete_queued_image(cache, "queued", &error))                          \
     X(delete_queued_image, nothing, image_cache_delete_queued_image(cache, "a/b", &error))                             \
     X(delete_queued_image, nothing, image_cache_delete_queued_image(cache, NULL, &error))                              \
@@ -80,8 +80,9 @@
     X(open_for_read, nothing, image_cache_open_for_read(cache, "a/b", &new_reader, &error))                            \
     X(open_for_read, nothing, image_cache_open_for_read(cache, NULL, &new_reader, &error))                             \
     X(read, open_reader, image_cache_read(reader, buffer, sizeof buffer, &length, &error))                             \
-    X(read, shorten, (image_cache_read(reader, buffer, 1, &length, &error),                                            \
-                      image_cache_read(reader, buffer, sizeof buffer, &length, &error)))                               \
+    X(read, shorten,                                                                                                   \
+      (image_cache_read(reader, buffer, 1, &length, &error),                                                           \
+       image_cache_read(reader, buffer, sizeof buffer, &length, &error)))                                              \
     X(read, nothing, image_cache_read(NULL, buffer, sizeof buffer, &length, &error))                                   \
     X(read_at, open_reader, image_cache_read_at(reader, 2, buffer, sizeof buffer, &length, &error))                    \
     X(read_at, shorten, image_cache_read_at(reader, 2, buffer, sizeof buffer, &length, &error))                        \

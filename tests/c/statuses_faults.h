@@ -45,8 +45,8 @@ FAULTY(int, openat64, (int at, const char *path, int flags, ...), (at, path, fla
 FAULTY(int, open64, (const char *path, int flags, ...), (path, flags, 0644), flags &O_CREAT, -1)
 FAULTY(int, fstat64, (int fd, struct stat64 *s), (fd, s), false, -1)
 FAULTY(int, fstatat64, (int at, const char *path, struct stat64 *s, int flags), (at, path, s, flags), false, -1)
-FAULTY(int, statx, (int at, const char *path, int flags, unsigned mask, struct statx *s), (at, path, flags, mask, s), false,
-       -1)
+FAULTY(int, statx, (int at, const char *path, int flags, unsigned mask, struct statx *s), (at, path, flags, mask, s),
+       false, -1)
 FAULTY(int, mkdirat, (int at, const char *path, mode_t mode), (at, path, mode), true, -1)
 FAULTY(int, renameat, (int at, const char *path, int to, const char *name), (at, path, to, name), true, -1)
 FAULTY(int, unlinkat, (int at, const char *path, int flags), (at, path, flags), false, -1)
@@ -60,7 +60,7 @@ FAULTY(ssize_t, read, (int fd, void *buffer, size_t size), (fd, buffer, size), f
 FAULTY(ssize_t, write, (int fd, const void *buffer, size_t size), (fd, buffer, size), true, -1)
 FAULTY(ssize_t, pread64, (int fd, void *buffer, size_t size, off64_t at), (fd, buffer, size, at), false, -1)
 FAULTY(ssize_t, pwrite64, (int fd, const void *buffer, size_t size, off64_t at), (fd, buffer, size, at), true, -1)
-FAULTY(struct dirent64 *, readdir64, (DIR *directory), (directory), false, NULL)
+FAULTY(struct dirent64 *, readdir64, (DIR * directory), (directory), false, NULL)
 
 int fsync(int fd) /* never waits for the disk, because the test makes thousands of calls */
 {

@@ -45,37 +45,66 @@ static void tear_down(void)
     image_cache_list_free(list);
     image_cache_close(cache), image_cache_close(new_cache);
     image_cache_options_free(options);
-    writer = new_writer = NULL, reader = new_reader = NULL, my_tee = new_tee = NULL, list = NULL, cache = new_cache = NULL;
+    writer = new_writer = NULL, reader = new_reader = NULL, my_tee = new_tee = NULL, list = NULL,
+    cache = new_cache = NULL;
     check_remove(inside(""));
 }
 
 static void begin(void) { OK(image_cache_begin_write(cache, "written", &writer, &check_error)); }
-static void chunk(void) { begin(); OK(image_cache_write_chunk(writer, "chunk", 5, &check_error)); }
-static void expect_size(void) { begin(); OK(image_cache_writer_expect_size(writer, 7, &check_error)); }
+static void chunk(void)
+{
+    begin();
+    OK(image_cache_write_chunk(writer, "chunk", 5, &check_error));
+}
+static void expect_size(void)
+{
+    begin();
+    OK(image_cache_writer_expect_size(writer, 7, &check_error));
+}
 static void expect_digest(void)
 {
     begin();
     OK(image_cache_writer_expect_digest(writer, "md5", EMPTY_MD5, &check_error));
     OK(image_cache_write_chunk(writer, "not empty", 9, &check_error));
 }
-static void lose(void) { chunk(); CHECK(unlink(inside("/incomplete/written")) == 0); }
-static void race(void) { chunk(); make_file(inside("/written"), "another program's"); }
-static void leave_invalid(void) { chunk(); image_cache_abort(writer, "tested"); writer = NULL; }
+static void lose(void)
+{
+    chunk();
+    CHECK(unlink(inside("/incomplete/written")) == 0);
+}
+static void race(void)
+{
+    chunk();
+    make_file(inside("/written"), "another program's");
+}
+static void leave_invalid(void)
+{
+    chunk();
+    image_cache_abort(writer, "tested");
+    writer = NULL;
+}
 static void open_reader(void) { OK(image_cache_open_for_read(cache, "cached", &reader, &check_error)); }
-static void shorten(void) { open_reader(); CHECK(truncate(inside("/cached"), 1) == 0); }
+static void shorten(void)
+{
+    open_reader();
+    CHECK(truncate(inside("/cached"), 1) == 0);
+}
 static void open_tee(void) { OK(image_cache_tee_open(cache, "teed", read_text, &source, &my_tee, &check_error)); }
 static void begin_tee(void)
 {
     source.step = 3;
-    open_tee(); OK(image_cache_tee_read(my_tee, buffer, sizeof buffer, &length, &check_error));
+    open_tee();
+    OK(image_cache_tee_read(my_tee, buffer, sizeof buffer, &length, &check_error));
 }
 static void tee_size(void)
 {
-    open_tee(); OK(image_cache_tee_expect_size(my_tee, 1, &check_error));
+    open_tee();
+    OK(image_cache_tee_expect_size(my_tee, 1, &check_error));
 }
 static void tee_digest(void)
 {
-    open_tee(); OK(image_cache_tee_expect_digest(my_tee, "md5", EMPTY_MD5, &check_error));
+    open_tee();
+    OK(image_cache_tee_expect_digest(my_tee, "md5", EMPTY_MD5, &check_error));
 }
 static int64_t fail_to_read(void *user_data, void *data, size_t capacity)
 {

@@ -17,10 +17,10 @@ extern image_cache_source_fn agents_source;
 const VARIABLES: &str = r"
     image_cache_t *cache = NULL; image_cache_writer_t *writer = NULL; image_cache_reader_t *reader = NULL;
     image_cache_tee_t *tee = NULL; image_cache_list_t *list = NULL; image_cache_error_t error; image_cache_status_t status = 0;
-    const char *id = NULL, *hex = NULL; FILE *source = NULL, *guest = NULL;
+    const char *id = NULL, *hex = NULL; FILE *source = NULL, *store = NULL, *guest = NULL;
     char buffer[4096]; size_t length = 0; uint64_t images = 0, bytes = 0, removed = 0;
     (void)cache, (void)writer, (void)reader, (void)tee, (void)list, (void)error, (void)status, (void)id, (void)hex;
-    (void)source, (void)guest, (void)buffer, (void)length, (void)images, (void)bytes, (void)removed;
+    (void)source, (void)store, (void)guest, (void)buffer, (void)length, (void)images, (void)bytes, (void)removed;
 ";
 
 /// Functions that statements may call, if the code has no such function.

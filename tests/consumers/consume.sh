@@ -41,6 +41,10 @@ do_install() {
     names=$(cd "$prefix" && find lib* -name 'libimage_cache.so*' | wc -l)
     [ "$names" -eq 3 ] || fail "the shared library should have three names"
     only_the_header_is_visible "$(library_directory)/libimage_cache.a"
+    local document
+    for document in README.md docs/guide.md examples-c/quickstart.c examples/README.md; do
+        [ -s "$prefix/share/doc/image_cache/$document" ] || fail "$document is not installed"
+    done
 }
 
 functions_of_the_header() {
@@ -67,8 +71,21 @@ do_manual() {
     done <"$scratch/functions"
     grep -q '^IMAGE_CACHE_ERROR_BEING_CACHED\|^\.B IMAGE_CACHE_ERROR_BEING_CACHED' "$pages/image_cache_begin_write.3" ||
         fail "image_cache_begin_write.3 does not list its statuses"
+    grep -q '^\.B IMAGE_CACHE_ERROR_TIMED_OUT' "$pages/image_cache_commit.3" ||
+        fail "image_cache_commit.3 does not list the statuses of all functions"
+    ! grep -q '^\.B IMAGE_CACHE_ERROR_TIMED_OUT' "$pages/image_cache_write_chunk.3" ||
+        fail "image_cache_write_chunk.3 lists a status that the function does not return"
+    # Each type has a page that leads to the one with all types.
+    sed -nE 's/^typedef .*[ *(](image_cache_[a-z_]+)(;|\)\(.*)$/\1/p; s/^\} (image_cache_[a-z_]+);/\1/p' \
+        "$prefix/include/image_cache.h" >"$scratch/types"
+    [ "$(wc -l <"$scratch/types")" -ge 10 ] || fail "the types could not be read"
+    while read -r function; do
+        grep -qx '\.so man3/image_cache_types\.3' "$pages/$function.3" || fail "$function.3 does not lead to the types"
+        grep -q "^\.SS $function$" "$pages/image_cache_types.3" || fail "image_cache_types.3 has no $function"
+    done <"$scratch/types"
     need mandoc
-    mandoc -T lint -W error "$pages"/*.3 || fail "mandoc finds errors"
+    # From here the links of the types lead to a file.
+    (cd "$prefix/share/man" && mandoc -T lint -W error man3/*.3) || fail "mandoc finds errors"
     grep -q '^\.BR ..image_cache_tee_open (3)' "$pages/image_cache_tee_read.3" ||
         fail "image_cache_tee_read.3 does not name its relatives"
     find "$pages" -type f | wc -l
@@ -196,7 +213,7 @@ loads_no_image_cache() { # PROGRAM
 link_static() { # PROGRAM FILES...
     local program=$1
     shift
-    # As in docs/guide.md. pkg-config does not quote variables, so the path needs a name without a space.
+    # As in docs/linking.md. pkg-config does not quote variables, so the path needs a name without a space.
     local alias=$work/prefix-of-$what
     ln -sfn "$prefix" "$alias"
     # shellcheck disable=SC2046

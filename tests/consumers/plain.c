@@ -1,7 +1,4 @@
 /* plain CACHE_DIR: the operations of exercise.h. */
 #include "exercise.h"
 
-int main(int argc, char **argv)
-{
-    return argc == 2 ? exercise(argv[1]) : 2;
-}
+int main(int argc, char **argv) { return argc == 2 ? exercise(argv[1]) : 2; }

@@ -1,4 +1,4 @@
-//! What the driver changes in the index, each within a transaction of its caller.
+//! Changes of the index, each within a transaction of its caller.
 
 use rusqlite::{Connection, Transaction, params, params_from_iter};
 

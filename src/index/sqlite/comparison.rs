@@ -1,4 +1,4 @@
-//! The beginning and the end of a comparison with the directory, and what must be known of the index before it.
+//! The beginning and the end of a comparison with the directory, and the checks of the index before it.
 
 use crate::error::{Error, Result};
 use crate::index::driver::{Comparison, Defect, Examined};
@@ -31,7 +31,7 @@ impl SqliteDriver {
         examined: Option<&Examined>,
         is_last: bool,
     ) -> Result<Option<Comparison>> {
-        // What this comparison finds counts.
+        // Damage that an earlier statement found does not count.
         self.database.take_damage();
         let must_be_examined = !is_last && self.home == Home::File;
         // First, since it fails while another program has the index locked.
@@ -60,7 +60,7 @@ impl SqliteDriver {
                     changes::set_totals(transaction, totals)?;
                 }
                 compare::remove_ids_that_are_no_text(transaction)?;
-                // A comparison that runs, and that no other program has disturbed, is joined: either one's end counts for both.
+                // A running comparison that no other program has disturbed is joined: the end of either one ends both.
                 let tag = match stored {
                     Some(seal) if seal.tag != 0 && seal.stamp == present => seal.tag,
                     _ => new_tag(),

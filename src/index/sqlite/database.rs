@@ -97,7 +97,7 @@ impl Database {
     /// Runs `work` in a transaction, for a caller that must not repeat what was done.
     ///
     /// A commit can fail after it took effect, when the journal's header was cleared and a lock cannot be released, for example.
-    /// Then the database is opened again, which rolls back what was not committed, and its change counter tells.
+    /// Then the database is opened again, which rolls back what was not committed, and its change counter shows whether it took effect.
     pub fn try_write<T>(
         &self,
         operation: &'static str,
@@ -205,10 +205,10 @@ pub(super) fn opened_for_reading(path: &Path) -> Error {
     Error::Index { operation: "open the index", path: path.to_owned(), cause }
 }
 
-/// What a failed commit leaves: the value, and the database's header before.
+/// The rest of a failed commit: the value, and the database's header before it.
 type Uncommitted<T> = (T, Option<[u8; 28]>);
 
-/// Runs `work` in a transaction. A failure of the commit comes with what is needed to find out whether it took effect.
+/// Runs `work` in a transaction. The failure of a commit has the data to check whether it took effect.
 fn transact<T>(
     connection: &mut Connection,
     work: impl FnOnce(&Transaction<'_>) -> SqlResult<T>,

@@ -76,7 +76,7 @@ impl SqliteDriver {
         let (home, connection) = match opened {
             Ok(connection) => (Home::File, Ok(connection)),
             Err(error @ Error::Unsupported(_)) => return Err(error),
-            // A failure of the moment. The index is opened at a later use.
+            // A transient failure. The index is opened at a later use.
             Err(error) if error.is_not_permitted() && files.may_write()? && !layout.is_read_only() => {
                 (Home::File, Err(opened_for_reading(files.path())))
             }
@@ -131,7 +131,7 @@ impl SqliteDriver {
         }
     }
 
-    /// Nobody would see accesses in the memory of a handle that may not write.
+    /// False where the index is a private one in memory: nobody else would see them.
     pub fn can_write_accesses(&self) -> bool {
         self.home != Home::Unwritable
     }
@@ -248,7 +248,7 @@ impl SqliteDriver {
         if !has_row {
             return Ok(false);
         }
-        // Where one entry is wrong, others may be: the stamp goes.
+        // Where one entry is wrong, others may be: the stamp is cleared.
         self.database
             .write("remove an image from the index", lock, |transaction| {
                 changes::delete(transaction, std::slice::from_ref(id))?;
@@ -291,7 +291,7 @@ impl SqliteDriver {
 /// Whether the last handle has closed the database, on this mount since the host's start, and nobody has written to it since.
 ///
 /// Transactions are not synced. As long as the host runs and the file system is mounted, the kernel's pages are what every process
-/// sees, whatever the disk has. Afterwards, the file may be torn.
+/// sees; the disk does not matter. Afterwards, the file may be torn.
 fn was_closed(files: &IndexFiles, lock: &CacheLockGuard<'_>) -> Result<bool> {
     Ok(fingerprint(files)?.is_some_and(|fingerprint| lock.note() == Some(fingerprint)))
 }

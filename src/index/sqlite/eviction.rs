@@ -88,7 +88,7 @@ struct Row {
     candidate: Option<Candidate>,
 }
 
-/// How often an image gets a later place in one prune. The cache must come within its limit though its images are in use.
+/// How often an image gets a later place in one prune. Prune must reach the limit even if all images are in use.
 const MAX_MOVES: u8 = 2;
 
 /// Pages through the index.

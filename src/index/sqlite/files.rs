@@ -68,8 +68,8 @@ impl IndexFiles {
         self.name == DEFAULT_DATABASE
     }
 
-    /// Creates a missing database, empty. Nobody may read it who may not write it: a reader's lock would keep us from writing,
-    /// for as long as he likes. So a user who may only read the directory has no hits. Its journal copies the mode. If this fails,
+    /// Creates a missing database, empty. Nobody may read it who may not write it: a reader's lock would block our writes
+    /// without a limit. So a user who may only read the directory has no hits. Its journal copies the mode. If this fails,
     /// SQLite tries as well, and reports the failure.
     pub fn create(&self) {
         // The file is new, so closing it releases no POSIX lock that this process has on it.

@@ -51,7 +51,7 @@ static bool set_option(struct scenario *scenario, struct call *call, const struc
     } else if (IS("driver")) {
         *status = image_cache_options_set_driver(options, driver_named(value), &call->error);
     } else if (IS("durability")) {
-        int32_t durability = strcmp(value, "none") == 0 ? IMAGE_CACHE_DURABILITY_NONE
+        int32_t durability = strcmp(value, "none") == 0   ? IMAGE_CACHE_DURABILITY_NONE
                              : strcmp(value, "full") == 0 ? IMAGE_CACHE_DURABILITY_FULL
                                                           : 99;
         *status = image_cache_options_set_durability(options, durability, &call->error);
@@ -115,23 +115,22 @@ OPERATION(get_driver)
 {
     int32_t driver = image_cache_get_driver(CACHE);
     text_print(&call->result, "OK %s",
-               driver == IMAGE_CACHE_DRIVER_SQLITE ? "sqlite" : driver == IMAGE_CACHE_DRIVER_XATTR ? "xattr" : "?");
+               driver == IMAGE_CACHE_DRIVER_SQLITE  ? "sqlite"
+               : driver == IMAGE_CACHE_DRIVER_XATTR ? "xattr"
+                                                    : "?");
 }
 
-OPERATION(has_logged)
-{
-    text_print(&call->result, "OK %s", scenario->cache->log_messages > 0 ? "true" : "false");
-}
+OPERATION(has_logged) { text_print(&call->result, "OK %s", scenario->cache->log_messages > 0 ? "true" : "false"); }
 
 /* ---- queries that return a bool or a number ---- */
 
-#define YES_OR_NO(NAME)                                                                  \
-    OPERATION(NAME)                                                                      \
-    {                                                                                    \
-        bool value = true;                                                               \
-        image_cache_status_t status = image_cache_##NAME(CACHE, TEXT(0).bytes, &value, &call->error); \
-        if (report_out(call, status, !value))                                   \
-            text_print(&call->result, value ? " true" : " false");                      \
+#define YES_OR_NO(NAME)                                                                                                \
+    OPERATION(NAME)                                                                                                    \
+    {                                                                                                                  \
+        bool value = true;                                                                                             \
+        image_cache_status_t status = image_cache_##NAME(CACHE, TEXT(0).bytes, &value, &call->error);                  \
+        if (report_out(call, status, !value))                                                                          \
+            text_print(&call->result, value ? " true" : " false");                                                     \
     }
 
 YES_OR_NO(is_cached)
@@ -238,10 +237,7 @@ OPERATION(access_order)
 
 /* ---- the queue, deletes, prune, clean ---- */
 
-OPERATION(delete_queued_image)
-{
-    report(call, image_cache_delete_queued_image(CACHE, TEXT(0).bytes, &call->error));
-}
+OPERATION(delete_queued_image) { report(call, image_cache_delete_queued_image(CACHE, TEXT(0).bytes, &call->error)); }
 
 OPERATION(delete_all_queued_images)
 {
@@ -250,10 +246,7 @@ OPERATION(delete_all_queued_images)
     print_number(call, status, deleted, " deleted");
 }
 
-OPERATION(delete_cached_image)
-{
-    report(call, image_cache_delete_cached_image(CACHE, TEXT(0).bytes, &call->error));
-}
+OPERATION(delete_cached_image) { report(call, image_cache_delete_cached_image(CACHE, TEXT(0).bytes, &call->error)); }
 
 OPERATION(delete_all_cached_images)
 {

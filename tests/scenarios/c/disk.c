@@ -35,8 +35,8 @@ static bool become_root_of_namespace(void)
     char users[64], groups[64];
     snprintf(users, sizeof users, "0 %u 1", (unsigned)geteuid());
     snprintf(groups, sizeof groups, "0 %u 1", (unsigned)getegid());
-    return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && write_file("/proc/self/setgroups", "deny") &&
-           write_file("/proc/self/uid_map", users) && write_file("/proc/self/gid_map", groups);
+    return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && write_file("/proc/self/setgroups", "deny")
+           && write_file("/proc/self/uid_map", users) && write_file("/proc/self/gid_map", groups);
 }
 
 /* Makes later mounts private to this process, once. */
@@ -44,8 +44,8 @@ static bool enter_mount_namespace(void)
 {
     static bool entered;
     if (!entered)
-        entered = (unshare(CLONE_NEWNS) == 0 || become_root_of_namespace()) &&
-                  mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0;
+        entered = (unshare(CLONE_NEWNS) == 0 || become_root_of_namespace())
+                  && mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0;
     return entered;
 }
 
@@ -53,8 +53,7 @@ static bool enter_mount_namespace(void)
 static void mount_disk(struct scenario *scenario, struct call *call, const char *kind, const char *options)
 {
     char cache[1024];
-    bool mounted = enter_mount_namespace() &&
-                   mount("none", scenario->root, kind, MS_NOSUID | MS_NODEV, options) == 0;
+    bool mounted = enter_mount_namespace() && mount("none", scenario->root, kind, MS_NOSUID | MS_NODEV, options) == 0;
     if (!mounted && errno == EPERM) {
         scenario->skipped = may_not_mount;
         return;
@@ -71,27 +70,21 @@ OPERATION(disk)
     mount_disk(scenario, call, "tmpfs", options);
 }
 
-OPERATION(disk_without_attributes)
-{
-    mount_disk(scenario, call, "ramfs", "mode=0755");
-}
+OPERATION(disk_without_attributes) { mount_disk(scenario, call, "ramfs", "mode=0755"); }
 
 OPERATION(read_only)
 {
     const char *path = TEXT(0).bytes;
     const unsigned long flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV;
-    bool mounted = enter_mount_namespace() && mount(path, path, "none", MS_BIND, NULL) == 0 &&
-                   mount("none", path, "none", flags, NULL) == 0;
+    bool mounted = enter_mount_namespace() && mount(path, path, "none", MS_BIND, NULL) == 0
+                   && mount("none", path, "none", flags, NULL) == 0;
     if (!mounted && errno == EPERM)
         scenario->skipped = may_not_mount;
     else
         report_system(call, mounted);
 }
 
-OPERATION(writable)
-{
-    report_system(call, umount(TEXT(0).bytes) == 0);
-}
+OPERATION(writable) { report_system(call, umount(TEXT(0).bytes) == 0); }
 
 OPERATION(needs_user_attributes)
 {

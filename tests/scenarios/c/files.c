@@ -28,30 +28,15 @@ OPERATION(make_dead)
     report_system(call, closed && written && chmod(TEXT(0).bytes, 01644) == 0);
 }
 
-OPERATION(make_directory)
-{
-    report_system(call, mkdir(TEXT(0).bytes, 0755) == 0);
-}
+OPERATION(make_directory) { report_system(call, mkdir(TEXT(0).bytes, 0755) == 0); }
 
-OPERATION(make_fifo)
-{
-    report_system(call, mkfifo(TEXT(0).bytes, 0644) == 0);
-}
+OPERATION(make_fifo) { report_system(call, mkfifo(TEXT(0).bytes, 0644) == 0); }
 
-OPERATION(make_symlink)
-{
-    report_system(call, symlink(TEXT(1).bytes, TEXT(0).bytes) == 0);
-}
+OPERATION(make_symlink) { report_system(call, symlink(TEXT(1).bytes, TEXT(0).bytes) == 0); }
 
-OPERATION(remove_file)
-{
-    report_system(call, remove(TEXT(0).bytes) == 0);
-}
+OPERATION(remove_file) { report_system(call, remove(TEXT(0).bytes) == 0); }
 
-OPERATION(move)
-{
-    report_system(call, rename(TEXT(0).bytes, TEXT(1).bytes) == 0);
-}
+OPERATION(move) { report_system(call, rename(TEXT(0).bytes, TEXT(1).bytes) == 0); }
 
 /* Creates empty files 0, 1, 2, ... until the disk has no free inode. */
 OPERATION(use_up_inodes)

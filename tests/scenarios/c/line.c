@@ -74,10 +74,14 @@ void report_bytes(struct call *call, const struct text *data)
 static enum handle_kind handle_kind_of(char letter)
 {
     switch (letter) {
-    case 'c': case 'C': return CACHE_HANDLE;
-    case 'w': case 'W': return WRITER_HANDLE;
-    case 'r': case 'R': return READER_HANDLE;
-    case 'e': case 'E': return TEE_HANDLE;
+    case 'c':
+    case 'C': return CACHE_HANDLE;
+    case 'w':
+    case 'W': return WRITER_HANDLE;
+    case 'r':
+    case 'R': return READER_HANDLE;
+    case 'e':
+    case 'E': return TEE_HANDLE;
     default: return NO_HANDLE;
     }
 }
@@ -104,25 +108,27 @@ static const char *read_argument(struct scenario *scenario, struct argument *arg
     if (strlen(text) != argument->text.length && letter != '*')
         return "a NUL byte in a text";
     switch (letter) {
-    case 'n':
-        return parse_number(text, &argument->number) ? NULL : "not a number";
+    case 'n': return parse_number(text, &argument->number) ? NULL : "not a number";
     case 's':
         if (!parse_number(text + (text[0] == '-'), &argument->number))
             return "not a number";
         if (text[0] == '-')
             argument->number = 0 - argument->number;
         return NULL;
-    case 'p':
-        path_in_cache(scenario, &argument->text);
-        return NULL;
-    case 'c': case 'w': case 'r': case 'e':
+    case 'p': path_in_cache(scenario, &argument->text); return NULL;
+    case 'c':
+    case 'w':
+    case 'r':
+    case 'e':
         argument->handle = handle_find(scenario, handle_kind_of(letter), text);
         return argument->handle != NULL ? NULL : "no handle of that kind and name is open";
-    case 'C': case 'W': case 'R': case 'E':
+    case 'C':
+    case 'W':
+    case 'R':
+    case 'E':
         argument->handle = handle_new(scenario, handle_kind_of(letter), text);
         return argument->handle != NULL ? NULL : "the name is in use, too long, or there are too many handles";
-    default:
-        return NULL;
+    default: return NULL;
     }
 }
 

@@ -190,8 +190,10 @@ static enum outcome run_in_process(const char *path, const char *driver_name, in
 
 int main(int count, char **words)
 {
-    static const struct { const char *name; int32_t driver; } drivers[] = {
-        {"sqlite", IMAGE_CACHE_DRIVER_SQLITE}, {"xattr", IMAGE_CACHE_DRIVER_XATTR}};
+    static const struct {
+        const char *name;
+        int32_t driver;
+    } drivers[] = {{"sqlite", IMAGE_CACHE_DRIVER_SQLITE}, {"xattr", IMAGE_CACHE_DRIVER_XATTR}};
     unsigned passed = 0, failed = 0, skipped = 0;
     int which = count < 2 ? -1 : strcmp(words[1], "sqlite") == 0 ? 0 : strcmp(words[1], "xattr") == 0 ? 1 : -1;
 

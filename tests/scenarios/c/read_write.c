@@ -144,10 +144,7 @@ OPERATION(read_all)
     report_read(call, status, &data, 0);
 }
 
-OPERATION(reader_size)
-{
-    text_print(&call->result, "OK %" PRIu64, image_cache_reader_size(HANDLE(0).reader));
-}
+OPERATION(reader_size) { text_print(&call->result, "OK %" PRIu64, image_cache_reader_size(HANDLE(0).reader)); }
 
 OPERATION(reader_fd)
 {

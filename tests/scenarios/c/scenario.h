@@ -99,13 +99,13 @@ struct scenario {
     const char *path; /* of the scenario's file */
     const char *driver_name;
     int32_t driver;
-    char root[512];              /* the scenario's own directory; its subdirectory "cache" is the cache */
+    char root[512]; /* the scenario's own directory; its subdirectory "cache" is the cache */
     struct handle handles[MAX_HANDLES];
-    struct handle *cache;        /* the selected one */
+    struct handle *cache; /* the selected one */
     struct source *fetches[MAX_FETCHES];
     size_t fetch_count;
     unsigned mismatches;
-    const char *skipped;         /* why the scenario cannot run here, or NULL */
+    const char *skipped; /* why the scenario cannot run here, or NULL */
 };
 
 struct handle *handle_find(struct scenario *scenario, enum handle_kind kind, const char *name);

@@ -70,16 +70,15 @@ static bool add_step(const struct scenario *scenario, struct source *source, con
     if (is_data_word(step))
         return source->count < MAX_ARGUMENTS && data_generate(&source->pieces[source->count++], step);
     uint64_t size;
-    if (source->image_id.bytes == NULL || strchr(step->bytes, ':') == NULL || source->expectation_count == 4 ||
-        (strncmp(step->bytes, "size:", 5) == 0 && !parse_number(step->bytes + 5, &size)))
+    if (source->image_id.bytes == NULL || strchr(step->bytes, ':') == NULL || source->expectation_count == 4
+        || (strncmp(step->bytes, "size:", 5) == 0 && !parse_number(step->bytes + 5, &size)))
         return false;
     text_append(&source->expectations[source->expectation_count++], step->bytes, step->length);
     return true;
 }
 
 /* Makes a source from the words from `first` on. Reports a bad line and returns NULL if one is wrong. */
-static struct source *source_new(const struct scenario *scenario, struct call *call, size_t first,
-                                 const char *image_id)
+static struct source *source_new(const struct scenario *scenario, struct call *call, size_t first, const char *image_id)
 {
     struct source *source = allocate(sizeof *source);
     if (image_id != NULL)
@@ -128,10 +127,7 @@ OPERATION(tee_open)
         handle->is.any = NULL;
 }
 
-OPERATION(tee_expect_size)
-{
-    report(call, image_cache_tee_expect_size(HANDLE(0).tee, NUMBER(1), &call->error));
-}
+OPERATION(tee_expect_size) { report(call, image_cache_tee_expect_size(HANDLE(0).tee, NUMBER(1), &call->error)); }
 
 OPERATION(tee_expect_digest)
 {
@@ -143,8 +139,7 @@ OPERATION(tee_read)
     struct text data = {NULL, 0};
     size_t length = SIZE_MAX;
     char *buffer = allocate((size_t)NUMBER(1) + 1);
-    image_cache_status_t status =
-        image_cache_tee_read(HANDLE(0).tee, buffer, (size_t)NUMBER(1), &length, &call->error);
+    image_cache_status_t status = image_cache_tee_read(HANDLE(0).tee, buffer, (size_t)NUMBER(1), &length, &call->error);
     if (report_out(call, status, length == 0)) {
         text_append(&data, buffer, length);
         report_bytes(call, &data);
@@ -178,10 +173,7 @@ OPERATION(tee_is_caching)
     text_print(&call->result, image_cache_tee_is_caching(HANDLE(0).tee) ? "OK true" : "OK false");
 }
 
-OPERATION(tee_source_calls)
-{
-    text_print(&call->result, "OK %" PRIu64, call->arguments[0].handle->source->calls);
-}
+OPERATION(tee_source_calls) { text_print(&call->result, "OK %" PRIu64, call->arguments[0].handle->source->calls); }
 
 OPERATION(tee_close)
 {
@@ -261,8 +253,7 @@ OPERATION(prefetch)
 {
     struct prefetching prefetching = {scenario, {NULL, 0}};
     uint64_t fetched = UINT64_MAX, failed = UINT64_MAX;
-    image_cache_status_t status =
-        image_cache_prefetch(CACHE, fetch_one, &prefetching, &fetched, &failed, &call->error);
+    image_cache_status_t status = image_cache_prefetch(CACHE, fetch_one, &prefetching, &fetched, &failed, &call->error);
     if (report_out(call, status, fetched == 0 && failed == 0))
         text_print(&call->result, " %" PRIu64 " fetched %" PRIu64 " failed called%s", fetched, failed,
                    prefetching.called.length > 0 ? prefetching.called.bytes : " none");

@@ -127,8 +127,8 @@ static const char *after_prefix(const struct text *word, const char *prefix)
 
 bool is_data_word(const struct text *word)
 {
-    return after_prefix(word, "stars:") || after_prefix(word, "zeros:") || after_prefix(word, "text:") ||
-           after_prefix(word, "pattern:");
+    return after_prefix(word, "stars:") || after_prefix(word, "zeros:") || after_prefix(word, "text:")
+           || after_prefix(word, "pattern:");
 }
 
 static bool repeat_byte(struct text *data, const char *digits, char byte)

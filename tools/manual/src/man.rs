@@ -1,4 +1,5 @@
-//! Manual pages: one for each function, `image_cache.3` for the whole, `image_cache_types.3` for types and constants.
+//! Manual pages: one for each function, `image_cache.3` for the whole, `image_cache_types.3` for types and constants. Each type
+//! has a page that leads there.
 
 use std::fmt::Write as _;
 
@@ -6,6 +7,22 @@ use crate::header::{Block, Header, Item, Kind};
 
 const OVERVIEW: &str = "image_cache";
 const TYPES: &str = "image_cache_types";
+
+/// The functions that return IMAGE_CACHE_ERROR_TIMED_OUT. The header says once for all which do not.
+const MAY_TIME_OUT: [&str; 12] = [
+    "image_cache_open",
+    "image_cache_begin_write",
+    "image_cache_commit",
+    "image_cache_get_hit_count",
+    "image_cache_list_cached",
+    "image_cache_queue_image",
+    "image_cache_delete_queued_image",
+    "image_cache_delete_all_queued_images",
+    "image_cache_delete_cached_image",
+    "image_cache_delete_all_cached_images",
+    "image_cache_prune",
+    "image_cache_clean",
+];
 
 /// The longest line of text, in bytes.
 const WIDTH: usize = 72;
@@ -15,6 +32,8 @@ pub fn pages(header: &Header) -> Vec<(String, String)> {
     let mut pages: Vec<_> = header.functions().map(|item| (item.name.clone(), page(header, item))).collect();
     pages.push((OVERVIEW.to_owned(), overview(header)));
     pages.push((TYPES.to_owned(), types(header)));
+    let types = header.items.iter().filter(|item| item.kind == Kind::Type);
+    pages.extend(types.map(|item| (item.name.clone(), format!(".so man3/{TYPES}.3\n"))));
     pages
 }
 
@@ -68,6 +87,10 @@ fn page(header: &Header, item: &Item) -> String {
         }
     }
     section(&mut page, "DESCRIPTION", &description);
+    if item.declaration.contains("image_cache_error_t *error") {
+        paragraph(&mut values, "It can also return:");
+        list(&mut values, &common_statuses(&item.name));
+    }
     section(&mut page, "RETURN VALUE", &values);
     section(&mut page, "NOTES", &notes);
     section(&mut page, "EXAMPLES", &examples);
@@ -75,6 +98,21 @@ fn page(header: &Header, item: &Item) -> String {
     let names = related.map(|other| other.name.as_str()).chain([OVERVIEW, TYPES]);
     see_also(&mut page, names);
     page
+}
+
+/// The statuses that the beginning of the header names for all functions.
+fn common_statuses(function: &str) -> Vec<(String, String)> {
+    let mut statuses = Vec::new();
+    // Options hold memory only.
+    if !function.starts_with("image_cache_options_") {
+        statuses.push(("IMAGE_CACHE_ERROR_FORKED", "the handle is that of the process that forked this one"));
+    }
+    if MAY_TIME_OUT.contains(&function) {
+        statuses.push(("IMAGE_CACHE_ERROR_TIMED_OUT", "another process held the cache lock for 10 s"));
+    }
+    statuses.push(("IMAGE_CACHE_ERROR_NO_MEMORY", "an allocation failed, and nothing was lost"));
+    statuses.push(("IMAGE_CACHE_ERROR_INTERNAL", "a defect of the library"));
+    statuses.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
 }
 
 fn is_note(text: &str) -> bool {

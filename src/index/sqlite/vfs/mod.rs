@@ -1,7 +1,7 @@
 //! Our file layer below SQLite (a VFS): its own "unix" layer, except for four things.
 //!
 //! - A path through a directory's descriptor (`/proc/thread-self/fd/N/cache.db`) is left as it is. The "unix" layer would resolve
-//!   it to the directory's path at the open. Here each open, look and removal goes through the descriptor, so that renaming or
+//!   it to the directory's path at the open. Here each open, stat and removal goes through the descriptor, so that renaming or
 //!   replacing the directory has no effect, and no path is longer than SQLite's 512 bytes.
 //! - The journal is written with one call (see `journal`).
 //! - Databases have neither shared memory nor mappings: their methods are those of version 1 of SQLite's interface, which has
