@@ -104,6 +104,14 @@ impl<'a> SkippedErrors<'a> {
             .ok()
     }
 
+    /// As [`Self::note`], but without the cache lock nothing can be done for the other images either: each would wait for it again.
+    pub fn note_unless_timed_out<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Err(error @ Error::TimedOut { .. }) => Err(error),
+            result => Ok(self.note(result)),
+        }
+    }
+
     /// The number of failures.
     pub fn count(&self) -> u64 {
         self.count

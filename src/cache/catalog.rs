@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::index::driver::{Comparison, Corrected, Currency, Examined, Found, Page};
 use crate::index::sqlite::driver::SqliteDriver;
-use crate::log::{Log, SkippedErrors};
+use crate::log::{Log, LogOnce, SkippedErrors};
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry, Layout};
 use crate::store::lock::{CacheLockGuard, Locks};
@@ -58,6 +58,8 @@ pub(crate) struct Catalog {
     pub layout: Arc<Layout>,
     pub index: Index,
     pub log: Log,
+    /// A query is repeated while another program has the index locked.
+    unflushed: LogOnce,
     rest: Mutex<Rest>,
 }
 
@@ -81,7 +83,7 @@ pub(crate) enum Exactness {
 
 impl Catalog {
     pub fn new(layout: Arc<Layout>, index: Index, log: Log) -> Self {
-        Self { layout, index, log, rest: Mutex::default() }
+        Self { layout, index, log, unflushed: LogOnce::default(), rest: Mutex::default() }
     }
 
     /// Whether the index agrees with the directory. A driver without an index is always current.
@@ -132,9 +134,7 @@ impl Catalog {
 
     /// Flushes for a query. The query adds those that could not be written.
     pub fn flush(&self, lock: &CacheLockGuard<'_>) {
-        if let Err(error) = self.index.flush(lock) {
-            self.log.warning(|| format!("{error}; accesses are written later"));
-        }
+        self.unflushed.note(self.index.flush(lock), &self.log, |error| format!("{error}; accesses are written later"));
     }
 
     /// Compares the index with the directory, and corrects it. True when there was something to correct. Called without the cache

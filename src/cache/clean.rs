@@ -17,10 +17,10 @@ pub(crate) fn clean(cache: &CacheInner, stall_time: Duration) -> Result<u64> {
     let mut skipped = SkippedErrors::new(cache.log());
     let mut removed = 0;
     for (id, _) in cache.layout().images(Area::Invalid)? {
-        removed += u64::from(skipped.note(remove_invalid(cache, &id)).unwrap_or(false));
+        removed += u64::from(skipped.note_unless_timed_out(remove_invalid(cache, &id))?.unwrap_or(false));
     }
     for (id, _) in cache.layout().images(Area::Incomplete)? {
-        removed += u64::from(skipped.note(remove_stalled(cache, &id, stall_time)).unwrap_or(false));
+        removed += u64::from(skipped.note_unless_timed_out(remove_stalled(cache, &id, stall_time))?.unwrap_or(false));
     }
     skipped.note(remove_orphaned_records(cache));
     // Also if the stamp is current.

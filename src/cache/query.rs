@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::index::Driver;
 use crate::index::listing::Listing;
 use crate::index::sqlite::driver::SqliteDriver;
+use crate::log::LogOnce;
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, DirEntry};
 use crate::store::lock::CacheLockGuard;
@@ -84,9 +85,13 @@ pub(crate) fn cache_size(cache: &CacheInner) -> Result<u64> {
 
 /// The hits of an image; 0 when it is not cached. Works also while the index cannot be reconciled.
 pub(crate) fn hit_count(cache: &CacheInner, id: &ImageId) -> Result<u64> {
+    // The query is repeated while another program has the index locked.
+    let not_compared = LogOnce::default();
     let lock = || {
         cache.catalog.lock_flushed(&cache.lock, Exactness::Usual).or_else(|error| {
-            cache.log().warning(|| format!("{error}; the index is compared with the directory before its next query"));
+            not_compared.note(Err::<(), _>(error), cache.log(), |error| {
+                format!("{error}; the index is compared with the directory before its next query")
+            });
             let lock = cache.lock.acquire_to_query()?;
             cache.catalog.flush(&lock);
             Ok(lock)

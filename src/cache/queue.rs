@@ -70,7 +70,7 @@ pub(crate) fn dequeue_all(cache: &CacheInner) -> Result<u64> {
     let mut skipped = SkippedErrors::new(cache.log());
     let mut deleted = 0;
     for (id, _) in cache.layout().images(Area::Queue)? {
-        deleted += u64::from(skipped.note(dequeue(cache, &id)).unwrap_or(false));
+        deleted += u64::from(skipped.note_unless_timed_out(dequeue(cache, &id))?.unwrap_or(false));
     }
     skipped.outcome(deleted)
 }

@@ -3,10 +3,14 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
-use image_cache::{DriverChoice, ImageCache, Result as CacheResult};
+use image_cache::{DriverChoice, Error, ImageCache, Result as CacheResult};
 use libtest_mimic::{Failed, Trial};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::common::{DRIVERS, Scratch, cache_image, ids, read_image};
 
@@ -24,6 +28,12 @@ pub fn trials() -> Vec<Trial> {
         let name = format!("removed::{driver:?}::an_empty_directory_put_in_its_place_stays_empty");
         trials.push(Trial::test(name, move || emptied(driver)));
     }
+    for replacement in REPLACEMENTS {
+        let name = format!("removed::Sqlite::a_live_handle_goes_on_with_an_index_that_is_{}", replacement.name());
+        trials.push(Trial::test(name, move || index_replaced(replacement)));
+    }
+    let name = "removed::Sqlite::a_fifo_in_place_of_an_index_in_doubt_is_not_waited_for";
+    trials.push(Trial::test(name, fifo_in_place_of_the_index));
     trials
 }
 
@@ -144,5 +154,98 @@ fn replaced(driver: DriverChoice) -> Result<(), Failed> {
     drop(new);
     let cache = scratch.open();
     assert_eq!((ids(&cache).len(), cache.hit_count("1")?, cache.cache_size()?), (2, 1, 4));
+    Ok(())
+}
+
+/// What becomes of the index under a live handle.
+#[derive(Debug, Clone, Copy)]
+enum Replacement {
+    Removed,
+    ReplacedByACopy,
+    ReplacedByAnEmptyFile,
+    ReplacedByAnotherHandles,
+}
+
+const REPLACEMENTS: [Replacement; 4] = [
+    Replacement::Removed,
+    Replacement::ReplacedByACopy,
+    Replacement::ReplacedByAnEmptyFile,
+    Replacement::ReplacedByAnotherHandles,
+];
+
+impl Replacement {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::ReplacedByACopy => "replaced_by_a_copy",
+            Self::ReplacedByAnEmptyFile => "replaced_by_an_empty_file",
+            Self::ReplacedByAnotherHandles => "replaced_by_another_handles",
+        }
+    }
+}
+
+/// The handle need not be opened again: its lists, hits and totals are those of the directory and of the present index.
+fn index_replaced(replacement: Replacement) -> Result<(), Failed> {
+    let scratch = Scratch::new(DriverChoice::Sqlite);
+    let cache = scratch.open();
+    cache_image(&cache, "1", b"12345");
+    read_image(&cache, "1");
+    assert_eq!(cache.hit_count("1")?, 1);
+    let (index, other) = (scratch.file("cache.db"), scratch.file(".other"));
+    let mut other_handle = None;
+    match replacement {
+        Replacement::Removed => fs::remove_file(&index).unwrap(),
+        Replacement::ReplacedByACopy => {
+            fs::copy(&index, &other).unwrap();
+            fs::set_permissions(&other, fs::Permissions::from_mode(0o644)).unwrap();
+            fs::rename(&other, &index).unwrap();
+        }
+        Replacement::ReplacedByAnEmptyFile => {
+            fs::File::create(&other).unwrap();
+            fs::rename(&other, &index).unwrap();
+        }
+        Replacement::ReplacedByAnotherHandles => {
+            fs::remove_file(&index).unwrap();
+            let handle = scratch.open();
+            cache_image(&handle, "other", b"123");
+            other_handle = Some(handle);
+        }
+    }
+    let kept = u64::from(matches!(replacement, Replacement::ReplacedByACopy));
+    let others = usize::from(other_handle.is_some());
+    assert_eq!((ids(&cache).len(), cache.hit_count("1")?), (1 + others, kept), "at once");
+    cache_image(&cache, "2", b"1");
+    read_image(&cache, "1");
+    assert_eq!(cache.hit_count("1")?, kept + 1, "hits are counted again");
+    let mode = fs::metadata(&index).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600, "who may only read the directory cannot lock the index");
+    // All handles have one index.
+    let next = scratch.open();
+    assert_eq!(next.hit_count("1")?, kept + 1);
+    for handle in [Some(&cache), other_handle.as_ref(), Some(&next)].into_iter().flatten() {
+        assert_eq!(handle.cache_size()?, handle.list_cached()?.map(|image| image.size).sum::<u64>());
+        assert_eq!(ids(handle).len(), 2 + others);
+    }
+    Ok(())
+}
+
+/// Another program changed rows, so the next query reads the whole index by its name.
+fn fifo_in_place_of_the_index() -> Result<(), Failed> {
+    let scratch = Scratch::new(DriverChoice::Sqlite);
+    let cache = scratch.open();
+    cache_image(&cache, "1", b"12345");
+    let index = scratch.file("cache.db");
+    rusqlite::Connection::open(&index)?.execute("UPDATE cached_images SET size = size + 1", [])?;
+    fs::remove_file(&index).unwrap();
+    mknodat(CWD, &index, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let (ended, end) = mpsc::channel();
+    // A call that hangs ends with the process.
+    thread::spawn(move || {
+        let listed = cache.list_cached().map(drop);
+        let _ = ended.send((listed, cache.cache_size()));
+    });
+    let (listed, size) = end.recv_timeout(Duration::from_secs(30)).map_err(|_| "a query waits for the fifo")?;
+    assert!(matches!(listed, Err(Error::Index { .. })), "{listed:?}");
+    assert_eq!(size?, 5);
     Ok(())
 }

@@ -25,6 +25,7 @@ pub fn trials_of_kind() -> Vec<Trial> {
     .into_iter()
     .chain(trials("held_locks::commits_get_turns_beside_a_prune", strace, commits_beside_a_prune))
     .chain(trials("held_locks::a_reader_that_closes_last", &[], closes_last))
+    .chain(trials("held_locks::many_names_wait_once", &[], many_names_wait_once))
     .chain(trials("held_locks::a_commit_after_a_time_out", &[], commits_after_a_time_out))
     .collect()
 }
@@ -211,6 +212,28 @@ fn hold_cache_lock(directory: &Path) -> File {
     // SAFETY: the call reads what lives until it returns.
     assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const byte) }, 0);
     file
+}
+
+/// A call for many names waits for the cache lock as long as one for a single name.
+fn many_names_wait_once(driver: Driver) -> Result<(), Failed> {
+    const NAMES: u32 = 300;
+    let scratch = scratch();
+    let directory = scratch.path().join("cache");
+    let cache = Cache::open(&directory, Settings::new(driver))?;
+    for area in ["invalid", "queue"] {
+        (0..NAMES).try_for_each(|number| fs::write(directory.join(area).join(image(number)), b"")).unwrap();
+    }
+    let file = hold_cache_lock(&directory);
+    assert_eq!(status_of(&cache.queue("new")), TIMED_OUT);
+    // From now on, each wait for the lock takes 50 ms.
+    let began = Instant::now();
+    assert_eq!(status_of(&cache.clean(-1)), TIMED_OUT);
+    assert_eq!(status_of(&cache.dequeue_all()), TIMED_OUT);
+    let waited = began.elapsed();
+    assert!(waited < Duration::from_secs(10), "{waited:?}");
+    drop(file);
+    assert_eq!((cache.clean(-1)?, cache.dequeue_all()?), (NAMES.into(), NAMES.into()));
+    Ok(())
 }
 
 /// After a call has timed out, the next ones of the handle wait for a moment only. A commit waits its whole time, since its failure would

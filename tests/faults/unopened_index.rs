@@ -6,7 +6,7 @@ use std::path::Path;
 use libtest_mimic::{Failed, Trial};
 
 use crate::c::{Cache, Driver, Settings, logged};
-use crate::child::{ChildProcess, say};
+use crate::child::{ChildProcess, listen, say};
 use crate::machine::{Need, command, scratch, text, trial};
 
 pub fn trials_of_kind() -> Vec<Trial> {
@@ -15,12 +15,14 @@ pub fn trials_of_kind() -> Vec<Trial> {
         trial(&name, &[Need::Tool("strace")], move || fails_once(error))
     };
     let locked = trial("unopened_index::another_program_has_it_locked::sqlite", &[], locked);
-    ["EROFS", "EIO", "EACCES"].map(of).into_iter().chain([locked]).collect()
+    let waited = trial("unopened_index::a_query_that_waits_for_a_lock_says_so_once::sqlite", &[], waits_for_a_lock);
+    ["EROFS", "EIO", "EACCES"].map(of).into_iter().chain([locked, waited]).collect()
 }
 
 pub fn perform(task: &str, arguments: &[&str]) -> bool {
     match (task, arguments) {
         ("open and use", [directory]) => open_and_use(Path::new(directory)),
+        ("read, and count hits when told", [directory]) => count_when_told(Path::new(directory)),
         _ => return false,
     }
     true
@@ -87,4 +89,33 @@ fn locked() -> Result<(), Failed> {
     foreign.finish()?;
     assert_eq!(Cache::open(&directory, Settings::new(Driver::Sqlite))?.hit_count("1")?, 1);
     Ok(())
+}
+
+fn count_when_told(directory: &Path) {
+    let cache = Cache::open(directory, Settings::new(Driver::Sqlite)).unwrap();
+    say("opened");
+    listen();
+    // A hit to be written.
+    cache.read("1").unwrap();
+    let before = logged().lines().count();
+    let hits = cache.hit_count("1");
+    let messages = logged().lines().count() - before;
+    say(&format!("counted: {}, messages: {messages}", hits.is_ok()));
+}
+
+/// The query is repeated for 2 s. Its messages are not.
+fn waits_for_a_lock() -> Result<(), Failed> {
+    let scratch = scratch();
+    let directory = scratch.path().join("cache");
+    fill(&directory)?;
+    let mut child = ChildProcess::start("read, and count hits when told", &[text(&directory)]);
+    child.expect("opened")?;
+    let mut foreign = ChildProcess::start("lock the database", &[text(&directory.join("cache.db"))]);
+    foreign.expect("locked")?;
+    child.tell("count")?;
+    let said = child.hear()?;
+    let messages = said.strip_prefix("counted: false, messages: ").and_then(|number| number.parse::<usize>().ok());
+    assert!(messages.is_some_and(|messages| (1..=4).contains(&messages)), "{said}");
+    child.finish()?;
+    foreign.finish()
 }

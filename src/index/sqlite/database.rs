@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 
 use crate::error::{Error, Result};
 use crate::index::sqlite::connection;
 use crate::index::sqlite::files::IndexFiles;
-use crate::index::sqlite::sql::{SqlResult, in_sqlite, index_error, is_damage};
+use crate::index::sqlite::sql::{SqlResult, extended_code, in_sqlite, index_error, is_damage};
 use crate::index::sqlite::vfs;
 use crate::log::{Log, LogOnce};
 use crate::store::lock::CacheLockGuard;
@@ -135,11 +135,7 @@ impl Database {
     /// The connection, which is opened if it is not.
     fn connection<'a>(&self, slot: &'a mut Slot) -> Result<&'a mut Connection> {
         if let Slot::Pending = slot {
-            // Other handles may be open by now.
-            let opened = connection::open(&self.files, &self.log, false).map_err(|error| {
-                // It was writable before.
-                if error.is_not_permitted() { opened_for_reading(self.files.path()) } else { error }
-            });
+            let opened = self.reopen();
             note_opened(&self.unopened, &self.log, &opened);
             *slot = Slot::Open(opened?);
         }
@@ -147,6 +143,19 @@ impl Database {
             Slot::Open(connection) => Ok(connection),
             Slot::Pending | Slot::Closed => Err(Error::Internal("the index was used after it was closed".to_owned())),
         }
+    }
+
+    /// Opens the database again. It may be another file by now, or none.
+    fn reopen(&self) -> Result<Connection> {
+        self.files.check_are_regular()?;
+        self.files.create();
+        // Other handles may be open by now.
+        let opened = connection::open(&self.files, &self.log, false).map_err(|error| {
+            // It was writable before.
+            if error.is_not_permitted() { opened_for_reading(self.files.path()) } else { error }
+        })?;
+        self.files.make_private(&self.log);
+        Ok(opened)
     }
 
     /// Notes a statement's failure.
@@ -157,6 +166,11 @@ impl Database {
         }
         // Another program turned the database to WAL mode, for example.
         if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) {
+            *slot = Slot::Pending;
+        }
+        // It was removed, or another file has its name. Nothing is known of that one.
+        if extended_code(error) == Some(ffi::SQLITE_READONLY_DBMOVED) {
+            self.set_suspect(true);
             *slot = Slot::Pending;
         }
         index_error(operation, self.files.path(), error)

@@ -27,6 +27,8 @@ pub(super) fn examine(files: &IndexFiles, must_check: bool) -> Result<Option<Exa
     const OPERATION: &str = "check the index";
     let failed = |error: rusqlite::Error| index_error(OPERATION, files.path(), &error);
     in_sqlite(OPERATION, files.path(), || {
+        // A fifo that has the database's name by now would be waited for.
+        files.check_are_regular()?;
         if files.is_unfinished()? {
             return Ok(None);
         }

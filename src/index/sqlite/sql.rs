@@ -33,6 +33,11 @@ pub(super) fn index_error(operation: &'static str, path: &Path, error: &rusqlite
     }
 }
 
+/// SQLite's own code, which says more than its class.
+pub(super) fn extended_code(error: &rusqlite::Error) -> Option<i32> {
+    error.sqlite_error().map(|error| error.extended_code)
+}
+
 /// Whether the failure is the database's own, so that only a rebuild helps: it is damaged, or its tables or rows are not the
 /// ones that our statements expect. That is every error, except those of the system and of other programs' locks.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
