@@ -116,7 +116,7 @@ pub(crate) fn append(
     data: &[u8],
     within: Duration,
 ) -> Result<Appended> {
-    {
+    let digests = {
         let _lock = lock(room, within)?;
         let progress = room.progress()?;
         if room.look()?.length != offset || progress.turn != turn.number || progress.length.is_some() {
@@ -124,10 +124,11 @@ pub(crate) fn append(
         }
         check_name(cache, room)?;
         without_size_signal(|| file::append(&room.file, || room.path(), data))?;
-    }
+        progress.digests
+    };
     room.waiters.announce();
     let end = offset + data.len() as u64;
-    let kept = keep(cache, room, offset, data);
+    let kept = keep(cache, room, digests, offset, data);
     // The kernel may report lost bytes only once: nobody may publish them.
     let is_synced = kept.inspect_err(|error| abandon(cache, room, error))?;
     if is_synced && let Err(error) = note_synced(room, end, within) {
@@ -146,11 +147,11 @@ fn note_synced(room: &Room, end: u64, within: Duration) -> Result<()> {
 
 /// Hashes bytes that were appended, and has them written to the disk. True when all bytes up to their end were synced. A failure is one
 /// to write them.
-fn keep(cache: &CacheInner, room: &Room, offset: u64, data: &[u8]) -> Result<bool> {
+fn keep(cache: &CacheInner, room: &Room, digests: u64, offset: u64, data: &[u8]) -> Result<bool> {
     let end = offset + data.len() as u64;
     let mut work = room.work();
     work.writeback.advance(&room.file, end, || room.path())?;
-    let hashed = hash(room, &mut work.hash, offset, data);
+    let hashed = hash(room, &mut work.hash, digests, offset, data);
     if hashed.is_err() {
         // The verification hashes the whole file.
         work.hash = None;
@@ -315,9 +316,8 @@ fn verify(room: &Room, facts: &Facts, length: u64) -> Result<Result<Option<Strin
     Ok(outcome)
 }
 
-/// Hashes bytes that were appended at `offset`, or a part of what others have appended before.
-fn hash(room: &Room, slot: &mut Option<RunningHash>, offset: u64, data: &[u8]) -> Result<()> {
-    let expected = room.progress()?.digests;
+/// Hashes bytes that were appended at `offset`, or a part of what others have appended before. `expected`: how many digests.
+fn hash(room: &Room, slot: &mut Option<RunningHash>, expected: u64, offset: u64, data: &[u8]) -> Result<()> {
     if expected == 0 {
         return Ok(());
     }
