@@ -7,8 +7,9 @@ use crate::cache::remove::withdraw_all;
 use crate::error::Result;
 use crate::log::SkippedErrors;
 use crate::store::image_id::ImageId;
+use crate::store::incomplete_writer::writer_of;
 use crate::store::layout::{Area, DirEntry};
-use crate::store::stream_record::{StreamRecord, writer_of};
+use crate::store::stream_record::StreamRecord;
 use crate::store::writers::Writer;
 
 /// Empties `invalid/`, and removes the incomplete files of dead writers, and those that were not written to for `stall_time`, even if

@@ -9,8 +9,8 @@ use crate::cache::query::is_cached;
 use crate::cache::stream::waiting::Waiters;
 use crate::error::{Error, Result};
 use crate::store::image_id::ImageId;
+use crate::store::incomplete_writer::writer_of;
 use crate::store::layout::Area;
-use crate::store::stream_record::writer_of;
 
 /// How often it is checked that somebody still caches the image.
 const CHECK: Duration = Duration::from_secs(1);

@@ -23,7 +23,6 @@ use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
 use crate::store::unsynced_mark;
-use crate::store::writers::Writer;
 use crate::sys::file;
 use crate::sys::lock::{LockKind, is_locked, is_locked_at_all, try_lock, unlock};
 use crate::sys::signals::without_size_signal;
@@ -357,29 +356,6 @@ impl StreamRecord {
 
 fn turn_byte(turn: u64) -> u64 {
     FIRST_TURN + (turn & u64::from(u32::MAX))
-}
-
-/// Whose an incomplete file is. The file of a stream has no writer's lock.
-pub(crate) fn writer_of(
-    layout: &Layout,
-    lock: &CacheLockGuard<'_>,
-    id: &ImageId,
-    file: &StatAndBirth,
-) -> Result<Writer> {
-    let writer = lock.writer_of(file)?;
-    if !matches!(writer, Writer::Dead) {
-        return Ok(writer);
-    }
-    let idle = file.stat.modified.distance(Timestamp::now());
-    match StreamRecord::open(layout, id, file) {
-        Ok(Some((record, facts))) if facts.verdict.is_none() || record.is_attended()? => {
-            Ok(Writer::Stream { is_attended: record.is_attended()?, process: facts.process, since: facts.since, idle })
-        }
-        Ok(_) => Ok(writer),
-        // Another user's stream.
-        Err(error) if error.is_denied() => Ok(Writer::Unknown { idle }),
-        Err(error) => Err(error),
-    }
 }
 
 #[cfg(test)]

@@ -23,9 +23,10 @@ use crate::cache::stream::room::{Room, Work};
 use crate::cache::writeback::Writeback;
 use crate::error::{Error, Result};
 use crate::store::image_id::ImageId;
+use crate::store::incomplete_writer::writer_of;
 use crate::store::layout::{Area, DirEntry};
 use crate::store::lock::CacheLockGuard;
-use crate::store::stream_record::{Facts, StreamRecord, Verdict, writer_of};
+use crate::store::stream_record::{Facts, StreamRecord, Verdict};
 use crate::sys::file;
 use crate::sys::stat::{FileId, FileStat, STICKY, StatAndBirth};
 
