@@ -101,7 +101,7 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
     }
     let result = tracer::traced(|| (operation.run)(&mut setup));
     if rest.first().map(|argument| &**argument) == Some(OsStr::new(VERIFY)) {
-        print_result(result);
+        print_result(setup.settled(result));
         for message in setup.take_messages() {
             eprintln!("{message}");
         }

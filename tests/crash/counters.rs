@@ -35,6 +35,8 @@ pub struct Counters {
     pub faults: Counter,
     /// Stops of operations beside which a hit was made.
     pub stops: Counter,
+    /// Streams beside or after a stream that was killed or stopped.
+    pub streams: Counter,
     /// Forks beside operations: while these were stopped, and as soon as these had left SQLite.
     pub forks: Counter,
     pub late_forks: Counter,
@@ -49,6 +51,7 @@ impl Counters {
             recovery_states: Counter::new(),
             faults: Counter::new(),
             stops: Counter::new(),
+            streams: Counter::new(),
             forks: Counter::new(),
             late_forks: Counter::new(),
         }
@@ -60,7 +63,8 @@ impl fmt::Display for Counters {
         write!(
             formatter,
             "swept: {} kills of operations, {} different states left by them, {} kills of the recovery from those, \
-             which left {} different states, {} faults, {} hits beside a stopped operation, {} forks beside a stopped \
+             which left {} different states, {} faults, {} hits beside a stopped operation, {} streams \
+             beside or after one that was killed or stopped, {} forks beside a stopped \
              operation, {} of them after it had left SQLite",
             self.kills.get(),
             self.states.get(),
@@ -68,6 +72,7 @@ impl fmt::Display for Counters {
             self.recovery_states.get(),
             self.faults.get(),
             self.stops.get(),
+            self.streams.get(),
             self.forks.get(),
             self.late_forks.get()
         )

@@ -7,6 +7,8 @@
 //! - Without durability, faults of a call that the operation makes with durability full as well, at the same place among
 //!   its calls. Calls beside one that the two do not share are swept, and all of an operation on unsynced images: what it left
 //!   undone shows in what it does without a sync afterwards.
+//! - Faults of a call that the operation `stream` makes as well, of the other operations that fetch.
+//! - All faults of streams with the SQLite driver or without durability: they differ in the publish only, which is a commit's.
 //! - `EDQUOT`: the library treats it like `ENOSPC` (`Error::is_no_space`), and SQLite like `EIO`.
 //! - `ENOLCK`: the library treats it like `EIO`, and SQLite like `EACCES` (`sqliteErrorFromPosixError`).
 //! - One signal at a call: three signals in a row begin with it.
@@ -30,10 +32,11 @@ use crate::differences::differing;
 use crate::expected::Expected;
 use crate::fixture::{Fixture, copy_tree};
 use crate::kill::MAX_CALLS;
-use crate::operations::{Operation, Outcome};
+use crate::operations::{self, Operation, Outcome};
 use crate::promises::{Checked, check_all};
 use crate::registers::Call;
 use crate::state::State;
+use crate::streams;
 use crate::sweep::{Stop, completed, is_in_full};
 use crate::tracer::{Decision, End, Event, trace};
 use crate::workspace::Workspace;
@@ -78,13 +81,12 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
     if operation.name == "commit" && !baseline.closes_before_publishing {
         return Err("the file is not closed before it is published, so that its errors are not reported".into());
     }
-    let has_equals = configuration.durability == Durability::None && operation.fixture != Fixture::Restarted;
-    let is_swept = if has_equals && !is_in_full() {
-        let full = Configuration { durability: Durability::Full, ..configuration };
-        let (others, _) = Sweep::new(operation, full)?.run(None)?;
-        differing(&calls, &others)
-    } else {
-        vec![true; calls.len()]
+    let is_swept = match equal_of(operation, configuration) {
+        Some((operation, configuration)) if !is_in_full() => {
+            let (others, _) = Sweep::new(operation, configuration)?.run(None)?;
+            differing(&calls, &others)
+        }
+        _ => vec![true; calls.len()],
     };
     let mut violations = Vec::new();
     for (at, call) in calls.iter().enumerate().filter(|(at, _)| is_swept[*at]) {
@@ -103,6 +105,17 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
         return Ok(());
     }
     Err(format!("{} violations, among them:\n{}", violations.len(), some_of(&violations)).into())
+}
+
+/// The sweep that makes faults at the same calls.
+fn equal_of(operation: &Operation, configuration: Configuration) -> Option<(&Operation, Configuration)> {
+    let full = Configuration { durability: Durability::Full, ..configuration };
+    if configuration != full && operation.fixture != Fixture::Restarted {
+        return Some((operation, full));
+    }
+    let stream =
+        operations::find("stream").filter(|stream| streams::is_fetch(operation) && operation.name != stream.name);
+    stream.map(|stream| (stream, configuration))
 }
 
 fn some_of(violations: &[String]) -> String {

@@ -54,7 +54,7 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
 
 /// The numbers of the calls before which a kill may leave another directory than the kill before; the last number is the
 /// operation's end.
-fn points(operation: &Operation, directory: &Path, configuration: Configuration) -> Result<Vec<usize>, Stop> {
+pub fn points(operation: &Operation, directory: &Path, configuration: Configuration) -> Result<Vec<usize>, Stop> {
     let mut points = Vec::new();
     let mut calls = 0;
     let mut may_have_changed = true;

@@ -50,6 +50,8 @@ mod state;
 #[cfg(target_arch = "x86_64")]
 mod stopped;
 #[cfg(target_arch = "x86_64")]
+mod streams;
+#[cfg(target_arch = "x86_64")]
 mod sweep;
 #[cfg(target_arch = "x86_64")]
 mod tracer;

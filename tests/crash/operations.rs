@@ -8,6 +8,7 @@ use crate::checks::md5_hex;
 use crate::configuration::Configuration;
 use crate::fixture::{DEAD, Fixture, bytes_of};
 use crate::setup::Setup;
+use crate::streams;
 
 /// One operation.
 pub struct Operation {
@@ -22,6 +23,11 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// Whether it streams an image.
+    pub fn is_stream(&self) -> bool {
+        self.name.starts_with("stream")
+    }
+
     /// Whether it caches exactly one image.
     pub fn caches_one(&self) -> bool {
         self.effects.iter().filter(|effect| effect.is_caching()).count() == 1
@@ -207,6 +213,42 @@ pub const OPERATIONS: &[Operation] = &[
         prepare: Setup::open,
         run: |setup| setup.read_tee("new"),
         effects: &[Effect::Caches("new")],
+    },
+    // A stream of an image that is cached meanwhile makes a hit.
+    Operation {
+        name: "stream",
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| streams::read_whole(setup, "new"),
+        effects: &[Effect::Caches("new"), Effect::ReadsOnly("new")],
+    },
+    Operation {
+        name: "stream_that_resumes_a_fetch",
+        fixture: Fixture::Usual,
+        prepare: |setup| setup.open().and_then(|()| streams::leave_unfinished(setup, "new")),
+        run: |setup| streams::read_whole(setup, "new"),
+        effects: &[Effect::Caches("new"), Effect::ReadsOnly("new")],
+    },
+    Operation {
+        name: "stream_read_ahead",
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| streams::read_ahead(setup, "queued"),
+        effects: &[Effect::Caches("queued"), Effect::ReadsOnly("queued")],
+    },
+    Operation {
+        name: "stream_of_wrong_bytes",
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| streams::read_wrong(setup, "new"),
+        effects: &[Effect::Writes("new")],
+    },
+    Operation {
+        name: "stream_of_a_cached_image",
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| streams::read_whole(setup, "older"),
+        effects: &[Effect::ReadsOnly("older")],
     },
     Operation {
         name: "prefetch",

@@ -167,7 +167,7 @@ fn check_emptied(directory: &Path, configuration: Configuration) -> CheckResult 
     check(context("cache_size", cache.cache_size())? == 0, || "a prune to 0 bytes leaves images".to_owned())?;
     context("delete_all_queued", cache.delete_all_queued_images())?;
     drop(cache);
-    for subdirectory in ["incomplete", "invalid", "queue"] {
+    for subdirectory in ["incomplete", "invalid", "queue", ".image_cache/streams"] {
         let left = file_names(&directory.join(subdirectory))?;
         check(left.is_empty(), || format!("{left:?} stay in {subdirectory}/"))?;
     }

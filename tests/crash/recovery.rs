@@ -10,6 +10,7 @@ use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use image_cache::Durability;
 use libtest_mimic::{Completion, Failed};
 
 use crate::calls::may_change_files;
@@ -22,7 +23,7 @@ use crate::kill::{MAX_CALLS, ended};
 use crate::operations::{Operation, RECOVERY, operations};
 use crate::promises::{Checked, check_all};
 use crate::state::State;
-use crate::sweep::{Stop, completed, in_parallel};
+use crate::sweep::{Stop, completed, in_parallel, is_in_full};
 use crate::tracer::{Decision, Event, trace};
 use crate::workspace::Workspace;
 
@@ -46,6 +47,7 @@ fn try_sweep(configurations: &[Configuration]) -> Result<(), Stop> {
     let jobs: Vec<_> = configurations
         .iter()
         .flat_map(|configuration| operations(*configuration).map(|operation| (operation, *configuration)))
+        .filter(|(operation, configuration)| is_in_full() || !has_equal(operation, *configuration))
         .collect();
     let states = Mutex::new(BTreeMap::new());
     in_parallel(jobs, |(operation, configuration)| collect(&workspace, operation, configuration, &states))?;
@@ -53,6 +55,11 @@ fn try_sweep(configurations: &[Configuration]) -> Result<(), Stop> {
     COUNTERS.states.add(states.len());
     let checked = Checked::default();
     in_parallel(states.into_values().collect(), |left| sweep_from(&left, &checked))
+}
+
+/// Whether `make test` leaves it out: a stream leaves a dead writer's file as other operations do, and its record.
+fn has_equal(operation: &Operation, configuration: Configuration) -> bool {
+    operation.is_stream() && (operation.name != "stream" || configuration.durability != Durability::Full)
 }
 
 /// Copies each state that a kill of the operation leaves, unless an equal one is there.

@@ -17,6 +17,8 @@ pub struct Setup {
     pub configuration: Configuration,
     pub cache: Option<ImageCache>,
     pub writer: Option<Writer>,
+    /// The image that the operation streams, to be cached at its end.
+    pub streamed: Option<&'static str>,
     /// Whether the operation ran here before, and may find less to do.
     pub is_repeat: bool,
     /// The cache's log. It is printed at the end, since printing is a system call.
@@ -40,7 +42,15 @@ impl Read for Source {
 
 impl Setup {
     pub fn new(directory: PathBuf, configuration: Configuration) -> Self {
-        Self { directory, configuration, cache: None, writer: None, is_repeat: false, messages: Arc::default() }
+        Self {
+            directory,
+            configuration,
+            cache: None,
+            writer: None,
+            streamed: None,
+            is_repeat: false,
+            messages: Arc::default(),
+        }
     }
 
     /// The count that an operation returns is right.
@@ -58,6 +68,15 @@ impl Setup {
         let log = Log::new(move |_, message| messages.lock().expect("one thread").push(message.to_owned()));
         self.cache = Some(ImageCache::open(&self.directory, options.log(log))?);
         Ok(())
+    }
+
+    /// The outcome of a stream: it delivers all bytes, whether it caches the image or not. To be called when no call fails any more.
+    pub fn settled(&self, result: OperationResult) -> OperationResult {
+        let Some(id) = self.streamed else { return result };
+        let stays = |message: &String| message.contains("which could not be synced, stays");
+        let is_cached =
+            self.directory.join(id).exists() && !self.messages.lock().expect("one thread").iter().any(stays);
+        result.map(|outcome| if is_cached { outcome } else { Outcome::Partial })
     }
 
     pub fn take_messages(&self) -> Vec<String> {

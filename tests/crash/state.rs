@@ -14,6 +14,9 @@ use crate::checks::{INDEX_FILES, read_without_atime};
 /// The attribute that marks an image that may not be on the disk, and the directory of such images.
 const UNSYNCED: &str = "user.image_cache.unsynced";
 
+/// The records of streams.
+const STREAMS: &str = ".image_cache/streams/";
+
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct State {
     /// By path below the directory; directories end with a slash.
@@ -109,10 +112,31 @@ impl State {
                 continue;
             }
             let is_index = INDEX_FILES.contains(&name.as_str());
-            let contents = if is_index { Vec::new() } else { read_without_atime(&path)? };
+            let mut contents = if is_index { Vec::new() } else { read_without_atime(&path)? };
+            if prefix == STREAMS {
+                make_comparable(&mut contents, &path);
+            }
             self.files.insert(name, FileState { contents, attributes: attributes(&path)? });
         }
         Ok(())
+    }
+}
+
+/// Of a stream's record: whether it is the incomplete file's, in place of its inode; without times and process.
+fn make_comparable(record: &mut [u8], path: &Path) {
+    const INODE: usize = 8;
+    const OTHERS: [usize; 3] = [16, 32, 40];
+    let directory = path.ancestors().nth(3).unwrap_or(path);
+    let incomplete = directory.join("incomplete").join(path.file_name().unwrap_or_default());
+    let inode = fs::metadata(incomplete).map_or(0, |metadata| metadata.ino());
+    if let Some(place) = record.get_mut(INODE..INODE + 8) {
+        let is_the_files = *place == inode.to_le_bytes()[..];
+        place.copy_from_slice(&u64::from(is_the_files).to_le_bytes());
+    }
+    for at in OTHERS {
+        if let Some(place) = record.get_mut(at..at + 8) {
+            place.fill(0);
+        }
     }
 }
 

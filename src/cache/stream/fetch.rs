@@ -25,6 +25,10 @@
 //! The others wait for the append lock, and then end with the verdict: at the end of each of them, the image is published. After a death
 //! in between, the next one goes on: with step 1 without a verdict, else with step 3.
 //!
+//! Nobody owns expectations either: all of the fetch are verified. A stream that expects something else goes on alone, unless the
+//! participants who expected it are gone. Then it goes on with the fetch, and their expectations are dropped. A stream that expects
+//! more than the verdict covers has the file verified again.
+//!
 //! A process that is stopped within the append lock delays others for the source time-out at most. They then go on alone.
 
 use std::sync::Arc;
@@ -74,14 +78,16 @@ fn lock(room: &Room, within: Duration) -> Result<AppendGuard<'_>> {
     })
 }
 
-/// Adds a participant's expectations to those of the fetch. Fails when they contradict.
-pub(crate) fn agree(room: &Room, own: &Expectations, within: Duration) -> Result<()> {
-    let contradicts = |facts: &Facts| {
-        let other_size = facts.size.or(facts.length).zip(own.size()).is_some_and(|(theirs, own)| theirs != own);
-        let is_other =
-            |algorithm, hex: &String| facts.digests.iter().any(|(known, theirs)| *known == algorithm && theirs != hex);
-        other_size || own.digests().iter().any(|(algorithm, hex)| is_other(*algorithm, hex))
-    };
+/// Whether both cannot be met.
+pub(crate) fn contradicts(facts: &Facts, own: &Expectations) -> bool {
+    let other_size = facts.size.or(facts.length).zip(own.size()).is_some_and(|(theirs, own)| theirs != own);
+    let is_other =
+        |algorithm, hex: &String| facts.digests.iter().any(|(known, theirs)| *known == algorithm && theirs != hex);
+    other_size || own.digests().iter().any(|(algorithm, hex)| is_other(*algorithm, hex))
+}
+
+/// Adds a participant's expectations to those of the fetch. Fails when they contradict, or when the fetch has ended.
+pub(crate) fn agree(cache: &CacheInner, room: &Room, own: &Expectations, within: Duration) -> Result<()> {
     let is_known = |facts: &Facts| {
         own.size().is_none_or(|size| facts.size == Some(size))
             && own.digests().iter().all(|digest| facts.digests.contains(digest))
@@ -90,11 +96,16 @@ pub(crate) fn agree(room: &Room, own: &Expectations, within: Duration) -> Result
     if !is_known(&facts) {
         let _lock = lock(room, within)?;
         facts = room.facts()?;
-        if contradicts(&facts) || (facts.verdict.is_some() && !is_known(&facts)) {
+        if contradicts(&facts, own) {
             return Err(Error::InvalidArgument(format!(
                 "image '{}' is being fetched with another expected size or digest",
                 room.id
             )));
+        }
+        if facts.verdict.is_some() {
+            check_name(cache, room)?;
+            // Its author died before the end. The next one verifies what is expected now.
+            facts.verdict = None;
         }
         facts.size = facts.size.or(own.size());
         let new: Vec<_> = own.digests().iter().filter(|digest| !facts.digests.contains(digest)).cloned().collect();
@@ -170,13 +181,29 @@ fn abandon(cache: &CacheInner, room: &Room, cause: &Error) {
     attributes::record_failure(&room.file, &cause.to_string());
     let moved = cache.lock.acquire().and_then(|lock| {
         check_name(cache, room)?;
-        cache.layout().invalidate(&lock, Area::Incomplete, &room.id)?;
+        cache.layout().invalidate(&lock, Area::Incomplete, &room.id).or_else(|error| {
+            cache.log().warning(|| error.to_string());
+            // A removed file is better than one that another process publishes.
+            cache.layout().remove(&lock, Area::Incomplete, &room.id).map(drop)
+        })?;
         StreamRecord::remove(cache.layout(), &lock, &room.id)
     });
     if let Err(error) = moved {
         cache.log().warning(|| error.to_string());
     }
     room.waiters.announce();
+}
+
+/// A stream leaves a fetch that may go on without it. Some file systems report lost bytes only at a close, and only once: nobody may
+/// publish them.
+pub(crate) fn leave(cache: &CacheInner, room: &Room) {
+    let flushed = file::flush_by_closing(&room.file, || room.path()).and_then(|is_flushed| {
+        // Without a descriptor for the duplicate, a sync reports lost bytes.
+        if is_flushed { Ok(()) } else { file::sync_data(&room.file, || room.path()) }
+    });
+    if let Err(error) = flushed {
+        abandon(cache, room, &error);
+    }
 }
 
 /// Step 3: has the next turn begin, if the present one still has the number `turn`, and the file has no byte after `length`.

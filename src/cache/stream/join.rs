@@ -5,7 +5,8 @@
 //! 1. The image is cached: the stream reads it.
 //! 2. A stream of this handle fetches it: the room is shared.
 //! 3. `incomplete/<id>` has a record: the stream takes part. If nobody else does, it resumes the fetch. The file's bytes are valid within one
-//!    boot and mount; after a restart, as many of them as were synced. The rest is cut off.
+//!    boot and mount; after a restart, as many of them as were synced. The rest is cut off. Expectations of the former participants that
+//!    contradict this one's are dropped; a file that is longer than expected is replaced.
 //! 4. A live writer has the image: the stream follows its file.
 //! 5. A writer died whose file the stream has followed: the file gets a record, and the fetch goes on there.
 //! 6. Else the stream creates the file, closes it to those who may only read, and creates its record. A process killed in between leaves
@@ -18,9 +19,11 @@ use crate::cache::incomplete::min_stall;
 use crate::cache::inner::CacheInner;
 use crate::cache::name_change::NameChange;
 use crate::cache::query::is_torn;
+use crate::cache::stream::fetch::contradicts;
 use crate::cache::stream::follow::FollowedFile;
 use crate::cache::stream::room::{Room, Work};
 use crate::cache::writeback::Writeback;
+use crate::digest::expectations::Expectations;
 use crate::error::{Error, Result};
 use crate::store::image_id::ImageId;
 use crate::store::incomplete_writer::writer_of;
@@ -37,9 +40,9 @@ pub(crate) enum Joined {
     Followed(Arc<FollowedFile>),
 }
 
-/// Finds the image, or begins to fetch it. `followed`: the file of a writer from which this stream has read. Fails when the image cannot
+/// Finds the image, or begins to fetch it. `own`: what this stream expects. `followed`: the file of a writer from which this stream has read. Fails when the image cannot
 /// be cached.
-pub(crate) fn join(cache: &CacheInner, id: &ImageId, followed: Option<FileId>) -> Result<Joined> {
+pub(crate) fn join(cache: &CacheInner, id: &ImageId, own: &Expectations, followed: Option<FileId>) -> Result<Joined> {
     let lock = cache.lock.acquire()?;
     match cache.layout().stat(Area::Cached, id)? {
         DirEntry::Missing => {}
@@ -60,7 +63,7 @@ pub(crate) fn join(cache: &CacheInner, id: &ImageId, followed: Option<FileId>) -
         return Ok(Joined::Room(room));
     }
     if let Some((record, facts)) = StreamRecord::open(cache.layout(), id, &present)?
-        && let Some(room) = take_part(cache, id, &present, record, facts)?
+        && let Some(room) = take_part(cache, &lock, id, own, &present, record, facts)?
     {
         return Ok(Joined::Room(room));
     }
@@ -80,7 +83,9 @@ pub(crate) fn join(cache: &CacheInner, id: &ImageId, followed: Option<FileId>) -
 /// `None` when the file cannot be continued, and is replaced.
 fn take_part(
     cache: &CacheInner,
+    lock: &CacheLockGuard<'_>,
     id: &ImageId,
+    own: &Expectations,
     present: &StatAndBirth,
     record: StreamRecord,
     mut facts: Facts,
@@ -90,20 +95,45 @@ fn take_part(
     }
     let Some(file) = cache.layout().open_incomplete(id)? else { return Ok(None) };
     if !record.is_attended()? {
-        let size = present.stat.size;
-        let valid = facts.valid(cache.layout(), size);
-        // The end that was found is valid only with all bytes.
-        if valid < size || facts.length.is_some_and(|length| length != size) {
-            facts.length = None;
-            facts.verdict = None;
-            file::set_length(&file, || cache.layout().path(Area::Incomplete, id), valid)?;
+        if own.size().is_some_and(|expected| expected < present.stat.size) {
+            return Ok(None);
         }
-        facts.synced = facts.synced.min(valid);
-        facts.resume(cache.layout());
-        record.set(&facts)?;
-        cache.log().info(|| format!("image '{id}': its fetch is resumed at {valid} bytes"));
+        if contradicts(&facts, own) {
+            // Nobody expects that any more.
+            (facts.size, facts.length, facts.verdict) = (None, None, None);
+            facts.digests.clear();
+        }
+        let resumed = resume(cache, id, present.stat.size, &record, &mut facts, &file);
+        // Lost bytes that are reported to this descriptor only.
+        if resumed.is_err() && file::flush_by_closing(&file, || cache.layout().path(Area::Incomplete, id)).is_err() {
+            cache.layout().remove(lock, Area::Incomplete, id)?;
+        }
+        resumed?;
     }
     enter(cache, id, record, file, present.stat.id, facts.synced).map(Some)
+}
+
+/// Goes on with a fetch that nobody takes part in.
+fn resume(
+    cache: &CacheInner,
+    id: &ImageId,
+    size: u64,
+    record: &StreamRecord,
+    facts: &mut Facts,
+    file: &File,
+) -> Result<()> {
+    let valid = facts.valid(cache.layout(), size);
+    // The end that was found is valid only with all bytes.
+    if valid < size || facts.length.is_some_and(|length| length != size) {
+        facts.length = None;
+        facts.verdict = None;
+        file::set_length(file, || cache.layout().path(Area::Incomplete, id), valid)?;
+    }
+    facts.synced = facts.synced.min(valid);
+    facts.resume(cache.layout());
+    record.set(facts)?;
+    cache.log().info(|| format!("image '{id}': its fetch is resumed at {valid} bytes"));
+    Ok(())
 }
 
 fn follow(cache: &CacheInner, id: &ImageId, present: &StatAndBirth) -> Result<Arc<FollowedFile>> {

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::log::LogLevel;
 use crate::store::image_id::ImageId;
 use crate::sys::memory;
+use crate::sys::stat::FileId;
 
 /// How long a source may take for one call before another participant takes its turn over.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -147,8 +148,8 @@ impl<S: RangeSource> State<S> {
                 }
                 Step::Alone(length, error) => {
                     self.go_alone(&error, &buffer[..length])?;
-                    self.position += length as u64;
                     if length > 0 {
+                        self.position += length as u64;
                         return Ok(length);
                     }
                 }
@@ -220,14 +221,11 @@ impl<S: RangeSource> State<S> {
             From::Followed(file) => Some(file.file_id),
             _ => None,
         };
-        let joined = join(&self.cache, &self.id, followed).and_then(|joined| match joined {
-            Joined::Cached => Reader::open(&self.cache, &self.id).map(From::Cached),
-            Joined::Followed(file) => Ok(From::Followed(file)),
-            Joined::Room(room) => {
-                fetch::agree(&room, &self.expected, self.source_timeout)?;
-                Ok(From::Room(room))
-            }
-        });
+        let joined = match self.try_join(followed) {
+            // It has ended meanwhile.
+            Err(Error::Lost { .. }) => self.try_join(followed),
+            joined => joined,
+        };
         let is_same = |from: &From| match from {
             From::Followed(file) => followed == Some(file.file_id),
             From::Room(room) => followed == Some(room.file_id),
@@ -252,6 +250,18 @@ impl<S: RangeSource> State<S> {
         }
     }
 
+    fn try_join(&self, followed: Option<FileId>) -> Result<From> {
+        match join(&self.cache, &self.id, &self.expected, followed)? {
+            Joined::Cached => Reader::open(&self.cache, &self.id).map(From::Cached),
+            Joined::Followed(file) => Ok(From::Followed(file)),
+            Joined::Room(room) => {
+                let agreed = fetch::agree(&self.cache, &room, &self.expected, self.source_timeout);
+                agreed.inspect_err(|_| fetch::leave(&self.cache, &room))?;
+                Ok(From::Room(room))
+            }
+        }
+    }
+
     /// From here on, all bytes come from the own source. `delivered`: bytes of it that are delivered already, at the stream's position.
     pub fn go_alone(&mut self, cause: &Error, delivered: &[u8]) -> Result<()> {
         let level = if matches!(cause, Error::InvalidArgument(_)) { LogLevel::Info } else { LogLevel::Warning };
@@ -265,6 +275,9 @@ impl<S: RangeSource> State<S> {
             expectations.hash(delivered);
             Ok(())
         });
+        if let From::Room(room) = &self.from {
+            fetch::leave(&self.cache, room);
+        }
         self.role = StreamRole::Alone;
         self.from = From::Alone(expectations);
         hashed.inspect_err(|error| self.end = Some(Err(error.clone())))
@@ -318,14 +331,17 @@ impl<S: RangeSource> State<S> {
 impl<S: RangeSource> Drop for State<S> {
     /// A caller that knows the size need not read the end: with all bytes, this is it.
     fn drop(&mut self) {
+        let From::Room(room) = &self.from else { return };
         if self.end.is_none()
-            && let From::Room(room) = &self.from
             && let (Ok(progress), Ok(look)) = (room.progress(), room.look())
             && look.length == self.position
             && progress.complete_length() == Some(look.length)
         {
             // A mismatch is logged.
-            let _ = fetch::conclude(&self.cache, room);
+            self.end = fetch::conclude(&self.cache, room).ok().flatten();
+        }
+        if !matches!(self.end, Some(Ok(()))) {
+            fetch::leave(&self.cache, room);
         }
     }
 }
