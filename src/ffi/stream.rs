@@ -332,8 +332,9 @@ pub unsafe extern "C" fn image_cache_stream_available(stream: *const image_cache
 ///
 /// - `stream`: the stream; may be NULL; harmless in a forked child
 ///
-/// If it was the last participant, the image stays resumable until it stalls (see image_cache_clean()). If the expected
-/// size has come, the image is verified and published as at the end.
+/// If it was the last participant, the image stays resumable until it stalls (see image_cache_clean()). If
+/// image_cache_stream_read() has returned all bytes of an expected size, the image is verified and published, as at the
+/// end.
 ///
 /// Threads: one at a time. Blocks: for a few system calls, and for the disk if the image is published.
 #[unsafe(no_mangle)]
