@@ -1225,8 +1225,9 @@ uint64_t image_cache_stream_available(const struct image_cache_stream_t *stream)
  *
  * - `stream`: the stream; may be NULL; harmless in a forked child
  *
- * If it was the last participant, the image stays resumable until it stalls (see image_cache_clean()). If the expected
- * size has come, the image is verified and published as at the end.
+ * If it was the last participant, the image stays resumable until it stalls (see image_cache_clean()). If
+ * image_cache_stream_read() has returned all bytes of an expected size, the image is verified and published, as at the
+ * end.
  *
  * Threads: one at a time. Blocks: for a few system calls, and for the disk if the image is published.
  */
@@ -1245,7 +1246,8 @@ void image_cache_stream_close(struct image_cache_stream_t *stream);
  * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or cached is NULL
  * - IMAGE_CACHE_ERROR_IO: the image's files cannot be stat'ed
- * - IMAGE_CACHE_ERROR_TIMED_OUT: the image is still being cached after that time
+ * - IMAGE_CACHE_ERROR_TIMED_OUT: the image is still being cached after that time, or another process held the cache lock
+ *   for 10 s
  *
  * Threads: any. Blocks: up to that time, and for the cache lock once a second.
  */

@@ -332,8 +332,9 @@ pub unsafe extern "C" fn image_cache_stream_available(stream: *const image_cache
 ///
 /// - `stream`: the stream; may be NULL; harmless in a forked child
 ///
-/// If it was the last participant, the image stays resumable until it stalls (see image_cache_clean()). If the expected
-/// size has come, the image is verified and published as at the end.
+/// If it was the last participant, the image stays resumable until it stalls (see image_cache_clean()). If
+/// image_cache_stream_read() has returned all bytes of an expected size, the image is verified and published, as at the
+/// end.
 ///
 /// Threads: one at a time. Blocks: for a few system calls, and for the disk if the image is published.
 #[unsafe(no_mangle)]
@@ -354,7 +355,8 @@ pub unsafe extern "C" fn image_cache_stream_close(stream: *mut image_cache_strea
 /// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or cached is NULL
 /// - IMAGE_CACHE_ERROR_IO: the image's files cannot be stat'ed
-/// - IMAGE_CACHE_ERROR_TIMED_OUT: the image is still being cached after that time
+/// - IMAGE_CACHE_ERROR_TIMED_OUT: the image is still being cached after that time, or another process held the cache lock
+///   for 10 s
 ///
 /// Threads: any. Blocks: up to that time, and for the cache lock once a second.
 #[unsafe(no_mangle)]
