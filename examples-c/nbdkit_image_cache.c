@@ -67,7 +67,7 @@ static struct {
     http_source_t *http; /* of its stream, while there is one */
 } reader = {.lock = PTHREAD_MUTEX_INITIALIZER, .end = PTHREAD_COND_INITIALIZER};
 
-/* ---- The image ---------------------------------------------------------------------------------------------------- */
+/* ---- The image --------------------------------------------------------------------------------------------------- */
 
 static void print_log(void *user_data, int32_t level, const char *message)
 {
@@ -121,7 +121,7 @@ static void print_failure(const fetch_t *fetch, image_cache_status_t status, con
                  image_cache_status_name(status));
 }
 
-/* ---- The reader thread -------------------------------------------------------------------------------------------- */
+/* ---- The reader thread ------------------------------------------------------------------------------------------- */
 
 static bool must_end(void)
 {
@@ -215,7 +215,7 @@ static void end_reader(void)
     reader.runs = false;
 }
 
-/* ---- The plugin --------------------------------------------------------------------------------------------------- */
+/* ---- The plugin -------------------------------------------------------------------------------------------------- */
 
 static void plugin_load(void) { curl_global_init(CURL_GLOBAL_DEFAULT); }
 
