@@ -1,8 +1,9 @@
 # All tasks of the project. All output goes to build/ and target/.
-.PHONY: help demo install test test-crash sanitizers fuzz bench figures docs instructions header abi fmt clean
+.PHONY: help demo storm install test test-crash sanitizers fuzz bench figures docs instructions header abi fmt clean
 
 help:
-	@echo "make demo          cache a disk image with both drivers, and check the cached files (KEEP=1 keeps them)"
+	@echo "make demo          cache a disk image with both drivers, check the files, share a download (KEEP=1 keeps them)"
+	@echo "make storm         100 processes want one image, and the one that fetches it is killed (STORM='--readers 20')"
 	@echo "make install       install the library and its header to PREFIX (/usr/local), below DESTDIR"
 	@echo "make test          run all tests (VERBOSE=1 prints all output)"
 	@echo "make test-crash    run the sweeps in full, as root: kills, faults, power cuts (CUTS=1800), races (SECONDS=60), corruption"
@@ -19,6 +20,9 @@ help:
 
 demo:
 	@scripts/demo.sh
+
+storm:
+	@scripts/storm.sh $(STORM)
 
 PREFIX ?= /usr/local
 install:

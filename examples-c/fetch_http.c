@@ -6,6 +6,9 @@
  * The first run downloads the image to the output, and caches it on the way. The second run reads it from the cache
  * and sends no request. Without --output the image is cached only.
  *
+ * Runs at the same time share one download: each byte is requested once, by one of them, and all print it as it comes.
+ * A run that dies costs the others nothing. After the death of all, the next run requests the rest.
+ *
  * --size and the digests hold for a cached image, too. A cached image with another size or digest is an error, and
  * stays: a person must decide which of two images has the id. A cached image without a stored digest is deleted and
  * downloaded again, once the server answers. Of two digests the cache stores, and compares, the stronger only.
@@ -13,11 +16,11 @@
  * Build it with:  cc fetch_http.c http_source.c output.c -limage_cache -lcurl -o fetch_http
  *
  * What is worth copying:
- *   - a tee that reads from libcurl without a thread (see http_source.h);
- *   - a cache failure (a full disk, another writer, no directory) never fails the download. The bytes still reach the
- *     output, and are checked. Without an output, caching is the only task, so its failure is the run's;
+ *   - a stream whose source sends range requests with libcurl, without a thread (see http_source.h);
+ *   - a cache failure (a full disk, no directory) never fails the download. The bytes still reach the output, and are
+ *     verified. Without an output, caching is the only task, so its failure is the run's;
  *   - every expectation is set before the first byte. An image with another size or digest is never cached. A response
- *     that is not a whole image (any status but 200), or that is compressed, never reaches the cache;
+ *     that is no part of the image (any status but 200 and 206), or that is compressed, never reaches the cache;
  *   - a file has its old content or the whole image, never a part (see output.h).
  */
 #define _XOPEN_SOURCE 700 /* POSIX of 2008, with its nftw; the library itself needs C99 only */
@@ -49,6 +52,14 @@ typedef struct {
     int32_t driver;
 } request_t;
 
+/* What the stream's source uses and counts. */
+typedef struct {
+    http_source_t *http;
+    const request_t *request;
+    uint64_t downloaded;       /* by this process, in bytes */
+    image_cache_error_t error; /* why the source failed: the stream has a number only */
+} download_t;
+
 /* ---- Helpers that are not about the cache ------------------------------------------------------------------------ */
 
 static double mib(uint64_t bytes) { return (double)bytes / (1 << 20); }
@@ -62,19 +73,21 @@ static image_cache_status_t set_error(image_cache_error_t *error, image_cache_st
 }
 
 /* A terminal shows the line once a second; a log file gets none. */
-static void show_progress(const http_source_t *source, uint64_t done, int64_t size, bool last)
+static void show_progress(uint64_t done, int64_t size, bool last)
 {
-    static time_t shown;
+    static time_t began, shown;
+    if (began == 0)
+        time(&began);
     if (!isatty(STDERR_FILENO) || (!last && time(NULL) == shown))
         return;
     time(&shown);
     fprintf(stderr, "\r%.1f MiB", mib(done));
     if (size > 0)
         fprintf(stderr, " of %.1f MiB, %.0f%%", mib((uint64_t)size), 100.0 * (double)done / (double)size);
-    fprintf(stderr, ", %.1f MiB/s\033[K%s", http_rate(source) / (1 << 20), last ? "\n" : "");
+    fprintf(stderr, ", %.1f MiB/s\033[K%s", mib(done) / (shown > began ? difftime(shown, began) : 1), last ? "\n" : "");
 }
 
-/* The library prints nothing. Its log has, for example, the reason why a tee could not cache. */
+/* The library prints nothing. Its log has, for example, the reason why a stream could not cache. */
 static void print_log(void *user_data, int32_t level, const char *message)
 {
     (void)user_data;
@@ -89,22 +102,44 @@ static image_cache_status_t write_output(const output_t *output, size_t length, 
     return why == 0 ? IMAGE_CACHE_OK : set_error(error, IMAGE_CACHE_ERROR_IO, request->output, strerror(why));
 }
 
-/* ---- From the server, through the tee ---------------------------------------------------------------------------- */
+/* ---- From the server, through the stream ------------------------------------------------------------------------- */
 
 static bool expects_digest(const request_t *request) { return request->sha256 != NULL || request->md5 != NULL; }
 
-static image_cache_status_t open_source(http_source_t **source, request_t *request, image_cache_error_t *error)
+/* Whether the response ends after the expected size, where its headers do not say so. */
+static bool has_more(http_source_t *http, int64_t size)
 {
-    char why[HTTP_WHY];
-    *source = http_open(request->url, why);
-    if (*source == NULL)
-        return set_error(error, IMAGE_CACHE_ERROR_SOURCE, request->url, why);
-    if (!http_has_end(*source) && request->size < 0 && !expects_digest(request))
-        return set_error(error, IMAGE_CACHE_ERROR_SOURCE, request->url,
+    char byte;
+    return http_size(http) < 0 && http_read_at(http, (uint64_t)size, &byte, 1) > 0;
+}
+
+/* Fails if the server's image cannot be the expected one. */
+static image_cache_status_t check_server(download_t *download, uint64_t end)
+{
+    const request_t *request = download->request;
+    int64_t size = http_size(download->http);
+    if (!http_has_end(download->http) && request->size < 0 && !expects_digest(request))
+        return set_error(&download->error, IMAGE_CACHE_ERROR_SOURCE, request->url,
                          "the server does not say where it ends: give --size, --sha256 or --md5");
-    if (request->size < 0)
-        request->size = http_size(*source);
+    if ((request->size >= 0 && size >= 0 && size != request->size)
+        || (end == (uint64_t)request->size && has_more(download->http, request->size)))
+        return set_error(&download->error, IMAGE_CACHE_ERROR_SIZE_MISMATCH, request->url,
+                         "the server's image does not have the expected size");
     return IMAGE_CACHE_OK;
+}
+
+/* The stream calls this for bytes that nobody has fetched, one process at a time. */
+static int64_t read_server(void *user_data, uint64_t offset, void *buffer, size_t capacity)
+{
+    download_t *download = user_data;
+    int64_t got = http_read_at(download->http, offset, buffer, capacity);
+    const char *why = http_failure(download->http);
+    if (got < 0)
+        set_error(&download->error, IMAGE_CACHE_ERROR_SOURCE, download->request->url, why != NULL ? why : "no answer");
+    if (got < 0 || check_server(download, offset + (uint64_t)got) != IMAGE_CACHE_OK)
+        return -1;
+    download->downloaded += (uint64_t)got;
+    return got;
 }
 
 static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *walk)
@@ -113,91 +148,107 @@ static int remove_entry(const char *path, const struct stat *status, int type, s
     return remove(path);
 }
 
-/* A tee that cannot cache still checks digests, but it needs a cache. If the real one cannot be opened, this opens a
- * cache whose directory is removed at once, so it stores nothing. (Or use the digests of your TLS library.) */
+/* A stream that cannot cache still verifies digests, but it needs a cache. If the real one cannot be opened, this opens
+ * a cache whose directory is removed at once, so it stores nothing. */
 static image_cache_status_t open_stand_in(image_cache_t **cache, image_cache_error_t *error)
 {
     char directory[] = "/tmp/fetch_http.XXXXXX";
     if (mkdtemp(directory) == NULL)
-        return set_error(error, IMAGE_CACHE_ERROR_IO, "no directory to check the digest in", strerror(errno));
+        return set_error(error, IMAGE_CACHE_ERROR_IO, "no directory to verify the image in", strerror(errno));
     image_cache_status_t status = image_cache_open(directory, NULL, cache, error);
     nftw(directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     return status;
 }
 
-static image_cache_status_t open_tee(const image_cache_t *cache, http_source_t *source, const request_t *request,
-                                     image_cache_tee_t **tee, image_cache_error_t *error)
+static image_cache_status_t open_stream(const image_cache_t *cache, download_t *download, image_cache_stream_t **stream,
+                                        image_cache_error_t *error)
 {
-    image_cache_status_t status = image_cache_tee_open(cache, request->id, http_read, source, tee, error);
+    const request_t *request = download->request;
+    image_cache_status_t status = image_cache_stream_open(cache, request->id, read_server, download, stream, error);
     if (status == IMAGE_CACHE_OK && request->size >= 0)
-        status = image_cache_tee_expect_size(*tee, (uint64_t)request->size, error);
+        status = image_cache_stream_expect_size(*stream, (uint64_t)request->size, error);
     if (status == IMAGE_CACHE_OK && request->sha256 != NULL)
-        status = image_cache_tee_expect_digest(*tee, "sha256", request->sha256, error);
+        status = image_cache_stream_expect_digest(*stream, "sha256", request->sha256, error);
     if (status == IMAGE_CACHE_OK && request->md5 != NULL)
-        status = image_cache_tee_expect_digest(*tee, "md5", request->md5, error);
+        status = image_cache_stream_expect_digest(*stream, "md5", request->md5, error);
     return status;
 }
 
-/* The next bytes from the tee, or from the source if the tee is NULL. A length of 0 marks the end. */
-static image_cache_status_t read_chunk(image_cache_tee_t *tee, http_source_t *source, size_t *length,
-                                       image_cache_error_t *error)
+static void print_result(const download_t *download, const image_cache_stream_t *stream, uint64_t size)
 {
-    if (tee != NULL)
-        return image_cache_tee_read(tee, chunk, sizeof chunk, length, error);
-    int64_t got = http_read(source, chunk, sizeof chunk);
-    *length = got > 0 ? (size_t)got : 0;
-    return got >= 0 ? IMAGE_CACHE_OK : IMAGE_CACHE_ERROR_SOURCE;
+    bool cached = image_cache_stream_role(stream) != IMAGE_CACHE_STREAM_ALONE;
+    uint64_t shared = size > download->downloaded ? size - download->downloaded : 0;
+    fprintf(stderr, "%s: %.1f MiB downloaded, ", download->request->id, mib(size));
+    fputs(cached ? "now cached" : "not cached", stderr);
+    if (cached && shared > 0)
+        fprintf(stderr, "; %.1f MiB of it by other runs", mib(shared));
+    fputc('\n', stderr);
 }
 
-/* Reads to the end, where the tee checks size and digest and publishes the image. Without a tee only the size is
- * checked. */
-static image_cache_status_t download_all(image_cache_tee_t *tee, http_source_t *source, const request_t *request,
-                                         const output_t *output, image_cache_error_t *error)
+/* Reads to the end, where the stream has verified and published the image. */
+static image_cache_status_t read_all(image_cache_stream_t *stream, download_t *download, const output_t *output,
+                                     image_cache_error_t *error)
 {
+    const request_t *request = download->request;
     uint64_t done = 0;
     image_cache_status_t status = IMAGE_CACHE_OK;
     for (size_t length = 1; status == IMAGE_CACHE_OK && length > 0;) {
-        status = read_chunk(tee, source, &length, error);
+        status = image_cache_stream_read(stream, chunk, sizeof chunk, &length, error);
         if (status == IMAGE_CACHE_OK)
             status = write_output(output, length, request, error);
         done += length;
-        show_progress(source, done, request->size, status != IMAGE_CACHE_OK || length == 0);
+        int64_t size = request->size >= 0 ? request->size : http_size(download->http);
+        show_progress(done, size, status != IMAGE_CACHE_OK || length == 0);
     }
-    if (status == IMAGE_CACHE_ERROR_SOURCE && http_failure(source) != NULL) /* the tee has no reason, the source has */
-        set_error(error, IMAGE_CACHE_ERROR_SOURCE, request->url, http_failure(source));
-    if (status == IMAGE_CACHE_OK && tee == NULL && request->size >= 0 && done != (uint64_t)request->size)
-        status = set_error(error, IMAGE_CACHE_ERROR_SIZE_MISMATCH, request->url, "it does not have the expected size");
+    if (status == IMAGE_CACHE_ERROR_SOURCE && download->error.status != IMAGE_CACHE_OK)
+        status = download->error.status, *error = download->error;
     if (status == IMAGE_CACHE_OK)
-        fprintf(stderr, "%s: %.1f MiB downloaded, %s\n", request->id, mib(done),
-                image_cache_tee_is_caching(tee) ? "now cached" : "not cached");
+        print_result(download, stream, done);
+    return status;
+}
+
+/* Deletes a cached image that has no digest to compare, once the server has answered. */
+static image_cache_status_t make_room(const image_cache_t *cache, const download_t *download,
+                                      image_cache_error_t *error)
+{
+    if (!http_begin(download->http))
+        return set_error(error, IMAGE_CACHE_ERROR_SOURCE, download->request->url, http_failure(download->http));
+    return image_cache_delete_cached_image(cache, download->request->id, error);
+}
+
+/* Without an output, the image must be cached: by this process or another one. */
+static image_cache_status_t check_cached(const image_cache_t *cache, const request_t *request,
+                                         image_cache_error_t *error)
+{
+    bool cached = false;
+    image_cache_status_t status = image_cache_is_cached(cache, request->id, &cached, error);
+    if (status == IMAGE_CACHE_OK && !cached)
+        status = set_error(error, IMAGE_CACHE_ERROR_BEING_CACHED, request->id, "it could not be cached");
     return status;
 }
 
 /* cache: NULL if it could not be opened. replace: the cached image has no digest to compare. */
-static image_cache_status_t download_image(const image_cache_t *cache, bool replace, request_t *request,
+static image_cache_status_t download_image(const image_cache_t *cache, bool replace, const request_t *request,
                                            const output_t *output, image_cache_error_t *error)
 {
-    http_source_t *source = NULL;
+    download_t download = {.http = http_open(request->url), .request = request};
     image_cache_t *stand_in = NULL;
-    image_cache_tee_t *tee = NULL;
-    image_cache_status_t status = open_source(&source, request, error); /* a 404 changes no cached image */
+    image_cache_stream_t *stream = NULL;
+    image_cache_status_t status = IMAGE_CACHE_OK;
+    if (download.http == NULL)
+        status = set_error(error, IMAGE_CACHE_ERROR_NO_MEMORY, request->url, "libcurl cannot be set up");
     if (status == IMAGE_CACHE_OK && replace)
-        image_cache_delete_cached_image(cache, request->id, NULL); /* if this fails, the tee does not cache */
-    if (status == IMAGE_CACHE_OK && cache == NULL && expects_digest(request))
+        status = make_room(cache, &download, error); /* a 404 changes no cached image */
+    if (status == IMAGE_CACHE_OK && cache == NULL)
         status = open_stand_in(&stand_in, error);
-    if (status == IMAGE_CACHE_OK && (cache != NULL || stand_in != NULL))
-        status = open_tee(cache != NULL ? cache : stand_in, source, request, &tee, error);
     if (status == IMAGE_CACHE_OK)
-        status = download_all(tee, source, request, output, error);
-    bool cached = image_cache_tee_is_caching(tee);
-    image_cache_tee_close(tee); /* before the end, this moves the unfinished file to invalid/ */
+        status = open_stream(cache != NULL ? cache : stand_in, &download, &stream, error);
+    if (status == IMAGE_CACHE_OK)
+        status = read_all(stream, &download, output, error);
+    image_cache_stream_close(stream); /* before the end, this leaves the file for the next run */
     image_cache_close(stand_in);
-    http_close(source);
-    if (status == IMAGE_CACHE_OK && output->file == NULL && !cached) /* another process may have cached it meanwhile */
-        status = image_cache_is_cached(cache, request->id, &cached, error);
-    if (status == IMAGE_CACHE_OK && output->file == NULL && !cached)
-        status = set_error(error, IMAGE_CACHE_ERROR_BEING_CACHED, request->id, "it could not be cached");
-    return status;
+    http_close(download.http);
+    return status == IMAGE_CACHE_OK && output->file == NULL ? check_cached(cache, request, error) : status;
 }
 
 /* ---- From the cache ---------------------------------------------------------------------------------------------- */
@@ -263,7 +314,7 @@ static image_cache_status_t serve(image_cache_reader_t *reader, const request_t 
     return status;
 }
 
-static image_cache_status_t run(request_t *request, const output_t *output, image_cache_error_t *error)
+static image_cache_status_t run(const request_t *request, const output_t *output, image_cache_error_t *error)
 {
     image_cache_t *cache = NULL;
     image_cache_reader_t *reader = NULL;

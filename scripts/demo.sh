@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The demo: creates a disk image of a virtual machine, runs examples-c/quickstart on it with each driver, and checks the
-# cached file with qemu-img. KEEP=1 keeps the demo's directory.
+# cached file with qemu-img. Then two processes share one download. KEEP=1 keeps the demo's directory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PATH:/usr/sbin:/sbin"
@@ -9,6 +9,7 @@ log=$PWD/build/demo.log
 
 command -v cargo >/dev/null || { echo "Rust is missing: cargo builds the library." >&2 && exit 1; }
 scripts/install-tools.sh cmake qemu-img mkfs.ext4
+scripts/install-tools.sh curl-config || echo "Without libcurl, the demo shows no stream."
 
 mkdir -p "$build"
 work=$(mktemp -d "$PWD/build/demo-XXXXXX")
@@ -29,7 +30,7 @@ quietly() { # runs a command with its output in the log, and prints the log's en
 
 : >"$log"
 start=$SECONDS
-echo "Building the library and the example; the first time takes a minute or two."
+echo "Building the library and the examples; the first time takes a minute or two."
 quietly cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DIMAGE_CACHE_TESTS=OFF
 quietly cmake --build "$build" --parallel "$(nproc)"
 echo "Built in $((SECONDS - start)) s."
@@ -68,4 +69,8 @@ for driver in sqlite xattr; do
     printf '   %-10s %s\n' check "$(qemu-img check -f qcow2 "cache-$driver/demo.qcow2" | head -n 1)"
     printf '   %-10s %s\n' compare "$(qemu-img compare -f qcow2 -F qcow2 demo.qcow2 "cache-$driver/demo.qcow2")"
 done
+if [ -x "$build/examples-c/storm" ]; then
+    printf '\n======== storm --readers 2 --deaths 0: a stream shares one download ========\n\n'
+    TMPDIR=$work "$build/examples-c/storm" --readers 2 --deaths 0 --size 16 --rate 32
+fi
 printf '\nDone: both drivers cached the image, and the cached files equal it.\n'

@@ -20,6 +20,10 @@ describe() { # TOOL: sets `package` and `reason`
         clang-runtime) package=libclang-rt-dev reason="has the runtimes of clang's sanitizers and fuzzer" ;;
         valgrind) reason="finds memory errors and leaks in the C tests, and counts instructions" ;;
         curl-config) package=libcurl4-openssl-dev reason="has libcurl, for the example that downloads images" ;;
+        nbdkit) reason="serves an image over NBD in a test of the example that is a plugin" ;;
+        nbdkit-plugin.h) package=nbdkit-plugin-dev reason="is for the example that is an nbdkit plugin" ;;
+        nbdcopy) package=libnbd-bin reason="reads that plugin's image over NBD in a test" ;;
+        qemu-io) package=qemu-utils reason="reads a part of that plugin's image in a test" ;;
         abidiff) package=abigail-tools reason="compares the header's ABI with the baseline" ;;
         pkg-config) reason="finds the installed library for the C programs of the tests" ;;
         sqlite3.h) package=libsqlite3-dev reason="is for a test program with its own SQLite beside the library's" ;;

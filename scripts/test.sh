@@ -19,8 +19,9 @@ longest=1800 # seconds for one stage, so that a hang ends as a failure
 passed=0 failed=0 skipped=0 table=''
 
 command -v cargo >/dev/null || { echo "Rust is missing: cargo builds and tests the library." && exit 1; }
-scripts/install-tools.sh cmake g++ clang valgrind abidiff python3 curl-config pkg-config sqlite3.h go mkfs.ext4 mkfs.xfs \
-    mkfs.btrfs mkfs.ntfs mkfs.exfat mount.exfat-fuse debugfs strace rsync systemd-tmpfiles mandoc shellcheck codespell clang-format ||
+scripts/install-tools.sh cmake g++ clang valgrind abidiff python3 curl-config nbdkit nbdkit-plugin.h nbdcopy qemu-img \
+    qemu-io pkg-config sqlite3.h go mkfs.ext4 mkfs.xfs mkfs.btrfs mkfs.ntfs mkfs.exfat mount.exfat-fuse debugfs strace \
+    rsync systemd-tmpfiles mandoc shellcheck codespell clang-format ||
     echo "The tests that need what is missing are skipped, and counted so."
 
 # What a failing stage's output is shown without: compilations, and tests that passed.

@@ -1,17 +1,24 @@
-"""An HTTP server for tests. The URL's path selects the response: whole images, broken ones, redirects. It records its
-requests.
+"""An HTTP server for tests. The URL's path selects the response: whole images, ranges of them, broken ones, redirects. It
+records its requests, and counts connections and the bytes of ranges.
 """
 
 import gzip
 import http.server
 import random
+import re
 import threading
+import time
 
 IMAGE = random.Random(7).randbytes(3_500_017)  # not a multiple of any chunk size
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+
+    def setup(self):
+        super().setup()
+        with self.server.counting:
+            self.server.connections += 1
 
     def log_message(self, *arguments):
         pass
@@ -99,6 +106,42 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.headers_of(200)
         self.wfile.write(IMAGE)
 
+    # Part of the image, on a connection that stays open.
+    def respond_ranged(self, image=None, etag='"1"', pause=0.0, stop=None):
+        image = self.server.image if image is None else image
+        first, last = (int(number) for number in re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"]).groups())
+        if first >= len(image):
+            return self.headers_of(416, Content_Range=f"bytes */{len(image)}", Content_Length=0)
+        content = image[first : last + 1]
+        content_range = f"bytes {first}-{first + len(content) - 1}/{len(image)}"
+        self.headers_of(206, Content_Range=content_range, Content_Length=len(content), ETag=etag)
+        self.close_connection = stop is not None
+        for at in range(0, len(content[:stop]), 65536):
+            time.sleep(pause)
+            self.count_and_send(content[:stop][at : at + 65536])
+
+    def count_and_send(self, content):
+        with self.server.counting:
+            self.server.sent += len(content)
+        self.wfile.write(content)
+
+    def respond_slowly_ranged(self):
+        self.respond_ranged(pause=self.server.pause)
+
+    def respond_ranged_empty(self):
+        self.respond_ranged(image=b"")
+
+    # Each connection ends after 100,000 bytes.
+    def respond_ranged_dies(self):
+        self.respond_ranged(stop=100_000)
+
+    def respond_ranged_changes(self):
+        self.respond_ranged(etag=f'"{len(self.server.requests)}"')
+
+    def respond_ranged_elsewhere(self):
+        self.headers_of(206, Content_Range=f"bytes 1-1000/{len(IMAGE)}", Content_Length=1000)
+        self.wfile.write(IMAGE[1:1001])
+
     def respond_dies(self):
         if self.server.requests.count(self.path) > 1:
             return self.respond_whole()
@@ -109,10 +152,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self.respond_chunked(len(IMAGE) // 2 if self.server.requests.count(self.path) == 1 else len(IMAGE))
 
 
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+
+    def handle_error(self, request, client_address):
+        """Clients that were killed are part of the tests."""
+
+
 def start_server():
     """Starts a server on the loopback device. `waiting` and `go_on` synchronize with the response "waits"."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.requests, server.encodings = [], []
+    server = Server(("127.0.0.1", 0), Handler)
+    server.requests, server.encodings, server.image = [], [], IMAGE
+    server.counting, server.connections, server.sent, server.pause = threading.Lock(), 0, 0, 0.02
     server.waiting, server.go_on = threading.Event(), threading.Event()
     threading.Thread(target=server.serve_forever, daemon=True, kwargs={"poll_interval": 0.02}).start()
     return server

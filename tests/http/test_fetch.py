@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 from image_server import IMAGE, start_server
@@ -71,13 +72,19 @@ class Fetch(unittest.TestCase):
             self.assertEqual(file.read(), content)
 
     def assert_cached(self, content=IMAGE):
-        self.assertEqual(self.file("image"), content)
+        self.assertTrue(self.file("image") == content, "the image has other bytes")
         self.assertIsNone(self.file("incomplete", "image"))
 
     def assert_not_cached(self, kept):
         self.assertIsNone(self.file("image"))
         self.assertIsNone(self.file("incomplete", "image"))
         self.assertEqual(self.file("invalid", "image"), kept)
+
+    # A failed run leaves what it has fetched, for the next one.
+    def assert_left(self, content=b""):
+        self.assertIsNone(self.file("image"))
+        self.assertIsNone(self.file("invalid", "image"))
+        self.assertTrue(self.file("incomplete", "image") == content, "incomplete/ has other bytes")
 
     def test_a_second_run_reads_the_whole_image_from_the_cache(self):
         digest = ["--sha256", SHA256, "--size", str(len(IMAGE))]
@@ -123,26 +130,26 @@ class Fetch(unittest.TestCase):
         self.fetch("round", code=1, printed="redirects")
         self.assertLess(len(self.server.requests), 20)
         self.fetch("moved_to_ftp", code=1, printed='Protocol "ftp"')
-        self.assert_not_cached(None)
+        self.assert_left()
 
     def test_a_file_url_is_refused(self):
         path = os.path.join(self.directory, "secret")
         with open(path, "wb") as file:
             file.write(IMAGE)
         self.fetch("file://" + os.path.abspath(path), code=1, printed='Protocol "file"')
-        self.assert_not_cached(None)
+        self.assert_left()
 
     def test_responses_that_are_not_an_image(self):
         self.write_old()
         for code in (202, 203, 204, 206, 300, 302, 304):
             with self.subTest(code):
                 self.fetch(f"code/{code}", "--output", self.output, code=1, printed=f"the server answers {code}")
-                self.assert_not_cached(None)
+                self.assert_left()
                 self.assert_output(b"old")
 
     def test_content_encoding(self):
         self.assertEqual(self.fetch("compressed", "--output", "-", code=1, printed="Content-Encoding"), b"")
-        self.assert_not_cached(None)
+        self.assert_left()
         self.assertEqual(self.server.encodings, ["identity"])
         for path in ("identity", "moved_by_compressed"):
             shutil.rmtree(self.cache)
@@ -152,7 +159,7 @@ class Fetch(unittest.TestCase):
     def test_a_byte_too_few(self):
         self.write_old()
         self.fetch("short", "--output", self.output, code=1, printed="IMAGE_CACHE_ERROR_SOURCE")
-        self.assert_not_cached(IMAGE[:-1])
+        self.assert_left(IMAGE[:-1])
         self.assert_output(b"old")
 
     def test_connection_ends_in_the_middle(self):
@@ -163,9 +170,9 @@ class Fetch(unittest.TestCase):
                 self.write_old()
                 self.fetch(path, "--output", output, code=1, printed="IMAGE_CACHE_ERROR_SOURCE")
                 self.assert_output(b"old")
-                kept = self.file("invalid", "image")
-                self.assertTrue(kept and IMAGE.startswith(kept) and len(kept) < len(IMAGE))
-                self.assert_not_cached(kept)
+                left = self.file("incomplete", "image")
+                self.assertTrue(left and IMAGE.startswith(left) and len(left) < len(IMAGE))
+                self.assert_left(left)
                 self.fetch(path, "--output", output, "--sha256", SHA256, printed="now cached")
                 self.assert_output(IMAGE)
                 self.assert_cached()
@@ -266,8 +273,7 @@ class Fetch(unittest.TestCase):
             errors = run.stderr.read().decode()
         self.assertEqual(run.returncode, 1, errors)  # not killed by a signal
         self.assertIn("Broken pipe", errors)
-        self.assertIsNone(self.file("image"))
-        self.assertIsNone(self.file("incomplete", "image"))
+        self.assert_left(IMAGE[: 1 << 20])
 
     def test_output_on_a_full_device_is_not_cached(self):
         self.fetch("whole", "--output", "/dev/full", code=1, printed="/dev/full: No space left")
@@ -344,13 +350,73 @@ class Fetch(unittest.TestCase):
         self.fetch("whole", "--output", "-", "--md5", "0" * 32, code=1, printed="IMAGE_CACHE_ERROR_DIGEST_MISMATCH")
         self.fetch("whole", code=1, printed="could not be cached")
 
+    def test_ranges_on_one_connection(self):
+        self.assertEqual(self.fetch("ranged", "--output", "-", "--sha256", SHA256, printed="now cached"), IMAGE)
+        self.assert_cached()
+        self.assertEqual((len(self.server.requests), self.server.connections), (4, 1))
+        self.assertEqual(self.server.sent, len(IMAGE))
+
+    def test_ranges_without_expectations(self):
+        self.assertEqual(self.fetch("ranged", "--output", "-", printed="now cached"), IMAGE)
+        self.assertEqual(self.server.sent, len(IMAGE))
+        shutil.rmtree(self.cache)
+        self.assertEqual(self.fetch("ranged_empty", "--output", "-", printed="now cached"), b"")
+        self.assert_cached(b"")
+
+    def test_connection_ends_in_a_range(self):
+        self.assertEqual(self.fetch("ranged_dies", "--output", "-", "--sha256", SHA256, printed="now cached"), IMAGE)
+        self.assertEqual(self.server.sent, len(IMAGE))
+
+    def test_wrong_ranges(self):
+        self.fetch("ranged_elsewhere", code=1, printed="the server answers 206")
+        self.assert_left()
+        self.fetch("ranged_changes", "--output", "-", code=1, printed="the image has changed on the server")
+        self.assert_left(IMAGE[: 1 << 20])
+        self.fetch("ranged", "--size", str(len(IMAGE) - 1), code=1, printed="IMAGE_CACHE_ERROR_SIZE_MISMATCH")
+
+    # Each byte is sent once, whichever process requests it. A killed one costs one request.
+    def test_runs_share_one_download(self):
+        for path, killed in (("slowly_ranged", 0), ("slowly_ranged", 1), ("whole", 0)):
+            with self.subTest(path, killed=killed):
+                shutil.rmtree(self.cache, ignore_errors=True)
+                self.server.sent = 0
+                command = self.command(path, "--output", "-", "--sha256", SHA256)
+                runs = [
+                    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                    for _ in range(4)
+                ]
+                while killed and self.server.sent < 1_000_000:
+                    time.sleep(0.01)
+                for run in runs[:killed]:
+                    run.kill()
+                results = [(*run.communicate(timeout=60), run.returncode) for run in runs][killed:]
+                for image, errors, code in results:
+                    self.assertEqual(code, 0, errors)
+                    self.assertTrue(image == IMAGE)
+                self.assert_cached()
+                if path != "whole":
+                    self.assertLessEqual(self.server.sent, len(IMAGE) + killed * (1 << 20))
+
+    def test_the_next_run_downloads_the_rest(self):
+        with subprocess.Popen(
+            self.command("slowly_ranged", "--sha256", SHA256), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            while not self.file("incomplete", "image"):
+                time.sleep(0.01)
+            process.kill()
+        left = len(self.file("incomplete", "image"))
+        self.server.sent = 0
+        errors = self.fetch("slowly_ranged", "--sha256", SHA256, printed="of it by other runs")
+        self.assert_cached()
+        self.assertLessEqual(self.server.sent, len(IMAGE) - left + (1 << 20), errors)
+
     def test_not_found(self):
         self.assertEqual(self.fetch("nowhere", "--output", "-", code=1, printed="404"), b"")
-        self.assert_not_cached(None)
+        self.assert_left()
 
     def test_no_server(self):
         self.fetch("http://127.0.0.1:1/image", code=1, printed="IMAGE_CACHE_ERROR_SOURCE")
-        self.assert_not_cached(None)
+        self.assert_left()
 
     def test_progress_on_a_terminal(self):
         terminal, stderr = pty.openpty()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use image_cache::{DriverChoice, ImageCache, Options};
 
-use crate::fixture::{assert_whole, byte_at, content, read_all};
+use crate::fixture::{assert_whole, content, fill, read_all};
 
 const TASK: &str = "IMAGE_CACHE_STREAMS_TASK";
 
@@ -122,7 +122,7 @@ pub fn perform(task: &[String]) {
         let source = |offset: u64, buffer: &mut [u8]| {
             std::thread::sleep(Duration::from_micros(latency));
             let length = buffer.len().min(usize::try_from(size.saturating_sub(offset)).unwrap()).min(64 << 10);
-            buffer[..length].iter_mut().zip(offset..).for_each(|(place, offset)| *place = byte_at(offset));
+            fill(&mut buffer[..length], offset);
             (&record).write_all(format!("{} {offset} {length}\n", std::process::id()).as_bytes())?;
             Ok(length)
         };

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use image_cache::{ImageCache, RangeSource, Result, Stream};
@@ -11,13 +11,30 @@ use image_cache::{ImageCache, RangeSource, Result, Stream};
 /// The shortest piece that a stream fetches, in bytes.
 pub const SHORTEST: u64 = 64 << 10;
 
-/// The byte of the image at an offset.
-pub fn byte_at(offset: u64) -> u8 {
-    offset.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()[0]
+/// The image repeats these bytes. Their number is a prime, so that no shift by a piece is the same.
+const PERIOD: usize = 65_521;
+
+fn period() -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    BYTES.get_or_init(|| {
+        let mut random = fastrand::Rng::with_seed(1);
+        std::iter::repeat_with(|| random.u8(..)).take(PERIOD).collect::<Vec<_>>().repeat(2)
+    })
+}
+
+/// Fills a buffer with the image's bytes at an offset.
+pub fn fill(buffer: &mut [u8], offset: u64) {
+    let mut at = usize::try_from(offset % PERIOD as u64).unwrap();
+    for piece in buffer.chunks_mut(PERIOD) {
+        piece.copy_from_slice(&period()[at..at + piece.len()]);
+        at = (at + piece.len()) % PERIOD;
+    }
 }
 
 pub fn content(size: u64) -> Vec<u8> {
-    (0..size).map(byte_at).collect()
+    let mut content = vec![0; usize::try_from(size).unwrap()];
+    fill(&mut content, 0);
+    content
 }
 
 /// SHA-256 of [`content`].
@@ -69,9 +86,7 @@ impl RangeSource for Source {
         let store = &self.0;
         std::thread::sleep(store.latency);
         let length = usize::try_from(store.size.saturating_sub(offset)).unwrap().min(buffer.len()).min(store.piece);
-        for (place, byte) in buffer[..length].iter_mut().zip(offset..) {
-            *place = byte_at(byte);
-        }
+        fill(&mut buffer[..length], offset);
         store.calls.fetch_add(1, Ordering::SeqCst);
         store.bytes.fetch_add(length as u64, Ordering::SeqCst);
         store.pieces.lock().unwrap().push((offset, length));
@@ -94,8 +109,12 @@ pub fn read_all<S: RangeSource>(stream: &mut Stream<S>, piece: usize) -> Result<
 /// Compares without printing megabytes.
 pub fn assert_whole(bytes: &[u8], size: u64) {
     assert_eq!(bytes.len() as u64, size);
-    let wrong = (0..size).zip(bytes).find(|(offset, byte)| byte_at(*offset) != **byte);
-    assert!(wrong.is_none(), "the first wrong byte is at {:?}", wrong.map(|(offset, _)| offset));
+    let mut expected = vec![0; PERIOD];
+    for (piece, offset) in bytes.chunks(PERIOD).zip((0..).step_by(PERIOD)) {
+        let expected = &mut expected[..piece.len()];
+        fill(expected, offset);
+        assert!(*expected == *piece, "a byte is wrong in the {PERIOD} from {offset} on");
+    }
 }
 
 /// Streams an image to its end.
