@@ -113,10 +113,14 @@ fn a_reader_writes_the_hits_of_64_images_at_most_and_the_next_ones_the_rest() {
         let scratch = Scratch::new(driver);
         let (cache, other) = (scratch.open(), scratch.open());
         let names: Vec<_> = (0..IMAGES).map(|number| number.to_string()).collect();
-        names.iter().for_each(|name| cache_image(&cache, name, b"x"));
+        for name in &names {
+            cache_image(&cache, name, b"x");
+        }
         let written = || other.list_cached().unwrap().map(|image| image.hits).sum::<u64>();
         let (first, rest) = names.split_at(500);
-        first.iter().for_each(|name| _ = read_image(&cache, name));
+        for name in first {
+            read_image(&cache, name);
+        }
         let mut before = written();
         for name in rest {
             read_image(&cache, name);
