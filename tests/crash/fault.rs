@@ -7,6 +7,9 @@
 //! - Without durability, faults of a call that the operation makes with durability full as well, at the same place among
 //!   its calls. Calls beside one that the two do not share are swept, and all of an operation on unsynced images: what it left
 //!   undone shows in what it does without a sync afterwards.
+//! - Of an operation that extends another one ([`extended_by`]), faults of a call that the other one makes as well, at the same
+//!   place. Calls beside one that the two do not share are swept, and all that may change files: what they leave undone
+//!   differs.
 //! - `EDQUOT`: the library treats it like `ENOSPC` (`Error::is_no_space`), and SQLite like `EIO`.
 //! - `ENOLCK`: the library treats it like `EIO`, and SQLite like `EACCES` (`sqliteErrorFromPosixError`).
 //! - One signal at a call: three signals in a row begin with it.
@@ -30,7 +33,7 @@ use crate::differences::differing;
 use crate::expected::Expected;
 use crate::fixture::{Fixture, copy_tree};
 use crate::kill::MAX_CALLS;
-use crate::operations::{Operation, Outcome};
+use crate::operations::{self, Operation, Outcome};
 use crate::promises::{Checked, check_all};
 use crate::registers::Call;
 use crate::state::State;
@@ -78,14 +81,7 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
     if operation.name == "commit" && !baseline.closes_before_publishing {
         return Err("the file is not closed before it is published, so that its errors are not reported".into());
     }
-    let has_equals = configuration.durability == Durability::None && operation.fixture != Fixture::Restarted;
-    let is_swept = if has_equals && !is_in_full() {
-        let full = Configuration { durability: Durability::Full, ..configuration };
-        let (others, _) = Sweep::new(operation, full)?.run(None)?;
-        differing(&calls, &others)
-    } else {
-        vec![true; calls.len()]
-    };
+    let is_swept = without_equals(operation, configuration, &calls)?;
     let mut violations = Vec::new();
     for (at, call) in calls.iter().enumerate().filter(|(at, _)| is_swept[*at]) {
         let begins_row = at == 0 || calls[at - 1].number != call.number || is_in_full();
@@ -103,6 +99,40 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
         return Ok(());
     }
     Err(format!("{} violations, among them:\n{}", violations.len(), some_of(&violations)).into())
+}
+
+/// For each call of the operation whether its faults are made.
+fn without_equals(operation: &Operation, configuration: Configuration, calls: &[Call]) -> Result<Vec<bool>, Stop> {
+    let mut is_swept = vec![true; calls.len()];
+    if is_in_full() {
+        return Ok(is_swept);
+    }
+    let differing_from = |other, configuration| -> Result<_, Stop> {
+        let (others, _) = Sweep::new(other, configuration)?.run(None)?;
+        Ok(differing(calls, &others))
+    };
+    if configuration.durability == Durability::None && operation.fixture != Fixture::Restarted {
+        is_swept = differing_from(operation, Configuration { durability: Durability::Full, ..configuration })?;
+    }
+    if let Some(extended) = extended_by(operation) {
+        let differs = differing_from(extended, configuration)?;
+        for (at, call) in calls.iter().enumerate() {
+            is_swept[at] &= differs[at] || calls::may_change_files(call);
+        }
+    }
+    Ok(is_swept)
+}
+
+/// The operation that makes most of this one's calls, for the same reasons.
+fn extended_by(operation: &Operation) -> Option<&'static Operation> {
+    let extended = match operation.name {
+        "open_after_a_crash" | "open_after_a_restart" => "open",
+        "open_with_a_damaged_index" => "open_of_a_new_directory",
+        "commit_of_a_queued_image" => "commit",
+        "read_and_ask_for_hits" => "read",
+        _ => return None,
+    };
+    operations::find(extended)
 }
 
 fn some_of(violations: &[String]) -> String {
