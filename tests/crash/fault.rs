@@ -7,8 +7,10 @@
 //! - Without durability, faults of a call that the operation makes with durability full as well, at the same place among
 //!   its calls. Calls beside one that the two do not share are swept, and all of an operation on unsynced images: what it left
 //!   undone shows in what it does without a sync afterwards.
-//! - Faults of a call that the operation `stream` makes as well, of the other operations that fetch.
 //! - All faults of streams with the SQLite driver or without durability: they differ in the publish only, which is a commit's.
+//! - Of an operation that extends another one ([`extended_by`]), faults of a call that the other one makes as well, at the same
+//!   place. Calls beside one that the two do not share are swept, and all that may change files: what they leave undone
+//!   differs.
 //! - `EDQUOT`: the library treats it like `ENOSPC` (`Error::is_no_space`), and SQLite like `EIO`.
 //! - `ENOLCK`: the library treats it like `EIO`, and SQLite like `EACCES` (`sqliteErrorFromPosixError`).
 //! - One signal at a call: three signals in a row begin with it.
@@ -81,13 +83,7 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
     if operation.name == "commit" && !baseline.closes_before_publishing {
         return Err("the file is not closed before it is published, so that its errors are not reported".into());
     }
-    let is_swept = match equal_of(operation, configuration) {
-        Some((operation, configuration)) if !is_in_full() => {
-            let (others, _) = Sweep::new(operation, configuration)?.run(None)?;
-            differing(&calls, &others)
-        }
-        _ => vec![true; calls.len()],
-    };
+    let is_swept = without_equals(operation, configuration, &calls)?;
     let mut violations = Vec::new();
     for (at, call) in calls.iter().enumerate().filter(|(at, _)| is_swept[*at]) {
         let begins_row = at == 0 || calls[at - 1].number != call.number || is_in_full();
@@ -107,15 +103,39 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
     Err(format!("{} violations, among them:\n{}", violations.len(), some_of(&violations)).into())
 }
 
-/// The sweep that makes faults at the same calls.
-fn equal_of(operation: &Operation, configuration: Configuration) -> Option<(&Operation, Configuration)> {
-    let full = Configuration { durability: Durability::Full, ..configuration };
-    if configuration != full && operation.fixture != Fixture::Restarted {
-        return Some((operation, full));
+/// For each call of the operation whether its faults are made.
+fn without_equals(operation: &Operation, configuration: Configuration, calls: &[Call]) -> Result<Vec<bool>, Stop> {
+    let mut is_swept = vec![true; calls.len()];
+    if is_in_full() {
+        return Ok(is_swept);
     }
-    let stream =
-        operations::find("stream").filter(|stream| streams::is_fetch(operation) && operation.name != stream.name);
-    stream.map(|stream| (stream, configuration))
+    let differing_from = |other, configuration| -> Result<_, Stop> {
+        let (others, _) = Sweep::new(other, configuration)?.run(None)?;
+        Ok(differing(calls, &others))
+    };
+    if configuration.durability == Durability::None && operation.fixture != Fixture::Restarted {
+        is_swept = differing_from(operation, Configuration { durability: Durability::Full, ..configuration })?;
+    }
+    if let Some(extended) = extended_by(operation) {
+        let differs = differing_from(extended, configuration)?;
+        for (at, call) in calls.iter().enumerate() {
+            is_swept[at] &= differs[at] || calls::may_change_files(call);
+        }
+    }
+    Ok(is_swept)
+}
+
+/// The operation that makes most of this one's calls, for the same reasons.
+fn extended_by(operation: &Operation) -> Option<&'static Operation> {
+    let extended = match operation.name {
+        "open_after_a_crash" | "open_after_a_restart" => "open",
+        "open_with_a_damaged_index" => "open_of_a_new_directory",
+        "commit_of_a_queued_image" => "commit",
+        "read_and_ask_for_hits" => "read",
+        other if streams::is_fetch(operation) && other != "stream" => "stream",
+        _ => return None,
+    };
+    operations::find(extended)
 }
 
 fn some_of(violations: &[String]) -> String {

@@ -41,8 +41,16 @@ pub enum Fixture {
 /// The bytes of an image. Content and length differ from id to id.
 pub fn bytes_of(id: &str) -> Vec<u8> {
     let seed = id.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(131).wrapping_add(u64::from(byte)));
-    let length = 3000 + seed % 3000;
-    (0..length).map(|at| (seed.wrapping_add(at).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+    let length = usize::try_from(3000 + seed % 3000).expect("a short image");
+    let mut bytes = Vec::with_capacity(length + 8);
+    let mut word = seed;
+    // By words: each check needs the bytes of several images, and this code is not optimized.
+    while bytes.len() < length {
+        word = word.wrapping_add(1);
+        bytes.extend_from_slice(&word.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
 }
 
 /// Caches an image, with its digest.

@@ -4,12 +4,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
 use crate::checks::{INDEX_FILES, read_without_atime};
+
+const LOCK_FILE: &str = ".image_cache/lock";
+/// Where the lock file has the fingerprint of the index at its last close (docs/on-disk-format.md).
+const FINGERPRINT: Range<usize> = 16..24;
 
 /// The attribute that marks an image that may not be on the disk, and the directory of such images.
 const UNSYNCED: &str = "user.image_cache.unsynced";
@@ -64,6 +69,7 @@ impl State {
         }
         state.add(directory, "")?;
         state.number_random_words();
+        state.compare_fingerprint(directory);
         state.queue = by_time(&directory.join("queue"), |metadata| (metadata.mtime(), metadata.mtime_nsec()))?;
         state.accesses = by_time(directory, |metadata| (metadata.atime(), metadata.atime_nsec()))?;
         if directory.join(INDEX_FILES[0]).exists() {
@@ -99,6 +105,19 @@ impl State {
                 word.replace(random, &format!("#{number}"))
             });
             *attribute = words.collect::<Vec<_>>().join(" ");
+        }
+    }
+
+    /// The fingerprint has the index's inode and ctime, which differ from run to run. What counts is whether there is one, and
+    /// whether the index has been changed since it was written.
+    fn compare_fingerprint(&mut self, directory: &Path) {
+        let Some(lock) = self.files.get_mut(LOCK_FILE) else { return };
+        let Some(fingerprint) = lock.contents.get_mut(FINGERPRINT) else { return };
+        if fingerprint.iter().any(|byte| *byte != 0) {
+            let metadata = |name| fs::metadata(directory.join(name)).ok();
+            let changed = metadata(INDEX_FILES[0]).map(|index| (index.ctime(), index.ctime_nsec()));
+            let written = metadata(LOCK_FILE).map(|lock| (lock.mtime(), lock.mtime_nsec()));
+            fingerprint.fill(if changed <= written { 1 } else { 2 });
         }
     }
 
