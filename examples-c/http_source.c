@@ -14,7 +14,7 @@
 #include <time.h>
 
 enum {
-    STALLED = 60, /* seconds without a byte until a request fails */
+    STALLED = 60,  /* seconds without a byte until a request fails */
     PATIENCE = 10, /* seconds until a read returns the bytes that it has; less than a stream's source timeout */
     REDIRECTIONS = 5,
     FIRST = 1 << 20, /* bytes that http_begin() requests */
@@ -150,7 +150,7 @@ static bool begin_body(http_source_t *source)
     else if (code == 206 && source->has_range && source->first == source->wanted)
         source->next = source->first, source->has_end = true;
     else if (code == 416 && of >= 0 && source->wanted >= (uint64_t)of) /* the read is at the end */
-        source->wanted = UINT64_MAX; /* skips the text of the answer */
+        source->wanted = UINT64_MAX;                                   /* skips the text of the answer */
     else
         return fail(source, why);
     return agree_size(source, code == 200 ? length : of);

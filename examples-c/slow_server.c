@@ -89,12 +89,15 @@ static bool respond(const connection_t *connection, const char *headers)
     if (last >= server->size)
         last = server->size - 1;
     if (is_right)
-        snprintf(text, sizeof text, "HTTP/1.1 206 Partial Content\r\nContent-Length: %" PRIu64
-                 "\r\nContent-Range: bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64 "\r\n\r\n",
+        snprintf(text, sizeof text,
+                 "HTTP/1.1 206 Partial Content\r\nContent-Length: %" PRIu64 "\r\nContent-Range: bytes %" PRIu64
+                 "-%" PRIu64 "/%" PRIu64 "\r\n\r\n",
                  last - first + 1, first, last, server->size);
     else
-        snprintf(text, sizeof text, "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n"
-                 "Content-Range: bytes */%" PRIu64 "\r\n\r\n", server->size);
+        snprintf(text, sizeof text,
+                 "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n"
+                 "Content-Range: bytes */%" PRIu64 "\r\n\r\n",
+                 server->size);
     sleep_until(seconds() + server->latency);
     bool goes_on = send_all(connection->socket, text, strlen(text), &ignored);
     for (uint64_t at = first; is_right && goes_on && at <= last; at += CHUNK) {

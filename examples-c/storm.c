@@ -438,8 +438,10 @@ int main(int argc, char **argv)
     storm_t storm = {.readers = 100, .deaths = 3, .size = 32, .rate = 16};
     char temporary[4096];
     if (!parse(argc, argv, &storm)) {
-        fprintf(stderr, "usage: %s [CACHE_DIR] [--readers N] [--deaths N] [--size MIB] [--rate MIB_PER_S]"
-                        " [--driver sqlite|xattr]\n", argv[0]);
+        fprintf(stderr,
+                "usage: %s [CACHE_DIR] [--readers N] [--deaths N] [--size MIB] [--rate MIB_PER_S]"
+                " [--driver sqlite|xattr]\n",
+                argv[0]);
         return 2;
     }
     storm.size *= MIB, storm.rate *= MIB;
