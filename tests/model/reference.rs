@@ -25,6 +25,12 @@ pub enum Step {
         length: u8,
         ends: TeeEnd,
     },
+    /// A stream, from its open to its close. It meets no writer, for which it would wait.
+    Stream {
+        id: Id,
+        length: u8,
+        ends: TeeEnd,
+    },
     Delete(Id),
     DeleteAll,
     Queue(Id),
@@ -41,7 +47,7 @@ pub enum Step {
     Reopen,
 }
 
-/// How a tee ends.
+/// How a tee or a stream ends.
 #[derive(Debug, Clone, Copy)]
 pub enum TeeEnd {
     Whole,
@@ -49,6 +55,9 @@ pub enum TeeEnd {
     WrongSize,
     Closed,
 }
+
+/// The most that a source returns at once, in bytes.
+pub const PIECE: u64 = 7;
 
 /// Few images, so that steps meet.
 pub type Id = u8;
@@ -77,6 +86,8 @@ pub struct Model {
     pub access_order: Vec<Id>,
     /// Writers by image, with the bytes written; `None` once a clean removed the file.
     pub writers: BTreeMap<Id, Option<u64>>,
+    /// The bytes of each unfinished fetch of streams.
+    pub fetches: BTreeMap<Id, u64>,
     pub invalid: BTreeSet<Id>,
     /// Oldest first.
     pub queue: Vec<Id>,
@@ -96,9 +107,31 @@ impl Model {
     }
 
     fn publish(&mut self, id: Id, size: u64) {
+        self.fetches.remove(&id);
         self.cached.insert(id, Cached { size, hits: 0 });
         self.access(id);
         self.queue.retain(|queued| *queued != id);
+    }
+
+    fn stream(&mut self, id: Id, length: u64, ends: TeeEnd) {
+        if let Some(image) = self.cached.get_mut(&id) {
+            image.hits += 1;
+            self.access(id);
+            return;
+        }
+        let before = self.fetches.get(&id).copied().unwrap_or(0);
+        let fetched = before.max(length);
+        match ends {
+            TeeEnd::Whole => self.publish(id, fetched),
+            // Its one read met the end.
+            TeeEnd::Closed if fetched == 0 => self.publish(id, 0),
+            TeeEnd::Closed if before == 0 => drop(self.fetches.insert(id, length.min(PIECE))),
+            TeeEnd::Closed => {}
+            TeeEnd::SourceFails => drop(self.fetches.insert(id, fetched)),
+            TeeEnd::WrongSize if before == length + 1 => self.publish(id, before),
+            // A file that is longer is replaced.
+            TeeEnd::WrongSize => drop(self.fetches.insert(id, length)),
+        }
     }
 
     fn access(&mut self, id: Id) {
@@ -115,6 +148,7 @@ impl Model {
         match *step {
             Step::Begin(id) => {
                 if self.is_free(id) {
+                    self.fetches.remove(&id);
                     self.writers.insert(id, Some(0));
                 }
             }
@@ -146,11 +180,13 @@ impl Model {
                         // Its one read met the end.
                         TeeEnd::Closed if length == 0 => self.publish(id, 0),
                         TeeEnd::SourceFails | TeeEnd::WrongSize | TeeEnd::Closed => {
+                            self.fetches.remove(&id);
                             self.invalid.insert(id);
                         }
                     }
                 }
             }
+            Step::Stream { id, length, ends } => self.stream(id, u64::from(length), ends),
             Step::Delete(id) => self.remove(id),
             Step::DeleteAll => {
                 self.cached.clear();
@@ -169,6 +205,7 @@ impl Model {
                         if id % 2 == 0 {
                             self.publish(id, u64::from(id));
                         } else {
+                            self.fetches.remove(&id);
                             self.invalid.insert(id);
                         }
                     }
@@ -181,6 +218,7 @@ impl Model {
             }
             Step::CleanAll => {
                 self.invalid.clear();
+                self.fetches.clear();
                 self.writers.values_mut().for_each(|written| *written = None);
             }
             Step::CleanFailed => self.invalid.clear(),
@@ -202,19 +240,22 @@ impl ReferenceStateMachine for Model {
 
     fn transitions(_state: &Self) -> BoxedStrategy<Step> {
         let id = || 0..6_u8;
-        let ends = prop_oneof![
-            3 => Just(TeeEnd::Whole),
-            1 => Just(TeeEnd::SourceFails),
-            1 => Just(TeeEnd::WrongSize),
-            1 => Just(TeeEnd::Closed),
-        ];
+        let ends = || {
+            prop_oneof![
+                3 => Just(TeeEnd::Whole),
+                1 => Just(TeeEnd::SourceFails),
+                1 => Just(TeeEnd::WrongSize),
+                1 => Just(TeeEnd::Closed),
+            ]
+        };
         prop_oneof![
             8 => id().prop_map(Step::Begin),
             8 => (id(), 0..60_u8).prop_map(|(id, length)| Step::Chunk(id, length)),
             8 => id().prop_map(Step::Commit),
             2 => id().prop_map(Step::Abort),
             8 => id().prop_map(Step::Read),
-            6 => (id(), 0..60_u8, ends).prop_map(|(id, length, ends)| Step::Tee { id, length, ends }),
+            6 => (id(), 0..60_u8, ends()).prop_map(|(id, length, ends)| Step::Tee { id, length, ends }),
+            8 => (id(), 0..60_u8, ends()).prop_map(|(id, length, ends)| Step::Stream { id, length, ends }),
             3 => id().prop_map(Step::Delete),
             1 => Just(Step::DeleteAll),
             5 => id().prop_map(Step::Queue),
@@ -238,6 +279,7 @@ impl ReferenceStateMachine for Model {
         // The test keeps one handle per image: a second writer starts after the first handle is gone.
         match step {
             Step::Begin(id) => !matches!(state.writers.get(id), Some(None)),
+            Step::Stream { id, .. } => !state.is_being_written(*id),
             _ => true,
         }
     }

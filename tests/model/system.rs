@@ -9,7 +9,7 @@ use proptest_state_machine::StateMachineTest;
 
 use crate::Driver;
 use crate::common::{Scratch, files, read_image};
-use crate::reference::{Id, LIMIT, Model, Step, TeeEnd, bytes, name};
+use crate::reference::{Id, LIMIT, Model, PIECE, Step, TeeEnd, bytes, name};
 
 pub struct CacheUnderTest<D> {
     scratch: Scratch,
@@ -63,6 +63,45 @@ impl<D: Driver> CacheUnderTest<D> {
             TeeEnd::SourceFails => assert!(matches!(outcome, Err(Error::Source { .. })), "{outcome:?}"),
             TeeEnd::WrongSize => assert!(matches!(outcome, Err(Error::SizeMismatch { .. })), "{outcome:?}"),
             TeeEnd::Whole | TeeEnd::Closed => assert_eq!(outcome, Ok(())),
+        }
+    }
+
+    /// `size`: of the image, if it is cached afterwards.
+    fn stream(&self, id: Id, length: u64, ends: TeeEnd, size: Option<u64>) {
+        let source = bytes(id, length);
+        let source = |offset: u64, buffer: &mut [u8]| {
+            let left = source.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
+            let piece = left.len().min(buffer.len()).min(usize::try_from(PIECE).unwrap());
+            buffer[..piece].copy_from_slice(&left[..piece]);
+            let fails = piece == 0 && matches!(ends, TeeEnd::SourceFails);
+            if fails { Err(io::Error::other("the connection broke")) } else { Ok(piece) }
+        };
+        let mut stream = self.cache.stream(&name(id), source).unwrap();
+        if matches!(ends, TeeEnd::WrongSize) {
+            stream.expect_size(length + 1).unwrap();
+        }
+        let mut data = Vec::new();
+        let mut buffer = [0; 16];
+        let outcome = loop {
+            match stream.read(&mut buffer) {
+                Ok(0) => break Ok(()),
+                Ok(length) => data.extend_from_slice(&buffer[..length]),
+                Err(error) => break Err(error),
+            }
+            if matches!(ends, TeeEnd::Closed) {
+                break Ok(());
+            }
+        };
+        // Every image has the same byte, over and over.
+        assert_eq!(data, bytes(id, data.len() as u64));
+        match (ends, size) {
+            (TeeEnd::Closed, _) => assert_eq!(outcome, Ok(())),
+            (TeeEnd::WrongSize, size) if size != Some(length + 1) => {
+                assert_eq!(data.len() as u64, length);
+                assert!(matches!(outcome, Err(Error::SizeMismatch { .. })), "{outcome:?}");
+            }
+            (_, Some(size)) => assert_eq!((outcome, data.len() as u64), (Ok(()), size)),
+            (_, None) => assert!(matches!(outcome, Err(Error::Source { .. })), "{outcome:?}"),
         }
     }
 
@@ -122,6 +161,10 @@ impl<D: Driver> StateMachineTest for CacheUnderTest<D> {
                 None => assert!(matches!(system.cache.open_for_read(&name(id)), Err(Error::NotFound { .. }))),
             },
             Step::Tee { id, length, ends } => system.tee(id, u64::from(length), ends),
+            Step::Stream { id, length, ends } => {
+                let size = model.cached.get(&id).map(|image| image.size);
+                system.stream(id, u64::from(length), ends, size);
+            }
             Step::Delete(id) => system.cache.delete_cached_image(&name(id)).unwrap(),
             Step::DeleteAll => drop(system.cache.delete_all_cached_images().unwrap()),
             Step::Queue(id) => drop(system.cache.queue_image(&name(id)).unwrap()),
@@ -165,7 +208,12 @@ impl<D: Driver> StateMachineTest for CacheUnderTest<D> {
         let images = names_in(".").into_iter().filter(|name| name.starts_with("image")).collect::<BTreeSet<_>>();
         assert_eq!(images, names(&mut model.cached.keys().copied()), "the cached files");
         let writing = model.writers.iter().filter(|(_, written)| written.is_some()).map(|(id, _)| *id);
-        assert_eq!(names_in("incomplete"), names(&mut writing.collect::<Vec<_>>().into_iter()), "incomplete/");
+        let incomplete = writing.chain(model.fetches.keys().copied()).collect::<Vec<_>>();
+        assert_eq!(names_in("incomplete"), names(&mut incomplete.into_iter()), "incomplete/");
+        if system.scratch.file(".image_cache/streams").exists() {
+            let fetches = names(&mut model.fetches.keys().copied());
+            assert_eq!(names_in(".image_cache/streams"), fetches, "the records of streams");
+        }
         assert_eq!(names_in("invalid"), names(&mut model.invalid.iter().copied()), "invalid/");
         assert_eq!(names_in("queue"), names(&mut model.queue.iter().copied()), "queue/");
         for (id, image) in &model.cached {

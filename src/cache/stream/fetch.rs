@@ -25,9 +25,8 @@
 //! The others wait for the append lock, and then end with the verdict: at the end of each of them, the image is published. After a death
 //! in between, the next one goes on: with step 1 without a verdict, else with step 3.
 //!
-//! Nobody owns expectations either: all of the fetch are verified. A stream that expects something else goes on alone, unless the
-//! participants who expected it are gone. Then it goes on with the fetch, and their expectations are dropped. A stream that expects
-//! more than the verdict covers has the file verified again.
+//! The expectations of all participants are verified. A stream that contradicts them goes on alone. Those of participants who have left
+//! hold as long as there are others. A stream that expects more than the verdict covers has the file verified again.
 //!
 //! A process that is stopped within the append lock delays others for the source time-out at most. They then go on alone.
 

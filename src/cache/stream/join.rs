@@ -5,8 +5,8 @@
 //! 1. The image is cached: the stream reads it.
 //! 2. A stream of this handle fetches it: the room is shared.
 //! 3. `incomplete/<id>` has a record: the stream takes part. If nobody else does, it resumes the fetch. The file's bytes are valid within one
-//!    boot and mount; after a restart, as many of them as were synced. The rest is cut off. Expectations of the former participants that
-//!    contradict this one's are dropped; a file that is longer than expected is replaced.
+//!    boot and mount; after a restart, as many of them as were synced. The rest is cut off. Expectations of the former participants are
+//!    dropped, unless they were verified and do not contradict this one's; a file that is longer than expected is replaced.
 //! 4. A live writer has the image: the stream follows its file.
 //! 5. A writer died whose file the stream has followed: the file gets a record, and the fetch goes on there.
 //! 6. Else the stream creates the file, closes it to those who may only read, and creates its record. A process killed in between leaves
@@ -98,10 +98,13 @@ fn take_part(
         if own.size().is_some_and(|expected| expected < present.stat.size) {
             return Ok(None);
         }
-        if contradicts(&facts, own) {
+        if facts.verdict.is_none() || contradicts(&facts, own) {
             // Nobody expects that any more.
-            (facts.size, facts.length, facts.verdict) = (None, None, None);
+            facts.size = None;
             facts.digests.clear();
+        }
+        if contradicts(&facts, own) {
+            (facts.length, facts.verdict) = (None, None);
         }
         let resumed = resume(cache, id, present.stat.size, &record, &mut facts, &file);
         // Lost bytes that are reported to this descriptor only.
