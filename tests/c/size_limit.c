@@ -82,7 +82,7 @@ static void stream_every_byte(image_cache_t *cache)
     for (size_t i = 0; i < sizeof text - 1; i++)
         text[i] = (char)('a' + i / 1000 % 26);
     text[sizeof text - 1] = '\0';
-    text_source_t source = {.text = text, .step = 1000};
+    text_source_t source = {.text = text, .step = 4000};
     image_cache_stream_t *stream = NULL;
     size_t length, total = 0;
     OK(image_cache_stream_open(cache, "streamed", read_text_at, &source, &stream, &check_error));
