@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// The intervals of the one who looks: the first, which doubles, and the longest.
 const FIRST: Duration = Duration::from_micros(250);
-const LONGEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_millis(20);
 
 /// Those who wait for the same thing.
 #[derive(Debug, Default)]
