@@ -12,6 +12,7 @@
  *     input, checks, workspace                          bytes; statuses and errors; a temporary directory
  *     content, model, caches                            bytes of images; images; handles of the cache
  *     compare, streams, prefetch, readers, lists, ids   the calls, with the handles that they open
+ *     fetches                                           streams, each from its open to its close
  *     housekeeping                                      the calls that remove images and unfinished files
  *     calls                                             the decoder: bytes to calls
  *     replay                                            a main function without libFuzzer
@@ -19,6 +20,7 @@
 #include "caches.h"
 #include "checks.h"
 #include "compare.h"
+#include "fetches.h"
 #include "housekeeping.h"
 #include "ids.h"
 #include "input.h"
@@ -64,7 +66,13 @@ static void one_call(void)
     case 16: next_byte() % 4 == 0 ? delete_all(cache) : delete_one(cache); break;
     case 17: invalid_id(cache); break;
     case 18: any_id(cache); break;
-    case 19: next_byte() % 2 ? open_cache(number) : compare(cache); break;
+    case 19:
+        switch (next_byte() % 4) {
+        case 0: compare(cache); break;
+        case 2: fetch_stream(cache); break;
+        default: open_cache(number); break;
+        }
+        break;
     }
 }
 

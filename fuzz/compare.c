@@ -22,9 +22,9 @@ static void compare_queries(image_cache_t *cache, const image_t *image)
     OK(image_cache_is_queued(cache, image->id, &answer, &last_error));
     MUSTF(answer == image->queued, "%.20s", image->id);
     OK(image_cache_is_being_cached(cache, image->id, &answer, &last_error));
-    MUSTF(answer == image->being_cached, "%.20s", image->id);
+    MUSTF(answer == has_incomplete_file(image), "%.20s", image->id);
     OK(image_cache_is_cacheable(cache, image->id, &answer, &last_error));
-    MUSTF(answer == is_cacheable(image), "%.20s", image->id);
+    MUSTF(answer == (!image->cached && !has_incomplete_file(image)), "%.20s", image->id);
     STATUS(image->cached ? IMAGE_CACHE_OK : IMAGE_CACHE_ERROR_NOT_FOUND,
            image_cache_get_image_size(cache, image->id, &number, &last_error));
     MUSTF(number == (image->cached ? image->size : 0), "%.20s", image->id);

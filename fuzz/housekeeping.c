@@ -34,8 +34,10 @@ void clean(image_cache_t *cache)
     int64_t stall_time = next_byte() % 2 ? 0 : -1;
     trace("clean %d\n", (int)stall_time);
     OK(image_cache_clean(cache, stall_time, &removed, &last_error));
-    if (stall_time == 0)
+    if (stall_time == 0) {
         lose_streams();
+        lose_fetches();
+    }
 }
 
 static void delete_image(image_t *image, bool queued)

@@ -30,22 +30,32 @@ unsigned new_seed(void) { return ++last_seed; }
 
 bool is_cacheable(const image_t *image) { return !image->cached && !image->being_cached; }
 
+bool has_incomplete_file(const image_t *image) { return image->being_cached || image->fetched_seed != 0; }
+
 /* ---- Changes ----------------------------------------------------------------------------------------------------- */
 
 bool claim(image_t *image)
 {
     bool claimed = is_cacheable(image);
     image->being_cached = image->being_cached || claimed;
+    if (claimed)
+        image->fetched_seed = 0; /* it is replaced */
     return claimed;
 }
 
 void release(image_t *image) { image->being_cached = false; }
 
+void lose_fetches(void)
+{
+    for (int i = 0; i < IMAGES; i++)
+        images[i].fetched_seed = 0;
+}
+
 void publish(image_t *image, unsigned seed, uint64_t size)
 {
     MUST(!image->cached);
     image->cached = true, image->queued = false, image->being_cached = false;
-    image->seed = seed, image->size = size;
+    image->seed = seed, image->size = size, image->fetched_seed = 0;
     image->hits = 0, image->hits_exact = image->readers == 0;
     image->accessed = ++now;
     image->revision++;

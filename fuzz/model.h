@@ -17,7 +17,9 @@ typedef struct {
     unsigned revision; /* counts how often an image of this id came or went */
     unsigned readers;  /* open ones, of any revision */
     uint64_t size, hits, accessed, queued_at;
-    bool hits_exact; /* false once a reader of an older revision may add its hit to this one */
+    unsigned fetched_seed; /* of an unfinished fetch; 0 for none */
+    uint64_t fetched;      /* its bytes */
+    bool hits_exact;       /* false once a reader of an older revision may add its hit to this one */
 } image_t;
 
 extern image_t images[IMAGES];
@@ -28,6 +30,7 @@ unsigned new_seed(void);
 
 bool claim(image_t *image); /* for a stream; false if the image is cached or being cached */
 void release(image_t *image);
+void lose_fetches(void);
 void publish(image_t *image, unsigned seed, uint64_t size);
 void remove_cached(image_t *image);
 void enqueue(image_t *image);
@@ -35,6 +38,7 @@ void open_image(image_t *image);
 void close_image(image_t *image, unsigned revision); /* the revision that the reader opened */
 
 bool is_cacheable(const image_t *image);
+bool has_incomplete_file(const image_t *image);
 image_t *least_recently_used(void);
 uint64_t cached_bytes(void);
 uint64_t count_cached(void);

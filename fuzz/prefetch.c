@@ -15,6 +15,7 @@ static image_cache_status_t fetch(void *user_data, const char *id, image_cache_w
     image_t *image = find_image(id);
     MUST(image != NULL && image->queued && is_cacheable(image));
     unsigned seed = new_seed();
+    image->fetched_seed = 0; /* it is replaced */
     bool being_cached = false;
     image_cache_writer_t *other = NULL;
     OK(image_cache_is_being_cached(expected->cache, id, &being_cached, &last_error));
