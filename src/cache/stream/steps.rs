@@ -107,8 +107,12 @@ impl<S: RangeSource> State<S> {
             }
         }
         if let Some(turn) = turn {
+            let called = Instant::now();
+            let step = self.fetch(room, &turn, look.length, progress.size, offset, buffer);
+            // The time of the own source does not count.
+            waiting.began += called.elapsed();
             waiting.idle_since = Instant::now();
-            return self.fetch(room, &turn, look.length, progress.size, offset, buffer);
+            return step;
         }
         let now = Instant::now();
         if now >= waiting.idle_since + self.source_timeout {
