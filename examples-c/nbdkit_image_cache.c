@@ -138,6 +138,13 @@ static void set_http(http_source_t *http)
     pthread_mutex_unlock(&reader.lock);
 }
 
+static void set_wrong(void)
+{
+    pthread_mutex_lock(&reader.lock);
+    reader.is_wrong = true;
+    pthread_mutex_unlock(&reader.lock);
+}
+
 /* Reads to the end, where the image was verified and published. */
 static image_cache_status_t read_whole(fetch_t *fetch, image_cache_error_t *error)
 {
@@ -170,6 +177,8 @@ static image_cache_status_t read_once(void)
     if (status == IMAGE_CACHE_OK)
         status = read_whole(&fetch, &error);
     set_http(NULL); /* from here on, nobody stops it */
+    if (status == IMAGE_CACHE_ERROR_DIGEST_MISMATCH)
+        set_wrong();
     if (status != IMAGE_CACHE_OK && !must_end())
         print_failure(&fetch, status, &error);
     close_fetch(&fetch);
@@ -196,9 +205,6 @@ static void *run_reader(void *unused)
         pause_or_end();
         status = must_end() ? IMAGE_CACHE_OK : read_once();
     }
-    pthread_mutex_lock(&reader.lock);
-    reader.is_wrong = status == IMAGE_CACHE_ERROR_DIGEST_MISMATCH;
-    pthread_mutex_unlock(&reader.lock);
     return unused;
 }
 

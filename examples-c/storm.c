@@ -450,6 +450,7 @@ int main(int argc, char **argv)
     bool is_temporary = storm.directory == NULL;
     if (is_temporary && (storm.directory = mkdtemp(temporary)) == NULL)
         die(temporary);
+    setenv("no_proxy", "127.0.0.1", 1); /* libcurl would use the user's proxy for the loopback device, too */
     create_shared();
     create_image(&storm);
     printf("%" PRIu64 " processes want an image of %.0f MiB that is not cached. The server sends %.0f MiB/s.\n\n",

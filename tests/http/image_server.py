@@ -38,8 +38,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def respond_whole(self):
-        self.headers_of(200, Content_Length=len(IMAGE))
-        self.wfile.write(IMAGE)
+        self.headers_of(200, Content_Length=len(self.server.image))
+        self.wfile.write(self.server.image)
 
     def respond_empty(self):
         self.headers_of(200, Content_Length=0)
