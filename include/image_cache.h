@@ -1058,8 +1058,10 @@ image_cache_status_t image_cache_stream_open(const struct image_cache_t *cache,
  *
  * Returns as image_cache_writer_expect_size().
  *
- * The source is then never called beyond the length. A stream whose expectations contradict those of the fetch under way,
- * or the cached image, reads from its own source, alone.
+ * The source is then never called beyond the length: a longer image is cut off there, which only a digest detects.
+ *
+ * A stream whose expectations contradict those of the fetch under way, or the cached image, reads from its own source,
+ * alone.
  *
  * Threads: one at a time. Blocks: never.
  */

@@ -124,8 +124,10 @@ pub unsafe extern "C" fn image_cache_stream_open(
 ///
 /// Returns as image_cache_writer_expect_size().
 ///
-/// The source is then never called beyond the length. A stream whose expectations contradict those of the fetch under way,
-/// or the cached image, reads from its own source, alone.
+/// The source is then never called beyond the length: a longer image is cut off there, which only a digest detects.
+///
+/// A stream whose expectations contradict those of the fetch under way, or the cached image, reads from its own source,
+/// alone.
 ///
 /// Threads: one at a time. Blocks: never.
 #[unsafe(no_mangle)]

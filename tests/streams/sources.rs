@@ -7,7 +7,7 @@ use std::time::Duration;
 use image_cache::{DriverChoice, Error, StreamRole};
 use libtest_mimic::Trial;
 
-use crate::common::{Scratch, read_image};
+use crate::common::{Scratch, files, read_image};
 use crate::fixture::{SHORTEST, Store, assert_whole, read_all, stream_whole};
 use crate::with_drivers;
 
@@ -38,6 +38,9 @@ fn failing(driver: DriverChoice) {
     let error = bad.read(&mut [0; 10]).unwrap_err();
     assert!(matches!(&error, Error::Source { cause, .. } if cause == "unreachable"), "{error}");
     assert_eq!(bad.read(&mut [0; 10]).unwrap_err(), error);
+    drop(bad);
+    assert!(!cache.is_being_cached("1").unwrap(), "a file without bytes was left");
+    assert!(files(&scratch.file(".image_cache/streams")).is_empty());
     stream_whole(&cache, "1", &store);
     assert_whole(&read_image(&cache, "1"), SIZE);
 }

@@ -36,7 +36,8 @@ use std::time::Duration;
 use crate::cache::incomplete::IncompleteFile;
 use crate::cache::inner::CacheInner;
 use crate::cache::publish::publish;
-use crate::cache::stream::room::{AppendGuard, Room, RunningHash, Turn};
+use crate::cache::stream::hash::{hash, verify};
+use crate::cache::stream::room::{AppendGuard, Room, Turn};
 use crate::digest::algorithm::Algorithm;
 use crate::digest::expectations::Expectations;
 use crate::error::{Error, Result};
@@ -45,18 +46,11 @@ use crate::store::attributes;
 use crate::store::layout::Area;
 use crate::store::stream_record::{Facts, StreamRecord, Verdict};
 use crate::sys::file;
-use crate::sys::memory;
 use crate::sys::signals::without_size_signal;
 use crate::sys::stat::STICKY;
 
-/// The longest piece that is read from a source, in bytes. A death costs no more than that.
-pub(crate) const PIECE: usize = 1 << 20;
-
 /// So many bytes are synced at once, so that they need not be fetched again after a restart of the host.
 const SYNCED: u64 = 32 << 20;
-
-/// How many bytes that others appended are hashed with each piece of our own.
-const CATCH_UP: u64 = 4 << 20;
 
 /// How a participant's bytes were received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,8 +60,6 @@ pub(crate) enum Appended {
     /// Others were faster. The file has other bytes there, or will have.
     Dropped,
 }
-
-type Digest = (Algorithm, String);
 
 fn lock(room: &Room, within: Duration) -> Result<AppendGuard<'_>> {
     room.lock_append(within)?.ok_or_else(|| Error::TimedOut {
@@ -195,7 +187,13 @@ fn abandon(cache: &CacheInner, room: &Room, cause: &Error) {
 
 /// A stream leaves a fetch that may go on without it. Some file systems report lost bytes only at a close, and only once: nobody may
 /// publish them.
-pub(crate) fn leave(cache: &CacheInner, room: &Room) {
+pub(crate) fn leave(cache: &CacheInner, room: &Arc<Room>) {
+    if room.look().is_ok_and(|look| look.length == 0) {
+        // Where this fails, the next stream or writer takes the file over.
+        let _ = remove_empty(cache, room);
+        return;
+    }
+
     let flushed = file::flush_by_closing(&room.file, || room.path()).and_then(|is_flushed| {
         // Without a descriptor for the duplicate, a sync reports lost bytes.
         if is_flushed { Ok(()) } else { file::sync_data(&room.file, || room.path()) }
@@ -203,6 +201,18 @@ pub(crate) fn leave(cache: &CacheInner, room: &Room) {
     if let Err(error) = flushed {
         abandon(cache, room, &error);
     }
+}
+
+/// Removes a file without bytes that nobody else fetches: its image would look as if it were being cached.
+fn remove_empty(cache: &CacheInner, room: &Arc<Room>) -> Result<()> {
+    let lock = cache.lock.acquire()?;
+    // Streams join under the cache lock.
+    let is_alone = Arc::strong_count(room) == 1 && !room.record.is_attended()?;
+    if is_alone && room.look()?.length == 0 && check_name(cache, room).is_ok() {
+        cache.layout().remove(&lock, Area::Incomplete, &room.id)?;
+        StreamRecord::remove(cache.layout(), &lock, &room.id)?;
+    }
+    Ok(())
 }
 
 /// Step 3: has the next turn begin, if the present one still has the number `turn`, and the file has no byte after `length`.
@@ -329,62 +339,4 @@ fn check_name(cache: &CacheInner, room: &Room) -> Result<()> {
         return Ok(());
     }
     Err(room.lost("it was cleaned, or it stalled and was replaced"))
-}
-
-/// Compares the digests of the whole file with the facts. Returns the one to be stored. The outer result fails when the file cannot be
-/// read.
-fn verify(room: &Room, facts: &Facts, length: u64) -> Result<Result<Option<String>>> {
-    let mut work = room.work();
-    let hash = running(&mut work.hash, &facts.digests)?;
-    hash_until(room, hash, length)?;
-    let outcome = hash.expectations.conclude(room.id.as_str());
-    work.hash = None;
-    Ok(outcome)
-}
-
-/// Hashes bytes that were appended at `offset`, or a part of what others have appended before. `expected`: how many digests.
-fn hash(room: &Room, slot: &mut Option<RunningHash>, expected: u64, offset: u64, data: &[u8]) -> Result<()> {
-    if expected == 0 {
-        return Ok(());
-    }
-    let hash = match slot {
-        Some(hash) if hash.expectations.digests().len() as u64 == expected => hash,
-        _ => running(slot, &room.facts()?.digests)?,
-    };
-    if hash.hashed == offset {
-        return add(room, hash, data);
-    }
-    hash_until(room, hash, (hash.hashed + CATCH_UP).min(offset + data.len() as u64))
-}
-
-/// The hash of these digests, which begins at 0 when others were added.
-fn running<'a>(slot: &'a mut Option<RunningHash>, digests: &[Digest]) -> Result<&'a mut RunningHash> {
-    let hash = match slot.take() {
-        Some(hash) if hash.expectations.digests() == digests => hash,
-        _ => RunningHash { expectations: Expectations::of(None, digests)?, hashed: 0 },
-    };
-    Ok(slot.insert(hash))
-}
-
-fn add(room: &Room, hash: &mut RunningHash, data: &[u8]) -> Result<()> {
-    hash.expectations.count(room.id.as_str(), data.len())?;
-    hash.expectations.hash(data);
-    hash.hashed += data.len() as u64;
-    Ok(())
-}
-
-/// Reads bytes again, and hashes them.
-fn hash_until(room: &Room, hash: &mut RunningHash, end: u64) -> Result<()> {
-    if hash.hashed >= end || hash.expectations.digests().is_empty() {
-        return Ok(());
-    }
-    let mut buffer = memory::buffer(PIECE, "verify the image")?;
-    while hash.hashed < end {
-        let most = usize::try_from(end - hash.hashed).unwrap_or(PIECE).min(PIECE);
-        match room.read_at(hash.hashed, &mut buffer[..most])? {
-            0 => return Err(room.lost("it became shorter")),
-            length => add(room, hash, &buffer[..length])?,
-        }
-    }
-    Ok(())
 }

@@ -16,6 +16,9 @@ use crate::sys::file;
 use crate::sys::lock::poll;
 use crate::sys::stat::{FileId, links_and_size};
 
+/// The longest piece that is read from a source, in bytes. A death costs no more than that.
+pub(crate) const PIECE: usize = 1 << 20;
+
 const RECORD_CHANGED: &str = "the record of its stream was changed";
 
 /// One image's fetch, as the streams of one handle see it.

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::cache::inner::CacheInner;
 use crate::cache::reader::Reader;
-use crate::cache::stream::fetch::{self, PIECE};
+use crate::cache::stream::fetch;
 use crate::cache::stream::follow::FollowedFile;
 use crate::cache::stream::join::{Joined, join};
-use crate::cache::stream::room::Room;
+use crate::cache::stream::room::{PIECE, Room};
 use crate::cache::stream::source::RangeSource;
 use crate::digest::expectations::Expectations;
 use crate::error::{Error, Result};

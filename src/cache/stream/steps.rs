@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::cache::reader::Reader;
-use crate::cache::stream::fetch::{self, Appended, PIECE};
+use crate::cache::stream::fetch::{self, Appended};
 use crate::cache::stream::follow::{Fate, FollowedFile};
-use crate::cache::stream::room::{Room, Turn};
+use crate::cache::stream::room::{PIECE, Room, Turn};
 use crate::cache::stream::source::RangeSource;
 use crate::cache::stream::state::{From, State, Step, StreamRole, Waiting};
 use crate::digest::algorithm::Algorithm;
