@@ -271,6 +271,12 @@ impl Layout {
         own.map_or(Ok(None), |own| own.open_subdirectory(STREAMS))
     }
 
+    /// Whether the image has the record of a stream, which this process may not be permitted to open.
+    pub fn has_stream_record(&self, id: &ImageId) -> bool {
+        let streams = self.streams().ok().flatten();
+        streams.is_some_and(|directory| directory.stat(id.as_file_name()).is_ok_and(|stat| stat.is_some()))
+    }
+
     /// The images that have the record of a stream.
     pub fn stream_ids(&self) -> Result<Vec<ImageId>> {
         let Some(directory) = self.streams()? else { return Ok(Vec::new()) };
