@@ -7,11 +7,11 @@
 //!
 //! 1. It tries the present turn. Who has the turn calls its source, at the file's length; all others wait until the file has grown, or
 //!    the turn is free. A turn lasts for one call of a source: a slow or absent consumer has none. If its process dies, the kernel frees it.
-//! 2. It appends the bytes, under the append lock, if nothing has changed: the name still is this file's, the length is where the source
-//!    was called, and the turn was not taken over. Else it drops them, and reads the file again. A kill within the write leaves fewer
-//!    bytes, which are right.
+//! 2. It appends the bytes, under the append lock, if nothing has changed: the name still is this file's, and the length is where the
+//!    source was called. Else it drops them, and reads the file again. A kill within the write leaves fewer bytes, which are right.
 //! 3. A turn that lasts for the source time-out, without a new byte, is taken over: under the append lock, its number is increased. The
-//!    source that hangs may return at any time. Its bytes are dropped in step 2.
+//!    source that hangs may return at any time. Its bytes are dropped in step 2 if others were faster. If all sources are slower than
+//!    the time-out, the first one that returns counts: otherwise they would replace each other without end.
 //!
 //! # The end
 //!
@@ -36,7 +36,7 @@ use std::time::Duration;
 use crate::cache::incomplete::IncompleteFile;
 use crate::cache::inner::CacheInner;
 use crate::cache::publish::publish;
-use crate::cache::stream::room::{AppendGuard, Room, RunningHash, Turn};
+use crate::cache::stream::room::{AppendGuard, Room, RunningHash};
 use crate::digest::algorithm::Algorithm;
 use crate::digest::expectations::Expectations;
 use crate::error::{Error, Result};
@@ -118,18 +118,11 @@ pub(crate) fn agree(cache: &CacheInner, room: &Room, own: &Expectations, within:
 }
 
 /// Step 2: appends the bytes that the source returned at `offset`.
-pub(crate) fn append(
-    cache: &CacheInner,
-    room: &Room,
-    turn: &Turn<'_>,
-    offset: u64,
-    data: &[u8],
-    within: Duration,
-) -> Result<Appended> {
+pub(crate) fn append(cache: &CacheInner, room: &Room, offset: u64, data: &[u8], within: Duration) -> Result<Appended> {
     let digests = {
         let _lock = lock(room, within)?;
         let progress = room.progress()?;
-        if room.look()?.length != offset || progress.turn != turn.number || progress.length.is_some() {
+        if room.look()?.length != offset || progress.length.is_some() {
             return Ok(Appended::Dropped);
         }
         check_name(cache, room)?;
@@ -220,11 +213,12 @@ pub(crate) fn take_over(cache: &CacheInner, room: &Room, turn: u64, length: u64,
 }
 
 /// A source has returned 0 at `length`, the end of the file.
-pub(crate) fn note_end(cache: &CacheInner, room: &Room, turn: &Turn<'_>, length: u64, within: Duration) -> Result<()> {
+pub(crate) fn note_end(cache: &CacheInner, room: &Room, length: u64, within: Duration) -> Result<()> {
     let _lock = lock(room, within)?;
     let mut facts = room.facts()?;
-    check_name(cache, room)?;
-    if room.look()?.length == length && facts.turn == turn.number && facts.length.is_none() {
+    // Others may have found the end, and published the file.
+    if room.look()?.length == length && facts.length.is_none() {
+        check_name(cache, room)?;
         facts.length = Some(length);
         room.record.set(&facts)?;
     }

@@ -81,12 +81,21 @@ pub(super) struct Waiting {
     pub began: Instant,
     /// Since when the file has not grown, as this call sees it.
     pub idle_since: Instant,
+    /// The length of the file then, in bytes.
+    length: Option<u64>,
 }
 
 impl Waiting {
     fn new() -> Self {
         let now = Instant::now();
-        Self { began: now, idle_since: now }
+        Self { began: now, idle_since: now, length: None }
+    }
+
+    /// The file has this length now.
+    pub fn note_length(&mut self, length: u64) {
+        if self.length.replace(length).is_some_and(|former| former != length) {
+            self.idle_since = Instant::now();
+        }
     }
 }
 
