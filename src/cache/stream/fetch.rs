@@ -91,6 +91,10 @@ pub(crate) fn agree(cache: &CacheInner, room: &Room, own: &Expectations, within:
         own.size().is_none_or(|size| facts.size == Some(size))
             && own.digests().iter().all(|digest| facts.digests.contains(digest))
     };
+    // The record cannot have it, and no file can.
+    if own.size() == Some(u64::MAX) {
+        return Err(Error::InvalidArgument(format!("image '{}' cannot be as long as is expected", room.id)));
+    }
     let mut facts = room.facts()?;
     if !is_known(&facts) {
         let _lock = lock(room, within)?;

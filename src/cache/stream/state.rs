@@ -169,7 +169,10 @@ impl<S: RangeSource> State<S> {
     }
 
     pub fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        if buffer.is_empty() || self.expected.size().is_some_and(|size| offset >= size) {
+        let left = self.expected.size().map_or(u64::MAX, |size| size.saturating_sub(offset));
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let buffer = &mut buffer[..most];
+        if buffer.is_empty() {
             return Ok(0);
         }
         let mut waiting = Waiting::new();
@@ -235,6 +238,10 @@ impl<S: RangeSource> State<S> {
             Err(Error::Lost { .. }) => self.try_join(followed),
             joined => joined,
         };
+        if self.position > 0 && followed.is_some() && matches!(joined, Ok(From::Cached(_))) {
+            // The file that it has read was published meanwhile, as a rule: the next step looks.
+            return;
+        }
         let is_same = |from: &From| match from {
             From::Followed(file) => followed == Some(file.file_id),
             From::Room(room) => followed == Some(room.file_id),
