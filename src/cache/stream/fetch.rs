@@ -36,12 +36,12 @@ use std::time::Duration;
 use crate::cache::incomplete::IncompleteFile;
 use crate::cache::inner::CacheInner;
 use crate::cache::publish::publish;
+use crate::cache::stream::lost::{abandon, spoil};
 use crate::cache::stream::room::{AppendGuard, Room, RunningHash};
 use crate::digest::algorithm::Algorithm;
 use crate::digest::expectations::Expectations;
 use crate::error::{Error, Result};
 use crate::options::Durability;
-use crate::store::attributes;
 use crate::store::layout::Area;
 use crate::store::stream_record::{Facts, StreamRecord, Verdict};
 use crate::sys::file;
@@ -171,37 +171,6 @@ fn keep(cache: &CacheInner, room: &Room, digests: u64, offset: u64, data: &[u8])
     Ok(is_due)
 }
 
-/// Moves the file to `invalid/`. Its participants go on alone.
-fn abandon(cache: &CacheInner, room: &Room, cause: &Error) {
-    cache.log().warning(|| format!("image '{}' is not cached: {cause}", room.id));
-    attributes::record_failure(&room.file, &cause.to_string());
-    let moved = cache.lock.acquire().and_then(|lock| {
-        check_name(cache, room)?;
-        cache.layout().invalidate(&lock, Area::Incomplete, &room.id).or_else(|error| {
-            cache.log().warning(|| error.to_string());
-            // A removed file is better than one that another process publishes.
-            cache.layout().remove(&lock, Area::Incomplete, &room.id).map(drop)
-        })?;
-        StreamRecord::remove(cache.layout(), &lock, &room.id)
-    });
-    if let Err(error) = moved {
-        cache.log().warning(|| error.to_string());
-    }
-    room.waiters.announce();
-}
-
-/// A stream leaves a fetch that may go on without it. Some file systems report lost bytes only at a close, and only once: nobody may
-/// publish them.
-pub(crate) fn leave(cache: &CacheInner, room: &Room) {
-    let flushed = file::flush_by_closing(&room.file, || room.path()).and_then(|is_flushed| {
-        // Without a descriptor for the duplicate, a sync reports lost bytes.
-        if is_flushed { Ok(()) } else { file::sync_data(&room.file, || room.path()) }
-    });
-    if let Err(error) = flushed {
-        abandon(cache, room, &error);
-    }
-}
-
 /// Step 3: has the next turn begin, if the present one still has the number `turn`, and the file has no byte after `length`.
 pub(crate) fn take_over(cache: &CacheInner, room: &Room, turn: u64, length: u64, within: Duration) -> Result<()> {
     let _lock = lock(room, within)?;
@@ -315,13 +284,17 @@ fn end_file(cache: &Arc<CacheInner>, room: &Room, facts: &Facts, outcome: &Resul
         let is_taken = cache.layout().has(Area::Incomplete, &room.id)?;
         if is_taken { Ok(()) } else { StreamRecord::remove(cache.layout(), &lock, &room.id) }
     });
+    // A failed sync is final. It was too late for the cache lock only if nothing else has failed.
+    if matches!(&ended, Err(error) if !matches!(error, Error::TimedOut { .. })) && check_name(cache, room).is_ok() {
+        spoil(cache, room);
+    }
     if let Err(error) = ended.and(removed) {
         cache.log().warning(|| format!("{error}; the bytes were delivered only"));
     }
 }
 
 /// Fails when the file was cleaned, replaced or published.
-fn check_name(cache: &CacheInner, room: &Room) -> Result<()> {
+pub(crate) fn check_name(cache: &CacheInner, room: &Room) -> Result<()> {
     let present = cache.layout().stat(Area::Incomplete, &room.id)?.image();
     if present.is_some_and(|stat| stat.id == room.file_id) {
         return Ok(());

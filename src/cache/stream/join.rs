@@ -58,7 +58,7 @@ pub(crate) fn join(cache: &CacheInner, id: &ImageId, own: &Expectations, followe
     };
     if let Some(room) = cache.streams.rooms.find(id)
         && room.file_id == present.stat.id
-        && room.facts()?.verdict.is_none_or(|verdict| verdict == Verdict::Right)
+        && room.facts().is_ok_and(|facts| facts.verdict.is_none_or(|verdict| verdict == Verdict::Right))
     {
         return Ok(Joined::Room(room));
     }

@@ -9,6 +9,7 @@ use crate::cache::reader::Reader;
 use crate::cache::stream::fetch::{self, PIECE};
 use crate::cache::stream::follow::FollowedFile;
 use crate::cache::stream::join::{Joined, join};
+use crate::cache::stream::lost;
 use crate::cache::stream::room::Room;
 use crate::cache::stream::source::RangeSource;
 use crate::digest::expectations::Expectations;
@@ -272,7 +273,7 @@ impl<S: RangeSource> State<S> {
             Joined::Followed(file) => Ok(From::Followed(file)),
             Joined::Room(room) => {
                 let agreed = fetch::agree(&self.cache, &room, &self.expected, self.source_timeout);
-                agreed.inspect_err(|_| fetch::leave(&self.cache, &room))?;
+                agreed.inspect_err(|_| lost::leave(&self.cache, &room))?;
                 Ok(From::Room(room))
             }
         }
@@ -292,7 +293,7 @@ impl<S: RangeSource> State<S> {
             Ok(())
         });
         if let From::Room(room) = &self.from {
-            fetch::leave(&self.cache, room);
+            lost::leave(&self.cache, room);
         }
         self.role = StreamRole::Alone;
         self.from = From::Alone(expectations);
@@ -357,7 +358,7 @@ impl<S: RangeSource> Drop for State<S> {
             self.end = fetch::conclude(&self.cache, room).ok().flatten();
         }
         if !matches!(self.end, Some(Ok(()))) {
-            fetch::leave(&self.cache, room);
+            lost::leave(&self.cache, room);
         }
     }
 }
