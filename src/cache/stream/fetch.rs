@@ -106,7 +106,7 @@ pub(crate) fn agree(cache: &CacheInner, room: &Room, own: &Expectations, within:
             )));
         }
         if facts.verdict.is_some() {
-            check_name(cache, room)?;
+            room.check_name(cache.layout())?;
             // Its author died before the end. The next one verifies what is expected now.
             facts.verdict = None;
         }
@@ -129,7 +129,7 @@ pub(crate) fn append(cache: &CacheInner, room: &Room, offset: u64, data: &[u8], 
         if room.look()?.length != offset || progress.length.is_some() {
             return Ok(Appended::Dropped);
         }
-        check_name(cache, room)?;
+        room.check_name(cache.layout())?;
         without_size_signal(|| file::append(&room.file, || room.path(), data))?;
         progress.digests
     };
@@ -191,7 +191,7 @@ pub(crate) fn note_end(cache: &CacheInner, room: &Room, length: u64, within: Dur
     let mut facts = room.facts()?;
     // Others may have found the end, and published the file.
     if room.look()?.length == length && facts.length.is_none() {
-        check_name(cache, room)?;
+        room.check_name(cache.layout())?;
         facts.length = Some(length);
         room.record.set(&facts)?;
     }
@@ -201,7 +201,7 @@ pub(crate) fn note_end(cache: &CacheInner, room: &Room, length: u64, within: Dur
 /// Ends the fetch of a complete file. Returns the verdict: `Ok` if the bytes are right; `None` while another participant does it. The
 /// outer result fails when there will be no verdict.
 pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room) -> Result<Option<Result<()>>> {
-    if room.progress()?.has_verdict && check_name(cache, room).is_err() {
+    if room.progress()?.has_verdict && room.check_name(cache.layout()).is_err() {
         // The file was published, or is invalid.
         let facts = room.facts()?;
         return Ok(facts.verdict.clone().map(|verdict| as_result(room, &facts, verdict)));
@@ -210,7 +210,7 @@ pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room) -> Result<Option<Re
     let mut facts = room.facts()?;
     let mut digest = None;
     if facts.verdict.is_none() {
-        check_name(cache, room)?;
+        room.check_name(cache.layout())?;
         let length = room.look()?.length;
         let found = verify(room, &facts, length)?;
         facts.length = Some(length);
@@ -229,7 +229,7 @@ pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room) -> Result<Option<Re
     }
     let verdict = facts.verdict.clone().unwrap_or(Verdict::Right);
     let outcome = as_result(room, &facts, verdict);
-    if check_name(cache, room).is_ok() {
+    if room.check_name(cache.layout()).is_ok() {
         end_file(cache, room, &facts, &outcome, digest);
     }
     drop(lock);
@@ -285,21 +285,14 @@ fn end_file(cache: &Arc<CacheInner>, room: &Room, facts: &Facts, outcome: &Resul
         if is_taken { Ok(()) } else { StreamRecord::remove(cache.layout(), &lock, &room.id) }
     });
     // A failed sync is final. It was too late for the cache lock only if nothing else has failed.
-    if matches!(&ended, Err(error) if !matches!(error, Error::TimedOut { .. })) && check_name(cache, room).is_ok() {
+    if matches!(&ended, Err(error) if !matches!(error, Error::TimedOut { .. }))
+        && room.check_name(cache.layout()).is_ok()
+    {
         spoil(cache, room);
     }
     if let Err(error) = ended.and(removed) {
         cache.log().warning(|| format!("{error}; the bytes were delivered only"));
     }
-}
-
-/// Fails when the file was cleaned, replaced or published.
-pub(crate) fn check_name(cache: &CacheInner, room: &Room) -> Result<()> {
-    let present = cache.layout().stat(Area::Incomplete, &room.id)?.image();
-    if present.is_some_and(|stat| stat.id == room.file_id) {
-        return Ok(());
-    }
-    Err(room.lost("it was cleaned, or it stalled and was replaced"))
 }
 
 /// Compares the digests of the whole file with the facts. Returns the one to be stored. The outer result fails when the file cannot be

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::cache::inner::CacheInner;
 use crate::cache::remove::withdraw;
-use crate::cache::stream::fetch::check_name;
 use crate::cache::stream::room::Room;
 use crate::error::Error;
 use crate::store::attributes;
@@ -20,7 +19,7 @@ pub(crate) fn abandon(cache: &CacheInner, room: &Room, cause: &Error) {
     cache.log().warning(|| format!("image '{}' is not cached: {cause}", room.id));
     attributes::record_failure(&room.file, &cause.to_string());
     let moved = cache.lock.acquire().and_then(|lock| {
-        if check_name(cache, room).is_err() {
+        if room.check_name(cache.layout()).is_err() {
             return Ok(false);
         }
         cache.layout().invalidate(&lock, Area::Incomplete, &room.id).or_else(|error| {

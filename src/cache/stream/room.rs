@@ -11,6 +11,7 @@ use crate::cache::writeback::Writeback;
 use crate::digest::expectations::Expectations;
 use crate::error::{Error, Result};
 use crate::store::image_id::ImageId;
+use crate::store::layout::{Area, Layout};
 use crate::store::stream_record::{Facts, Progress, StreamRecord};
 use crate::sys::file;
 use crate::sys::lock::poll;
@@ -147,6 +148,15 @@ impl Room {
     /// The error of a fetch that lost its file.
     pub fn lost(&self, why: &'static str) -> Error {
         Error::Lost { image_id: self.id.to_string(), why }
+    }
+
+    /// Fails when the file was cleaned, replaced or published.
+    pub fn check_name(&self, layout: &Layout) -> Result<()> {
+        let present = layout.stat(Area::Incomplete, &self.id)?.image();
+        if present.is_some_and(|stat| stat.id == self.file_id) {
+            return Ok(());
+        }
+        Err(self.lost("it was cleaned, or it stalled and was replaced"))
     }
 
     /// The turn of this number, if nobody has it.
