@@ -359,6 +359,13 @@ impl StreamRecord {
     }
 }
 
+impl Drop for StreamRecord {
+    /// Not left to the close of the descriptor, which a forked child may hold open for longer.
+    fn drop(&mut self) {
+        unlock(&self.file, PARTICIPATION);
+    }
+}
+
 fn turn_byte(turn: u64) -> u64 {
     FIRST_TURN + (turn & u64::from(u32::MAX))
 }

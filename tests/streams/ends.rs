@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
         with_drivers("contradicting_expectations_are_fetched_alone", contradiction),
         with_drivers("a_stream_that_knows_the_size_publishes_at_its_close", closed_at_the_size),
         with_drivers("an_image_that_is_deleted_and_cached_anew_while_it_is_streamed_keeps_its_bytes", deleted),
+        with_drivers("a_forked_child_does_not_take_part_after_the_close", forked),
         with_drivers("the_longest_size_is_expected_as_any_other", longest_size),
         with_drivers("bytes_that_were_found_wrong_are_not_followed", known_wrong),
         with_drivers("the_source_is_never_called_beyond_the_expected_size", beyond),
@@ -221,4 +222,23 @@ fn beyond(driver: DriverChoice) {
     let mut stream = cache.stream("1", source).unwrap();
     stream.expect_size(size).unwrap();
     assert_eq!(stream.read_at(size - 10, &mut [0; 100]).unwrap(), 10);
+}
+
+#[allow(unsafe_code, reason = "a descriptor as a forked child has it")]
+fn forked(driver: DriverChoice) {
+    use std::os::fd::BorrowedFd;
+    let scratch = Scratch::new(driver);
+    let cache = scratch.open();
+    let mut stream = cache.stream("1", Store::new(SIZE).source()).unwrap();
+    assert_eq!(stream.read(&mut [0; 10]).unwrap(), 10);
+    let record = scratch.file(".image_cache/streams/1");
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    let path = descriptors.into_iter().find(|path| std::fs::read_link(path).is_ok_and(|to| to == record)).unwrap();
+    let number = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    // SAFETY: the stream has it open.
+    let copy = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().unwrap();
+    drop(stream);
+    cache_image(&cache, "1", b"a writer's");
+    assert_eq!(read_image(&cache, "1"), b"a writer's");
+    drop(copy);
 }
