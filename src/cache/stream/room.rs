@@ -28,8 +28,8 @@ pub(crate) struct Room {
     /// The incomplete file's, for messages.
     path: PathBuf,
     pub waiters: Waiters,
-    /// The number of the turn that a thread of this room has.
-    turn: Mutex<Option<u64>>,
+    /// The numbers of the turns that threads of this room have: the present one, and those that were taken over.
+    turns: Mutex<Vec<u64>>,
     appending: Mutex<()>,
     /// Used by one thread at a time: the one that has the turn or the append lock.
     pub work: Mutex<Work>,
@@ -71,7 +71,7 @@ pub(crate) struct Turn<'a> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.room.record.unlock_turn(self.number);
-        locked(&self.room.turn).take_if(|number| *number == self.number);
+        locked(&self.room.turns).retain(|number| *number != self.number);
         self.room.waiters.announce();
     }
 }
@@ -105,7 +105,7 @@ impl Room {
             file_id,
             path,
             waiters: Waiters::default(),
-            turn: Mutex::default(),
+            turns: Mutex::default(),
             appending: Mutex::default(),
             work: Mutex::new(work),
             joined: Instant::now(),
@@ -161,17 +161,17 @@ impl Room {
 
     /// The turn of this number, if nobody has it.
     pub fn try_turn(&self, number: u64) -> Result<Option<Turn<'_>>> {
-        let mut turn = locked(&self.turn);
-        if *turn == Some(number) || !self.record.try_lock_turn(number)? {
+        let mut turns = locked(&self.turns);
+        if turns.contains(&number) || !self.record.try_lock_turn(number)? {
             return Ok(None);
         }
-        *turn = Some(number);
+        turns.push(number);
         Ok(Some(Turn { room: self, number }))
     }
 
     /// Whether somebody has the turn of this number. Where that is unknown, nobody has it: to try shows it.
     pub fn is_turn_taken(&self, number: u64) -> bool {
-        *locked(&self.turn) == Some(number) || self.record.is_turn_taken(number).unwrap_or(false)
+        locked(&self.turns).contains(&number) || self.record.is_turn_taken(number).unwrap_or(false)
     }
 
     /// The append lock; `None` when it is not free within that time.
@@ -207,4 +207,29 @@ impl std::fmt::Debug for Room {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cache::lifecycle;
+    use crate::cache::stream::join::{Joined, join};
+    use crate::options::Options;
+
+    #[test]
+    fn no_turn_is_taken_twice_if_a_former_one_is_taken_late() {
+        let scratch = tempfile::tempdir().unwrap();
+        let cache = Arc::new(lifecycle::open(&scratch.path().join("cache"), Options::default()).unwrap());
+        let id = cache.layout().image_id("1").unwrap();
+        let Joined::Room(room) = join(&cache, &id, &Expectations::default(), None).unwrap() else { panic!() };
+        let present = room.try_turn(1).unwrap().unwrap();
+        let former = room.try_turn(0).unwrap().unwrap();
+        assert!(room.try_turn(1).unwrap().is_none() && room.try_turn(0).unwrap().is_none());
+        drop(present);
+        assert!(!room.is_turn_taken(1) && room.is_turn_taken(0));
+        drop(former);
+        assert!(room.try_turn(0).unwrap().is_some());
+    }
 }
