@@ -307,6 +307,11 @@ impl StreamRecord {
         if verdict == 0 { Ok(()) } else { write(VERDICT_AT, &[verdict]) }
     }
 
+    /// Has no content any more: its file is a dead writer's.
+    pub fn spoil(&self) -> Result<()> {
+        file::set_length(&self.file, || self.path.clone(), 0)
+    }
+
     /// Takes part, until the record is closed.
     pub fn participate(&self) -> Result<()> {
         // Nobody takes it exclusively.
@@ -351,6 +356,13 @@ impl StreamRecord {
     /// For messages.
     pub fn path(&self) -> PathBuf {
         self.path.clone()
+    }
+}
+
+impl Drop for StreamRecord {
+    /// Not left to the close of the descriptor, which a forked child may hold open for longer.
+    fn drop(&mut self) {
+        unlock(&self.file, PARTICIPATION);
     }
 }
 

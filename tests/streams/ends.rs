@@ -20,6 +20,10 @@ pub fn trials() -> Vec<Trial> {
         with_drivers("contradicting_expectations_are_fetched_alone", contradiction),
         with_drivers("a_stream_that_knows_the_size_publishes_at_its_close", closed_at_the_size),
         with_drivers("an_image_that_is_deleted_and_cached_anew_while_it_is_streamed_keeps_its_bytes", deleted),
+        with_drivers("a_forked_child_does_not_take_part_after_the_close", forked),
+        with_drivers("the_longest_size_is_expected_as_any_other", longest_size),
+        with_drivers("bytes_that_were_found_wrong_are_not_followed", known_wrong),
+        with_drivers("the_source_is_never_called_beyond_the_expected_size", beyond),
     ]
     .into_iter()
     .flatten()
@@ -170,4 +174,71 @@ fn deleted(driver: DriverChoice) {
     assert_whole(&[&buffer[..], &rest].concat(), SIZE);
     assert_eq!(store.fetched(), SIZE);
     assert_eq!(read_image(&cache, "1"), b"another image");
+}
+
+fn longest_size(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let cache = scratch.open();
+    for size in [u64::MAX - 1, u64::MAX] {
+        let mut stream = cache.stream("1", Store::new(1000).source()).unwrap();
+        stream.expect_size(size).unwrap();
+        let error = read_all(&mut stream, 100).unwrap_err();
+        assert!(matches!(error, Error::SizeMismatch { expected, actual: 1000, .. } if expected == size), "{error}");
+        assert!(!cache.is_cached("1").unwrap());
+    }
+}
+
+fn known_wrong(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let (cache, other) = (scratch.open(), scratch.open());
+    let wrong = |offset: u64, buffer: &mut [u8]| {
+        let length = usize::try_from(SIZE.saturating_sub(offset)).unwrap().min(buffer.len());
+        buffer[..length].fill(0xEE);
+        Ok(length)
+    };
+    let mut first = cache.stream("1", wrong).unwrap();
+    assert_eq!(first.read(&mut [0; 10]).unwrap(), 10);
+    // As if the one who verified them was killed before it moved the file. Another participant does not read on.
+    let record = scratch.file(".image_cache/streams/1");
+    let mut bytes = std::fs::read(&record).unwrap();
+    bytes[88] = 2;
+    let digest = format!("sha256:{}", "0".repeat(64));
+    bytes[96 + 4 * 144..][..digest.len()].copy_from_slice(digest.as_bytes());
+    std::fs::write(&record, bytes).unwrap();
+    let store = Store::new(SIZE);
+    stream_whole(&other, "1", &store);
+    assert_eq!(store.fetched(), SIZE);
+    assert_whole(&read_image(&other, "1"), SIZE);
+}
+
+fn beyond(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let cache = scratch.open();
+    let size = 10 << 20;
+    let source = move |offset: u64, buffer: &mut [u8]| {
+        assert!(offset + buffer.len() as u64 <= size, "called beyond the size");
+        Ok(buffer.len())
+    };
+    let mut stream = cache.stream("1", source).unwrap();
+    stream.expect_size(size).unwrap();
+    assert_eq!(stream.read_at(size - 10, &mut [0; 100]).unwrap(), 10);
+}
+
+#[allow(unsafe_code, reason = "a descriptor as a forked child has it")]
+fn forked(driver: DriverChoice) {
+    use std::os::fd::BorrowedFd;
+    let scratch = Scratch::new(driver);
+    let cache = scratch.open();
+    let mut stream = cache.stream("1", Store::new(SIZE).source()).unwrap();
+    assert_eq!(stream.read(&mut [0; 10]).unwrap(), 10);
+    let record = scratch.file(".image_cache/streams/1");
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    let path = descriptors.into_iter().find(|path| std::fs::read_link(path).is_ok_and(|to| to == record)).unwrap();
+    let number = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    // SAFETY: the stream has it open.
+    let copy = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().unwrap();
+    drop(stream);
+    cache_image(&cache, "1", b"a writer's");
+    assert_eq!(read_image(&cache, "1"), b"a writer's");
+    drop(copy);
 }

@@ -24,6 +24,10 @@ pub fn trials() -> Vec<Trial> {
         ),
         with_drivers("a_wait_ends_after_the_timeout_and_can_be_repeated", timeout),
         with_drivers("a_reader_that_does_not_read_on_delays_nobody", absent),
+        with_drivers("sources_that_all_take_longer_than_the_source_timeout_deliver_the_image", all_slow),
+        with_drivers("a_slow_source_is_not_replaced_while_bytes_come", growing),
+        with_drivers("an_end_that_a_source_finds_after_the_image_was_published_is_no_failure", late_end),
+        with_drivers("the_longest_timeouts_are_for_ever", longest_timeouts),
     ]
     .into_iter()
     .flatten()
@@ -141,4 +145,92 @@ fn absent(driver: DriverChoice) {
     // It has the stream open, and does not read on.
     stream_whole(&other, "1", &store);
     assert_eq!((store.fetched(), absent.role()), (SIZE, StreamRole::Fetching));
+}
+
+fn all_slow(driver: DriverChoice) {
+    const SIZE: u64 = 100_000;
+    let scratch = Scratch::new(driver);
+    let store = Store::slow(SIZE, Duration::from_millis(50));
+    let (ended, has_ended) = channel();
+    for _ in 0..6 {
+        let cache = scratch.open();
+        let (store, ended) = (store.clone(), ended.clone());
+        // Not joined: a stream that never ends would hang the test.
+        std::thread::spawn(move || {
+            let mut stream = cache.stream("1", store.source()).unwrap();
+            stream.set_source_timeout(Duration::from_millis(4)).unwrap();
+            ended.send(read_all(&mut stream, 20_000)).unwrap();
+        });
+    }
+    for _ in 0..6 {
+        let bytes = has_ended.recv_timeout(Duration::from_secs(10)).expect("no stream ends");
+        assert_whole(&bytes.unwrap(), SIZE);
+    }
+    assert_whole(&read_image(&scratch.open(), "1"), SIZE);
+}
+
+fn growing(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let (cache, other) = (scratch.open(), scratch.open());
+    let store = Store::slow(SIZE, Duration::from_millis(20));
+    std::thread::scope(|scope| {
+        let mut first = cache.stream("1", store.source()).unwrap();
+        assert_eq!(first.read(&mut [0; 10]).unwrap(), 10);
+        scope.spawn(move || read_all(&mut first, 10_000).unwrap());
+        let mut ahead = other.stream("1", store.source()).unwrap();
+        ahead.set_source_timeout(Duration::from_millis(400)).unwrap();
+        assert_eq!(ahead.read_at(SIZE - 10, &mut [0; 10]).unwrap(), 10);
+    });
+    assert!(!scratch.logged("has not returned"), "{:?}", scratch.messages);
+    assert_eq!(store.fetched(), SIZE);
+}
+
+fn late_end(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let (cache, other) = (scratch.open(), scratch.open());
+    let store = Store::new(1000);
+    let (called, is_called) = channel();
+    let (release, is_released) = channel::<()>();
+    std::thread::scope(|scope| {
+        let slow_end = move |offset: u64, buffer: &mut [u8]| {
+            if offset == 0 {
+                buffer[..1000].copy_from_slice(&crate::fixture::content(1000));
+                return Ok(1000);
+            }
+            called.send(()).unwrap();
+            is_released.recv().unwrap();
+            Ok(0)
+        };
+        let mut slow = cache.stream("1", slow_end).unwrap();
+        let slow = scope.spawn(move || (read_all(&mut slow, 100), slow.role()));
+        is_called.recv().unwrap();
+        let mut sized = other.stream("1", store.source()).unwrap();
+        sized.expect_size(1000).unwrap();
+        let bytes = read_all(&mut sized, 1000);
+        release.send(()).unwrap();
+        // A stream that goes on alone asks its source again.
+        drop(release);
+        assert_whole(&bytes.unwrap(), 1000);
+        let (bytes, role) = slow.join().unwrap();
+        assert_whole(&bytes.unwrap(), 1000);
+        assert_ne!(role, StreamRole::Alone);
+    });
+    assert!(!scratch.logged("alone"), "{:?}", scratch.messages);
+}
+
+fn longest_timeouts(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let (cache, other) = (scratch.open(), scratch.open());
+    let store = Store::slow(SIZE, Duration::from_millis(1));
+    std::thread::scope(|scope| {
+        for cache in [&cache, &other] {
+            scope.spawn(|| {
+                let mut stream = cache.stream("1", store.source()).unwrap();
+                stream.set_timeout(Some(Duration::MAX)).unwrap();
+                stream.set_source_timeout(Duration::MAX).unwrap();
+                assert_whole(&read_all(&mut stream, 10_000).unwrap(), SIZE);
+            });
+        }
+    });
+    assert_eq!(store.fetched(), SIZE);
 }

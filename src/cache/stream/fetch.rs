@@ -7,11 +7,11 @@
 //!
 //! 1. It tries the present turn. Who has the turn calls its source, at the file's length; all others wait until the file has grown, or
 //!    the turn is free. A turn lasts for one call of a source: a slow or absent consumer has none. If its process dies, the kernel frees it.
-//! 2. It appends the bytes, under the append lock, if nothing has changed: the name still is this file's, the length is where the source
-//!    was called, and the turn was not taken over. Else it drops them, and reads the file again. A kill within the write leaves fewer
-//!    bytes, which are right.
+//! 2. It appends the bytes, under the append lock, if nothing has changed: the name still is this file's, and the length is where the
+//!    source was called. Else it drops them, and reads the file again. A kill within the write leaves fewer bytes, which are right.
 //! 3. A turn that lasts for the source time-out, without a new byte, is taken over: under the append lock, its number is increased. The
-//!    source that hangs may return at any time. Its bytes are dropped in step 2.
+//!    source that hangs may return at any time. Its bytes are dropped in step 2 if others were faster. If all sources are slower than
+//!    the time-out, the first one that returns counts: otherwise they would replace each other without end.
 //!
 //! # The end
 //!
@@ -37,12 +37,12 @@ use crate::cache::incomplete::IncompleteFile;
 use crate::cache::inner::CacheInner;
 use crate::cache::publish::publish;
 use crate::cache::stream::hash::{hash, verify};
-use crate::cache::stream::room::{AppendGuard, Room, Turn};
+use crate::cache::stream::lost::{abandon, spoil};
+use crate::cache::stream::room::{AppendGuard, Room};
 use crate::digest::algorithm::Algorithm;
 use crate::digest::expectations::Expectations;
 use crate::error::{Error, Result};
 use crate::options::Durability;
-use crate::store::attributes;
 use crate::store::layout::Area;
 use crate::store::stream_record::{Facts, StreamRecord, Verdict};
 use crate::sys::file;
@@ -83,6 +83,10 @@ pub(crate) fn agree(cache: &CacheInner, room: &Room, own: &Expectations, within:
         own.size().is_none_or(|size| facts.size == Some(size))
             && own.digests().iter().all(|digest| facts.digests.contains(digest))
     };
+    // The record cannot have it, and no file can.
+    if own.size() == Some(u64::MAX) {
+        return Err(Error::InvalidArgument(format!("image '{}' cannot be as long as is expected", room.id)));
+    }
     let mut facts = room.facts()?;
     if !is_known(&facts) {
         let _lock = lock(room, within)?;
@@ -94,7 +98,7 @@ pub(crate) fn agree(cache: &CacheInner, room: &Room, own: &Expectations, within:
             )));
         }
         if facts.verdict.is_some() {
-            check_name(cache, room)?;
+            room.check_name(cache.layout())?;
             // Its author died before the end. The next one verifies what is expected now.
             facts.verdict = None;
         }
@@ -110,21 +114,14 @@ pub(crate) fn agree(cache: &CacheInner, room: &Room, own: &Expectations, within:
 }
 
 /// Step 2: appends the bytes that the source returned at `offset`.
-pub(crate) fn append(
-    cache: &CacheInner,
-    room: &Room,
-    turn: &Turn<'_>,
-    offset: u64,
-    data: &[u8],
-    within: Duration,
-) -> Result<Appended> {
+pub(crate) fn append(cache: &CacheInner, room: &Room, offset: u64, data: &[u8], within: Duration) -> Result<Appended> {
     let digests = {
         let _lock = lock(room, within)?;
         let progress = room.progress()?;
-        if room.look()?.length != offset || progress.turn != turn.number || progress.length.is_some() {
+        if room.look()?.length != offset || progress.length.is_some() {
             return Ok(Appended::Dropped);
         }
-        check_name(cache, room)?;
+        room.check_name(cache.layout())?;
         without_size_signal(|| file::append(&room.file, || room.path(), data))?;
         progress.digests
     };
@@ -166,55 +163,6 @@ fn keep(cache: &CacheInner, room: &Room, digests: u64, offset: u64, data: &[u8])
     Ok(is_due)
 }
 
-/// Moves the file to `invalid/`. Its participants go on alone.
-fn abandon(cache: &CacheInner, room: &Room, cause: &Error) {
-    cache.log().warning(|| format!("image '{}' is not cached: {cause}", room.id));
-    attributes::record_failure(&room.file, &cause.to_string());
-    let moved = cache.lock.acquire().and_then(|lock| {
-        check_name(cache, room)?;
-        cache.layout().invalidate(&lock, Area::Incomplete, &room.id).or_else(|error| {
-            cache.log().warning(|| error.to_string());
-            // A removed file is better than one that another process publishes.
-            cache.layout().remove(&lock, Area::Incomplete, &room.id).map(drop)
-        })?;
-        StreamRecord::remove(cache.layout(), &lock, &room.id)
-    });
-    if let Err(error) = moved {
-        cache.log().warning(|| error.to_string());
-    }
-    room.waiters.announce();
-}
-
-/// A stream leaves a fetch that may go on without it. Some file systems report lost bytes only at a close, and only once: nobody may
-/// publish them.
-pub(crate) fn leave(cache: &CacheInner, room: &Arc<Room>) {
-    if room.look().is_ok_and(|look| look.length == 0) {
-        // Where this fails, the next stream or writer takes the file over.
-        let _ = remove_empty(cache, room);
-        return;
-    }
-
-    let flushed = file::flush_by_closing(&room.file, || room.path()).and_then(|is_flushed| {
-        // Without a descriptor for the duplicate, a sync reports lost bytes.
-        if is_flushed { Ok(()) } else { file::sync_data(&room.file, || room.path()) }
-    });
-    if let Err(error) = flushed {
-        abandon(cache, room, &error);
-    }
-}
-
-/// Removes a file without bytes that nobody else fetches: its image would look as if it were being cached.
-fn remove_empty(cache: &CacheInner, room: &Arc<Room>) -> Result<()> {
-    let lock = cache.lock.acquire()?;
-    // Streams join under the cache lock.
-    let is_alone = Arc::strong_count(room) == 1 && !room.record.is_attended()?;
-    if is_alone && room.look()?.length == 0 && check_name(cache, room).is_ok() {
-        cache.layout().remove(&lock, Area::Incomplete, &room.id)?;
-        StreamRecord::remove(cache.layout(), &lock, &room.id)?;
-    }
-    Ok(())
-}
-
 /// Step 3: has the next turn begin, if the present one still has the number `turn`, and the file has no byte after `length`.
 pub(crate) fn take_over(cache: &CacheInner, room: &Room, turn: u64, length: u64, within: Duration) -> Result<()> {
     let _lock = lock(room, within)?;
@@ -230,11 +178,12 @@ pub(crate) fn take_over(cache: &CacheInner, room: &Room, turn: u64, length: u64,
 }
 
 /// A source has returned 0 at `length`, the end of the file.
-pub(crate) fn note_end(cache: &CacheInner, room: &Room, turn: &Turn<'_>, length: u64, within: Duration) -> Result<()> {
+pub(crate) fn note_end(cache: &CacheInner, room: &Room, length: u64, within: Duration) -> Result<()> {
     let _lock = lock(room, within)?;
     let mut facts = room.facts()?;
-    check_name(cache, room)?;
-    if room.look()?.length == length && facts.turn == turn.number && facts.length.is_none() {
+    // Others may have found the end, and published the file.
+    if room.look()?.length == length && facts.length.is_none() {
+        room.check_name(cache.layout())?;
         facts.length = Some(length);
         room.record.set(&facts)?;
     }
@@ -244,7 +193,7 @@ pub(crate) fn note_end(cache: &CacheInner, room: &Room, turn: &Turn<'_>, length:
 /// Ends the fetch of a complete file. Returns the verdict: `Ok` if the bytes are right; `None` while another participant does it. The
 /// outer result fails when there will be no verdict.
 pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room) -> Result<Option<Result<()>>> {
-    if room.progress()?.has_verdict && check_name(cache, room).is_err() {
+    if room.progress()?.has_verdict && room.check_name(cache.layout()).is_err() {
         // The file was published, or is invalid.
         let facts = room.facts()?;
         return Ok(facts.verdict.clone().map(|verdict| as_result(room, &facts, verdict)));
@@ -253,7 +202,7 @@ pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room) -> Result<Option<Re
     let mut facts = room.facts()?;
     let mut digest = None;
     if facts.verdict.is_none() {
-        check_name(cache, room)?;
+        room.check_name(cache.layout())?;
         let length = room.look()?.length;
         let found = verify(room, &facts, length)?;
         facts.length = Some(length);
@@ -272,7 +221,7 @@ pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room) -> Result<Option<Re
     }
     let verdict = facts.verdict.clone().unwrap_or(Verdict::Right);
     let outcome = as_result(room, &facts, verdict);
-    if check_name(cache, room).is_ok() {
+    if room.check_name(cache.layout()).is_ok() {
         end_file(cache, room, &facts, &outcome, digest);
     }
     drop(lock);
@@ -327,16 +276,13 @@ fn end_file(cache: &Arc<CacheInner>, room: &Room, facts: &Facts, outcome: &Resul
         let is_taken = cache.layout().has(Area::Incomplete, &room.id)?;
         if is_taken { Ok(()) } else { StreamRecord::remove(cache.layout(), &lock, &room.id) }
     });
+    // A failed sync is final. It was too late for the cache lock only if nothing else has failed.
+    if matches!(&ended, Err(error) if !matches!(error, Error::TimedOut { .. }))
+        && room.check_name(cache.layout()).is_ok()
+    {
+        spoil(cache, room);
+    }
     if let Err(error) = ended.and(removed) {
         cache.log().warning(|| format!("{error}; the bytes were delivered only"));
     }
-}
-
-/// Fails when the file was cleaned, replaced or published.
-fn check_name(cache: &CacheInner, room: &Room) -> Result<()> {
-    let present = cache.layout().stat(Area::Incomplete, &room.id)?.image();
-    if present.is_some_and(|stat| stat.id == room.file_id) {
-        return Ok(());
-    }
-    Err(room.lost("it was cleaned, or it stalled and was replaced"))
 }

@@ -14,6 +14,9 @@ use crate::sys::fork_guard::ForkGuard;
 
 pub use crate::cache::stream::state::StreamRole;
 
+/// 136 years. A time beyond the range of the clock has no deadline.
+const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// Reads one image. If it is not cached, all streams of the image on this host share one fetch, over all processes.
 ///
 /// Dropping it costs the others nothing. Use it from one thread at a time.
@@ -45,7 +48,7 @@ impl<S: RangeSource> Stream<S> {
     /// # Errors
     /// [`Error::Forked`].
     pub fn set_timeout(&mut self, timeout: Option<Duration>) -> Result<()> {
-        self.0.get_mut()?.timeout = timeout;
+        self.0.get_mut()?.timeout = timeout.map(|timeout| timeout.min(LONGEST));
         Ok(())
     }
 
@@ -54,7 +57,7 @@ impl<S: RangeSource> Stream<S> {
     /// # Errors
     /// [`Error::Forked`].
     pub fn set_source_timeout(&mut self, timeout: Duration) -> Result<()> {
-        self.0.get_mut()?.source_timeout = timeout;
+        self.0.get_mut()?.source_timeout = timeout.min(LONGEST);
         Ok(())
     }
 

@@ -58,14 +58,20 @@ pub(crate) fn join(cache: &CacheInner, id: &ImageId, own: &Expectations, followe
     };
     if let Some(room) = cache.streams.rooms.find(id)
         && room.file_id == present.stat.id
-        && room.facts()?.verdict.is_none_or(|verdict| verdict == Verdict::Right)
+        && room.facts().is_ok_and(|facts| facts.verdict.is_none_or(|verdict| verdict == Verdict::Right))
     {
         return Ok(Joined::Room(room));
     }
-    if let Some((record, facts)) = StreamRecord::open(cache.layout(), id, &present)?
-        && let Some(room) = take_part(cache, &lock, id, own, &present, record, facts)?
-    {
-        return Ok(Joined::Room(room));
+    if let Some((record, facts)) = StreamRecord::open(cache.layout(), id, &present)? {
+        if matches!(facts.verdict, Some(Verdict::Wrong(..))) {
+            // Its participants need its name no more. The one who found it wrong would do the same now, or has died.
+            let moved = cache.layout().invalidate(&lock, Area::Incomplete, id);
+            moved.or_else(|_| cache.layout().remove(&lock, Area::Incomplete, id).map(drop))?;
+            return create(cache, &lock, id).map(Joined::Room);
+        }
+        if let Some(room) = take_part(cache, &lock, id, own, &present, record, facts)? {
+            return Ok(Joined::Room(room));
+        }
     }
     let writer = writer_of(cache.layout(), &lock, id, &present)?;
     if writer.has_the_image(min_stall(cache)) {
@@ -90,9 +96,6 @@ fn take_part(
     record: StreamRecord,
     mut facts: Facts,
 ) -> Result<Option<Arc<Room>>> {
-    if matches!(facts.verdict, Some(Verdict::Wrong(..))) {
-        return Ok(None);
-    }
     let Some(file) = cache.layout().open_incomplete(id)? else { return Ok(None) };
     if !record.is_attended()? {
         if own.size().is_some_and(|expected| expected < present.stat.size) {

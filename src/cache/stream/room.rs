@@ -11,6 +11,7 @@ use crate::cache::writeback::Writeback;
 use crate::digest::expectations::Expectations;
 use crate::error::{Error, Result};
 use crate::store::image_id::ImageId;
+use crate::store::layout::{Area, Layout};
 use crate::store::stream_record::{Facts, Progress, StreamRecord};
 use crate::sys::file;
 use crate::sys::lock::poll;
@@ -30,8 +31,8 @@ pub(crate) struct Room {
     /// The incomplete file's, for messages.
     path: PathBuf,
     pub waiters: Waiters,
-    /// The number of the turn that a thread of this room has.
-    turn: Mutex<Option<u64>>,
+    /// The numbers of the turns that threads of this room have: the present one, and those that were taken over.
+    turns: Mutex<Vec<u64>>,
     appending: Mutex<()>,
     /// Used by one thread at a time: the one that has the turn or the append lock.
     pub work: Mutex<Work>,
@@ -73,7 +74,7 @@ pub(crate) struct Turn<'a> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.room.record.unlock_turn(self.number);
-        locked(&self.room.turn).take_if(|number| *number == self.number);
+        locked(&self.room.turns).retain(|number| *number != self.number);
         self.room.waiters.announce();
     }
 }
@@ -107,7 +108,7 @@ impl Room {
             file_id,
             path,
             waiters: Waiters::default(),
-            turn: Mutex::default(),
+            turns: Mutex::default(),
             appending: Mutex::default(),
             work: Mutex::new(work),
             joined: Instant::now(),
@@ -152,19 +153,28 @@ impl Room {
         Error::Lost { image_id: self.id.to_string(), why }
     }
 
+    /// Fails when the file was cleaned, replaced or published.
+    pub fn check_name(&self, layout: &Layout) -> Result<()> {
+        let present = layout.stat(Area::Incomplete, &self.id)?.image();
+        if present.is_some_and(|stat| stat.id == self.file_id) {
+            return Ok(());
+        }
+        Err(self.lost("it was cleaned, or it stalled and was replaced"))
+    }
+
     /// The turn of this number, if nobody has it.
     pub fn try_turn(&self, number: u64) -> Result<Option<Turn<'_>>> {
-        let mut turn = locked(&self.turn);
-        if *turn == Some(number) || !self.record.try_lock_turn(number)? {
+        let mut turns = locked(&self.turns);
+        if turns.contains(&number) || !self.record.try_lock_turn(number)? {
             return Ok(None);
         }
-        *turn = Some(number);
+        turns.push(number);
         Ok(Some(Turn { room: self, number }))
     }
 
     /// Whether somebody has the turn of this number. Where that is unknown, nobody has it: to try shows it.
     pub fn is_turn_taken(&self, number: u64) -> bool {
-        *locked(&self.turn) == Some(number) || self.record.is_turn_taken(number).unwrap_or(false)
+        locked(&self.turns).contains(&number) || self.record.is_turn_taken(number).unwrap_or(false)
     }
 
     /// The append lock; `None` when it is not free within that time.
@@ -200,4 +210,29 @@ impl std::fmt::Debug for Room {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cache::lifecycle;
+    use crate::cache::stream::join::{Joined, join};
+    use crate::options::Options;
+
+    #[test]
+    fn no_turn_is_taken_twice_if_a_former_one_is_taken_late() {
+        let scratch = tempfile::tempdir().unwrap();
+        let cache = Arc::new(lifecycle::open(&scratch.path().join("cache"), Options::default()).unwrap());
+        let id = cache.layout().image_id("1").unwrap();
+        let Joined::Room(room) = join(&cache, &id, &Expectations::default(), None).unwrap() else { panic!() };
+        let present = room.try_turn(1).unwrap().unwrap();
+        let former = room.try_turn(0).unwrap().unwrap();
+        assert!(room.try_turn(1).unwrap().is_none() && room.try_turn(0).unwrap().is_none());
+        drop(present);
+        assert!(!room.is_turn_taken(1) && room.is_turn_taken(0));
+        drop(former);
+        assert!(room.try_turn(0).unwrap().is_some());
+    }
 }

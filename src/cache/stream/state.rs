@@ -9,6 +9,7 @@ use crate::cache::reader::Reader;
 use crate::cache::stream::fetch;
 use crate::cache::stream::follow::FollowedFile;
 use crate::cache::stream::join::{Joined, join};
+use crate::cache::stream::lost;
 use crate::cache::stream::room::{PIECE, Room};
 use crate::cache::stream::source::RangeSource;
 use crate::digest::expectations::Expectations;
@@ -81,12 +82,21 @@ pub(super) struct Waiting {
     pub began: Instant,
     /// Since when the file has not grown, as this call sees it.
     pub idle_since: Instant,
+    /// The length of the file then, in bytes.
+    length: Option<u64>,
 }
 
 impl Waiting {
     fn new() -> Self {
         let now = Instant::now();
-        Self { began: now, idle_since: now }
+        Self { began: now, idle_since: now, length: None }
+    }
+
+    /// The file has this length now.
+    pub fn note_length(&mut self, length: u64) {
+        if self.length.replace(length).is_some_and(|former| former != length) {
+            self.idle_since = Instant::now();
+        }
     }
 }
 
@@ -160,7 +170,10 @@ impl<S: RangeSource> State<S> {
     }
 
     pub fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        if buffer.is_empty() || self.expected.size().is_some_and(|size| offset >= size) {
+        let left = self.expected.size().map_or(u64::MAX, |size| size.saturating_sub(offset));
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let buffer = &mut buffer[..most];
+        if buffer.is_empty() {
             return Ok(0);
         }
         let mut waiting = Waiting::new();
@@ -226,6 +239,10 @@ impl<S: RangeSource> State<S> {
             Err(Error::Lost { .. }) => self.try_join(followed),
             joined => joined,
         };
+        if self.position > 0 && followed.is_some() && matches!(joined, Ok(From::Cached(_))) {
+            // The file that it has read was published meanwhile, as a rule: the next step looks.
+            return;
+        }
         let is_same = |from: &From| match from {
             From::Followed(file) => followed == Some(file.file_id),
             From::Room(room) => followed == Some(room.file_id),
@@ -256,7 +273,7 @@ impl<S: RangeSource> State<S> {
             Joined::Followed(file) => Ok(From::Followed(file)),
             Joined::Room(room) => {
                 let agreed = fetch::agree(&self.cache, &room, &self.expected, self.source_timeout);
-                agreed.inspect_err(|_| fetch::leave(&self.cache, &room))?;
+                agreed.inspect_err(|_| lost::leave(&self.cache, &room))?;
                 Ok(From::Room(room))
             }
         }
@@ -276,7 +293,7 @@ impl<S: RangeSource> State<S> {
             Ok(())
         });
         if let From::Room(room) = &self.from {
-            fetch::leave(&self.cache, room);
+            lost::leave(&self.cache, room);
         }
         self.role = StreamRole::Alone;
         self.from = From::Alone(expectations);
@@ -341,7 +358,7 @@ impl<S: RangeSource> Drop for State<S> {
             self.end = fetch::conclude(&self.cache, room).ok().flatten();
         }
         if !matches!(self.end, Some(Ok(()))) {
-            fetch::leave(&self.cache, room);
+            lost::leave(&self.cache, room);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::cache::reader::Reader;
 use crate::cache::stream::fetch::{self, Appended};
 use crate::cache::stream::follow::{Fate, FollowedFile};
-use crate::cache::stream::room::{PIECE, Room, Turn};
+use crate::cache::stream::room::{PIECE, Room};
 use crate::cache::stream::source::RangeSource;
 use crate::cache::stream::state::{From, State, Step, StreamRole, Waiting};
 use crate::digest::algorithm::Algorithm;
@@ -87,6 +87,7 @@ impl<S: RangeSource> State<S> {
         let progress = room.progress()?;
         let mut turn = if has_fetched { room.try_turn(progress.turn)? } else { None };
         let look = room.look()?;
+        waiting.note_length(look.length);
         if look.length > offset {
             self.role = StreamRole::Following;
             return Ok(Step::Again);
@@ -108,7 +109,8 @@ impl<S: RangeSource> State<S> {
         }
         if let Some(turn) = turn {
             let called = Instant::now();
-            let step = self.fetch(room, &turn, look.length, progress.size, offset, buffer);
+            let step = self.fetch(room, look.length, progress.size, offset, buffer);
+            drop(turn);
             // The time of the own source does not count.
             waiting.began += called.elapsed();
             waiting.idle_since = Instant::now();
@@ -146,11 +148,10 @@ impl<S: RangeSource> State<S> {
         Ok(Step::Again)
     }
 
-    /// Calls the source at the end of the file, and appends what it returns.
+    /// Calls the source at the end of the file, and appends what it returns. The caller has the turn.
     pub fn fetch(
         &mut self,
         room: &Room,
-        turn: &Turn<'_>,
         length: u64,
         size: Option<u64>,
         offset: u64,
@@ -173,11 +174,11 @@ impl<S: RangeSource> State<S> {
                 let image_id = self.id.to_string();
                 return Ok(Step::End(Err(Error::SizeMismatch { image_id, expected, actual: length })));
             }
-            fetch::note_end(&self.cache, room, turn, length, self.source_timeout)?;
+            fetch::note_end(&self.cache, room, length, self.source_timeout)?;
             return Ok(Step::Again);
         }
         let piece = if is_direct { &buffer[..got] } else { &between[..got] };
-        let appended = fetch::append(&self.cache, room, turn, length, piece, self.source_timeout);
+        let appended = fetch::append(&self.cache, room, length, piece, self.source_timeout);
         // The bytes are the source's, and are delivered even if they cannot be kept.
         let delivered = match length.cmp(&offset) {
             Ordering::Equal if is_direct => got,

@@ -63,6 +63,10 @@ impl Waiters {
                 break;
             }
             if state.has_lookout {
+                // The lookout does not see what has changed before its own look.
+                if is_changed() {
+                    break;
+                }
                 state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
@@ -100,5 +104,28 @@ impl Waiters {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn who_comes_after_a_change_that_the_lookout_does_not_see_does_not_wait() {
+        let waiters = Waiters::default();
+        let started = Instant::now();
+        let deadline = started + Duration::from_secs(20);
+        thread::scope(|scope| {
+            scope.spawn(|| waiters.wait(0, deadline, || false));
+            while !waiters.state().has_lookout {
+                thread::yield_now();
+            }
+            waiters.wait(0, deadline, || true);
+            waiters.announce();
+        });
+        assert!(started.elapsed() < Duration::from_secs(10));
     }
 }
