@@ -11,6 +11,7 @@ mod lock_file;
 pub(crate) mod own_files;
 mod recognise;
 pub(crate) mod stamp;
+pub(crate) mod stream_facts;
 pub(crate) mod stream_record;
 pub(crate) mod unsynced;
 mod unsynced_mark;

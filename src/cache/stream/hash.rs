@@ -4,7 +4,7 @@ use crate::cache::stream::room::{PIECE, Room, RunningHash};
 use crate::digest::algorithm::Algorithm;
 use crate::digest::expectations::Expectations;
 use crate::error::Result;
-use crate::store::stream_record::Facts;
+use crate::store::stream_facts::Facts;
 use crate::sys::memory;
 
 /// How many bytes that others appended are hashed with each piece of our own.

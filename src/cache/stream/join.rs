@@ -29,7 +29,8 @@ use crate::store::image_id::ImageId;
 use crate::store::incomplete_writer::writer_of;
 use crate::store::layout::{Area, DirEntry};
 use crate::store::lock::CacheLockGuard;
-use crate::store::stream_record::{Facts, StreamRecord, Verdict};
+use crate::store::stream_facts::{Facts, Verdict};
+use crate::store::stream_record::StreamRecord;
 use crate::sys::file;
 use crate::sys::stat::{FileId, FileStat, STICKY, StatAndBirth};
 
