@@ -249,6 +249,17 @@ pub(crate) fn as_result(room: &Room, facts: &Facts, verdict: Verdict) -> Result<
 /// Publishes the file or invalidates it, and removes the record. Where this fails, the bytes have been delivered all the same.
 fn end_file(cache: &Arc<CacheInner>, room: &Room, facts: &Facts, outcome: &Result<()>, digest: Option<String>) {
     let length = facts.length.unwrap_or(0);
+    // Who may read the image may do so from the moment on that it has its name.
+    let opened = if outcome.is_ok() { file::set_mode(&room.file, || room.path(), STICKY | facts.mode) } else { Ok(()) };
+    if let Err(error) = &opened
+        && error.is_denied()
+    {
+        // Streams read the verified file as it is.
+        cache
+            .log()
+            .warning(|| format!("{error}; image '{}' is published by a stream of the user who began it", room.id));
+        return;
+    }
     let ended = file::duplicated(&room.file, || room.path()).and_then(|file| {
         let image = IncompleteFile::of_stream(cache, room.id.clone(), file, room.file_id, length);
         match outcome {
@@ -256,8 +267,6 @@ fn end_file(cache: &Arc<CacheInner>, room: &Room, facts: &Facts, outcome: &Resul
                 let strongest = || facts.digests.iter().max_by_key(|(algorithm, _)| *algorithm);
                 let digest =
                     digest.or_else(|| strongest().map(|(algorithm, hex)| format!("{}:{hex}", algorithm.name())));
-                // Who may read the image may do so from the moment on that it has its name.
-                let opened = file::set_mode(&room.file, || room.path(), STICKY | facts.mode);
                 match opened {
                     Ok(()) => publish(image, digest.as_deref()),
                     Err(error) => {
