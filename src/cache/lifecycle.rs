@@ -72,7 +72,13 @@ fn close(cache: &CacheInner) -> Result<()> {
     // The cache's own handle was closed before.
     if cache.index().pending.is_written_through() && !cache.unsynced.has_published() {
         let closed = match cache.lock.try_acquire()? {
-            Some(lock) => close_driver(cache, &lock),
+            Some(lock) => {
+                // The close of a reader may have found the lock taken.
+                if cache.catalog.currency(&lock)? != Currency::InDoubt {
+                    cache.catalog.flush(&lock);
+                }
+                close_driver(cache, &lock)
+            }
             // Dropping the driver closes it, and the next open compares the index.
             None => Ok(()),
         };
