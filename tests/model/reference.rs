@@ -127,10 +127,18 @@ impl Model {
             TeeEnd::Closed if fetched == 0 => self.publish(id, 0),
             TeeEnd::Closed if before == 0 => drop(self.fetches.insert(id, length.min(PIECE))),
             TeeEnd::Closed => {}
-            TeeEnd::SourceFails => drop(self.fetches.insert(id, fetched)),
+            TeeEnd::SourceFails => self.leave(id, fetched),
             TeeEnd::WrongSize if before == length + 1 => self.publish(id, before),
             // A file that is longer is replaced.
-            TeeEnd::WrongSize => drop(self.fetches.insert(id, length)),
+            TeeEnd::WrongSize => self.leave(id, length),
+        }
+    }
+
+    /// The last participant leaves a fetch. Without a byte, nothing is left.
+    fn leave(&mut self, id: Id, length: u64) {
+        self.fetches.remove(&id);
+        if length > 0 {
+            self.fetches.insert(id, length);
         }
     }
 
