@@ -94,7 +94,7 @@ fn hits_by_version<'a>(history: &'a [Operation], killed: &BTreeSet<u64>) -> BTre
             query => query.copied().unwrap_or(0),
         };
         let (least, most) = hits.entry((read.image.as_str(), version)).or_default();
-        *least += u64::from(read.ended.is_some_and(|ended| ended < written_until));
+        *least += u64::from(!read.outlives && read.ended.is_some_and(|ended| ended < written_until));
         *most += 1;
     }
     hits

@@ -18,6 +18,7 @@ enum Phase {
     Opened,
     /// A reader has read all, and is about to close.
     Closing,
+    Outlives,
     Ended,
 }
 
@@ -35,6 +36,8 @@ pub struct Operation {
     pub begun: u64,
     pub opened: Option<u64>,
     pub closing: bool,
+    /// A read whose cache's handle closes before it. It waits for nobody, so its hit may stay unwritten.
+    pub outlives: bool,
     /// `None` where its process was killed in it.
     pub ended: Option<u64>,
     pub succeeded: bool,
@@ -75,6 +78,11 @@ impl Recorder {
         self.note(begun, Phase::Closing, Some(version), true, bytes as u64);
     }
 
+    /// The handle of the reader's cache closes before the reader.
+    pub fn outlives(&mut self, begun: &Begun) {
+        self.note(begun, Phase::Outlives, None, true, 0);
+    }
+
     pub fn end(&mut self, begun: &Begun, version: Option<Version>, succeeded: bool, count: u64) {
         self.note(begun, Phase::Ended, version, succeeded, count);
     }
@@ -84,6 +92,7 @@ impl Recorder {
             Phase::Begun => "begun",
             Phase::Opened => "opened",
             Phase::Closing => "closing",
+            Phase::Outlives => "outlives",
             Phase::Ended => "ended",
         };
         let Begun { number, action, image } = begun;
@@ -131,6 +140,7 @@ fn operations(process: u64, text: &str) -> Vec<Operation> {
             }
             "opened" => operation.opened = Some(time),
             "closing" => operation.closing = true,
+            "outlives" => operation.outlives = true,
             _ => {
                 operation.ended = Some(time);
                 operation.succeeded = succeeded == "true";

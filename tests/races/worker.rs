@@ -290,7 +290,11 @@ impl<'a> Worker<'a> {
         let options = target.options.clone();
         let opened = self.simply("open", target.name, &[], || ImageCache::open(&target.path, options), |_| 0);
         let Some(another) = opened else { return };
+        let readers = self.readers.len();
         self.open_a_reader(target, &another, image_id);
+        if let Some(reader) = self.readers.get(readers) {
+            self.recorder.outlives(&reader.begun);
+        }
         self.query(target, &another, image_id);
         self.simply(
             "close",
