@@ -1391,7 +1391,7 @@ image_cache_status_t image_cache_get_image_size(const struct image_cache_t *cach
  * their hits in memory. Their hits are included once they have written them: as one of their readers closes, at most
  * once a second; before a hit count, a list or a prune through them; and at their close. A process that is killed, or
  * ends without image_cache_close(), loses the hits that it collected. Hits of a handle that may not write are not
- * counted.
+ * counted. Neither may be the hit of a reader that outlives its cache: it waits for nobody.
  *
  * Threads: any. Blocks: for the cache lock, up to 10 s; for another program that locks the index, up to 2 s.
  */

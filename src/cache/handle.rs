@@ -99,7 +99,8 @@ impl ImageCache {
     ///
     /// All hits through this handle and through closed handles are counted. Other handles collect their hits in memory, and write
     /// them as a reader of theirs closes, at most once a second; at a query of hits, a listing or a prune through them; and at
-    /// their close. Hits of a handle that may not write are not counted.
+    /// their close. Hits of a handle that may not write are not counted. The hit of a reader that outlives its cache may not be
+    /// counted either: it waits for nobody.
     pub fn hit_count(&self, image_id: &str) -> Result<u64> {
         self.with_id(image_id, |inner, id| query::hit_count(inner, &id))
     }

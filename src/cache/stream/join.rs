@@ -41,8 +41,8 @@ pub(crate) enum Joined {
     Followed(Arc<FollowedFile>),
 }
 
-/// Finds the image, or begins to fetch it. `own`: what this stream expects. `followed`: the file of a writer from which this stream has read. Fails when the image cannot
-/// be cached.
+/// Finds the image, or begins to fetch it. `own`: what this stream expects. `followed`: the file of a writer from which this stream has
+/// read. Fails when the image cannot be cached.
 pub(crate) fn join(cache: &CacheInner, id: &ImageId, own: &Expectations, followed: Option<FileId>) -> Result<Joined> {
     let lock = cache.lock.acquire()?;
     match cache.layout().stat(Area::Cached, id)? {
