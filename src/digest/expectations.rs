@@ -1,7 +1,7 @@
 //! What the caller expects of an image's bytes, and the check at the end.
 
 use crate::digest::algorithm::Algorithm;
-use crate::digest::hasher::Hasher;
+use crate::digest::hasher::{Hasher, SavedHash};
 use crate::error::{Error, Result};
 
 /// The size and the digests that an image must have, compared with the bytes received so far.
@@ -23,6 +23,21 @@ impl Expectations {
         size.map_or(Ok(()), |size| expectations.expect_size(size))?;
         digests.iter().try_for_each(|(algorithm, hex)| expectations.expect_digest(*algorithm, hex))?;
         Ok(expectations)
+    }
+
+    /// Of bytes whose first ones were hashed by others; `None` if not with these digests, or if the saved state is damaged.
+    pub fn resume(digests: &[(Algorithm, String)], saved: &SavedHash) -> Option<Self> {
+        let is_expected = |(algorithm, _): &(Algorithm, _)| digests.iter().any(|(known, _)| known == algorithm);
+        if saved.states.len() != digests.len() || !saved.states.iter().all(is_expected) {
+            return None;
+        }
+        let hasher = Box::new(Hasher::resume(saved)?);
+        Some(Self { digests: digests.to_vec(), hasher, received: saved.hashed, began: true, ..Self::default() })
+    }
+
+    /// What others can go on with; `None` while the algorithms differ in what they have hashed.
+    pub fn save(&self) -> Option<SavedHash> {
+        self.hasher.save()
     }
 
     /// The expected size, in bytes.

@@ -6,14 +6,12 @@
 //! for a batch or for a thread, the rest of the stream is hashed on the caller's thread. State that needs memory is allocated
 //! before the first bytes. No thread outlives its [`Hasher`].
 
-use std::ffi::CStr;
 use std::sync::Arc;
 
 use crate::digest::algorithm::Algorithm;
-use crate::digest::channel::{Receiver, Sender, channel};
-use crate::digest::state::HashState;
+use crate::digest::state::{HashState, SAVED};
+use crate::digest::worker::{Batch, Worker};
 use crate::error::{Error, Result};
-use crate::sys::thread::{self, Thread};
 
 /// Streams up to this length, in bytes, are hashed on the caller's thread: starting a thread would cost more.
 const INLINE: u64 = 4 << 20;
@@ -21,11 +19,17 @@ const INLINE: u64 = 4 << 20;
 /// How many bytes a thread receives at a time.
 const BATCH: usize = 1 << 20;
 
-type Batch = Arc<Vec<u8>>;
-
 /// Splits a chunk, so that one part can be written while the one before it is hashed. An empty chunk is one part.
 pub(crate) fn parts(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     data.chunks(BATCH).chain(data.is_empty().then_some(data))
+}
+
+/// What another hasher goes on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SavedHash {
+    /// So many of the stream's first bytes are hashed.
+    pub hashed: u64,
+    pub states: Vec<(Algorithm, [u8; SAVED])>,
 }
 
 /// Hashes one stream.
@@ -43,8 +47,27 @@ pub(crate) struct Hasher {
 impl Hasher {
     /// Adds an algorithm, before the first bytes.
     pub fn add(&mut self, algorithm: Algorithm) {
-        let state = Box::new(HashState::new(algorithm));
-        self.workers.push((algorithm, Worker::Inline { state, channel: Some(channel()) }));
+        self.workers.push((algorithm, Worker::new(HashState::new(algorithm))));
+    }
+
+    /// Goes on where another hasher was; `None` when one of its states is damaged.
+    pub fn resume(saved: &SavedHash) -> Option<Self> {
+        let mut hasher = Self::default();
+        hasher.received = saved.hashed;
+        for (algorithm, state) in &saved.states {
+            hasher.workers.push((*algorithm, Worker::new(HashState::restore(*algorithm, state)?)));
+        }
+        Some(hasher)
+    }
+
+    /// What all algorithms have hashed by now, up to three batches less than they got; `None` while they differ, or after the end.
+    pub fn save(&self) -> Option<SavedHash> {
+        let reached = |(algorithm, worker): &(Algorithm, Worker)| {
+            worker.reached(self.received).map(|(hashed, state)| (hashed, (*algorithm, state)))
+        };
+        let (all, states): (Vec<_>, Vec<_>) = self.workers.iter().map(reached).collect::<Option<_>>()?;
+        let hashed = *all.first()?;
+        all.iter().all(|other| *other == hashed).then_some(SavedHash { hashed, states })
     }
 
     /// Hashes the next bytes.
@@ -54,12 +77,13 @@ impl Hasher {
         }
         let left = usize::try_from(INLINE.saturating_sub(self.received)).unwrap_or(usize::MAX);
         let (first, rest) = data.split_at(left.min(data.len()));
-        self.received += data.len() as u64;
         self.hash_inline(first);
+        self.received += first.len() as u64;
         if !rest.is_empty() {
             self.start_threads(usize::MAX);
             self.hash_inline(rest);
             self.hash_on_threads(rest);
+            self.received += rest.len() as u64;
         }
     }
 
@@ -82,9 +106,7 @@ impl Hasher {
 
     fn hash_inline(&mut self, data: &[u8]) {
         for (_, worker) in &mut self.workers {
-            if let Worker::Inline { state, .. } = worker {
-                state.update(data);
-            }
+            worker.update(data);
         }
     }
 
@@ -107,7 +129,7 @@ impl Hasher {
                 && let Some(mut state) = std::mem::replace(worker, Worker::Failed).into_state()
             {
                 state.update(rest);
-                *worker = Worker::Inline { state, channel: None };
+                *worker = Worker::Inline { state, thread: None };
             }
         }
     }
@@ -118,7 +140,7 @@ impl Hasher {
             return;
         }
         for (algorithm, worker) in self.workers.iter_mut().take(most) {
-            *worker = std::mem::replace(worker, Worker::Failed).on_a_thread(*algorithm);
+            *worker = std::mem::replace(worker, Worker::Failed).on_a_thread(*algorithm, self.received);
         }
     }
 
@@ -126,10 +148,7 @@ impl Hasher {
     /// its channel, and that is now the new one.
     fn send_batch(&mut self) {
         for (_, worker) in &self.workers {
-            if let Worker::Threaded { batches: Some(batches), .. } = worker {
-                // If the thread has ended, `finish` reports it.
-                batches.send(Arc::clone(&self.filling));
-            }
+            worker.send(&self.filling);
         }
         let [last, oldest] = &mut self.sent;
         std::mem::swap(last, oldest);
@@ -144,9 +163,7 @@ impl Hasher {
     fn end(&mut self) -> Vec<(Algorithm, Option<Box<HashState>>)> {
         // All channels are closed before the first thread is joined.
         for (_, worker) in &mut self.workers {
-            if let Worker::Threaded { batches, .. } = worker {
-                *batches = None;
-            }
+            worker.close();
         }
         self.workers.drain(..).map(|(algorithm, worker)| (algorithm, worker.into_state())).collect()
     }
@@ -164,75 +181,6 @@ fn batch_with_room(batch: &mut Batch) -> Option<&mut Vec<u8>> {
     let bytes = Arc::get_mut(batch)?;
     bytes.try_reserve_exact(BATCH - bytes.len()).ok()?;
     Some(bytes)
-}
-
-/// Where one algorithm is computed.
-enum Worker {
-    Inline {
-        state: Box<HashState>,
-        /// For a thread. It is made early, because it needs memory; `None` after no thread could be started.
-        channel: Option<(Sender<Batch>, Receiver<Batch>)>,
-    },
-    Threaded {
-        /// `None` after the last batch.
-        batches: Option<Sender<Batch>>,
-        thread: Thread<Job, Box<HashState>>,
-    },
-    /// Its thread ended early.
-    Failed,
-}
-
-/// What a thread gets. Dropping it, also by a panic, closes the channel, so that nobody waits for the thread to receive.
-struct Job {
-    state: Box<HashState>,
-    batches: Receiver<Batch>,
-}
-
-impl Job {
-    /// Hashes all batches, on the thread. It neither allocates nor panics.
-    fn run(self) -> Box<HashState> {
-        let Self { mut state, batches } = self;
-        while let Some(batch) = batches.receive() {
-            state.update(&batch);
-        }
-        state
-    }
-}
-
-/// The name of the thread that computes it.
-fn thread_name(algorithm: Algorithm) -> &'static CStr {
-    match algorithm {
-        Algorithm::Md5 => c"image-md5",
-        Algorithm::Sha256 => c"image-sha256",
-        Algorithm::Sha512 => c"image-sha512",
-    }
-}
-
-impl Worker {
-    fn is_threaded(&self) -> bool {
-        matches!(self, Self::Threaded { .. })
-    }
-
-    /// Moves to a thread, if one can be started.
-    fn on_a_thread(self, algorithm: Algorithm) -> Self {
-        let Self::Inline { state, channel: Some((sender, batches)) } = self else { return self };
-        match thread::start(thread_name(algorithm), Job { state, batches }, Job::run) {
-            Ok(thread) => Self::Threaded { batches: Some(sender), thread },
-            Err(Job { state, .. }) => Self::Inline { state, channel: None },
-        }
-    }
-
-    /// The final state. Waits for the thread; `None` when it ended early.
-    fn into_state(self) -> Option<Box<HashState>> {
-        match self {
-            Self::Inline { state, .. } => Some(state),
-            Self::Failed => None,
-            Self::Threaded { batches, thread } => {
-                drop(batches);
-                thread.join()
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -336,6 +284,27 @@ mod tests {
         hasher.update(last);
         assert!(!hasher.workers.iter().any(|(_, worker)| worker.is_threaded()));
         assert_eq!(hasher.finish().unwrap(), reference(&data));
+    }
+
+    #[test]
+    fn a_saved_hash_goes_on_in_another_hasher() {
+        let inline = usize::try_from(INLINE).unwrap();
+        let data = bytes(9, inline + 5 * BATCH + 17);
+        for at in [0, 1, 63, 64, 1000, inline - 1, inline, inline + 1, inline + 3 * BATCH + 5, data.len()] {
+            let mut first = of_all_algorithms();
+            first.update(&data[..at]);
+            // The threads may be behind, each of them as far as it is.
+            let saved = loop {
+                match first.save() {
+                    Some(saved) if saved.hashed + BATCH as u64 > at as u64 => break saved,
+                    _ => std::thread::yield_now(),
+                }
+            };
+            assert!(saved.hashed <= at as u64);
+            let mut other = Hasher::resume(&saved).unwrap();
+            other.update(&data[usize::try_from(saved.hashed).unwrap()..]);
+            assert_eq!(other.finish().unwrap(), reference(&data), "{at}");
+        }
     }
 
     #[test]

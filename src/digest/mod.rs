@@ -4,4 +4,6 @@ pub(crate) mod algorithm;
 pub(crate) mod channel;
 pub(crate) mod expectations;
 pub(crate) mod hasher;
+mod md5;
 pub(crate) mod state;
+mod worker;

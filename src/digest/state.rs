@@ -1,14 +1,15 @@
-//! The running hash of one algorithm.
+//! The running hash of one algorithm. It can be saved, and another process goes on with it.
 
 use std::fmt::Write as _;
 
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-use fast_md5::Md5;
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-use md5::Md5;
+use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::digest::algorithm::Algorithm;
+use crate::digest::md5::{self, Md5};
+
+/// The longest saved hash is one of SHA-512: its words, two blocks' bytes and their numbers. In bytes.
+pub(crate) const SAVED: usize = 216;
 
 /// The bytes hashed so far.
 pub(crate) enum HashState {
@@ -34,6 +35,27 @@ impl HashState {
         }
     }
 
+    /// Its saved form, padded with zeros. Of no use to another architecture or version of this library.
+    pub fn save(&self) -> [u8; SAVED] {
+        let mut saved = [0; SAVED];
+        let mut write = |bytes: &[u8]| saved[..bytes.len()].copy_from_slice(bytes);
+        match self {
+            Self::Md5(state) => write(&state.save()),
+            Self::Sha256(state) => write(&state.serialize()),
+            Self::Sha512(state) => write(&state.serialize()),
+        }
+        saved
+    }
+
+    /// `None` for bytes that are no saved hash of that algorithm. Not each damage is noticed.
+    pub fn restore(algorithm: Algorithm, saved: &[u8; SAVED]) -> Option<Self> {
+        match algorithm {
+            Algorithm::Md5 => saved.first_chunk::<{ md5::SAVED }>().map(|saved| Self::Md5(Md5::restore(saved))),
+            Algorithm::Sha256 => restore_sha(saved).map(Self::Sha256),
+            Algorithm::Sha512 => restore_sha(saved).map(Self::Sha512),
+        }
+    }
+
     /// The digest, in hexadecimal digits of lower case.
     pub fn finish(self) -> String {
         match self {
@@ -42,6 +64,13 @@ impl HashState {
             Self::Sha512(state) => to_hex(&state.finalize()),
         }
     }
+}
+
+fn restore_sha<H: SerializableState>(saved: &[u8; SAVED]) -> Option<H> {
+    let mut exact = SerializedState::<H>::default();
+    let length = exact.len();
+    exact.copy_from_slice(saved.get(..length)?);
+    H::deserialize(&exact).ok()
 }
 
 pub(super) fn to_hex(bytes: &[u8]) -> String {
