@@ -12,6 +12,7 @@ pub(crate) mod own_files;
 mod recognise;
 pub(crate) mod stamp;
 pub(crate) mod stream_facts;
+mod stream_hash;
 pub(crate) mod stream_record;
 pub(crate) mod unsynced;
 mod unsynced_mark;

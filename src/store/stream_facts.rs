@@ -114,7 +114,12 @@ impl Facts {
     /// How much of a file that nobody writes now is valid, in bytes. Everything if neither the host was restarted nor the cache mounted
     /// again.
     pub fn valid(&self, layout: &Layout, size: u64) -> u64 {
-        if !self.place.is_empty() && place(layout) == self.place { size } else { size.min(self.synced) }
+        if self.is_of_present_place(layout) { size } else { size.min(self.synced) }
+    }
+
+    /// Whether the bytes were appended in the present boot of the host and mount.
+    pub fn is_of_present_place(&self, layout: &Layout) -> bool {
+        !self.place.is_empty() && place(layout) == self.place
     }
 
     /// This process resumes the fetch, in the present boot.

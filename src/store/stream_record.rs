@@ -9,7 +9,7 @@
 //!
 //! The file never has a mode that gives reading without writing, so who may only read the directory cannot lock it. The content
 //! (`stream_facts`) changes under the append lock only. Reads without it are hints, except the verdict: it is one byte, which is written
-//! last.
+//! last. The running hash (`stream_hash`) is behind it, and needs no lock.
 //!
 //! A record belongs to one incomplete file, by inode and time of birth. It is created after that file, under one cache lock, and never
 //! gets another one: so the append lock of a record excludes all who append to its file.
@@ -17,11 +17,13 @@
 use std::fs::File;
 use std::path::PathBuf;
 
+use crate::digest::hasher::SavedHash;
 use crate::error::{Error, Result};
 use crate::store::image_id::ImageId;
 use crate::store::layout::Layout;
 use crate::store::lock::CacheLockGuard;
 use crate::store::stream_facts::{Facts, LENGTH, Progress, TEXTS_AT, VERDICT_AT};
+use crate::store::stream_hash;
 use crate::sys::file;
 use crate::sys::lock::{LockKind, is_locked, is_locked_at_all, try_lock, unlock};
 use crate::sys::signals::without_size_signal;
@@ -94,6 +96,30 @@ impl StreamRecord {
         };
         write(0, &bytes)?;
         if verdict == 0 { Ok(()) } else { write(VERDICT_AT, &[verdict]) }
+    }
+
+    /// The running hash of the image's first bytes, if it is intact.
+    pub fn hash(&self) -> Result<Option<SavedHash>> {
+        let mut bytes = [0; stream_hash::LENGTH];
+        let length = file::read_at(&self.file, || self.path.clone(), LENGTH as u64, &mut bytes)?;
+        Ok(stream_hash::from_bytes(&bytes[..length]))
+    }
+
+    /// How many bytes are hashed in it: a hint.
+    pub fn hashed(&self) -> Result<u64> {
+        let mut bytes = [0; 8];
+        let length = file::read_at(&self.file, || self.path.clone(), LENGTH as u64, &mut bytes)?;
+        Ok(stream_hash::hashed(&bytes[..length]))
+    }
+
+    pub fn set_hash(&self, saved: &SavedHash) -> Result<()> {
+        let bytes = stream_hash::to_bytes(saved);
+        without_size_signal(|| file::write_at(&self.file, || self.path.clone(), LENGTH as u64, &bytes))
+    }
+
+    /// Removes the running hash.
+    pub fn forget_hash(&self) -> Result<()> {
+        file::set_length(&self.file, || self.path.clone(), LENGTH as u64)
     }
 
     /// Has no content any more: its file is a dead writer's.

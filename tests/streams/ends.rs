@@ -1,5 +1,7 @@
 //! The verdict at the end, and what is left of a fetch.
 
+use std::sync::Arc;
+
 use image_cache::{Algorithm, DriverChoice, Error, StreamRole};
 use libtest_mimic::Trial;
 
@@ -23,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         with_drivers("a_forked_child_does_not_take_part_after_the_close", forked),
         with_drivers("the_longest_size_is_expected_as_any_other", longest_size),
         with_drivers("bytes_that_were_found_wrong_are_not_followed", known_wrong),
+        with_drivers("what_a_process_has_hashed_is_not_read_again_to_verify_it", hashed_once),
         with_drivers("the_source_is_never_called_beyond_the_expected_size", beyond),
     ]
     .into_iter()
@@ -241,4 +244,41 @@ fn forked(driver: DriverChoice) {
     cache_image(&cache, "1", b"a writer's");
     assert_eq!(read_image(&cache, "1"), b"a writer's");
     drop(copy);
+}
+
+/// How many bytes this thread has read from files, copies from the page cache included.
+fn bytes_read() -> u64 {
+    let counters = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+    counters.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+/// Two handles share nothing but the files, as two processes do.
+fn hashed_once(driver: DriverChoice) {
+    const SIZE: u64 = 60 << 20;
+    /// So much may be read again: what the first one has not hashed or not stored yet.
+    const AGAIN: u64 = 20 << 20;
+    let scratch = Scratch::new(driver);
+    let store = Arc::new(Store { size: SIZE, piece: 1 << 20, ..Store::default() });
+    let mut buffer = vec![0; 1 << 20];
+    {
+        let cache = scratch.open();
+        let mut stream = cache.stream("1", store.source()).unwrap();
+        stream.expect_digest(Algorithm::Sha256, &sha256(SIZE)).unwrap();
+        for _ in 0..59 {
+            assert_eq!(stream.read(&mut buffer).unwrap(), 1 << 20);
+        }
+    }
+    let cache = scratch.open();
+    let mut stream = cache.stream("1", store.source()).unwrap();
+    stream.expect_digest(Algorithm::Sha256, &sha256(SIZE)).unwrap();
+    let before = bytes_read();
+    let mut delivered = 0;
+    while delivered < SIZE {
+        delivered += stream.read(&mut buffer).unwrap() as u64;
+    }
+    assert_eq!(stream.read(&mut buffer).unwrap(), 0);
+    let again = bytes_read() - before - 59 * (1 << 20);
+    assert!(again < AGAIN, "{again} bytes were read again");
+    assert_eq!(store.fetched(), SIZE);
+    assert_whole(&read_image(&cache, "1"), SIZE);
 }

@@ -18,7 +18,8 @@
 //! The file is complete when it has the expected size, or when a source has returned 0 at its length. Who finds it complete takes the append
 //! lock, and
 //!
-//! 1. verifies the bytes of the file, where no verdict is in the record. Bytes that this process hashed as they came are not read again.
+//! 1. verifies the bytes of the file, where no verdict is in the record. Bytes that were hashed as they came are not read again. The others
+//!    see that the hash advances, and wait for as long as that takes;
 //! 2. stores the verdict;
 //! 3. publishes the file as a writer does, or moves it to `invalid/`; and removes the record.
 //!
@@ -62,12 +63,21 @@ pub(crate) enum Appended {
     Dropped,
 }
 
+/// The append lock. A verification may have it for longer than `within`, as long as it goes on.
 fn lock(room: &Room, within: Duration) -> Result<AppendGuard<'_>> {
-    room.lock_append(within)?.ok_or_else(|| Error::TimedOut {
-        operation: "lock the fetch",
-        path: room.record.path(),
-        waited: within,
-    })
+    if let Some(guard) = room.lock_append(Duration::ZERO)? {
+        return Ok(guard);
+    }
+    let mut hashed = room.record.hashed()?;
+    loop {
+        if let Some(guard) = room.lock_append(within)? {
+            return Ok(guard);
+        }
+        if std::mem::replace(&mut hashed, room.record.hashed()?) == hashed {
+            let path = room.record.path();
+            return Err(Error::TimedOut { operation: "lock the fetch", path, waited: within });
+        }
+    }
 }
 
 /// Whether both cannot be met.

@@ -136,6 +136,10 @@ fn resume(
         facts.verdict = None;
         file::set_length(file, || cache.layout().path(Area::Incomplete, id), valid)?;
     }
+    // After a restart, the bytes on the disk count.
+    if valid < size || !facts.is_of_present_place(cache.layout()) {
+        record.forget_hash()?;
+    }
     facts.synced = facts.synced.min(valid);
     facts.resume(cache.layout());
     record.set(facts)?;

@@ -55,6 +55,10 @@ pub(crate) struct RunningHash {
     pub expectations: Expectations,
     /// Bytes.
     pub hashed: u64,
+    /// So many of them when it was last stored in the record.
+    pub stored: u64,
+    /// This process has hashed all of them.
+    pub is_own: bool,
 }
 
 /// What a look at the fetch shows, without a lock.

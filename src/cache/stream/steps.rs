@@ -130,10 +130,11 @@ impl<S: RangeSource> State<S> {
     }
 
     /// At the end of a complete file: verifies and publishes it, or waits for the one who does.
-    fn end_in_room(&mut self, room: &Room, version: u64, waiting: &Waiting) -> Result<Step> {
+    fn end_in_room(&mut self, room: &Room, version: u64, waiting: &mut Waiting) -> Result<Step> {
         if let Some(verdict) = fetch::conclude(&self.cache, room)? {
             return Ok(Step::End(verdict));
         }
+        waiting.note_hashed(room.record.hashed()?);
         let end = waiting.idle_since + self.source_timeout;
         if Instant::now() >= end {
             let facts = room.facts()?;
