@@ -177,7 +177,8 @@ impl ImageCache {
 
     /// Fetches each queued image, oldest first. `fetch` gets its id and a writer. When it returns `Ok`, the image is committed. A
     /// failed image stays queued, and the others are fetched all the same. Many threads and processes may prefetch at once: each image
-    /// is fetched by one of them.
+    /// is fetched by one of them. Images that streams fetch come last: they are waited for while they grow, and fetched here only if the
+    /// streams are closed before the end.
     ///
     /// # Errors
     /// When the queue cannot be listed; see [`ImageCache`]. Failed fetches are counted, and logged.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::cache::inner::CacheInner;
 use crate::cache::query::is_cached;
 use crate::cache::queue;
+use crate::cache::wait::wait_for_streams;
 use crate::cache::writer::Writer;
 use crate::error::{Error, Result};
 use crate::store::image_id::ImageId;
@@ -19,31 +20,54 @@ pub struct Prefetched {
     pub failed: u64,
 }
 
-/// Fetches each image that is queued now, oldest first.
+/// Fetches each image that is queued now, oldest first. Those that streams fetch come last: by then they are cached, as a rule.
 pub(crate) fn prefetch(
     cache: &Arc<CacheInner>,
     mut fetch: impl FnMut(&str, &mut Writer) -> Result<()>,
 ) -> Result<Prefetched> {
     let (entries, skipped) = queue::entries(cache)?;
     let mut done = Prefetched { fetched: 0, failed: skipped };
-    for (id, _) in entries {
-        match prefetch_image(cache, &id, &mut fetch) {
-            Ok(fetched) => done.fetched += u64::from(fetched),
-            Err(error) => {
-                cache.log().warning(|| format!("prefetching image '{id}' failed: {error}"));
-                done.failed += 1;
-            }
+    let mut note = |id: &ImageId, outcome: Result<Outcome>| match outcome {
+        Ok(outcome) => {
+            done.fetched += u64::from(outcome == Outcome::Fetched);
+            outcome
         }
+        Err(error) => {
+            cache.log().warning(|| format!("prefetching image '{id}' failed: {error}"));
+            done.failed += 1;
+            Outcome::Skipped
+        }
+    };
+    let mut taken = Vec::new();
+    for (id, _) in entries {
+        let outcome = prefetch_image(cache, &id, &mut fetch);
+        if note(&id, outcome) == Outcome::Taken {
+            taken.push(id);
+        }
+    }
+    for id in taken {
+        let outcome = wait_for_streams(cache, &id)
+            .and_then(|is_over| if is_over { prefetch_image(cache, &id, &mut fetch) } else { Ok(Outcome::Skipped) });
+        note(&id, outcome);
     }
     Ok(done)
 }
 
-/// Fetches one image. False if another writer has the image or has cached it, or if it left the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Fetched,
+    /// It was cached, or left the queue.
+    Skipped,
+    /// A writer or a stream has the image.
+    Taken,
+}
+
+/// Fetches one image.
 fn prefetch_image(
     cache: &Arc<CacheInner>,
     id: &ImageId,
     fetch: &mut impl FnMut(&str, &mut Writer) -> Result<()>,
-) -> Result<bool> {
+) -> Result<Outcome> {
     let mut writer = match Writer::begin(cache, id) {
         Ok(writer) => writer,
         Err(Error::AlreadyCached(_)) => {
@@ -51,18 +75,18 @@ fn prefetch_image(
             if is_cached(cache, id)? {
                 cache.layout().remove(&lock, Area::Queue, id)?;
             }
-            return Ok(false);
+            return Ok(Outcome::Skipped);
         }
-        Err(Error::BeingCached(_)) => return Ok(false),
+        Err(Error::BeingCached(_)) => return Ok(Outcome::Taken),
         Err(error) => return Err(error),
     };
     // Since the queue was listed, another prefetcher may have cached the image, and it may have been deleted again.
     if matches!(cache.layout().stat(Area::Queue, id)?, DirEntry::Missing) {
         writer.discard();
-        return Ok(false);
+        return Ok(Outcome::Skipped);
     }
     match fetch(id.as_str(), &mut writer) {
-        Ok(()) => writer.commit().map(|()| true),
+        Ok(()) => writer.commit().map(|()| Outcome::Fetched),
         Err(error) => {
             writer.abort(&error.to_string());
             Err(error)

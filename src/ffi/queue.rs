@@ -120,7 +120,7 @@ pub unsafe extern "C" fn image_cache_delete_all_queued_images(
 /// - `cache`: the cache
 /// - `fetch`: called once for each image whose writer this call has become
 /// - `user_data`: passed to fetch
-/// - `fetched`: set to the number of images cached
+/// - `fetched`: set to the number of images that this call fetched and cached
 /// - `failed`: set to the number of images that were not cached, and stay queued, which is logged
 ///
 /// Returns IMAGE_CACHE_OK (also when fetches failed), or
@@ -130,6 +130,10 @@ pub unsafe extern "C" fn image_cache_delete_all_queued_images(
 ///
 /// An image whose fetch fails stays queued, and the others are fetched all the same. Many threads and processes may
 /// prefetch at once: each image is fetched by one of them.
+///
+/// Images that streams fetch come last. The call waits while they grow, and calls fetch only if all streams close before
+/// the end. An image that does not grow stays queued, neither fetched nor failed: for 30 s in a source, or for 1 s
+/// while no stream calls its source.
 ///
 /// Durability: each image is as durable as after image_cache_commit().
 ///

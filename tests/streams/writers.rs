@@ -1,6 +1,9 @@
-//! Streams of an image that a writer has.
+//! Streams of an image that a writer has, and a prefetch of images that streams have.
 
-use image_cache::{Algorithm, DriverChoice, Error, StreamRole};
+use std::io;
+use std::sync::mpsc::{Receiver, channel};
+
+use image_cache::{Algorithm, DriverChoice, Error, Prefetched, StreamRole};
 use libtest_mimic::Trial;
 
 use crate::common::{Scratch, read_image};
@@ -14,6 +17,9 @@ pub fn trials() -> Vec<Trial> {
         with_drivers("a_stream_follows_a_writer_to_its_commit", follows),
         with_drivers("a_stream_goes_on_from_its_own_source_when_its_writer_gives_up", given_up),
         with_drivers("a_stream_of_a_writers_image_verifies_its_own_digest", verifies),
+        with_drivers("prefetch_waits_for_an_image_that_a_stream_fetches", prefetch_waits),
+        with_drivers("prefetch_fetches_an_image_whose_streams_were_closed_before_its_end", prefetch_fetches),
+        with_drivers("an_image_whose_streams_are_not_read_stays_queued", not_read),
     ]
     .into_iter()
     .flatten()
@@ -73,4 +79,77 @@ fn verifies(driver: DriverChoice) {
         }
         assert_whole(&read_image(&cache, id), SIZE);
     }
+}
+
+/// Prefetches the images 1, of which a stream has a part and is in its source, and 2. The source returns when 2 is fetched, with what
+/// `result` makes of it. Returns what the prefetch has fetched itself.
+fn prefetch_beside_a_stream(
+    driver: DriverChoice,
+    result: fn(usize) -> io::Result<usize>,
+    at_the_end: fn(image_cache::Result<Vec<u8>>),
+) -> (Prefetched, Vec<String>, Scratch) {
+    let scratch = Scratch::new(driver);
+    let (cache, other) = (scratch.open(), scratch.open());
+    cache.queue_image("1").unwrap();
+    cache.queue_image("2").unwrap();
+    let content = content(SIZE);
+    let (called, is_called) = channel();
+    let (fetched, may_return): (_, Receiver<()>) = channel();
+    let bytes = content.clone();
+    let mut calls = 0;
+    let source = move |offset: u64, buffer: &mut [u8]| {
+        let left = &bytes[usize::try_from(offset).unwrap()..];
+        let length = left.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&left[..length]);
+        calls += 1;
+        if calls != 2 {
+            return Ok(length);
+        }
+        called.send(()).unwrap();
+        may_return.recv().unwrap();
+        result(length)
+    };
+    let mut ids = Vec::new();
+    let done = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = cache.stream("1", source).unwrap();
+            at_the_end(read_all(&mut stream, 100_000));
+        });
+        is_called.recv().unwrap();
+        let done = other.prefetch(|id, writer| {
+            ids.push(id.to_owned());
+            writer.write_chunk(&content)?;
+            if id == "2" {
+                fetched.send(()).unwrap();
+            }
+            Ok(())
+        });
+        assert!(other.is_cached("1").unwrap(), "the prefetch has returned before");
+        done.unwrap()
+    });
+    assert_whole(&read_image(&other, "1"), SIZE);
+    assert!(other.list_queued().unwrap().is_empty());
+    (done, ids, scratch)
+}
+
+fn prefetch_waits(driver: DriverChoice) {
+    let (done, ids, _scratch) = prefetch_beside_a_stream(driver, Ok, |read| assert_whole(&read.unwrap(), SIZE));
+    assert_eq!((done, ids), (Prefetched { fetched: 1, failed: 0 }, vec!["2".to_owned()]));
+}
+
+fn prefetch_fetches(driver: DriverChoice) {
+    let fails = |_| Err(io::Error::other("the store is down"));
+    let (done, ids, _scratch) = prefetch_beside_a_stream(driver, fails, |read| _ = read.unwrap_err());
+    assert_eq!((done, ids), (Prefetched { fetched: 2, failed: 0 }, vec!["2".to_owned(), "1".to_owned()]));
+}
+
+fn not_read(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let (cache, store) = (scratch.open(), Store::new(SIZE));
+    cache.queue_image("1").unwrap();
+    let mut stream = cache.stream("1", store.source()).unwrap();
+    stream.read(&mut [0; 10]).unwrap();
+    let done = cache.prefetch(|_, _| panic!("a stream has the image"));
+    assert_eq!(done.unwrap(), Prefetched { fetched: 0, failed: 0 });
+    assert!(cache.is_queued("1").unwrap());
 }
