@@ -61,7 +61,7 @@ pub(crate) fn spoil(cache: &CacheInner, room: &Room) {
 pub(crate) fn leave(cache: &CacheInner, room: &Arc<Room>) {
     if room.look().is_ok_and(|look| look.length == 0) {
         // Where this fails, the next stream or writer takes the file over.
-        let _ = remove_empty(cache, room);
+        let _ = remove_unattended(cache, room, 0);
         return;
     }
     let flushed = file::flush_by_closing(&room.file, || room.path()).and_then(|is_flushed| {
@@ -73,12 +73,21 @@ pub(crate) fn leave(cache: &CacheInner, room: &Arc<Room>) {
     }
 }
 
-/// Removes a file without bytes that nobody else fetches: its image would look as if it were being cached.
-fn remove_empty(cache: &CacheInner, room: &Arc<Room>) -> Result<()> {
+/// A stream leaves a fetch for which the disk has no room. Without other participants, the bytes are of no use: they take up room that
+/// others need.
+pub(crate) fn leave_full_disk(cache: &CacheInner, room: &Arc<Room>) {
+    if let Err(error) = remove_unattended(cache, room, u64::MAX) {
+        cache.log().warning(|| error.to_string());
+    }
+    leave(cache, room);
+}
+
+/// Removes a file of at most so many bytes, if nobody else fetches it: its image would look as if it were being cached.
+fn remove_unattended(cache: &CacheInner, room: &Arc<Room>, longest: u64) -> Result<()> {
     let lock = cache.lock.acquire()?;
     // Streams join under the cache lock.
     let is_alone = Arc::strong_count(room) == 1 && !room.record.is_attended()?;
-    if is_alone && room.look()?.length == 0 && room.check_name(cache.layout()).is_ok() {
+    if is_alone && room.look()?.length <= longest && room.check_name(cache.layout()).is_ok() {
         cache.layout().remove(&lock, Area::Incomplete, &room.id)?;
         StreamRecord::remove(cache.layout(), &lock, &room.id)?;
     }

@@ -301,8 +301,10 @@ impl<S: RangeSource> State<S> {
             expectations.hash(delivered);
             Ok(())
         });
-        if let From::Room(room) = &self.from {
-            lost::leave(&self.cache, room);
+        match &self.from {
+            From::Room(room) if cause.is_no_space() => lost::leave_full_disk(&self.cache, room),
+            From::Room(room) => lost::leave(&self.cache, room),
+            _ => {}
         }
         self.role = StreamRole::Alone;
         self.from = From::Alone(expectations);
