@@ -129,10 +129,9 @@ pub(crate) fn append(cache: &CacheInner, room: &Room, offset: u64, data: &[u8], 
     let digests = {
         let _lock = lock(room, within)?;
         let progress = room.progress()?;
-        if room.look()?.length != offset || progress.length.is_some() {
+        if progress.length.is_some() || room.check_name(cache.layout())? != offset {
             return Ok(Appended::Dropped);
         }
-        room.check_name(cache.layout())?;
         without_size_signal(|| file::append(&room.file, || room.path(), data))?;
         progress.digests
     };
@@ -213,8 +212,7 @@ pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room) -> Result<Option<Re
     let mut facts = room.facts()?;
     let mut digest = None;
     if facts.verdict.is_none() {
-        room.check_name(cache.layout())?;
-        let length = room.look()?.length;
+        let length = room.check_name(cache.layout())?;
         let found = verify(room, &facts, length)?;
         facts.length = Some(length);
         facts.verdict = Some(match found {

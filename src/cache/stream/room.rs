@@ -158,13 +158,11 @@ impl Room {
         Error::Lost { image_id: self.id.to_string(), why }
     }
 
-    /// Fails when the file was cleaned, replaced or published.
-    pub fn check_name(&self, layout: &Layout) -> Result<()> {
+    /// Fails when the file was cleaned, replaced or published. Returns its length, in bytes.
+    pub fn check_name(&self, layout: &Layout) -> Result<u64> {
         let present = layout.stat(Area::Incomplete, &self.id)?.image();
-        if present.is_some_and(|stat| stat.id == self.file_id) {
-            return Ok(());
-        }
-        Err(self.lost("it was cleaned, or it stalled and was replaced"))
+        let present = present.filter(|stat| stat.id == self.file_id);
+        present.map(|stat| stat.size).ok_or_else(|| self.lost("it was cleaned, or it stalled and was replaced"))
     }
 
     /// The turn of this number, if nobody has it.
