@@ -14,6 +14,7 @@
  *   Share one fetch     image_cache_stream_open(): all readers of an image, in all processes, fetch it together
  *   Keep within limits  image_cache_prune(), image_cache_clean()
  *   Prefetch            image_cache_queue_image(), image_cache_prefetch()
+ *   See what is there   image_cache_list_cached(), image_cache_list_incomplete(), image_cache_list_invalid()
  *
  *   A whole program: examples-c/quickstart.c. The daily work of an agent, in steps: docs/guide.md.
  *
@@ -30,10 +31,11 @@
  *
  * RULES
  *
- *   Handles     Handles are opaque. Eight functions create one: image_cache_open(), image_cache_options_new(),
+ *   Handles     Handles are opaque. These functions create one: image_cache_open(), image_cache_options_new(),
  *               image_cache_open_for_read(), image_cache_begin_write(), image_cache_tee_open(),
- *               image_cache_stream_open(), image_cache_list_cached() and image_cache_list_queued(). Exactly one of its
- *               closing functions ends it. Closing NULL does nothing. Handles may be closed in any order.
+ *               image_cache_stream_open(), image_cache_get_image() and the image_cache_list_ functions for cached,
+ *               queued, incomplete and invalid images. Exactly one of its closing functions ends it. Closing NULL does
+ *               nothing. Handles may be closed in any order.
  *
  *   Errors      A call that can fail returns an image_cache_status_t. Its last argument is an image_cache_error_t,
  *               which the caller allocates and a failure fills, or NULL. There is no global or thread-local error. On
@@ -47,10 +49,10 @@
  *               time.
  *
  *   Waiting     Readers, image_cache_write_chunk(), image_cache_is_cached() and the other image_cache_is_ calls,
- *               image_cache_get_image_size() and image_cache_list_queued() wait for no other process. Any other call
- *               with a cache, a writer, a tee or a stream waits up to 10 s for a process that holds the cache lock, for
- *               example because it is stopped; image_cache_prune() up to 20 s. Then most return
- *               IMAGE_CACHE_ERROR_TIMED_OUT. A read of a stream also waits for bytes that another participant
+ *               image_cache_get_image_size(), image_cache_list_queued() and image_cache_list_invalid() wait for no
+ *               other process. Any other call with a cache, a writer, a tee or a stream waits up to 10 s for a process
+ *               that holds the cache lock, for example because it is stopped; image_cache_prune() up to 20 s. Then
+ *               most return IMAGE_CACHE_ERROR_TIMED_OUT. A read of a stream also waits for bytes that another participant
  *               fetches; if none come for 30 s, it calls its own source (image_cache_stream_set_source_timeout()).
  *               docs/concurrency.md has the exceptions. The "Blocks:" part of a description names further waits.
  *
@@ -187,7 +189,7 @@
 /**
  * A list of images, which is a snapshot.
  *
- * Created by image_cache_list_cached() or image_cache_list_queued(), ended by image_cache_list_free(). It does not
+ * Created by image_cache_get_image() or an image_cache_list_ function, ended by image_cache_list_free(). It does not
  * need the cache any more.
  */
 typedef struct image_cache_list_t image_cache_list_t;
@@ -337,7 +339,7 @@ typedef struct image_cache_entry_t {
    */
   const char *image_id;
   /**
-   * Its length in bytes.
+   * Its length in bytes; of an incomplete or invalid image, how many bytes are there.
    */
   uint64_t size;
   /**
@@ -356,6 +358,18 @@ typedef struct image_cache_entry_t {
    * The digest verified at commit as "algorithm:hex", or NULL. Of several digests it is the strongest.
    */
   const char *digest;
+  /**
+   * Why an image is invalid, or who has an incomplete one, as a text; else NULL.
+   */
+  const char *reason;
+  /**
+   * The process that began to cache an incomplete image, or resumed its fetch; else, or if unknown, 0.
+   */
+  uint64_t process;
+  /**
+   * When that process began: nanoseconds since the Unix epoch; else, or if unknown, 0.
+   */
+  int64_t since;
 } image_cache_entry_t;
 
 /**
@@ -490,7 +504,8 @@ typedef void (*image_cache_log_fn)(void *user_data, int32_t level, const char *m
  * image_cache_begin_write() or image_cache_clean(). Begin again.
  *
  * These wait for no other process, and never return it: opening, reading and closing a reader,
- * image_cache_write_chunk(), the image_cache_is_ calls, image_cache_get_image_size() and image_cache_list_queued().
+ * image_cache_write_chunk(), the image_cache_is_ calls, image_cache_get_image_size(), image_cache_list_queued() and
+ * image_cache_list_invalid().
  * image_cache_get_cache_size(), image_cache_tee_open(), image_cache_tee_read() and image_cache_prefetch() wait, and
  * return something else.
  */
@@ -1443,6 +1458,70 @@ image_cache_status_t image_cache_list_cached(const struct image_cache_t *cache,
 image_cache_status_t image_cache_list_queued(const struct image_cache_t *cache,
                                              struct image_cache_list_t **list,
                                              struct image_cache_error_t *error);
+
+/**
+ * Gets a cached image as image_cache_list_cached() shows it: a list of one. This is neither an access nor a hit.
+ *
+ * - `cache`: the cache
+ * - `image_id`: the image
+ * - `list`: set to the list, which image_cache_list_free() ends
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_NOT_FOUND: the image is not cached
+ * - IMAGE_CACHE_ERROR_NO_SPACE: the index must be rebuilt first, and the disk is full
+ * - IMAGE_CACHE_ERROR_IO: a lookup in the directory failed
+ * - IMAGE_CACHE_ERROR_INDEX: the index cannot be read or rebuilt
+ * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or list is NULL
+ *
+ * Threads: any. Blocks: for the cache lock, up to 10 s; for another program that locks the index, up to 2 s.
+ */
+image_cache_status_t image_cache_get_image(const struct image_cache_t *cache,
+                                           const char *image_id,
+                                           struct image_cache_list_t **list,
+                                           struct image_cache_error_t *error);
+
+/**
+ * Lists the images that are being cached, ordered by image id: a snapshot.
+ *
+ * - `cache`: the cache
+ * - `list`: set to the list, which image_cache_list_free() ends
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_IO: incomplete/ cannot be read
+ * - IMAGE_CACHE_ERROR_TIMED_OUT: another process held the cache lock for 10 s
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or list is NULL
+ *
+ * An entry's size is how many bytes are there, its reason tells who has the image: a writer, streams, nobody. Its process
+ * and since tell which process began when. last_accessed and last_modified are the time of the last write.
+ *
+ * Threads: any. Blocks: for the cache lock, up to 10 s.
+ */
+image_cache_status_t image_cache_list_incomplete(const struct image_cache_t *cache,
+                                                 struct image_cache_list_t **list,
+                                                 struct image_cache_error_t *error);
+
+/**
+ * Lists the images whose fetch has failed, ordered by image id: a snapshot. They are kept until image_cache_clean().
+ *
+ * - `cache`: the cache
+ * - `list`: set to the list, which image_cache_list_free() ends
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_IO: invalid/ cannot be read
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or list is NULL
+ *
+ * An entry's size is how many bytes are there, its reason why the fetch failed; NULL where the file system has no
+ * extended attributes. last_accessed and last_modified are the time of the last write.
+ *
+ * Threads: any. Blocks: for invalid/.
+ */
+image_cache_status_t image_cache_list_invalid(const struct image_cache_t *cache,
+                                              struct image_cache_list_t **list,
+                                              struct image_cache_error_t *error);
 
 /* Lists ----------------------------------------------------------------------------------------------- */
 

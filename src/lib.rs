@@ -64,6 +64,7 @@ pub use crate::cache::reader::Reader;
 pub use crate::cache::stream::handle::{Stream, StreamRole};
 pub use crate::cache::stream::source::RangeSource;
 pub use crate::cache::tee::Tee;
+pub use crate::cache::unfinished::{Holder, IncompleteImage, InvalidImage};
 pub use crate::cache::writer::Writer;
 pub use crate::digest::algorithm::Algorithm;
 pub use crate::error::{BeingCached, Error, Result};

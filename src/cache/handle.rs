@@ -14,9 +14,11 @@ use crate::cache::reader::Reader;
 use crate::cache::stream::handle::Stream;
 use crate::cache::stream::source::RangeSource;
 use crate::cache::tee::Tee;
+use crate::cache::unfinished::{self, IncompleteImage, InvalidImage};
 use crate::cache::writer::Writer;
 use crate::cache::{clean, lifecycle, query, remove, wait};
 use crate::error::Result;
+use crate::index::cached_image::CachedImage;
 use crate::index::driver::DriverKind;
 use crate::index::listing::Listing;
 use crate::options::Options;
@@ -110,6 +112,24 @@ impl ImageCache {
     /// included.
     pub fn list_cached(&self) -> Result<Listing> {
         query::list(self.inner.get()?)
+    }
+
+    /// A cached image as [`Self::list_cached`] shows it. This is neither an access nor a hit.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`], and see [`ImageCache`].
+    pub fn get_image(&self, image_id: &str) -> Result<CachedImage> {
+        self.with_id(image_id, |inner, id| query::image(inner, &id))
+    }
+
+    /// All images that are being cached, by id: a snapshot. Those that come or go meanwhile may or may not be included.
+    pub fn list_incomplete(&self) -> Result<Vec<IncompleteImage>> {
+        unfinished::list_incomplete(self.inner.get()?)
+    }
+
+    /// All images whose fetch has failed, by id: a snapshot. They are kept until the next clean.
+    pub fn list_invalid(&self) -> Result<Vec<InvalidImage>> {
+        unfinished::list_invalid(self.inner.get()?)
     }
 
     /// All queued images, oldest first: a snapshot.

@@ -22,6 +22,7 @@ pub(crate) mod recovery;
 pub(crate) mod remove;
 pub(crate) mod stream;
 pub(crate) mod tee;
+pub(crate) mod unfinished;
 pub(crate) mod wait;
 pub(crate) mod writeback;
 pub(crate) mod writer;

@@ -6,6 +6,7 @@ use crate::cache::catalog::Exactness;
 use crate::cache::inner::CacheInner;
 use crate::error::{Error, Result};
 use crate::index::Driver;
+use crate::index::cached_image::CachedImage;
 use crate::index::listing::Listing;
 use crate::index::sqlite::driver::SqliteDriver;
 use crate::log::LogOnce;
@@ -105,6 +106,29 @@ pub(crate) fn hit_count(cache: &CacheInner, id: &ImageId) -> Result<u64> {
 /// Queries an index that was compared with the directory if necessary.
 fn reconciled<T>(cache: &CacheInner, query: impl Fn(&CacheLockGuard<'_>) -> Result<T>) -> Result<T> {
     cache.query(|| cache.catalog.lock_reconciled(&cache.lock, Exactness::Usual), query)
+}
+
+/// A cached image as a listing shows it.
+pub(crate) fn image(cache: &CacheInner, id: &ImageId) -> Result<CachedImage> {
+    if !is_cached(cache, id)? {
+        return Err(not_found(cache, id));
+    }
+    let image = match &cache.index().driver {
+        Driver::Sqlite(index) => {
+            let lock = || cache.catalog.lock_flushed(&cache.lock, Exactness::Usual);
+            CacheInner::patiently(|| cache.query(lock, |lock| index.image(lock, id)))
+        }
+        Driver::Xattr(files) => {
+            if !cache.index().pending.is_empty() {
+                cache.catalog.flush(&cache.lock.acquire_to_query()?);
+            }
+            files.image(id)
+        }
+    };
+    let mut listing = Listing::default();
+    image?.map_or(Ok(()), |image| listing.push(&image))?;
+    cache.index().add_pending(&mut listing);
+    listing.next().ok_or_else(|| not_found(cache, id))
 }
 
 /// All cached images, by id. The cache lock is held for one part of them at a time: images that come or go meanwhile may or may not

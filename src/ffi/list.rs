@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::ffi::call::{close, peek};
 use crate::ffi::handle::{Slot, handle};
 use crate::ffi::out::{OutParameters as _, out};
-use crate::{CachedImage, Listing, QueuedImage, Result};
+use crate::{CachedImage, IncompleteImage, InvalidImage, QueuedImage};
 
 /// One image of a list.
 ///
@@ -17,7 +17,7 @@ use crate::{CachedImage, Listing, QueuedImage, Result};
 pub struct image_cache_entry_t {
     /// The image's id.
     pub image_id: *const c_char,
-    /// Its length in bytes.
+    /// Its length in bytes; of an incomplete or invalid image, how many bytes are there.
     pub size: u64,
     /// How often it was read.
     pub hits: u64,
@@ -27,24 +27,33 @@ pub struct image_cache_entry_t {
     pub last_modified: i64,
     /// The digest verified at commit as "algorithm:hex", or NULL. Of several digests it is the strongest.
     pub digest: *const c_char,
+    /// Why an image is invalid, or who has an incomplete one, as a text; else NULL.
+    pub reason: *const c_char,
+    /// The process that began to cache an incomplete image, or resumed its fetch; else, or if unknown, 0.
+    pub process: u64,
+    /// When that process began: nanoseconds since the Unix epoch; else, or if unknown, 0.
+    pub since: i64,
 }
 
 // C programs have this layout compiled in, except the size, because later versions may append fields.
 // tests/abi/layout.c checks the same of the header.
 #[cfg(target_pointer_width = "64")]
 const _: () = {
-    assert!(size_of::<image_cache_entry_t>() == 48 && align_of::<image_cache_entry_t>() == 8);
+    assert!(size_of::<image_cache_entry_t>() == 72 && align_of::<image_cache_entry_t>() == 8);
     assert!(offset_of!(image_cache_entry_t, image_id) == 0);
     assert!(offset_of!(image_cache_entry_t, size) == 8);
     assert!(offset_of!(image_cache_entry_t, hits) == 16);
     assert!(offset_of!(image_cache_entry_t, last_accessed) == 24);
     assert!(offset_of!(image_cache_entry_t, last_modified) == 32);
     assert!(offset_of!(image_cache_entry_t, digest) == 40);
+    assert!(offset_of!(image_cache_entry_t, reason) == 48);
+    assert!(offset_of!(image_cache_entry_t, process) == 56);
+    assert!(offset_of!(image_cache_entry_t, since) == 64);
 };
 
 /// A list of images, which is a snapshot.
 ///
-/// Created by image_cache_list_cached() or image_cache_list_queued(), ended by image_cache_list_free(). It does not
+/// Created by image_cache_get_image() or an image_cache_list_ function, ended by image_cache_list_free(). It does not
 /// need the cache any more.
 pub struct image_cache_list_t(Slot<List>);
 handle!(image_cache_list_t, List, "list", shared);
@@ -53,8 +62,47 @@ handle!(image_cache_list_t, List, "list", shared);
 pub(super) struct List(Mutex<State>);
 
 struct State {
-    rest: Listing,
+    rest: Box<dyn Iterator<Item = Entry> + Send>,
     current: Option<Box<CurrentEntry>>,
+}
+
+/// What an entry shows.
+pub(super) struct Entry {
+    image: CachedImage,
+    reason: Option<String>,
+    process: Option<u32>,
+    since: Option<i64>,
+}
+
+impl From<CachedImage> for Entry {
+    fn from(image: CachedImage) -> Self {
+        Self { image, reason: None, process: None, since: None }
+    }
+}
+
+/// An image that is not cached, with the time of its last change.
+fn uncached(image_id: String, size: u64, time: i64) -> Entry {
+    CachedImage { image_id, size, hits: 0, last_accessed: time, last_modified: time, digest: None }.into()
+}
+
+impl From<QueuedImage> for Entry {
+    fn from(image: QueuedImage) -> Self {
+        uncached(image.image_id, 0, image.queued)
+    }
+}
+
+impl From<IncompleteImage> for Entry {
+    fn from(image: IncompleteImage) -> Self {
+        let IncompleteImage { image_id, size, holder, process, since, last_modified } = image;
+        Self { reason: Some(holder.to_string()), process, since, ..uncached(image_id, size, last_modified) }
+    }
+}
+
+impl From<InvalidImage> for Entry {
+    fn from(image: InvalidImage) -> Self {
+        let InvalidImage { image_id, size, reason, last_modified } = image;
+        Self { reason, ..uncached(image_id, size, last_modified) }
+    }
 }
 
 /// An entry with the strings that it points to.
@@ -62,23 +110,19 @@ struct CurrentEntry {
     shown: image_cache_entry_t,
     _image_id: CString,
     _digest: Option<CString>,
+    _reason: Option<CString>,
 }
 
 // SAFETY: the pointers in an entry point to the strings beside it, which never change.
 unsafe impl Send for CurrentEntry {}
 
 impl List {
-    pub fn of_cached(images: Listing) -> Self {
-        Self(Mutex::new(State { rest: images, current: None }))
-    }
-
-    pub fn of_queued(images: Vec<QueuedImage>) -> Result<Self> {
-        let mut listing = Listing::default();
-        for QueuedImage { image_id, queued } in images {
-            let (last_accessed, last_modified) = (queued, queued);
-            listing.push(&CachedImage { image_id, size: 0, hits: 0, last_accessed, last_modified, digest: None })?;
-        }
-        Ok(Self::of_cached(listing))
+    pub fn of<I>(images: I) -> Self
+    where
+        I: IntoIterator<Item: 'static, IntoIter: Send + 'static>,
+        Entry: From<I::Item>,
+    {
+        Self(Mutex::new(State { rest: Box::new(images.into_iter().map(Entry::from)), current: None }))
     }
 
     /// The next entry, or NULL at the end. It is valid until the next call or the end of the list.
@@ -90,10 +134,14 @@ impl List {
 }
 
 impl CurrentEntry {
-    fn new(image: CachedImage) -> Self {
+    fn new(entry: Entry) -> Self {
+        let Entry { image, reason, process, since } = entry;
         // Neither an id nor a digest can have a NUL.
         let image_id = CString::new(image.image_id).unwrap_or_default();
         let digest = image.digest.and_then(|digest| CString::new(digest).ok());
+        // Another program may have written any text.
+        let reason = reason.map(|text| CString::new(text.replace('\0', " ")).unwrap_or_default());
+        let pointer = |text: &Option<CString>| text.as_ref().map_or(ptr::null(), |text| text.as_ptr());
         Self {
             shown: image_cache_entry_t {
                 image_id: image_id.as_ptr(),
@@ -101,10 +149,14 @@ impl CurrentEntry {
                 hits: image.hits,
                 last_accessed: image.last_accessed,
                 last_modified: image.last_modified,
-                digest: digest.as_ref().map_or(ptr::null(), |digest| digest.as_ptr()),
+                digest: pointer(&digest),
+                reason: pointer(&reason),
+                process: process.map_or(0, u64::from),
+                since: since.unwrap_or(0),
             },
             _image_id: image_id,
             _digest: digest,
+            _reason: reason,
         }
     }
 }

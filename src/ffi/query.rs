@@ -202,7 +202,7 @@ pub unsafe extern "C" fn image_cache_list_cached(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { create(cache, out!(list), error, |cache| cache.list_cached().map(List::of_cached)) }
+    unsafe { create(cache, out!(list), error, |cache| cache.list_cached().map(List::of)) }
 }
 
 /// Lists the queued images, oldest first: a snapshot.
@@ -226,5 +226,85 @@ pub unsafe extern "C" fn image_cache_list_queued(
     error: *mut image_cache_error_t,
 ) -> image_cache_status_t {
     // SAFETY: see the module.
-    unsafe { create(cache, out!(list), error, |cache| cache.list_queued().and_then(List::of_queued)) }
+    unsafe { create(cache, out!(list), error, |cache| cache.list_queued().map(List::of)) }
+}
+
+/// Gets a cached image as image_cache_list_cached() shows it: a list of one. This is neither an access nor a hit.
+///
+/// - `cache`: the cache
+/// - `image_id`: the image
+/// - `list`: set to the list, which image_cache_list_free() ends
+///
+/// Returns IMAGE_CACHE_OK, or
+///
+/// - IMAGE_CACHE_ERROR_NOT_FOUND: the image is not cached
+/// - IMAGE_CACHE_ERROR_NO_SPACE: the index must be rebuilt first, and the disk is full
+/// - IMAGE_CACHE_ERROR_IO: a lookup in the directory failed
+/// - IMAGE_CACHE_ERROR_INDEX: the index cannot be read or rebuilt
+/// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or list is NULL
+///
+/// Threads: any. Blocks: for the cache lock, up to 10 s; for another program that locks the index, up to 2 s.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_get_image(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    list: *mut *mut image_cache_list_t,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe {
+        create(cache, out!(list), error, |cache| {
+            cache.get_image(self::image_id(image_id)?).map(|image| List::of([image]))
+        })
+    }
+}
+
+/// Lists the images that are being cached, ordered by image id: a snapshot.
+///
+/// - `cache`: the cache
+/// - `list`: set to the list, which image_cache_list_free() ends
+///
+/// Returns IMAGE_CACHE_OK, or
+///
+/// - IMAGE_CACHE_ERROR_IO: incomplete/ cannot be read
+/// - IMAGE_CACHE_ERROR_TIMED_OUT: another process held the cache lock for 10 s
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or list is NULL
+///
+/// An entry's size is how many bytes are there, its reason tells who has the image: a writer, streams, nobody. Its process
+/// and since tell which process began when. last_accessed and last_modified are the time of the last write.
+///
+/// Threads: any. Blocks: for the cache lock, up to 10 s.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_list_incomplete(
+    cache: *const image_cache_t,
+    list: *mut *mut image_cache_list_t,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { create(cache, out!(list), error, |cache| cache.list_incomplete().map(List::of)) }
+}
+
+/// Lists the images whose fetch has failed, ordered by image id: a snapshot. They are kept until image_cache_clean().
+///
+/// - `cache`: the cache
+/// - `list`: set to the list, which image_cache_list_free() ends
+///
+/// Returns IMAGE_CACHE_OK, or
+///
+/// - IMAGE_CACHE_ERROR_IO: invalid/ cannot be read
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or list is NULL
+///
+/// An entry's size is how many bytes are there, its reason why the fetch failed; NULL where the file system has no
+/// extended attributes. last_accessed and last_modified are the time of the last write.
+///
+/// Threads: any. Blocks: for invalid/.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_list_invalid(
+    cache: *const image_cache_t,
+    list: *mut *mut image_cache_list_t,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { create(cache, out!(list), error, |cache| cache.list_invalid().map(List::of)) }
 }

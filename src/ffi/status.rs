@@ -55,7 +55,8 @@ pub const IMAGE_CACHE_ERROR_NO_MEMORY: image_cache_status_t = -16;
 /// image_cache_begin_write() or image_cache_clean(). Begin again.
 ///
 /// These wait for no other process, and never return it: opening, reading and closing a reader,
-/// image_cache_write_chunk(), the image_cache_is_ calls, image_cache_get_image_size() and image_cache_list_queued().
+/// image_cache_write_chunk(), the image_cache_is_ calls, image_cache_get_image_size(), image_cache_list_queued() and
+/// image_cache_list_invalid().
 /// image_cache_get_cache_size(), image_cache_tee_open(), image_cache_tee_read() and image_cache_prefetch() wait, and
 /// return something else.
 pub const IMAGE_CACHE_ERROR_TIMED_OUT: image_cache_status_t = -17;

@@ -137,6 +137,12 @@ impl XattrDriver {
         self.attribute_of(&file, id, Attribute::Hits).map(parse_hits)
     }
 
+    /// What is on the file of an image; `None` when there is none.
+    pub fn image(&self, id: &ImageId) -> Result<Option<CachedImage>> {
+        let stat = self.layout.stat(Area::Cached, id)?.image();
+        Ok(stat.and_then(|stat| self.cached_image(id, &stat, &mut SkippedErrors::new(&self.log))))
+    }
+
     /// All images, by id. Images that come or go meanwhile may or may not be included.
     pub fn list(&self) -> Result<Listing> {
         let mut skipped = SkippedErrors::new(&self.log);

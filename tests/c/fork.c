@@ -91,6 +91,10 @@ static void use_cache_in_child(void)
     FORKED(image_cache_list_cached(cache, &new_list, &check_error));
     CHECK(new_list == NULL);
     FORKED(image_cache_list_queued(cache, &new_list, &check_error));
+    FORKED(image_cache_list_incomplete(cache, &new_list, &check_error));
+    FORKED(image_cache_list_invalid(cache, &new_list, &check_error));
+    FORKED(image_cache_get_image(cache, "cached", &new_list, &check_error));
+    CHECK(new_list == NULL);
     FORKED(image_cache_begin_write(cache, "new", &new_writer, &check_error));
     CHECK(new_writer == NULL);
     FORKED(image_cache_open_for_read(cache, "cached", &new_reader, &check_error));

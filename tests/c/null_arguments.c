@@ -91,8 +91,8 @@ static void queries(image_cache_error_t *error)
 
 static void lists(image_cache_error_t *error)
 {
-    image_cache_status_t (*const make[])(const image_cache_t *, image_cache_list_t **,
-                                         image_cache_error_t *) = {image_cache_list_cached, image_cache_list_queued};
+    image_cache_status_t (*const make[])(const image_cache_t *, image_cache_list_t **, image_cache_error_t *) = {
+        image_cache_list_cached, image_cache_list_queued, image_cache_list_incomplete, image_cache_list_invalid};
     for (size_t i = 0; i < sizeof make / sizeof *make; i++) {
         image_cache_list_t *out = JUNK;
         REFUSED(make[i](NULL, &out, error));

@@ -55,6 +55,15 @@
     X(list_cached, nothing, image_cache_list_cached(cache, NULL, &error))                                              \
     X(list_queued, nothing, image_cache_list_queued(cache, &list, &error))                                             \
     X(list_queued, nothing, image_cache_list_queued(cache, NULL, &error))                                              \
+    X(get_image, nothing, image_cache_get_image(cache, "cached", &list, &error))                                       \
+    X(get_image, nothing, image_cache_get_image(cache, "missing", &list, &error))                                      \
+    X(get_image, nothing, image_cache_get_image(cache, "a/b", &list, &error))                                          \
+    X(get_image, add_a_file, image_cache_get_image(cache, "cached", &list, &error))                                    \
+    X(get_image, nothing, image_cache_get_image(cache, "cached", NULL, &error))                                        \
+    X(list_incomplete, nothing, image_cache_list_incomplete(cache, &list, &error))                                     \
+    X(list_incomplete, nothing, image_cache_list_incomplete(cache, NULL, &error))                                      \
+    X(list_invalid, nothing, image_cache_list_invalid(cache, &list, &error))                                           \
+    X(list_invalid, nothing, image_cache_list_invalid(cache, NULL, &error))                                            \
     X(delete_cached_image, nothing, image_cache_delete_cached_image(cache, "cached", &error))                          \
     X(delete_cached_image, nothing, image_cache_delete_cached_image(cache, "a/b", &error))                             \
     X(delete_cached_image, nothing, image_cache_delete_cached_image(cache, NULL, &error))                              \

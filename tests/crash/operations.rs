@@ -109,6 +109,8 @@ fn open_and_list(setup: &mut Setup) -> OperationResult {
     setup.cache().list_cached()?;
     setup.cache().cache_size()?;
     setup.cache().list_queued()?;
+    setup.cache().list_incomplete()?;
+    setup.cache().list_invalid()?;
     Ok(Outcome::Done)
 }
 

@@ -308,6 +308,26 @@ impl Cache {
         self.list(image_cache_list_queued, |entry| entries.push(entry.into())).map(|()| entries)
     }
 
+    pub fn get_image(&self, id: &str) -> Outcome<()> {
+        let (id, mut list) = (text(id), null_mut());
+        // SAFETY: see `question`.
+        unsafe {
+            call(|error| image_cache_get_image(self.0, id.as_ptr(), &raw mut list, error))?;
+            image_cache_list_free(list);
+        }
+        Ok(())
+    }
+
+    pub fn list_incomplete(&self) -> Outcome<Vec<Entry>> {
+        let mut entries = Vec::new();
+        self.list(image_cache_list_incomplete, |entry| entries.push(entry.into())).map(|()| entries)
+    }
+
+    pub fn list_invalid(&self) -> Outcome<Vec<Entry>> {
+        let mut entries = Vec::new();
+        self.list(image_cache_list_invalid, |entry| entries.push(entry.into())).map(|()| entries)
+    }
+
     /// The length of the list of cached images. It allocates nothing outside of the library.
     pub fn count_cached(&self) -> Outcome<usize> {
         let mut count = 0;

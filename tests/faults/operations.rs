@@ -30,6 +30,8 @@ pub const ALL: &[(&str, Operation)] = &[
     ("list_cached", |cache| status_of(&cache.count_cached())),
     ("queue_image", |cache| status_of(&cache.queue("queued"))),
     ("list_queued", |cache| status_of(&cache.list_queued())),
+    ("get_image", |cache| status_of(&cache.get_image("0"))),
+    ("list_incomplete, list_invalid", |cache| status_of(&cache.list_incomplete().and_then(|_| cache.list_invalid()))),
     ("delete_queued_image", |cache| status_of(&cache.dequeue("queued"))),
     ("write, commit", |cache| status_of(&cache.write("written", &[1; 5000]))),
     ("write with digests, commit", |cache| status_of(&write_sevens(cache))),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use image_cache::{Algorithm, DriverChoice, Error, StreamRole};
+use image_cache::{Algorithm, DriverChoice, Error, Holder, StreamRole};
 use libtest_mimic::Trial;
 
 use crate::common::{Scratch, cache_image, files, read_image};
@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         with_drivers("a_forked_child_does_not_take_part_after_the_close", forked),
         with_drivers("the_longest_size_is_expected_as_any_other", longest_size),
         with_drivers("bytes_that_were_found_wrong_are_not_followed", known_wrong),
+        with_drivers("a_list_tells_who_fetches_an_image_and_what_is_left_of_a_fetch", listed),
         with_drivers("what_a_process_has_hashed_is_not_read_again_to_verify_it", hashed_once),
         with_drivers("the_source_is_never_called_beyond_the_expected_size", beyond),
     ]
@@ -244,6 +245,32 @@ fn forked(driver: DriverChoice) {
     cache_image(&cache, "1", b"a writer's");
     assert_eq!(read_image(&cache, "1"), b"a writer's");
     drop(copy);
+}
+
+fn listed(driver: DriverChoice) {
+    let scratch = Scratch::new(driver);
+    let (cache, other) = (scratch.open(), scratch.open());
+    let store = Store::new(SIZE);
+    let mut stream = cache.stream("1", store.source()).unwrap();
+    stream.read(&mut [0; 10]).unwrap();
+    let one = || {
+        let images = other.list_incomplete().unwrap();
+        let [image] = &images[..] else { panic!("{images:?}") };
+        assert_eq!((image.image_id.as_str(), image.size), ("1", SHORTEST));
+        assert_eq!(image.process, Some(std::process::id()));
+        assert!(image.since.is_some_and(|since| since <= image.last_modified));
+        image.holder
+    };
+    assert_eq!(one(), Holder::Streams);
+    drop(stream);
+    assert_eq!(one(), Holder::Resumable);
+    let mut wrong = other.stream("2", store.source()).unwrap();
+    wrong.expect_digest(Algorithm::Md5, &"0".repeat(32)).unwrap();
+    let error = read_all(&mut wrong, 100_000).unwrap_err();
+    let invalid = other.list_invalid().unwrap();
+    let [image] = &invalid[..] else { panic!("{invalid:?}") };
+    assert_eq!((image.image_id.as_str(), image.size), ("2", SIZE));
+    assert_eq!(image.reason.as_ref(), Some(&error.to_string()));
 }
 
 /// How many bytes this thread has read from files, copies from the page cache included.

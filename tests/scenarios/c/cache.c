@@ -181,34 +181,72 @@ static void print_id(struct text *result, const char *image_id)
     text_escape(result, image_id, strlen(image_id));
 }
 
-/* Opens the list of the cached or the queued images. Reports a failure and returns NULL. */
-static image_cache_list_t *open_list(struct scenario *scenario, struct call *call, bool queued)
+typedef image_cache_status_t list_function(const image_cache_t *, image_cache_list_t **, image_cache_error_t *);
+
+/* Opens a list of images. Reports a failure and returns NULL. */
+static image_cache_list_t *open_list(struct scenario *scenario, struct call *call, list_function *function)
 {
     char anything;
     image_cache_list_t *list = (image_cache_list_t *)(void *)&anything;
-    image_cache_status_t status = queued ? image_cache_list_queued(CACHE, &list, &call->error)
-                                         : image_cache_list_cached(CACHE, &list, &call->error);
+    image_cache_status_t status = function(CACHE, &list, &call->error);
     return report_out(call, status, list == NULL) ? list : NULL;
+}
+
+static void print_image(struct text *result, const image_cache_entry_t *entry)
+{
+    print_id(result, entry->image_id);
+    text_print(result, ",%" PRIu64 ",%" PRIu64 ",%s", entry->size, entry->hits,
+               entry->digest != NULL ? entry->digest : "-");
 }
 
 OPERATION(list_cached)
 {
     const image_cache_entry_t *entry;
-    image_cache_list_t *list = open_list(scenario, call, false);
+    image_cache_list_t *list = open_list(scenario, call, image_cache_list_cached);
+    bool empty = list != NULL;
+    for (; list != NULL && image_cache_list_next(list, &entry); empty = false)
+        print_image(&call->result, entry);
+    text_print(&call->result, empty ? " none" : "");
+    image_cache_list_free(list);
+}
+
+OPERATION(get_image)
+{
+    const image_cache_entry_t *entry;
+    char anything;
+    image_cache_list_t *list = (image_cache_list_t *)(void *)&anything;
+    image_cache_status_t status = image_cache_get_image(CACHE, TEXT(0).bytes, &list, &call->error);
+    if (report_out(call, status, list == NULL)) {
+        while (image_cache_list_next(list, &entry))
+            print_image(&call->result, entry);
+        image_cache_list_free(list);
+    }
+}
+
+/* Prints ids, sizes and reasons. */
+static void list_uncached(struct scenario *scenario, struct call *call, list_function *function)
+{
+    const image_cache_entry_t *entry;
+    image_cache_list_t *list = open_list(scenario, call, function);
     bool empty = list != NULL;
     for (; list != NULL && image_cache_list_next(list, &entry); empty = false) {
+        const char *reason = entry->reason != NULL ? entry->reason : "-";
         print_id(&call->result, entry->image_id);
-        text_print(&call->result, ",%" PRIu64 ",%" PRIu64 ",%s", entry->size, entry->hits,
-                   entry->digest != NULL ? entry->digest : "-");
+        text_print(&call->result, ",%" PRIu64 ",", entry->size);
+        text_escape(&call->result, reason, strlen(reason));
     }
     text_print(&call->result, empty ? " none" : "");
     image_cache_list_free(list);
 }
 
+OPERATION(list_incomplete) { list_uncached(scenario, call, image_cache_list_incomplete); }
+
+OPERATION(list_invalid) { list_uncached(scenario, call, image_cache_list_invalid); }
+
 OPERATION(list_queued)
 {
     const image_cache_entry_t *entry;
-    image_cache_list_t *list = open_list(scenario, call, true);
+    image_cache_list_t *list = open_list(scenario, call, image_cache_list_queued);
     bool empty = list != NULL;
     for (; list != NULL && image_cache_list_next(list, &entry); empty = false)
         print_id(&call->result, entry->image_id);
@@ -221,7 +259,7 @@ OPERATION(access_order)
     const image_cache_entry_t *entry;
     struct access accesses[MAX_LISTED];
     size_t count = 0;
-    image_cache_list_t *list = open_list(scenario, call, false);
+    image_cache_list_t *list = open_list(scenario, call, image_cache_list_cached);
     while (list != NULL && count < MAX_LISTED && image_cache_list_next(list, &entry)) {
         accesses[count] = (struct access){entry->last_accessed, {NULL, 0}};
         text_print(&accesses[count++].image_id, "%s", entry->image_id);
@@ -285,6 +323,9 @@ const struct operation cache_operations[] = {
     {"get_hit_count", "@t", get_hit_count},
     {"list_cached", "@", list_cached},
     {"list_queued", "@", list_queued},
+    {"get_image", "@t", get_image},
+    {"list_incomplete", "@", list_incomplete},
+    {"list_invalid", "@", list_invalid},
     {"access_order", "@", access_order},
     {"queue_image", "@t", queue_image},
     {"delete_queued_image", "@t", delete_queued_image},

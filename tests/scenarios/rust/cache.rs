@@ -43,6 +43,13 @@ fn operate_on(cache: &ImageCache, name: &str, arguments: &[&[u8]]) -> Result<Opt
         ("list_queued", []) => {
             Output::of(cache.list_queued(), |images| list(images.iter().map(|image| escape(image.image_id.as_bytes()))))
         }
+        ("get_image", [id]) => Output::of(with_image_id(id, |id| cache.get_image(id)), |image| format_image(&image)),
+        ("list_incomplete", []) => Output::of(cache.list_incomplete(), |images| {
+            list(images.iter().map(|image| uncached(&image.image_id, image.size, Some(image.holder.to_string()))))
+        }),
+        ("list_invalid", []) => Output::of(cache.list_invalid(), |images| {
+            list(images.into_iter().map(|image| uncached(&image.image_id, image.size, image.reason)))
+        }),
         ("access_order", []) => Output::of(cache.list_cached(), |images| {
             let mut images: Vec<_> = images.collect();
             images.sort_by_key(|image| image.last_accessed);
@@ -77,6 +84,11 @@ fn yes_or_no(outcome: image_cache::Result<bool>) -> Output {
 fn format_image(image: &CachedImage) -> String {
     let digest = image.digest.as_deref().unwrap_or("-");
     format!("{},{},{},{digest}", escape(image.image_id.as_bytes()), image.size, image.hits)
+}
+
+fn uncached(id: &str, size: u64, reason: Option<String>) -> String {
+    let reason = reason.map_or("-".to_owned(), |reason| escape(reason.as_bytes()));
+    format!("{},{size},{reason}", escape(id.as_bytes()))
 }
 
 /// A negative number gives `None`, which selects the configured stall time.

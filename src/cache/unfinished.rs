@@ -1,0 +1,121 @@
+//! Images that are not cached: those that are being cached, and those whose fetch has failed.
+
+use std::fmt;
+
+use crate::cache::inner::CacheInner;
+use crate::error::Result;
+use crate::log::SkippedErrors;
+use crate::store::attributes::{self, Attribute};
+use crate::store::image_id::ImageId;
+use crate::store::incomplete_writer::writer_of;
+use crate::store::layout::Area;
+use crate::store::writers::Writer;
+use crate::sys::memory;
+use crate::sys::time::Timestamp;
+
+/// Who has an incomplete image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// A live writer or tee.
+    Writer,
+    /// Streams that fetch it.
+    Streams,
+    /// Nobody. The next stream resumes the fetch.
+    Resumable,
+    /// Nobody: its writer has died.
+    DeadWriter,
+    /// Unknown: another program has created the file.
+    OtherProgram,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Writer => "a writer has it",
+            Self::Streams => "streams fetch it",
+            Self::Resumable => "its fetch was left, and the next stream resumes it",
+            Self::DeadWriter => "its writer has died",
+            Self::OtherProgram => "another program has created the file",
+        })
+    }
+}
+
+/// An image that is being cached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IncompleteImage {
+    /// Its id.
+    pub image_id: String,
+    /// How many bytes are there.
+    pub size: u64,
+    /// Who has it.
+    pub holder: Holder,
+    /// The process that began to write it, or resumed the fetch; `None` if unknown.
+    pub process: Option<u32>,
+    /// When that process began: nanoseconds since the Unix epoch; `None` if unknown.
+    pub since: Option<i64>,
+    /// When it was last written to: nanoseconds since the Unix epoch.
+    pub last_modified: i64,
+}
+
+/// An image whose fetch has failed. It is kept until the next clean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidImage {
+    /// Its id.
+    pub image_id: String,
+    /// How many bytes are there.
+    pub size: u64,
+    /// Why it failed; `None` if that is unknown.
+    pub reason: Option<String>,
+    /// When it was last written to: nanoseconds since the Unix epoch.
+    pub last_modified: i64,
+}
+
+/// The images that are being cached, by id.
+pub(crate) fn list_incomplete(cache: &CacheInner) -> Result<Vec<IncompleteImage>> {
+    let mut skipped = SkippedErrors::new(cache.log());
+    let mut images = Vec::new();
+    for (id, _) in cache.layout().images(Area::Incomplete)? {
+        if let Some(image) = skipped.note_unless_timed_out(incomplete_image(cache, &id))?.flatten() {
+            memory::push(&mut images, image, "list the incomplete images")?;
+        }
+    }
+    images.sort_unstable_by(|one, other| one.image_id.cmp(&other.image_id));
+    Ok(images)
+}
+
+fn incomplete_image(cache: &CacheInner, id: &ImageId) -> Result<Option<IncompleteImage>> {
+    let lock = cache.lock.acquire_to_query()?;
+    let Some(file) = cache.layout().written(id)? else { return Ok(None) };
+    let (holder, process, since) = match writer_of(cache.layout(), &lock, id, &file)? {
+        Writer::Live { process, since, .. } => (Holder::Writer, process, since),
+        Writer::Stream { is_attended: true, process, since, .. } => (Holder::Streams, Some(process), Some(since)),
+        Writer::Stream { process, since, .. } => (Holder::Resumable, Some(process), Some(since)),
+        Writer::Dead => (Holder::DeadWriter, None, None),
+        Writer::Unknown { .. } => (Holder::OtherProgram, None, None),
+    };
+    Ok(Some(IncompleteImage {
+        image_id: id.to_string(),
+        size: file.stat.size,
+        holder,
+        process,
+        since: since.map(Timestamp::as_nanoseconds),
+        last_modified: file.stat.modified.as_nanoseconds(),
+    }))
+}
+
+/// The images whose fetch has failed, by id.
+pub(crate) fn list_invalid(cache: &CacheInner) -> Result<Vec<InvalidImage>> {
+    let mut skipped = SkippedErrors::new(cache.log());
+    let mut images = Vec::new();
+    for (id, stat) in cache.layout().images(Area::Invalid)? {
+        let Some(stat) = skipped.note(stat) else { continue };
+        // A reason that cannot be read is unknown.
+        let opened = skipped.note(cache.layout().open_file(Area::Invalid, &id)).flatten();
+        let reason = opened.and_then(|(file, _)| attributes::get(file, Attribute::Failure).ok().flatten());
+        let last_modified = stat.modified.as_nanoseconds();
+        let image = InvalidImage { image_id: id.to_string(), size: stat.size, reason, last_modified };
+        memory::push(&mut images, image, "list the invalid images")?;
+    }
+    images.sort_unstable_by(|one, other| one.image_id.cmp(&other.image_id));
+    Ok(images)
+}
