@@ -12,7 +12,7 @@
  *                       image_cache_commit()
  *   Do both at once     image_cache_tee_open(): a source is delivered, and cached on the way
  *   Share one fetch     image_cache_stream_open(): all readers of an image, in all processes, fetch it together
- *   Keep within limits  image_cache_prune(), image_cache_clean()
+ *   Keep within limits  image_cache_prune(), image_cache_make_room(), image_cache_clean()
  *   Prefetch            image_cache_queue_image(), image_cache_prefetch()
  *   See what is there   image_cache_list_cached(), image_cache_list_incomplete(), image_cache_list_invalid()
  *
@@ -1728,7 +1728,8 @@ image_cache_status_t image_cache_delete_all_cached_images(const struct image_cac
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or bytes is NULL
  *
  * Images that cannot be deleted or stat'ed are skipped, and others are evicted instead. Exception: if the images that
- * cannot be deleted exceed the limit alone, none is evicted.
+ * cannot be deleted exceed the limit alone, none is evicted. Images of 0 bytes stay. Each eviction is logged
+ * (IMAGE_CACHE_LOG_INFO).
  *
  * Open images are evicted, too. Their readers keep the bytes, which stay on the disk until the last reader closes.
  *
@@ -1749,6 +1750,61 @@ image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
                                        uint64_t *images,
                                        uint64_t *bytes,
                                        struct image_cache_error_t *error);
+
+/**
+ * Evicts the least recently accessed images, until the rest has at most so many bytes. Otherwise as image_cache_prune().
+ *
+ * - `cache`: the cache
+ * - `bytes`: the size that the rest may have, in bytes; the maximum size of the handle does not matter
+ * - `images`: set to the number of images evicted
+ * - `freed`: set to their size in bytes
+ *
+ * Returns IMAGE_CACHE_OK, or as image_cache_prune():
+ *
+ * - IMAGE_CACHE_ERROR_IO, IMAGE_CACHE_ERROR_INDEX
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or freed is NULL
+ *
+ * Durability, Threads, Blocks: as for image_cache_prune().
+ */
+image_cache_status_t image_cache_prune_to(const struct image_cache_t *cache,
+                                          uint64_t bytes,
+                                          uint64_t *images,
+                                          uint64_t *freed,
+                                          struct image_cache_error_t *error);
+
+/**
+ * Evicts the least recently accessed images, until an image of so many bytes fits: within the maximum size of this
+ * handle, and on the disk. To be called before the image is fetched.
+ *
+ * - `cache`: the cache
+ * - `bytes`: the image's size in bytes
+ * - `images`: set to the number of images evicted; 0 if there was room
+ * - `freed`: set to their size in bytes
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_NO_SPACE: so much room cannot be made. Nothing was evicted, unless that showed only afterwards:
+ *   readers hold evicted images, or another program writes
+ * - IMAGE_CACHE_ERROR_IO, IMAGE_CACHE_ERROR_INDEX: as image_cache_prune()
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or freed is NULL
+ *
+ * The room is not reserved: another process may take it before the image is written. Images that are being cached do
+ * not count yet, except on the disk.
+ *
+ * Durability, Threads, Blocks: as for image_cache_prune().
+ *
+ * ```c
+ * uint64_t size = 10 << 20, freed;
+ * status = image_cache_make_room(cache, size, &images, &freed, &error);
+ * if (status == IMAGE_CACHE_OK)
+ *     status = image_cache_begin_write(cache, id, &writer, &error);
+ * ```
+ */
+image_cache_status_t image_cache_make_room(const struct image_cache_t *cache,
+                                           uint64_t bytes,
+                                           uint64_t *images,
+                                           uint64_t *freed,
+                                           struct image_cache_error_t *error);
 
 /**
  * Removes invalid images, and incomplete files that are a dead writer's or have stalled. Compares the index.

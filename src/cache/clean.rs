@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::cache::inner::CacheInner;
 use crate::cache::remove::withdraw_all;
+use crate::cache::unfinished::Holder;
 use crate::error::Result;
 use crate::log::SkippedErrors;
 use crate::store::image_id::ImageId;
@@ -42,6 +43,7 @@ fn remove_stalled(cache: &CacheInner, id: &ImageId, stall_time: Duration) -> Res
     let Some(file) = cache.layout().written(id)? else { return Ok(false) };
     let writer = writer_of(cache.layout(), &lock, id, &file)?;
     if writer.is_kept(stall_time) {
+        cache.log().info(|| format!("image '{id}' is not removed from incomplete/: {}", Holder::of(&writer)));
         return Ok(false);
     }
     cache.log().info(|| match writer {

@@ -224,7 +224,26 @@ impl ImageCache {
     /// # Errors
     /// When the limit could not be reached, or images could not be stat'ed; see [`ImageCache`].
     pub fn prune(&self) -> Result<Pruned> {
-        prune::prune(self.inner.get()?)
+        let inner = self.inner.get()?;
+        prune::prune(inner, inner.max_size)
+    }
+
+    /// As [`Self::prune`], to another size: evicts until the rest has at most so many bytes.
+    ///
+    /// # Errors
+    /// As for [`Self::prune`].
+    pub fn prune_to(&self, bytes: u64) -> Result<Pruned> {
+        prune::prune(self.inner.get()?, bytes)
+    }
+
+    /// Evicts until an image of so many bytes fits: within the maximum size, and on the disk. Another process may take the room
+    /// before the image is written.
+    ///
+    /// # Errors
+    /// [`crate::Error::System`] with `ENOSPC` if that much cannot be made free. If that is known beforehand, nothing is evicted. Else as
+    /// for [`Self::prune`].
+    pub fn make_room(&self, bytes: u64) -> Result<Pruned> {
+        prune::make_room(self.inner.get()?, bytes)
     }
 
     /// Empties `invalid/`, and removes incomplete files that were not written to for `stall_time` (`None`: the configured one). A live

@@ -1,10 +1,12 @@
-//! Evicting the least recently accessed images until the cache is within its limit.
+//! Evicting the least recently accessed images until the cache is within its limit, and the disk has room.
 //!
-//! Victims are chosen first, in the order of access and as many as the excess needs. Then they are removed. So nothing is evicted
+//! Victims are chosen first, in the order of access and as many as the goal needs. Then they are removed. So nothing is evicted
 //! in vain:
 //!
+//! - If room for an image is asked for, and cannot be made, none is evicted.
 //! - An image that cannot be removed (an immutable file, another user's in a sticky directory) is never a victim. If such images
 //!   alone exceed the limit, none is evicted.
+//! - An empty image is no victim.
 //! - If a victim has no file, or another size, the index is wrong: it is rebuilt, and the victims are chosen again.
 //!
 //! Each image is looked at once at most, and the order starts again twice at most, so a prune always ends. An image that is being
@@ -16,10 +18,13 @@ use crate::cache::catalog::Exactness;
 use crate::cache::inner::CacheInner;
 use crate::cache::name_change::{NameChange, RemoveOutcome};
 use crate::cache::remove::BATCH;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::driver::{Candidate, EvictionOrder};
+use crate::store::layout::Area;
 use crate::store::lock::CacheLockGuard;
 use crate::sys::memory;
+use crate::sys::stat::Removable;
+use crate::sys::time::Timestamp;
 
 /// How often the victims are chosen again, when other programs change images meanwhile, or the index is wrong.
 const RESTARTS: usize = 2;
@@ -33,8 +38,35 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
-/// Evicts until the cache is within its limit, or no candidate is left.
-pub(crate) fn prune(cache: &CacheInner) -> Result<Pruned> {
+/// What an eviction is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Goal {
+    /// The rest has at most so many bytes.
+    pub limit: u64,
+    /// The file system has so many bytes free.
+    pub free: u64,
+    /// Nothing is evicted if that cannot be reached.
+    pub is_all_or_nothing: bool,
+}
+
+/// Evicts until the rest has at most so many bytes, or no candidate is left.
+pub(crate) fn prune(cache: &CacheInner, limit: u64) -> Result<Pruned> {
+    evict(cache, Goal { limit, free: 0, is_all_or_nothing: false })
+}
+
+/// Makes room for an image: within the limit, and on the disk. Fails for a full disk, and evicts nothing, if that cannot be.
+pub(crate) fn make_room(cache: &CacheInner, bytes: u64) -> Result<Pruned> {
+    let limit = cache.max_size.checked_sub(bytes).ok_or_else(|| full(cache))?;
+    let pruned = evict(cache, Goal { limit, free: bytes, is_all_or_nothing: true })?;
+    // Readers keep what was evicted, and other programs write.
+    if cache.layout().free_bytes()? < bytes { Err(full(cache)) } else { Ok(pruned) }
+}
+
+fn full(cache: &CacheInner) -> Error {
+    Error::no_space("make room for an image in", cache.layout().directory(Area::Cached).path())
+}
+
+fn evict(cache: &CacheInner, goal: Goal) -> Result<Pruned> {
     // Two prunes at the same time would compute the same excess, and evict twice as much.
     let _prune_lock = match cache.lock.acquire_prune() {
         // Below the limit, there is nothing to do. Above it, the removal fails.
@@ -46,7 +78,7 @@ pub(crate) fn prune(cache: &CacheInner) -> Result<Pruned> {
     }
     let mut restarts = if cache.index().reconciled().is_some() { RESTARTS } else { 0 };
     loop {
-        let (lock, mut pruning) = Pruning::begin(cache)?;
+        let (lock, mut pruning) = Pruning::begin(cache, goal)?;
         let mut lock = Some(lock);
         if let Some(victims) = pruning.choose(&mut lock, restarts > 0)? {
             return pruning.run(lock, victims);
@@ -73,34 +105,50 @@ fn held<'a, 'l>(cache: &'a CacheInner, lock: &'l mut Option<CacheLockGuard<'a>>)
     Ok(lock.insert(held))
 }
 
+/// An image that was chosen.
+struct Victim {
+    candidate: Candidate,
+    /// What it takes up on the disk, in bytes.
+    allocated: u64,
+}
+
 struct Pruning<'a> {
     cache: &'a CacheInner,
     order: Box<dyn EvictionOrder + 'a>,
     candidates: VecDeque<Candidate>,
     /// How many candidates are left in the order. Images that are added meanwhile are none, so that the prune ends.
     unseen: usize,
+    goal: Goal,
     /// Bytes above the limit.
     excess: u128,
+    /// Bytes that are missing on the disk.
+    short: u64,
     /// Bytes of images that cannot be removed.
     fixed: u128,
     pruned: Pruned,
     /// The first failure.
     failed: Result<()>,
+    /// Images that were evicted, and are still to be logged: without the cache lock.
+    evicted: Vec<Candidate>,
 }
 
 impl<'a> Pruning<'a> {
-    fn begin(cache: &'a CacheInner) -> Result<(CacheLockGuard<'a>, Self)> {
+    fn begin(cache: &'a CacheInner, goal: Goal) -> Result<(CacheLockGuard<'a>, Self)> {
         let (lock, order) = eviction_order(cache)?;
         let totals = order.totals();
+        let short = if goal.free > 0 { goal.free.saturating_sub(cache.layout().free_bytes()?) } else { 0 };
         let pruning = Self {
             cache,
             order,
             candidates: VecDeque::new(),
             unseen: usize::try_from(totals.images).unwrap_or(usize::MAX),
-            excess: totals.bytes.saturating_sub(cache.max_size.into()),
+            goal,
+            excess: totals.bytes.saturating_sub(goal.limit.into()),
+            short,
             fixed: 0,
             pruned: Pruned::default(),
             failed: Ok(()),
+            evicted: Vec::new(),
         };
         Ok((lock, pruning))
     }
@@ -119,12 +167,12 @@ impl<'a> Pruning<'a> {
         Ok(())
     }
 
-    /// Chooses as many victims as the excess needs; none when the limit cannot be reached. `None` when the index does not agree with
+    /// Chooses as many victims as the goal needs; none when it cannot be reached. `None` when the index does not agree with
     /// the directory, and the prune may restart.
-    fn choose(&mut self, lock: &mut Option<CacheLockGuard<'a>>, may_restart: bool) -> Result<Option<Vec<Candidate>>> {
+    fn choose(&mut self, lock: &mut Option<CacheLockGuard<'a>>, may_restart: bool) -> Result<Option<Vec<Victim>>> {
         let mut victims = Vec::new();
-        let mut bytes = 0_u128;
-        while bytes < self.excess && !self.is_out_of_reach() {
+        let (mut bytes, mut allocated) = (0_u128, 0_u64);
+        while (bytes < self.excess || allocated < self.short) && !self.is_out_of_reach() {
             let Some(candidate) = self.candidates.pop_front() else {
                 // Other handles get the lock between two batches.
                 if !victims.is_empty() {
@@ -138,9 +186,13 @@ impl<'a> Pruning<'a> {
                 continue;
             };
             match self.cache.layout().check_removable(&candidate.id) {
-                Ok(Some(size)) if size == candidate.size || !may_restart => {
+                // It takes up nothing that is missing.
+                Ok(Some(Removable { size: 0, .. })) if candidate.size == 0 => {}
+                Ok(Some(file)) if file.size == candidate.size || !may_restart => {
                     bytes += u128::from(candidate.size);
-                    memory::push(&mut victims, candidate, "choose the images to be evicted")?;
+                    allocated = allocated.saturating_add(file.allocated);
+                    let victim = Victim { candidate, allocated: file.allocated };
+                    memory::push(&mut victims, victim, "choose the images to be evicted")?;
                 }
                 Ok(_) if may_restart => return Ok(None),
                 // It vanished.
@@ -151,31 +203,36 @@ impl<'a> Pruning<'a> {
                 }
             }
         }
-        if self.is_out_of_reach() {
+        let is_missed = bytes < self.excess || allocated < self.short;
+        if self.is_out_of_reach() || (is_missed && self.goal.is_all_or_nothing) {
             victims.clear();
         }
         Ok(Some(victims))
     }
 
     /// Removes the victims, and further ones for those that could not be removed.
-    fn run(mut self, mut lock: Option<CacheLockGuard<'a>>, mut victims: Vec<Candidate>) -> Result<Pruned> {
+    fn run(mut self, mut lock: Option<CacheLockGuard<'a>>, mut victims: Vec<Victim>) -> Result<Pruned> {
         while !victims.is_empty() {
             for victims in victims.chunks(BATCH) {
                 if self.is_out_of_reach() {
                     break;
                 }
-                self.remove(held(self.cache, &mut lock)?, victims)?;
+                let removed = self.remove(held(self.cache, &mut lock)?, victims);
                 drop(lock.take());
+                self.log_evicted();
+                removed?;
             }
-            if self.excess == 0 {
+            if self.is_reached() {
                 break;
             }
             victims = self.choose(&mut lock, false)?.unwrap_or_default();
         }
         drop(lock);
+        let is_reached = self.is_reached();
         // An image that could not be removed is a failure only if the limit is missed. That is unknown if images could not be stat'ed.
         match (self.failed, self.order.skipped()) {
-            (Err(error), _) if self.excess > 0 => Err(error),
+            (Err(error), _) if !is_reached => Err(error),
+            _ if !is_reached && self.goal.is_all_or_nothing => Err(full(self.cache)),
             (failed, skipped) => {
                 if let Err(error) = failed {
                     self.cache.log().warning(|| error.to_string());
@@ -185,17 +242,19 @@ impl<'a> Pruning<'a> {
         }
     }
 
-    fn remove(&mut self, lock: &CacheLockGuard<'_>, victims: &[Candidate]) -> Result<()> {
+    fn remove(&mut self, lock: &CacheLockGuard<'_>, victims: &[Victim]) -> Result<()> {
         let victims = self.still_needed(lock, victims);
-        let ids: Vec<_> = victims.iter().map(|victim| victim.id.clone()).collect();
+        let ids: Vec<_> = victims.iter().map(|victim| victim.candidate.id.clone()).collect();
         let removal = NameChange::begin(&self.cache.catalog, lock)?.remove(&ids);
         for (victim, outcome) in victims.iter().zip(&removal.outcomes) {
-            let size = u128::from(victim.size);
+            let size = u128::from(victim.candidate.size);
             match outcome {
                 RemoveOutcome::Failed => self.fixed += size,
                 // The name may belong to another image by now, with another size.
                 RemoveOutcome::Removed { size: removed } => {
                     self.excess = self.excess.saturating_sub(size);
+                    self.short = self.short.saturating_sub(victim.allocated);
+                    self.evicted.push(victim.candidate.clone());
                     self.pruned.images += 1;
                     self.pruned.bytes = self.pruned.bytes.saturating_add(*removed);
                 }
@@ -207,18 +266,19 @@ impl<'a> Pruning<'a> {
     }
 
     /// The victims that are still needed: others may have removed images meanwhile.
-    fn still_needed<'v>(&mut self, lock: &CacheLockGuard<'_>, victims: &'v [Candidate]) -> &'v [Candidate] {
+    fn still_needed<'v>(&mut self, lock: &CacheLockGuard<'_>, victims: &'v [Victim]) -> &'v [Victim] {
         if let Some(index) = self.cache.index().reconciled()
             && let Ok(totals) = index.totals(lock)
         {
-            self.excess = self.excess.min(totals.bytes.saturating_sub(self.cache.max_size.into()));
+            self.excess = self.excess.min(totals.bytes.saturating_sub(self.goal.limit.into()));
         }
-        let mut bytes = 0;
+        let (mut bytes, mut allocated) = (0, 0_u64);
         let count = victims
             .iter()
             .take_while(|victim| {
-                let is_needed = bytes < self.excess;
-                bytes += u128::from(victim.size);
+                let is_needed = bytes < self.excess || allocated < self.short;
+                bytes += u128::from(victim.candidate.size);
+                allocated = allocated.saturating_add(victim.allocated);
                 is_needed
             })
             .count();
@@ -227,7 +287,20 @@ impl<'a> Pruning<'a> {
 
     /// Whether the images that cannot be removed exceed the limit alone.
     fn is_out_of_reach(&self) -> bool {
-        self.fixed > self.cache.max_size.into()
+        self.fixed > self.goal.limit.into()
+    }
+
+    fn is_reached(&self) -> bool {
+        self.excess == 0 && self.short == 0
+    }
+
+    fn log_evicted(&mut self) {
+        for Candidate { id, size, accessed } in self.evicted.drain(..) {
+            self.cache.log().info(|| {
+                let idle = Timestamp::now().distance(accessed).as_secs();
+                format!("image '{id}' is evicted: {size} bytes, not accessed for {idle} s")
+            });
+        }
     }
 
     fn note(&mut self, result: Result<()>) {

@@ -28,6 +28,18 @@ pub enum Holder {
     OtherProgram,
 }
 
+impl Holder {
+    pub(crate) fn of(writer: &Writer) -> Self {
+        match writer {
+            Writer::Live { .. } => Self::Writer,
+            Writer::Stream { is_attended: true, .. } => Self::Streams,
+            Writer::Stream { .. } => Self::Resumable,
+            Writer::Dead => Self::DeadWriter,
+            Writer::Unknown { .. } => Self::OtherProgram,
+        }
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
@@ -86,17 +98,16 @@ pub(crate) fn list_incomplete(cache: &CacheInner) -> Result<Vec<IncompleteImage>
 fn incomplete_image(cache: &CacheInner, id: &ImageId) -> Result<Option<IncompleteImage>> {
     let lock = cache.lock.acquire_to_query()?;
     let Some(file) = cache.layout().written(id)? else { return Ok(None) };
-    let (holder, process, since) = match writer_of(cache.layout(), &lock, id, &file)? {
-        Writer::Live { process, since, .. } => (Holder::Writer, process, since),
-        Writer::Stream { is_attended: true, process, since, .. } => (Holder::Streams, Some(process), Some(since)),
-        Writer::Stream { process, since, .. } => (Holder::Resumable, Some(process), Some(since)),
-        Writer::Dead => (Holder::DeadWriter, None, None),
-        Writer::Unknown { .. } => (Holder::OtherProgram, None, None),
+    let writer = writer_of(cache.layout(), &lock, id, &file)?;
+    let (process, since) = match writer {
+        Writer::Live { process, since, .. } => (process, since),
+        Writer::Stream { process, since, .. } => (Some(process), Some(since)),
+        Writer::Dead | Writer::Unknown { .. } => (None, None),
     };
     Ok(Some(IncompleteImage {
         image_id: id.to_string(),
         size: file.stat.size,
-        holder,
+        holder: Holder::of(&writer),
         process,
         since: since.map(Timestamp::as_nanoseconds),
         last_modified: file.stat.modified.as_nanoseconds(),

@@ -75,7 +75,8 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or bytes is NULL
 ///
 /// Images that cannot be deleted or stat'ed are skipped, and others are evicted instead. Exception: if the images that
-/// cannot be deleted exceed the limit alone, none is evicted.
+/// cannot be deleted exceed the limit alone, none is evicted. Images of 0 bytes stay. Each eviction is logged
+/// (IMAGE_CACHE_LOG_INFO).
 ///
 /// Open images are evicted, too. Their readers keep the bytes, which stay on the disk until the last reader closes.
 ///
@@ -102,6 +103,77 @@ pub unsafe extern "C" fn image_cache_prune(
     unsafe {
         call(cache, (out!(images), out!(bytes)), error, |cache| {
             cache.prune().map(|pruned| (pruned.images, pruned.bytes))
+        })
+    }
+}
+
+/// Evicts the least recently accessed images, until the rest has at most so many bytes. Otherwise as image_cache_prune().
+///
+/// - `cache`: the cache
+/// - `bytes`: the size that the rest may have, in bytes; the maximum size of the handle does not matter
+/// - `images`: set to the number of images evicted
+/// - `freed`: set to their size in bytes
+///
+/// Returns IMAGE_CACHE_OK, or as image_cache_prune():
+///
+/// - IMAGE_CACHE_ERROR_IO, IMAGE_CACHE_ERROR_INDEX
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or freed is NULL
+///
+/// Durability, Threads, Blocks: as for image_cache_prune().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_prune_to(
+    cache: *const image_cache_t,
+    bytes: u64,
+    images: *mut u64,
+    freed: *mut u64,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe {
+        call(cache, (out!(images), out!(freed)), error, |cache| {
+            cache.prune_to(bytes).map(|pruned| (pruned.images, pruned.bytes))
+        })
+    }
+}
+
+/// Evicts the least recently accessed images, until an image of so many bytes fits: within the maximum size of this
+/// handle, and on the disk. To be called before the image is fetched.
+///
+/// - `cache`: the cache
+/// - `bytes`: the image's size in bytes
+/// - `images`: set to the number of images evicted; 0 if there was room
+/// - `freed`: set to their size in bytes
+///
+/// Returns IMAGE_CACHE_OK, or
+///
+/// - IMAGE_CACHE_ERROR_NO_SPACE: so much room cannot be made. Nothing was evicted, unless that showed only afterwards:
+///   readers hold evicted images, or another program writes
+/// - IMAGE_CACHE_ERROR_IO, IMAGE_CACHE_ERROR_INDEX: as image_cache_prune()
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or freed is NULL
+///
+/// The room is not reserved: another process may take it before the image is written. Images that are being cached do
+/// not count yet, except on the disk.
+///
+/// Durability, Threads, Blocks: as for image_cache_prune().
+///
+/// ```c
+/// uint64_t size = 10 << 20, freed;
+/// status = image_cache_make_room(cache, size, &images, &freed, &error);
+/// if (status == IMAGE_CACHE_OK)
+///     status = image_cache_begin_write(cache, id, &writer, &error);
+/// ```
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_make_room(
+    cache: *const image_cache_t,
+    bytes: u64,
+    images: *mut u64,
+    freed: *mut u64,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe {
+        call(cache, (out!(images), out!(freed)), error, |cache| {
+            cache.make_room(bytes).map(|pruned| (pruned.images, pruned.bytes))
         })
     }
 }

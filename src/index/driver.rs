@@ -63,6 +63,8 @@ pub(crate) struct Candidate {
     pub id: ImageId,
     /// Bytes.
     pub size: u64,
+    /// For messages.
+    pub accessed: Timestamp,
 }
 
 /// A snapshot of the cached images, least recently accessed first, each at most once.

@@ -68,10 +68,12 @@ impl EvictionOrder for Sorted<'_> {
         while batch.len() < count
             && let Some((id, stat)) = self.images.next()
         {
-            if self.was_accessed_again(&id, &stat) {
-                memory::push(&mut self.later, Candidate { id, size: stat.size }, "sort the images")?;
+            let was_accessed_again = self.was_accessed_again(&id, &stat);
+            let candidate = Candidate { id, size: stat.size, accessed: stat.accessed };
+            if was_accessed_again {
+                memory::push(&mut self.later, candidate, "sort the images")?;
             } else {
-                batch.push(Candidate { id, size: stat.size });
+                batch.push(candidate);
             }
         }
         // Prune must reach the limit even if all images are in use.

@@ -20,8 +20,8 @@ use crate::store::image_id::{ImageId, ReservedNames};
 use crate::store::lock::CacheLockGuard;
 use crate::store::recognise::{LOCK_PATH, OWN_SUBDIRECTORY, STREAMS, check_is_a_cache};
 use crate::sys::dir::Directory;
-use crate::sys::mount::{check_is_movable, has_exact_times, is_overlay};
-use crate::sys::stat::{FileStat, StatAndBirth};
+use crate::sys::mount::{check_is_movable, free_bytes, has_exact_times, is_overlay};
+use crate::sys::stat::{FileStat, Removable, StatAndBirth};
 use crate::sys::time::Timestamp;
 use crate::sys::{file, memory};
 
@@ -236,9 +236,14 @@ impl Layout {
         }
     }
 
-    /// The size of a cached image that can be removed, in bytes; `None` when it is not there. Fails when it cannot be removed.
-    pub fn check_removable(&self, id: &ImageId) -> Result<Option<u64>> {
+    /// A cached image that can be removed; `None` when it is not there. Fails when it cannot be removed.
+    pub fn check_removable(&self, id: &ImageId) -> Result<Option<Removable>> {
         self.cached.check_removable(id.as_file_name())
+    }
+
+    /// How many bytes are free on the file system.
+    pub fn free_bytes(&self) -> Result<u64> {
+        free_bytes(&self.cached)
     }
 
     /// Removes an image's file, and returns its size in bytes; `None` when there is none. A large file's bytes are freed after the

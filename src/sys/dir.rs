@@ -19,7 +19,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use crate::error::{Error, Result};
 use crate::sys::attribute::has_access_list;
 use crate::sys::descriptors::{self, open_at};
-use crate::sys::stat::{FileId, FileStat, STICKY, birth};
+use crate::sys::stat::{FileId, FileStat, Removable, STICKY, birth};
 use crate::sys::time::Timestamp;
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY);
@@ -239,18 +239,19 @@ impl Directory {
         }
     }
 
-    /// The size of a file that can be removed, in bytes. `None` when there is no regular file. Fails when something keeps the file
+    /// A file that can be removed. `None` when there is no regular file. Fails when something keeps the file
     /// from being removed by this process: its attributes, or a sticky directory. The directory's permissions are not checked.
     #[allow(clippy::useless_conversion, reason = "the type differs between architectures")]
-    pub fn check_removable(&self, name: &OsStr) -> Result<Option<u64>> {
+    pub fn check_removable(&self, name: &OsStr) -> Result<Option<Removable>> {
         const FIXED: StatxAttributes = StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND);
-        let requested = StatxFlags::TYPE | StatxFlags::SIZE | StatxFlags::UID;
+        let requested = StatxFlags::TYPE | StatxFlags::SIZE | StatxFlags::BLOCKS | StatxFlags::UID;
         let status = match statx(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW, requested) {
             Ok(status) => status,
             Err(Errno::NOENT) => return Ok(None),
             // The kernel lacks the call, or a sandbox filters it. The removal itself reports it.
             Err(Errno::NOSYS | Errno::PERM) => {
-                return Ok(self.stat(name)?.filter(|stat| stat.is_regular).map(|stat| stat.size));
+                let stat = self.stat(name)?.filter(|stat| stat.is_regular);
+                return Ok(stat.map(|stat| Removable { size: stat.size, allocated: stat.size }));
             }
             Err(errno) => return Err(self.failed("stat", name, errno)),
         };
@@ -260,7 +261,7 @@ impl Directory {
         if status.stx_attributes.intersects(FIXED) || self.keeps_files_of(status.stx_uid) {
             return Err(self.failed("remove", name, Errno::PERM));
         }
-        Ok(Some(status.stx_size))
+        Ok(Some(Removable { size: status.stx_size, allocated: status.stx_blocks.saturating_mul(512) }))
     }
 
     /// Whether the directory is sticky, and this process may not remove the files of that user.

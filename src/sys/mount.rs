@@ -1,6 +1,7 @@
-//! What a directory's mount is: whether files can be moved to another directory, and whether a small change copies a file.
+//! What a directory's mount is: whether files can be moved to another directory, whether a small change copies a file, and how much is
+//! free.
 
-use rustix::fs::{AtFlags, StatxFlags, fstatfs, statx};
+use rustix::fs::{AtFlags, StatxFlags, fstatfs, fstatvfs, statx};
 use rustix::system::uname;
 
 use crate::error::{Error, Result};
@@ -18,6 +19,12 @@ pub(crate) fn check_is_movable(subdirectory: &Directory, directory: &Directory) 
          there; unmount it, or make it an ordinary directory: '{}'",
         subdirectory.path().display()
     )))
+}
+
+/// How many bytes are free on the file system. The superuser's reserve does not count.
+pub(crate) fn free_bytes(directory: &Directory) -> Result<u64> {
+    let status = fstatvfs(directory).map_err(|errno| Error::system("stat", directory.path(), errno))?;
+    Ok(status.f_bavail.saturating_mul(status.f_frsize))
 }
 
 /// The id of its mount at present; `None` on kernels without it (before 5.8).

@@ -21,6 +21,15 @@ pub(crate) struct FileId {
     pub inode: u64,
 }
 
+/// A file that can be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Removable {
+    /// Its length, in bytes.
+    pub size: u64,
+    /// What it takes up on the disk, in bytes.
+    pub allocated: u64,
+}
+
 /// The status of a file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FileStat {

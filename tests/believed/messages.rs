@@ -173,6 +173,10 @@ fn nulls(scratch: &Scratch) -> Result<Option<String>, Failed> {
             ("failed", &|e| image_cache_prefetch(c, Some(fetch), null_mut(), number, null_mut(), e)),
             ("images", &|e| image_cache_prune(c, null_mut(), number, e)),
             ("bytes", &|e| image_cache_prune(c, number, null_mut(), e)),
+            ("images", &|e| image_cache_prune_to(c, 0, null_mut(), number, e)),
+            ("freed", &|e| image_cache_prune_to(c, 0, number, null_mut(), e)),
+            ("images", &|e| image_cache_make_room(c, 0, null_mut(), number, e)),
+            ("freed", &|e| image_cache_make_room(c, 0, number, null_mut(), e)),
             ("removed", &|e| image_cache_clean(c, -1, null_mut(), e)),
         ]
     };

@@ -111,6 +111,8 @@ static void use_cache_in_child(void)
     FORKED(image_cache_delete_cached_image(cache, "cached", &check_error));
     FORKED(image_cache_delete_all_cached_images(cache, &one, &check_error));
     FORKED(image_cache_prune(cache, &one, &two, &check_error));
+    FORKED(image_cache_prune_to(cache, 0, &one, &two, &check_error));
+    FORKED(image_cache_make_room(cache, 0, &one, &two, &check_error));
     FORKED(image_cache_clean(cache, 0, &one, &check_error));
 }
 

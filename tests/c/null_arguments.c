@@ -294,6 +294,17 @@ static void queue_and_housekeeping(image_cache_error_t *error)
     REFUSED(image_cache_prune(cache, NULL, &two, error));
     REFUSED(image_cache_prune(cache, &one, NULL, error));
     CHECK(one == 0 && two == 0);
+    image_cache_status_t (*const evict[])(const image_cache_t *, uint64_t, uint64_t *, uint64_t *,
+                                          image_cache_error_t *) = {image_cache_prune_to, image_cache_make_room};
+    for (size_t i = 0; i < sizeof evict / sizeof *evict; i++) {
+        one = two = 7;
+        REFUSED(evict[i](NULL, 0, &one, &two, error));
+        CHECK(one == 0 && two == 0);
+        one = two = 7;
+        REFUSED(evict[i](cache, 0, NULL, &two, error));
+        REFUSED(evict[i](cache, 0, &one, NULL, error));
+        CHECK(one == 0 && two == 0);
+    }
     one = 7;
     REFUSED(image_cache_clean(NULL, -1, &one, error));
     CHECK(one == 0);

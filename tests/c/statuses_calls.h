@@ -71,6 +71,11 @@
     X(delete_all_cached_images, nothing, image_cache_delete_all_cached_images(NULL, &number, &error))                  \
     X(prune, nothing, image_cache_prune(cache, &number, &second_number, &error))                                       \
     X(prune, nothing, image_cache_prune(NULL, &number, &second_number, &error))                                        \
+    X(prune_to, nothing, image_cache_prune_to(cache, 0, &number, &second_number, &error))                              \
+    X(prune_to, nothing, image_cache_prune_to(cache, 0, NULL, &second_number, &error))                                 \
+    X(make_room, nothing, image_cache_make_room(cache, 1, &number, &second_number, &error))                            \
+    X(make_room, nothing, image_cache_make_room(cache, UINT64_MAX, &number, &second_number, &error))                   \
+    X(make_room, nothing, image_cache_make_room(cache, 1, &number, NULL, &error))                                      \
     X(clean, leave_invalid, image_cache_clean(cache, 0, &number, &error))                                              \
     X(clean, chunk, image_cache_clean(cache, 0, &number, &error))                                                      \
     X(clean, nothing, image_cache_clean(NULL, 0, &number, &error))                                                     \

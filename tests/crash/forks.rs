@@ -213,6 +213,8 @@ fn use_inherited(cache: &ImageCache) -> CheckResult {
         ("delete_queued_image", cache.delete_queued_image("queued")),
         ("delete_cached_image", cache.delete_cached_image(IMAGE)),
         ("prune", cache.prune().map(drop)),
+        ("prune_to", cache.prune_to(0).map(drop)),
+        ("make_room", cache.make_room(0).map(drop)),
         ("clean", cache.clean(None).map(drop)),
     ];
     for (name, result) in results {

@@ -303,6 +303,13 @@ pub const OPERATIONS: &[Operation] = &[
         effects: &[Effect::Evicts("older"), Effect::Evicts("oldest")],
     },
     Operation {
+        name: "make_room",
+        fixture: Fixture::Usual,
+        prepare: |setup| setup.open_with(limited(setup)),
+        run: |setup| Ok(setup.counted(setup.cache().make_room(0)?.images, 2)),
+        effects: &[Effect::Evicts("older"), Effect::Evicts("oldest")],
+    },
+    Operation {
         name: "clean",
         fixture: Fixture::Usual,
         prepare: Setup::open,

@@ -283,6 +283,14 @@ impl Cache {
         Ok((images, bytes))
     }
 
+    /// The same.
+    pub fn make_room(&self, size: u64) -> Outcome<(u64, u64)> {
+        let (mut images, mut bytes) = (0, 0);
+        // SAFETY: see `question`.
+        call(|error| unsafe { image_cache_make_room(self.0, size, &raw mut images, &raw mut bytes, error) })?;
+        Ok((images, bytes))
+    }
+
     pub fn clean(&self, stall_time: i64) -> Outcome<u64> {
         let mut removed = 0;
         // SAFETY: see `question`.

@@ -46,6 +46,7 @@ pub const ALL: &[(&str, Operation)] = &[
     }),
     ("delete_all_queued_images", |cache| status_of(&cache.dequeue_all())),
     ("prune", |cache| status_of(&cache.prune())),
+    ("make_room", |cache| status_of(&cache.make_room(1))),
     ("clean", |cache| status_of(&cache.clean(-1))),
 ];
 

@@ -221,7 +221,9 @@ impl Model {
             }
             Step::Prune => {
                 while self.size() > LIMIT {
-                    self.remove(self.access_order[0]);
+                    // An empty image stays.
+                    let victim = self.access_order.iter().find(|id| self.cached[id].size > 0);
+                    self.remove(*victim.unwrap());
                 }
             }
             Step::CleanAll => {

@@ -189,8 +189,9 @@ impl ByAccess<'_> {
                 let place: (Value, Value) = (row.get(0)?, row.get(1)?);
                 let id = if let Value::Text(id) = &place.1 { self.index.layout.image_id(id).ok() } else { None };
                 let size = number(row, 2)?;
-                let candidate = id.map(|id| Candidate { id, size });
-                Ok(Row { accessed: timestamp(ValueRef::from(&place.0)), place, candidate })
+                let accessed = timestamp(ValueRef::from(&place.0));
+                let candidate = id.map(|id| Candidate { id, size, accessed });
+                Ok(Row { place, accessed, candidate })
             })?;
             rows.collect()
         })

@@ -293,12 +293,31 @@ OPERATION(delete_all_cached_images)
     print_number(call, status, deleted, " deleted");
 }
 
+static void print_pruned(struct call *call, image_cache_status_t status, uint64_t images, uint64_t bytes)
+{
+    if (report_out(call, status, images == 0 && bytes == 0))
+        text_print(&call->result, " %" PRIu64 " images %" PRIu64 " bytes", images, bytes);
+}
+
 OPERATION(prune)
 {
     uint64_t images = UNCLEARED, bytes = UNCLEARED;
     image_cache_status_t status = image_cache_prune(CACHE, &images, &bytes, &call->error);
-    if (report_out(call, status, images == 0 && bytes == 0))
-        text_print(&call->result, " %" PRIu64 " images %" PRIu64 " bytes", images, bytes);
+    print_pruned(call, status, images, bytes);
+}
+
+OPERATION(prune_to)
+{
+    uint64_t images = UNCLEARED, bytes = UNCLEARED;
+    image_cache_status_t status = image_cache_prune_to(CACHE, NUMBER(0), &images, &bytes, &call->error);
+    print_pruned(call, status, images, bytes);
+}
+
+OPERATION(make_room)
+{
+    uint64_t images = UNCLEARED, bytes = UNCLEARED;
+    image_cache_status_t status = image_cache_make_room(CACHE, NUMBER(0), &images, &bytes, &call->error);
+    print_pruned(call, status, images, bytes);
 }
 
 OPERATION(clean)
@@ -333,6 +352,8 @@ const struct operation cache_operations[] = {
     {"delete_cached_image", "@t", delete_cached_image},
     {"delete_all_cached_images", "@", delete_all_cached_images},
     {"prune", "@", prune},
+    {"prune_to", "@n", prune_to},
+    {"make_room", "@n", make_room},
     {"clean", "@s", clean},
     {NULL, NULL, NULL},
 };

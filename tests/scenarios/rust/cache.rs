@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use image_cache::{CachedImage, DriverChoice, DriverKind, Durability, Error, ImageCache, Log, Options};
+use image_cache::{CachedImage, DriverChoice, DriverKind, Durability, Error, ImageCache, Log, Options, Pruned};
 
 use super::words::{escape, list, number, text};
 use super::{Handle, OpenCache, OperationResult, Output, Scenario, Stop, disk};
@@ -63,7 +63,9 @@ fn operate_on(cache: &ImageCache, name: &str, arguments: &[&[u8]]) -> Result<Opt
         ("delete_all_cached_images", []) => {
             Output::of(cache.delete_all_cached_images(), |deleted| format!("{deleted} deleted"))
         }
-        ("prune", []) => Output::of(cache.prune(), |pruned| format!("{} images {} bytes", pruned.images, pruned.bytes)),
+        ("prune", []) => pruned(cache.prune()),
+        ("prune_to", [bytes]) => pruned(cache.prune_to(number(bytes)?)),
+        ("make_room", [bytes]) => pruned(cache.make_room(number(bytes)?)),
         ("clean", [seconds]) => Output::of(cache.clean(stall_time(seconds)?), |removed| format!("{removed} removed")),
         _ => return Ok(None),
     }))
@@ -84,6 +86,10 @@ fn yes_or_no(outcome: image_cache::Result<bool>) -> Output {
 fn format_image(image: &CachedImage) -> String {
     let digest = image.digest.as_deref().unwrap_or("-");
     format!("{},{},{},{digest}", escape(image.image_id.as_bytes()), image.size, image.hits)
+}
+
+fn pruned(outcome: image_cache::Result<Pruned>) -> Output {
+    Output::of(outcome, |pruned| format!("{} images {} bytes", pruned.images, pruned.bytes))
 }
 
 fn uncached(id: &str, size: u64, reason: Option<String>) -> String {
