@@ -1491,7 +1491,6 @@ image_cache_status_t image_cache_get_image(const struct image_cache_t *cache,
  * Returns IMAGE_CACHE_OK, or
  *
  * - IMAGE_CACHE_ERROR_IO: incomplete/ cannot be read
- * - IMAGE_CACHE_ERROR_TIMED_OUT: another process held the cache lock for 10 s
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or list is NULL
  *
  * An entry's size is how many bytes are there, its reason tells who has the image: a writer, streams, nobody. Its process
@@ -1731,7 +1730,9 @@ image_cache_status_t image_cache_delete_all_cached_images(const struct image_cac
  * cannot be deleted exceed the limit alone, none is evicted. Images of 0 bytes stay. Each eviction is logged
  * (IMAGE_CACHE_LOG_INFO).
  *
- * Open images are evicted, too. Their readers keep the bytes, which stay on the disk until the last reader closes.
+ * Images that are open are left, and others are evicted in their place: while a reader of this library has them open, or
+ * a program that locks them, such as qemu. The limit is then missed, if necessary. An image that another user owns may be
+ * evicted while it is being opened: its reader keeps the bytes.
  *
  * Durability: as for image_cache_delete_cached_image().
  *
@@ -1759,12 +1760,15 @@ image_cache_status_t image_cache_prune(const struct image_cache_t *cache,
  * - `images`: set to the number of images evicted
  * - `freed`: set to their size in bytes
  *
- * Returns IMAGE_CACHE_OK, or as image_cache_prune():
+ * Returns IMAGE_CACHE_OK, or
  *
- * - IMAGE_CACHE_ERROR_IO, IMAGE_CACHE_ERROR_INDEX
+ * - IMAGE_CACHE_ERROR_IO: as image_cache_prune()
+ * - IMAGE_CACHE_ERROR_INDEX: as image_cache_prune()
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or freed is NULL
  *
- * Durability, Threads, Blocks: as for image_cache_prune().
+ * Durability: as for image_cache_delete_cached_image().
+ *
+ * Threads: any. Blocks: as image_cache_prune().
  */
 image_cache_status_t image_cache_prune_to(const struct image_cache_t *cache,
                                           uint64_t bytes,
@@ -1784,14 +1788,17 @@ image_cache_status_t image_cache_prune_to(const struct image_cache_t *cache,
  * Returns IMAGE_CACHE_OK, or
  *
  * - IMAGE_CACHE_ERROR_NO_SPACE: so much room cannot be made. Nothing was evicted, unless that showed only afterwards:
- *   readers hold evicted images, or another program writes
- * - IMAGE_CACHE_ERROR_IO, IMAGE_CACHE_ERROR_INDEX: as image_cache_prune()
+ *   readers hold deleted images, or another program writes
+ * - IMAGE_CACHE_ERROR_IO: as image_cache_prune()
+ * - IMAGE_CACHE_ERROR_INDEX: as image_cache_prune()
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or freed is NULL
  *
  * The room is not reserved: another process may take it before the image is written. Images that are being cached do
  * not count yet, except on the disk.
  *
- * Durability, Threads, Blocks: as for image_cache_prune().
+ * Durability: as for image_cache_delete_cached_image().
+ *
+ * Threads: any. Blocks: as image_cache_prune().
  *
  * ```c
  * uint64_t size = 10 << 20, freed;

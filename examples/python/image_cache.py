@@ -26,6 +26,9 @@ class Entry(ctypes.Structure):
         ("last_accessed", c_int64),
         ("last_modified", c_int64),
         ("digest", c_char_p),
+        ("reason", c_char_p),
+        ("process", c_uint64),
+        ("since", c_int64),
     ]
 
 
@@ -55,6 +58,9 @@ CAN_FAIL = {
     "get_hit_count": [c_void_p, c_char_p, POINTER(c_uint64)],
     "list_cached": [c_void_p, POINTER(c_void_p)],
     "list_queued": [c_void_p, POINTER(c_void_p)],
+    "get_image": [c_void_p, c_char_p, POINTER(c_void_p)],
+    "list_incomplete": [c_void_p, POINTER(c_void_p)],
+    "list_invalid": [c_void_p, POINTER(c_void_p)],
     "begin_write": [c_void_p, c_char_p, POINTER(c_void_p)],
     "writer_expect_size": [c_void_p, c_uint64],
     "writer_expect_digest": [c_void_p, c_char_p, c_char_p],
@@ -83,6 +89,8 @@ CAN_FAIL = {
     "delete_cached_image": [c_void_p, c_char_p],
     "delete_all_cached_images": [c_void_p, POINTER(c_uint64)],
     "prune": [c_void_p, POINTER(c_uint64), POINTER(c_uint64)],
+    "prune_to": [c_void_p, c_uint64, POINTER(c_uint64), POINTER(c_uint64)],
+    "make_room": [c_void_p, c_uint64, POINTER(c_uint64), POINTER(c_uint64)],
     "clean": [c_void_p, c_int64, POINTER(c_uint64)],
 }
 CANNOT_FAIL = {

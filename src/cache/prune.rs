@@ -3,14 +3,14 @@
 //! Victims are chosen first, in the order of access and as many as the goal needs. Then they are removed. So nothing is evicted
 //! in vain:
 //!
-//! - If room for an image is asked for, and cannot be made, none is evicted.
+//! - If room for an image is to be made, and cannot be, none is evicted.
 //! - An image that cannot be removed (an immutable file, another user's in a sticky directory) is never a victim. If such images
 //!   alone exceed the limit, none is evicted.
 //! - An empty image is no victim.
 //! - If a victim has no file, or another size, the index is wrong: it is rebuilt, and the victims are chosen again.
 //!
-//! Each image is looked at once at most, and the order starts again twice at most, so a prune always ends. An image that is being
-//! read may be evicted: its readers keep its bytes.
+//! Each image is looked at once at most, and the order starts again twice at most, so a prune always ends. An image that somebody has
+//! open is left (see `store::in_use`), and another one is evicted in its place.
 
 use std::collections::VecDeque;
 
@@ -20,6 +20,7 @@ use crate::cache::name_change::{NameChange, RemoveOutcome};
 use crate::cache::remove::BATCH;
 use crate::error::{Error, Result};
 use crate::index::driver::{Candidate, EvictionOrder};
+use crate::store::in_use;
 use crate::store::layout::Area;
 use crate::store::lock::CacheLockGuard;
 use crate::sys::memory;
@@ -126,6 +127,8 @@ struct Pruning<'a> {
     /// Bytes of images that cannot be removed.
     fixed: u128,
     pruned: Pruned,
+    /// Bytes of images that somebody has open. They are left.
+    used: u128,
     /// The first failure.
     failed: Result<()>,
     /// Images that were evicted, and are still to be logged: without the cache lock.
@@ -146,6 +149,7 @@ impl<'a> Pruning<'a> {
             excess: totals.bytes.saturating_sub(goal.limit.into()),
             short,
             fixed: 0,
+            used: 0,
             pruned: Pruned::default(),
             failed: Ok(()),
             evicted: Vec::new(),
@@ -188,6 +192,9 @@ impl<'a> Pruning<'a> {
             match self.cache.layout().check_removable(&candidate.id) {
                 // It takes up nothing that is missing.
                 Ok(Some(Removable { size: 0, .. })) if candidate.size == 0 => {}
+                Ok(Some(_)) if self.goal.is_all_or_nothing && in_use::is_used(self.cache.layout(), &candidate.id) => {
+                    self.used += u128::from(candidate.size);
+                }
                 Ok(Some(file)) if file.size == candidate.size || !may_restart => {
                     bytes += u128::from(candidate.size);
                     allocated = allocated.saturating_add(file.allocated);
@@ -229,6 +236,12 @@ impl<'a> Pruning<'a> {
         }
         drop(lock);
         let is_reached = self.is_reached();
+        if !is_reached && self.used > 0 {
+            let (excess, used) = (self.excess, self.used);
+            self.cache
+                .log()
+                .warning(|| format!("{excess} bytes above the limit are left: images of {used} bytes are open"));
+        }
         // An image that could not be removed is a failure only if the limit is missed. That is unknown if images could not be stat'ed.
         match (self.failed, self.order.skipped()) {
             (Err(error), _) if !is_reached => Err(error),
@@ -245,7 +258,7 @@ impl<'a> Pruning<'a> {
     fn remove(&mut self, lock: &CacheLockGuard<'_>, victims: &[Victim]) -> Result<()> {
         let victims = self.still_needed(lock, victims);
         let ids: Vec<_> = victims.iter().map(|victim| victim.candidate.id.clone()).collect();
-        let removal = NameChange::begin(&self.cache.catalog, lock)?.remove(&ids);
+        let removal = NameChange::begin(&self.cache.catalog, lock)?.evict(&ids);
         for (victim, outcome) in victims.iter().zip(&removal.outcomes) {
             let size = u128::from(victim.candidate.size);
             match outcome {
@@ -259,6 +272,7 @@ impl<'a> Pruning<'a> {
                     self.pruned.bytes = self.pruned.bytes.saturating_add(*removed);
                 }
                 RemoveOutcome::Missing => self.excess = self.excess.saturating_sub(size),
+                RemoveOutcome::Used => self.used += size,
             }
         }
         self.note(removal.result);

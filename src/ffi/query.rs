@@ -268,7 +268,6 @@ pub unsafe extern "C" fn image_cache_get_image(
 /// Returns IMAGE_CACHE_OK, or
 ///
 /// - IMAGE_CACHE_ERROR_IO: incomplete/ cannot be read
-/// - IMAGE_CACHE_ERROR_TIMED_OUT: another process held the cache lock for 10 s
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or list is NULL
 ///
 /// An entry's size is how many bytes are there, its reason tells who has the image: a writer, streams, nobody. Its process

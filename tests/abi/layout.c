@@ -21,13 +21,16 @@ FIELD(image_cache_error_t, os_error, 4, 4);
 FIELD(image_cache_error_t, message, 8, 504);
 
 /* The library allocates it, so fields may be appended. No offset changes. */
-PIN(sizeof(image_cache_entry_t) == 48 && ALIGNMENT(image_cache_entry_t) == 8);
+PIN(sizeof(image_cache_entry_t) == 72 && ALIGNMENT(image_cache_entry_t) == 8);
 FIELD(image_cache_entry_t, image_id, 0, 8);
 FIELD(image_cache_entry_t, size, 8, 8);
 FIELD(image_cache_entry_t, hits, 16, 8);
 FIELD(image_cache_entry_t, last_accessed, 24, 8);
 FIELD(image_cache_entry_t, last_modified, 32, 8);
 FIELD(image_cache_entry_t, digest, 40, 8);
+FIELD(image_cache_entry_t, reason, 48, 8);
+FIELD(image_cache_entry_t, process, 56, 8);
+FIELD(image_cache_entry_t, since, 64, 8);
 
 PIN(sizeof(image_cache_status_t) == 4 && (image_cache_status_t)-1 < 0);
 PIN(IMAGE_CACHE_OK == 0);

@@ -73,7 +73,7 @@
     X(prune, nothing, image_cache_prune(NULL, &number, &second_number, &error))                                        \
     X(prune_to, nothing, image_cache_prune_to(cache, 0, &number, &second_number, &error))                              \
     X(prune_to, nothing, image_cache_prune_to(cache, 0, NULL, &second_number, &error))                                 \
-    X(make_room, nothing, image_cache_make_room(cache, 1, &number, &second_number, &error))                            \
+    X(make_room, nothing, image_cache_make_room(cache, 0, &number, &second_number, &error))                            \
     X(make_room, nothing, image_cache_make_room(cache, UINT64_MAX, &number, &second_number, &error))                   \
     X(make_room, nothing, image_cache_make_room(cache, 1, &number, NULL, &error))                                      \
     X(clean, leave_invalid, image_cache_clean(cache, 0, &number, &error))                                              \
