@@ -1,0 +1,59 @@
+//! Streams under everything at once: random roles with kills, stops and hangs; the death of the process that fetches beside 100 readers;
+//! very long images, and more streams than descriptors.
+
+#![allow(clippy::result_large_err, reason = "a failure is described in full")]
+
+#[path = "../common/checks.rs"]
+mod checks;
+mod child;
+mod controller;
+mod end_state;
+mod images;
+mod processes;
+mod reports;
+mod resources;
+mod sources;
+mod streaming;
+mod worker;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use image_cache::DriverChoice;
+use libtest_mimic::{Arguments, Trial};
+
+type Test = fn(DriverChoice);
+
+const TESTS: &[(&str, Test)] = &[("random_roles_deliver_no_wrong_byte_and_leave_nothing", controller::run)];
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    if let [processes::CHILD, kind, directory, driver, rest @ ..] = &words[..] {
+        let driver = if *driver == "xattr" { DriverChoice::Xattr } else { DriverChoice::Sqlite };
+        match (*kind, rest) {
+            ("roles", [number]) => child::run(Path::new(directory), driver, number.parse().unwrap()),
+            _ => return ExitCode::FAILURE,
+        }
+        return ExitCode::SUCCESS;
+    }
+    let trials = [DriverChoice::Sqlite, DriverChoice::Xattr].into_iter().flat_map(|driver| {
+        TESTS.iter().map(move |(name, test)| {
+            let test = *test;
+            Trial::test(format!("{}::{name}", driver_name(driver)), move || {
+                test(driver);
+                Ok(())
+            })
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+/// The driver's name in test names, and for child processes.
+fn driver_name(driver: DriverChoice) -> &'static str {
+    if driver == DriverChoice::Xattr { "xattr" } else { "sqlite" }
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
