@@ -7,9 +7,11 @@
 mod checks;
 mod child;
 mod controller;
+mod deaths;
 mod end_state;
 mod images;
 mod processes;
+mod readers;
 mod reports;
 mod resources;
 mod sources;
@@ -24,7 +26,10 @@ use libtest_mimic::{Arguments, Trial};
 
 type Test = fn(DriverChoice);
 
-const TESTS: &[(&str, Test)] = &[("random_roles_deliver_no_wrong_byte_and_leave_nothing", controller::run)];
+const TESTS: &[(&str, Test)] = &[
+    ("random_roles_deliver_no_wrong_byte_and_leave_nothing", controller::run),
+    ("the_death_of_the_process_that_fetches_costs_100_readers_one_piece", deaths::run),
+];
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().skip(1).collect();
@@ -33,6 +38,7 @@ fn main() -> ExitCode {
         let driver = if *driver == "xattr" { DriverChoice::Xattr } else { DriverChoice::Sqlite };
         match (*kind, rest) {
             ("roles", [number]) => child::run(Path::new(directory), driver, number.parse().unwrap()),
+            ("readers", [threads]) => readers::run(Path::new(directory), driver, threads.parse().unwrap()),
             _ => return ExitCode::FAILURE,
         }
         return ExitCode::SUCCESS;

@@ -44,16 +44,16 @@ impl<'a> Worker<'a> {
                 self.streams.extend(stream.map_err(|violation| self.process.violations.add(&violation)).ok());
             }
             0..55 => self.advance_a_stream(),
-            55..67 => self.read(cache, image),
-            67..75 => self.write(cache, image),
-            75..80 => self.tee(cache, image),
-            80..83 => self.prefetch(cache, image),
-            83..86 => {
+            55..63 => self.read(cache, image),
+            63..69 => self.write(cache, image),
+            69..73 => self.tee(cache, image),
+            73..76 => self.prefetch(cache, image),
+            76..79 => {
                 self.note("wait for", image);
                 let waited = cache.wait_cached(&image.id, Duration::from_millis(self.random.u64(..200)));
                 self.expect("wait_cached", waited, |error| matches!(error, Error::TimedOut { .. }));
             }
-            86..91 => {
+            79..91 => {
                 self.note("delete", image);
                 self.expect("delete", cache.delete_cached_image(&image.id), |_| false);
             }
@@ -63,7 +63,7 @@ impl<'a> Worker<'a> {
             }
             93..95 => {
                 self.note("clean", image);
-                let stall_time = self.random.bool().then_some(Duration::ZERO);
+                let stall_time = (self.random.u32(..8) == 0).then_some(Duration::ZERO);
                 self.expect("clean", cache.clean(stall_time), |_| false);
             }
             _ => self.query(cache, image),
