@@ -1,6 +1,7 @@
 //! The images of a store. Every byte is a function of the image and the offset, so that each delivered piece is checked by itself.
 
 use std::fmt::Write as _;
+use std::io;
 use std::sync::OnceLock;
 
 use md5::Md5;
@@ -52,6 +53,16 @@ impl Image {
         for piece in buffer.chunks_mut(PERIOD) {
             piece.copy_from_slice(&period()[at..at + piece.len()]);
             at = (at + piece.len()) % PERIOD;
+        }
+    }
+
+    /// A good source of the image, which returns at most 64 KiB.
+    pub fn source(&self) -> impl FnMut(u64, &mut [u8]) -> io::Result<usize> {
+        |offset, buffer| {
+            let left = usize::try_from(self.size.saturating_sub(offset)).unwrap();
+            let length = left.min(buffer.len()).min(64 << 10);
+            self.fill(offset, &mut buffer[..length]);
+            Ok(length)
         }
     }
 

@@ -14,6 +14,7 @@ mod processes;
 mod readers;
 mod reports;
 mod resources;
+mod sizes;
 mod sources;
 mod streaming;
 mod worker;
@@ -29,6 +30,7 @@ type Test = fn(DriverChoice);
 const TESTS: &[(&str, Test)] = &[
     ("random_roles_deliver_no_wrong_byte_and_leave_nothing", controller::run),
     ("the_death_of_the_process_that_fetches_costs_100_readers_one_piece", deaths::run),
+    ("a_size_that_is_expected_during_a_call_of_a_source_holds", sizes::a_size_that_comes_during_a_call),
 ];
 
 fn main() -> ExitCode {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use image_cache::{Algorithm, Error, ImageCache, Stream, StreamRole};
+use image_cache::{Algorithm, Error, ImageCache, RangeSource, Stream, StreamRole};
 
 use crate::images::Image;
 use crate::sources::{Fault, Source};
@@ -130,5 +130,20 @@ impl OpenStream {
             self.stream.role(),
             self.position
         )
+    }
+}
+
+/// Reads a stream from its beginning to its end. Panics at a byte that is wrong or missing.
+pub fn read_to_end<S: RangeSource>(stream: &mut Stream<S>, image: &Image) -> Result<(), Error> {
+    let mut buffer = vec![0; 100_000];
+    let mut position = 0;
+    loop {
+        let length = stream.read(&mut buffer)?;
+        image.verify(position, &buffer[..length]).unwrap();
+        position += length as u64;
+        if length == 0 {
+            assert_eq!(position, image.size, "'{}' ends early", image.id);
+            return Ok(());
+        }
     }
 }
