@@ -10,6 +10,8 @@ mod controller;
 mod deaths;
 mod end_state;
 mod images;
+mod long_images;
+mod many;
 mod processes;
 mod readers;
 mod reports;
@@ -31,6 +33,10 @@ const TESTS: &[(&str, Test)] = &[
     ("random_roles_deliver_no_wrong_byte_and_leave_nothing", controller::run),
     ("the_death_of_the_process_that_fetches_costs_100_readers_one_piece", deaths::run),
     ("a_size_that_is_expected_during_a_call_of_a_source_holds", sizes::a_size_that_comes_during_a_call),
+    ("far_offsets_of_an_image_of_64_gib_come_from_the_source", long_images::far_offsets),
+    ("an_unfinished_image_of_64_gib_is_resumed_published_and_pruned", long_images::a_resumed_fetch),
+    ("an_unfinished_file_that_is_longer_than_expected_is_replaced", long_images::a_shorter_image),
+    ("images_at_the_borders_of_pieces_are_fetched_once_for_100_readers", long_images::edges_in_processes),
 ];
 
 fn main() -> ExitCode {
@@ -41,18 +47,21 @@ fn main() -> ExitCode {
         match (*kind, rest) {
             ("roles", [number]) => child::run(Path::new(directory), driver, number.parse().unwrap()),
             ("readers", [threads]) => readers::run(Path::new(directory), driver, threads.parse().unwrap()),
+            ("many", [kind]) => many::run(Path::new(directory), driver, kind),
             _ => return ExitCode::FAILURE,
         }
         return ExitCode::SUCCESS;
     }
-    let trials = [DriverChoice::Sqlite, DriverChoice::Xattr].into_iter().flat_map(|driver| {
-        TESTS.iter().map(move |(name, test)| {
+    let drivers = [DriverChoice::Sqlite, DriverChoice::Xattr];
+    let trials = drivers.into_iter().flat_map(|driver| {
+        let trials = TESTS.iter().map(move |(name, test)| {
             let test = *test;
             Trial::test(format!("{}::{name}", driver_name(driver)), move || {
                 test(driver);
                 Ok(())
             })
-        })
+        });
+        trials.chain(many::trials(driver))
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
