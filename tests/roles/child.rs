@@ -95,7 +95,9 @@ pub fn run(directory: &Path, driver: DriverChoice, number: u64) {
     }
     // The parent closes it, or has died.
     process.gate.end();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     process.handles.write().unwrap().clear();
 }
 

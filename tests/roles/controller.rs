@@ -173,8 +173,9 @@ impl Controller {
                 }
             }
         }
-        let numbers: Vec<_> = self.members.iter().map(|member| member.number).collect();
-        numbers.into_iter().for_each(|number| self.read_violations(number));
+        for place in 0..self.members.len() {
+            self.read_violations(self.members[place].number);
+        }
     }
 
     fn read_violations(&mut self, number: u64) {

@@ -175,7 +175,9 @@ pub fn edges_in_processes(driver: DriverChoice) {
     let sizes = [0, 1, 64 << 10, 1 << 20, (1 << 20) + 1];
     for (number, (size, is_expected)) in sizes.iter().flat_map(|size| [(*size, false), (*size, true)]).enumerate() {
         let round = Round { number, size, piece: 1 << 20, pace: 20_000, is_expected, target: NO_TARGET };
-        processes.iter_mut().for_each(|process| process.send(&round.line()));
+        for process in &mut processes {
+            process.send(&round.line());
+        }
         for process in &processes {
             let reply = process.reply().unwrap();
             assert_eq!(reply.split(' ').next(), Some("20"), "{round:?}");
@@ -186,7 +188,9 @@ pub fn edges_in_processes(driver: DriverChoice) {
         assert!(!is_expected || calls.iter().all(|(_, length)| *length > 0), "{round:?}: {calls:?}");
         assert_eq!(cache.image_size(&round.image().id).unwrap(), size, "{round:?}");
     }
-    processes.into_iter().for_each(|process| process.finish().unwrap());
+    for process in processes {
+        process.finish().unwrap();
+    }
     check_clean(&directory.path().join("cache"), &cache).unwrap();
     assert!(file_names(&directory.path().join("cache/.image_cache/streams")).unwrap().is_empty());
 }

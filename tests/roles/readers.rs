@@ -40,7 +40,7 @@ impl Round {
 
     /// How long the source takes for that many bytes.
     pub fn latency(&self, bytes: u64) -> Duration {
-        Duration::from_micros(bytes * self.pace >> 20)
+        Duration::from_micros((bytes * self.pace) >> 20)
     }
 
     pub fn line(&self) -> String {
@@ -123,7 +123,7 @@ fn read_whole(
         stream.expect_size(image.size).map_err(failed)?;
         stream.expect_digest(Algorithm::Sha256, image.sha256()).map_err(failed)?;
     }
-    let mut buffer = vec![0; [64 << 10, 100_000, 1 << 20][thread % 3]];
+    let mut buffer = vec![0; [64 << 10, 100_000, 2 << 20][thread % 3]];
     let mut position = 0;
     loop {
         let length = stream.read(&mut buffer).map_err(failed)?;

@@ -73,7 +73,7 @@ impl OpenStream {
                 Ok(None)
             }
             Err(Error::TimedOut { .. }) => Ok(None),
-            Err(error) if self.may_fail(&error) => self.end(buffer, Some(error)),
+            Err(error) if self.may_fail(&error) => self.end(buffer, Some(&error)),
             Err(error) => Err(self.violation(&error.to_string())),
         }
     }
@@ -94,9 +94,9 @@ impl OpenStream {
     }
 
     /// A later read has the same result.
-    fn end(&mut self, buffer: &mut [u8], error: Option<Error>) -> Result<Option<&'static str>, String> {
+    fn end(&mut self, buffer: &mut [u8], error: Option<&Error>) -> Result<Option<&'static str>, String> {
         let again = self.stream.read(buffer);
-        if again == error.clone().map_or(Ok(0), Err) {
+        if again == error.cloned().map_or(Ok(0), Err) {
             return Ok(Some(match error {
                 None => "whole",
                 Some(Error::Source { .. }) => "with a failed source",
