@@ -16,6 +16,9 @@ const THREADS: usize = 20;
 /// The threads of the process that is killed. It begins to fetch.
 const FETCHERS: usize = 6;
 
+/// The length of its reads, in bytes: it fetches the longest pieces.
+const LONG_READ: usize = 2 << 20;
+
 /// What a death may cost, in bytes: the longest piece.
 const COST: u64 = 1 << 20;
 
@@ -63,8 +66,15 @@ pub fn run(driver: DriverChoice) {
         let size = random.u64(2 << 20..4 << 20);
         let kind = random.usize(..PIECES.len());
         let is_expected = random.bool();
-        let mut round =
-            Round { number, size, piece: PIECES[kind], pace: PACE, is_expected, target: random.u64(..size) };
+        let mut round = Round {
+            number,
+            size,
+            piece: PIECES[kind],
+            pace: PACE,
+            is_expected,
+            target: random.u64(..size),
+            read: LONG_READ,
+        };
         let is_killed = number % UNDISTURBED != 0;
         let delay = if random.u32(..4) == 0 { 2 } else { 1 } * round.latency(COST.min(round.piece as u64));
         let delay = delay.mul_f64(random.f64());
@@ -72,7 +82,7 @@ pub fn run(driver: DriverChoice) {
         let started = Instant::now();
         victim.send(&round.line());
         assert_eq!(victim.reply().unwrap(), "began");
-        round.target = readers::NO_TARGET;
+        (round.target, round.read) = (readers::NO_TARGET, 0);
         for process in &mut processes {
             process.send(&round.line());
         }

@@ -174,7 +174,7 @@ pub fn edges_in_processes(driver: DriverChoice) {
     let mut processes: Vec<_> = (0..5).map(|_| readers::start(directory.path(), driver, 20)).collect();
     let sizes = [0, 1, 64 << 10, 1 << 20, (1 << 20) + 1];
     for (number, (size, is_expected)) in sizes.iter().flat_map(|size| [(*size, false), (*size, true)]).enumerate() {
-        let round = Round { number, size, piece: 1 << 20, pace: 20_000, is_expected, target: NO_TARGET };
+        let round = Round { number, size, piece: 1 << 20, pace: 20_000, is_expected, target: NO_TARGET, read: 0 };
         for process in &mut processes {
             process.send(&round.line());
         }

@@ -17,6 +17,9 @@ use crate::{driver_name, resources};
 /// A target that no source reports.
 pub const NO_TARGET: u64 = u64::MAX;
 
+/// The lengths of the threads' reads, in bytes.
+const READS: [usize; 3] = [64 << 10, 100_000, 2 << 20];
+
 /// What the readers of a round stream, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Round {
@@ -31,6 +34,8 @@ pub struct Round {
     pub is_expected: bool,
     /// The process prints a line when one of its sources is called first, and when one is called at this offset or after it.
     pub target: u64,
+    /// The length of each read, in bytes; 0: that of [`READS`].
+    pub read: usize,
 }
 
 impl Round {
@@ -44,15 +49,15 @@ impl Round {
     }
 
     pub fn line(&self) -> String {
-        let Self { number, size, piece, pace, is_expected, target } = self;
-        format!("{number} {size} {piece} {pace} {} {target}", u64::from(*is_expected))
+        let Self { number, size, piece, pace, is_expected, target, read } = self;
+        format!("{number} {size} {piece} {pace} {} {target} {read}", u64::from(*is_expected))
     }
 
     fn parse(line: &str) -> Self {
         let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
-        let [number, size, piece, pace, is_expected, target] = numbers[..] else { panic!("{line} is no round") };
-        let [number, piece] = [number, piece].map(|number| usize::try_from(number).unwrap());
-        Self { number, size, piece, pace, is_expected: is_expected == 1, target }
+        let [number, size, piece, pace, is_expected, target, read] = numbers[..] else { panic!("{line} is no round") };
+        let [number, piece, read] = [number, piece, read].map(|number| usize::try_from(number).unwrap());
+        Self { number, size, piece, pace, is_expected: is_expected == 1, target, read }
     }
 }
 
@@ -123,7 +128,7 @@ fn read_whole(
         stream.expect_size(image.size).map_err(failed)?;
         stream.expect_digest(Algorithm::Sha256, image.sha256()).map_err(failed)?;
     }
-    let mut buffer = vec![0; [64 << 10, 100_000, 2 << 20][thread % 3]];
+    let mut buffer = vec![0; if round.read > 0 { round.read } else { READS[thread % READS.len()] }];
     let mut position = 0;
     loop {
         let length = stream.read(&mut buffer).map_err(failed)?;
