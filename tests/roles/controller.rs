@@ -38,8 +38,8 @@ struct Member {
     stopped_until: Option<Instant>,
     /// What its threads do, and since when.
     doing: Vec<(String, Instant)>,
-    /// Its memory at its first pause and now, in KiB.
-    memory: Option<(u64, u64)>,
+    /// Its memory at each pause, in KiB.
+    memory: Vec<u64>,
 }
 
 struct Controller {
@@ -105,7 +105,7 @@ impl Controller {
     fn start(&mut self, place: usize) {
         let (directory, number) = (self.directory.path().to_str().unwrap(), self.next.to_string());
         let process = Process::start(&["roles", directory, driver_name(self.driver), &number]);
-        let member = Member { process, number: self.next, stopped_until: None, doing: Vec::new(), memory: None };
+        let member = Member { process, number: self.next, stopped_until: None, doing: Vec::new(), memory: Vec::new() };
         self.members.insert(place.min(self.members.len()), member);
         self.next += 1;
     }
@@ -201,8 +201,8 @@ impl Controller {
                 }
             };
             let memory = reply.split(' ').nth(2).unwrap().parse().unwrap();
-            let (first, _) = *member.memory.get_or_insert((memory, memory));
-            member.memory = Some((first, memory));
+            member.memory.push(memory);
+            let first = member.memory[0];
             if place < OLD && memory > first + GROWTH {
                 self.violations.push(format!("the memory of process {place} grew from {first} to {memory} KiB"));
             }
@@ -215,7 +215,7 @@ impl Controller {
     }
 
     fn finish(mut self, seconds: u64, seed: u64) {
-        let memory: Vec<_> = self.members.iter().take(OLD).filter_map(|member| member.memory).collect();
+        let memory: Vec<_> = self.members.iter().take(OLD).map(|member| quarters(&member.memory)).collect();
         for member in std::mem::take(&mut self.members) {
             self.violations.extend(member.process.finish().err());
             self.read_violations(member.number);
@@ -236,7 +236,7 @@ impl Controller {
             self.violations.len(),
         );
         println!(
-            "  the slowest action took {:?}: {}; memory of the old processes: {memory:?} KiB",
+            "  the slowest action took {:?}: {}; memory of the old processes over the time, in KiB: {memory:?}",
             self.slowest.0, self.slowest.1
         );
         println!("  streams by their last role: {:?}", Ends::count(&self.path("ends")));
@@ -244,6 +244,12 @@ impl Controller {
         self.violations.truncate(SHOWN);
         assert_eq!(count, 0, "seed {seed}: {count} violations, among them:\n{}", self.violations.join("\n"));
     }
+}
+
+/// The first and the last value, and those at the quarters.
+fn quarters(values: &[u64]) -> Vec<u64> {
+    let last = values.len().saturating_sub(1);
+    (0..=4).filter_map(|quarter| values.get(last * quarter / 4)).copied().collect()
 }
 
 impl Member {

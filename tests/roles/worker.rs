@@ -27,7 +27,8 @@ pub struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     pub fn new(process: &'a Process, thread: usize, seed: u64) -> Self {
-        let (random, buffer) = (Rng::with_seed(seed), vec![0; LONGEST_READ]);
+        // Resident from the beginning, so that it does not count as growth.
+        let (random, buffer) = (Rng::with_seed(seed), vec![1; LONGEST_READ]);
         Self { process, random, thread, actions: 0, streams: Vec::new(), buffer }
     }
 
