@@ -17,6 +17,7 @@ pub struct OpenStream {
     size: Option<u64>,
     /// Whether it expects a size or digest that the image does not have.
     is_wrong: bool,
+    expects_wrong_digest: bool,
 }
 
 impl OpenStream {
@@ -37,8 +38,10 @@ impl OpenStream {
         if let Some(size) = size {
             stream.expect_size(size).map_err(failed)?;
         }
+        let mut expects_wrong_digest = false;
         if random.bool() {
             let wrong = "0".repeat(64);
+            expects_wrong_digest = is_wrong;
             let hex = if is_wrong { wrong.as_str() } else { image.sha256() };
             stream.expect_digest(Algorithm::Sha256, hex).map_err(failed)?;
         }
@@ -48,7 +51,7 @@ impl OpenStream {
         let timeout = (random.u32(..3) == 0).then(|| Duration::from_millis(random.u64(..300)));
         stream.set_timeout(timeout).map_err(failed)?;
         stream.set_source_timeout(Duration::from_millis(random.u64(50..200))).map_err(failed)?;
-        Ok(Self { image, stream, fault, position: 0, size, is_wrong })
+        Ok(Self { image, stream, fault, position: 0, size, is_wrong, expects_wrong_digest })
     }
 
     pub fn role(&self) -> StreamRole {
@@ -63,9 +66,7 @@ impl OpenStream {
             return Err(format!("'{}' has {available} bytes in the cache", self.image.id));
         }
         match read {
-            Ok(0) if self.position == self.image.size && self.size.is_none_or(|size| size == self.position) => {
-                self.end(buffer, None)
-            }
+            Ok(0) if self.is_right_at_the_end() => self.end(buffer, None),
             Ok(0) => Err(self.violation("ends")),
             Ok(length) => {
                 self.image.verify(self.position, &buffer[..length]).map_err(|wrong| self.violation(&wrong))?;
@@ -91,6 +92,12 @@ impl OpenStream {
             Err(Error::Source { .. }) if matches!(self.fault, Fault::Fails | Fault::ReturnsMore) => Ok(None),
             Err(error) => Err(self.violation(&format!("read_at: {error}"))),
         }
+    }
+
+    /// Whether the stream may end here as the whole image. The digest of a cached image was verified by others, or not at all.
+    fn is_right_at_the_end(&self) -> bool {
+        let is_verified = !self.expects_wrong_digest || self.stream.role() == StreamRole::Cached;
+        self.position == self.image.size && self.size.is_none_or(|size| size == self.position) && is_verified
     }
 
     /// A later read has the same result.
