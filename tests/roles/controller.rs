@@ -70,7 +70,9 @@ pub fn run(driver: DriverChoice) {
             next_pause = Instant::now() + PAUSE_AFTER;
         }
     }
-    controller.pause();
+    if controller.violations.is_empty() {
+        controller.pause();
+    }
     controller.finish(seconds, seed);
 }
 
@@ -191,8 +193,9 @@ impl Controller {
             member.resume();
             member.process.send("pause");
         }
+        let deadline = Instant::now() + LONGEST;
         for (place, member) in self.members.iter_mut().enumerate() {
-            let reply = match member.process.reply() {
+            let reply = match member.process.reply_until(deadline) {
                 Ok(reply) => reply,
                 Err(hangs) => {
                     let doing = Doing::read(&self.directory.path().join(format!("doing/{}", member.number)));
@@ -217,6 +220,10 @@ impl Controller {
     fn finish(mut self, seconds: u64, seed: u64) {
         let memory: Vec<_> = self.members.iter().take(OLD).map(|member| quarters(&member.memory)).collect();
         for member in std::mem::take(&mut self.members) {
+            if !self.violations.is_empty() {
+                // It is killed. Others are not waited for.
+                continue;
+            }
             self.violations.extend(member.process.finish().err());
             self.read_violations(member.number);
         }

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -46,8 +46,12 @@ impl Process {
 
     /// The next line that it prints. Fails with what it waits for, or when it has died.
     pub fn reply(&self) -> Result<String, String> {
+        self.reply_until(Instant::now() + LONGEST)
+    }
+
+    pub fn reply_until(&self, deadline: Instant) -> Result<String, String> {
         let failed = |error| format!("process {}: {error}; its threads:\n{}", self.id(), self.thread_states());
-        self.replies.recv_timeout(LONGEST).map_err(failed)
+        self.replies.recv_timeout(deadline.saturating_duration_since(Instant::now())).map_err(failed)
     }
 
     pub fn signal(&self, signal: Signal) {
