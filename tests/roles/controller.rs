@@ -221,6 +221,8 @@ impl Controller {
         let memory: Vec<_> = self.members.iter().take(OLD).map(|member| quarters(&member.memory)).collect();
         for member in std::mem::take(&mut self.members) {
             if !self.violations.is_empty() {
+                let doing = Doing::read(&self.path(&format!("doing/{}", member.number)));
+                println!("  process {} at the end: {doing:?}", member.number);
                 // It is killed. Others are not waited for.
                 continue;
             }
