@@ -43,6 +43,8 @@ fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().skip(1).collect();
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     if let [processes::CHILD, kind, directory, driver, rest @ ..] = &words[..] {
+        // A child that is stopped would outlive its parent.
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
         let driver = if *driver == "xattr" { DriverChoice::Xattr } else { DriverChoice::Sqlite };
         match (*kind, rest) {
             ("roles", [number]) => child::run(Path::new(directory), driver, number.parse().unwrap()),

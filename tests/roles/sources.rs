@@ -28,8 +28,6 @@ pub struct Source {
     pub fault: Fault,
     /// The calls until the fault.
     left: u32,
-    /// Whether the fault has happened.
-    pub has_failed: bool,
     /// The longest time of a usual call, in microseconds.
     latency: u64,
     /// The most that a call returns, in bytes.
@@ -42,18 +40,17 @@ pub struct Source {
 
 impl Source {
     /// A random source of the image.
-    pub fn random(image: &'static Image, random: &mut Rng, may_fail: bool) -> Self {
+    pub fn random(image: &'static Image, random: &mut Rng) -> Self {
         let fault = match random.u32(..10) {
-            0 if may_fail => Fault::Fails,
-            1 if may_fail => Fault::EndsEarly,
-            2 if may_fail => Fault::ReturnsMore,
+            0 => Fault::Fails,
+            1 => Fault::EndsEarly,
+            2 => Fault::ReturnsMore,
             _ => Fault::None,
         };
         Self {
             image,
             fault,
             left: random.u32(..12),
-            has_failed: false,
             latency: if random.bool() { 0 } else { random.u64(100..4_000) },
             piece: match random.u32(..4) {
                 0 => random.usize(1_000..30_000),
@@ -70,7 +67,7 @@ impl Source {
     pub fn good(image: &'static Image) -> Self {
         let random = Rng::with_seed(image.size);
         let (fault, piece) = (Fault::None, usize::MAX);
-        Self { image, random, fault, left: 0, has_failed: false, latency: 0, piece, hangs: 0, limit: None }
+        Self { image, random, fault, left: 0, latency: 0, piece, hangs: 0, limit: None }
     }
 }
 
@@ -89,7 +86,6 @@ impl RangeSource for Source {
         // A sleep is right here: it is the source's latency.
         thread::sleep(Duration::from_micros(micros));
         if self.left == 0 && self.fault != Fault::None {
-            self.has_failed = true;
             match self.fault {
                 Fault::Fails => return Err(io::Error::other("a planned failure")),
                 Fault::EndsEarly => return Ok(0),

@@ -23,7 +23,7 @@ pub struct OpenStream {
 impl OpenStream {
     /// Opens one with random expectations, time-outs and source.
     pub fn open(cache: &ImageCache, image: &'static Image, random: &mut Rng) -> Result<Self, String> {
-        let mut source = Source::random(image, random, true);
+        let mut source = Source::random(image, random);
         let fault = source.fault;
         let is_wrong = image.is_contested && random.bool();
         // Without an expected size, the early end of a source would be the image's.

@@ -201,10 +201,9 @@ impl<'a> Worker<'a> {
 
     fn tee(&mut self, cache: &ImageCache, image: &'static Image) {
         self.note("tee", image);
-        let mut source = Source::random(image, &mut self.random, true);
+        let source = Source::random(image, &mut self.random);
         let fault = source.fault;
         let size = image.size;
-        source.limit = None;
         let Some(mut tee) = self.expect("tee", cache.tee(&image.id, Sequential { source, position: 0 }), |_| false)
         else {
             return;
