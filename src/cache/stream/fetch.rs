@@ -187,13 +187,17 @@ pub(crate) fn take_over(cache: &CacheInner, room: &Room, turn: u64, length: u64,
     Ok(())
 }
 
-/// A source has returned 0 at `length`, the end of the file.
+/// A source has returned 0 at `length`, the end of the file. Fails with the size that was expected meanwhile.
 pub(crate) fn note_end(cache: &CacheInner, room: &Room, length: u64, within: Duration) -> Result<()> {
     let _lock = lock(room, within)?;
     let mut facts = room.facts()?;
     // Others may have found the end, and published the file.
     if room.look()?.length == length && facts.length.is_none() {
         room.check_name(cache.layout())?;
+        // A stream that joined during the call of the source may know better.
+        if let Some(expected) = facts.size.filter(|size| *size != length) {
+            return Err(Error::SizeMismatch { image_id: room.id.to_string(), expected, actual: length });
+        }
         facts.length = Some(length);
         room.record.set(&facts)?;
     }

@@ -64,6 +64,7 @@ impl<S: RangeSource> State<S> {
         // The other errors are failures of the shared file.
         match stepped {
             Err(error @ Error::TimedOut { operation: WAIT, .. }) => Err(error),
+            Err(error @ Error::SizeMismatch { .. }) => Ok(Step::End(Err(error))),
             Err(error) => Ok(Step::Alone(0, error)),
             stepped => stepped,
         }
