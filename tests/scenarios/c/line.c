@@ -6,8 +6,8 @@
 
 #include "scenario.h"
 
-static const struct operation *const all_operations[] = {cache_operations, read_write_operations, tee_operations,
-                                                         file_operations, disk_operations};
+static const struct operation *const all_operations[] = {cache_operations,  read_write_operations, tee_operations,
+                                                         stream_operations, file_operations,       disk_operations};
 
 static const struct operation *operation_named(const struct text *name)
 {
@@ -82,6 +82,8 @@ static enum handle_kind handle_kind_of(char letter)
     case 'R': return READER_HANDLE;
     case 'e':
     case 'E': return TEE_HANDLE;
+    case 'm':
+    case 'M': return STREAM_HANDLE;
     default: return NO_HANDLE;
     }
 }
@@ -120,12 +122,14 @@ static const char *read_argument(struct scenario *scenario, struct argument *arg
     case 'w':
     case 'r':
     case 'e':
+    case 'm':
         argument->handle = handle_find(scenario, handle_kind_of(letter), text);
         return argument->handle != NULL ? NULL : "no handle of that kind and name is open";
     case 'C':
     case 'W':
     case 'R':
     case 'E':
+    case 'M':
         argument->handle = handle_new(scenario, handle_kind_of(letter), text);
         return argument->handle != NULL ? NULL : "the name is in use, too long, or there are too many handles";
     default: return NULL;

@@ -70,6 +70,8 @@ static void close_everything(struct scenario *scenario)
                 image_cache_reader_close(handle->is.reader);
             else if (handle->kind == TEE_HANDLE)
                 image_cache_tee_close(handle->is.tee);
+            else if (handle->kind == STREAM_HANDLE)
+                image_cache_stream_close(handle->is.stream);
             handle->is.any = NULL;
         }
         handles_remove_ended(scenario);

@@ -59,7 +59,7 @@ typedef void operation_fn(struct scenario *scenario, struct call *call);
 /*
  * The signature has a letter for each word:
  *   t text   n number   s seconds, may be negative   d data   p path
- *   c w r e  a cache, writer, reader or tee that is open   C W R E  the name for a new one
+ *   c w r e m  a cache, writer, reader, tee or stream that is open   C W R E M  the name for a new one
  *   ?        the words after it may be missing   *  any number of further words of text
  * and begins with @ where the operation needs a selected cache.
  */
@@ -70,14 +70,14 @@ struct operation {
 };
 
 /* A NULL name ends each array. */
-extern const struct operation cache_operations[], read_write_operations[], tee_operations[], file_operations[],
-    disk_operations[];
+extern const struct operation cache_operations[], read_write_operations[], tee_operations[], stream_operations[],
+    file_operations[], disk_operations[];
 
 void run_line(struct scenario *scenario, unsigned number, char *line);
 
 /* ---- main.c: one scenario and its handles ---- */
 
-enum handle_kind { NO_HANDLE, CACHE_HANDLE, WRITER_HANDLE, READER_HANDLE, TEE_HANDLE };
+enum handle_kind { NO_HANDLE, CACHE_HANDLE, WRITER_HANDLE, READER_HANDLE, TEE_HANDLE, STREAM_HANDLE };
 
 struct handle {
     enum handle_kind kind;
@@ -88,8 +88,9 @@ struct handle {
         image_cache_writer_t *writer;
         image_cache_reader_t *reader;
         image_cache_tee_t *tee;
+        image_cache_stream_t *stream;
     } is;
-    struct source *source; /* of a tee */
+    struct source *source; /* of a tee or stream */
     uint64_t log_messages; /* of a cache */
 };
 
@@ -130,7 +131,7 @@ void report_system(struct call *call, bool succeeded);
 void report_bytes(struct call *call, const struct text *data);
 void bad_line(struct call *call, const char *why);
 
-/* ---- tee.c: scripted sources and fetches ---- */
+/* ---- source.c: scripted sources ---- */
 
 void source_free(struct source *source);
 

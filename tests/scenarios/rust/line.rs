@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{OperationResult, Outcome, Output, Report, Scenario, Stop, cache, disk, files, read_write, tee, words};
+use super::{
+    OperationResult, Outcome, Output, Report, Scenario, Stop, cache, disk, files, read_write, stream, tee, words,
+};
 
 pub fn run(scenario: &mut Scenario, report: &mut Report, path: &Path, number: usize, line: &str) {
     let (call, expected) = match line.split_once(" => ") {
@@ -64,7 +66,7 @@ fn operate(scenario: &mut Scenario, words: &[Vec<u8>]) -> OperationResult {
     let (name, arguments) = words.split_first().ok_or(Stop::BadLine("no operation"))?;
     let name = words::text(name)?;
     // Operations on a cache come last. Without a selected cache they report every name as a bad line.
-    [read_write::operate, tee::operate, files::operate, disk::operate, cache::operate]
+    [read_write::operate, tee::operate, stream::operate, files::operate, disk::operate, cache::operate]
         .into_iter()
         .find_map(|operate| operate(scenario, name, arguments))
         .unwrap_or(Err(Stop::BadLine("no such operation, or a wrong number of words")))

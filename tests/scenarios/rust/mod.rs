@@ -5,6 +5,8 @@ mod disk;
 mod files;
 mod line;
 mod read_write;
+mod source;
+mod stream;
 mod tee;
 mod words;
 
@@ -64,6 +66,7 @@ enum Handle {
     Writer(Writer),
     Reader(Reader),
     Tee(Box<tee::OpenTee>),
+    Stream(Box<stream::OpenStream>),
 }
 
 /// The state of a running scenario.
@@ -73,7 +76,7 @@ struct Scenario {
     root: PathBuf,
     handles: BTreeMap<String, Handle>,
     selected: Option<String>,
-    fetches: BTreeMap<String, tee::Script>,
+    fetches: BTreeMap<String, source::Script>,
     in_namespace: bool,
 }
 
@@ -182,6 +185,13 @@ impl Scenario {
         match self.handles.get_mut(words::text(name)?) {
             Some(Handle::Tee(tee)) => Ok(tee),
             _ => Err(Stop::BadLine("no tee of that name is open")),
+        }
+    }
+
+    fn stream(&mut self, name: &[u8]) -> Result<&mut stream::OpenStream, Stop> {
+        match self.handles.get_mut(words::text(name)?) {
+            Some(Handle::Stream(stream)) => Ok(stream),
+            _ => Err(Stop::BadLine("no stream of that name is open")),
         }
     }
 
