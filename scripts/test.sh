@@ -152,7 +152,7 @@ elif stage "C build" one bash -c build_c; then
     export IMAGE_CACHE_SCENARIO_C=$build/tests/c/scenario
 fi
 # Each of the sweeps is one process, which counts what it swept.
-sweeps=(power races corruption faults believed)
+sweeps=(power races corruption faults believed roles)
 if cargo_has nextest; then
     printf -v others ' | binary(%s)' crash "${sweeps[@]}"
     stage "Rust tests" count_nextest cargo nextest run --locked --no-fail-fast -E "not (${others# | })"

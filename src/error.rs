@@ -144,12 +144,12 @@ pub enum Error {
         /// What was tried, as a verb.
         operation: &'static str,
     },
-    /// Another process holds a lock for longer than the call waits. Nothing was changed.
-    #[error("cannot {operation} within {} s: another process holds the lock: '{}'", .waited.as_secs_f32(), .path.display())]
+    /// Another process takes longer than the call waits: it holds a lock, or delivers no bytes. Nothing was changed.
+    #[error("cannot {operation} within {} s: '{}'", .waited.as_secs_f32(), .path.display())]
     TimedOut {
-        /// What was tried, as a verb.
+        /// What was tried, as a verb, and what it waited for.
         operation: &'static str,
-        /// The file that is locked.
+        /// The file that it waited for.
         path: PathBuf,
         /// How long the call waited.
         waited: Duration,

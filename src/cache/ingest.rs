@@ -5,6 +5,7 @@ use crate::cache::publish::publish;
 use crate::digest::expectations::Expectations;
 use crate::digest::hasher::parts;
 use crate::error::{Error, Result};
+use crate::store::attributes::{self, Attribute};
 use crate::store::image_id::ImageId;
 
 /// The bytes of one image, and its expectations.
@@ -45,7 +46,12 @@ impl Ingest {
 
     /// Checks the image at its end. Returns the digest to be stored.
     pub fn verify(&mut self) -> Result<Option<String>> {
-        self.expectations.conclude(self.id.as_str())
+        let verified = self.expectations.conclude(self.id.as_str());
+        if let (Err(Error::DigestMismatch { algorithm, expected, actual, .. }), Some(file)) = (&verified, &self.file) {
+            // For the streams that have followed it.
+            let _ = attributes::set(&file.file, Attribute::WrongDigest, &format!("{algorithm}:{expected}:{actual}"));
+        }
+        verified
     }
 
     /// Publishes the file, if there is one. True when the image is cached then.

@@ -16,6 +16,8 @@ pub(crate) enum Attribute {
     Failure,
     /// The digest verified at commit: `algorithm:hex`.
     Digest,
+    /// The digest that an invalid file has in place of the expected one: `algorithm:expected:actual`.
+    WrongDigest,
     /// The boot and the mount in which a file was published without a sync (see `unsynced`).
     Unsynced,
     /// Set and removed to test whether the file system has extended attributes.
@@ -28,6 +30,7 @@ impl Attribute {
             Self::Hits => "user.hits",
             Self::Failure => "user.error",
             Self::Digest => "user.image_cache.digest",
+            Self::WrongDigest => "user.image_cache.wrong",
             Self::Unsynced => "user.image_cache.unsynced",
             Self::Probe => "user.image_cache.probe",
         }

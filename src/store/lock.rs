@@ -142,7 +142,8 @@ impl Locks {
         } else {
             Some((locked(&self.turn), locked(&self.cache_threads)))
         };
-        let (turn, threads) = waited_for.ok_or_else(|| self.timed_out("lock the cache", limit))?;
+        let (turn, threads) =
+            waited_for.ok_or_else(|| self.timed_out("get the cache lock from another process", limit))?;
         let next = self.queue_up(deadline);
         let acquired = self.lock_cache(threads, deadline);
         if let Some(file) = next {
@@ -151,7 +152,7 @@ impl Locks {
         drop(turn);
         let acquired = acquired?;
         self.is_stuck.store(acquired.is_none(), Ordering::Relaxed);
-        acquired.ok_or_else(|| self.timed_out("lock the cache", limit))
+        acquired.ok_or_else(|| self.timed_out("get the cache lock from another process", limit))
     }
 
     /// Waits for the cache lock, to query something. A handle that has no permission to write gets a guard that holds nothing.
@@ -176,8 +177,9 @@ impl Locks {
     pub fn acquire_prune(&self) -> Result<PruneLockGuard<'_>> {
         let deadline = Instant::now() + LIMIT;
         let threads = locked(&self.prune_threads);
-        let file =
-            self.lock_byte(PRUNE, deadline)?.ok_or_else(|| self.timed_out("lock the cache for a prune", LIMIT))?;
+        let file = self
+            .lock_byte(PRUNE, deadline)?
+            .ok_or_else(|| self.timed_out("get the prune lock from another process", LIMIT))?;
         Ok(PruneLockGuard(Held { file: Ok(file), byte: PRUNE, _threads: threads }))
     }
 

@@ -75,7 +75,11 @@ fn lock(room: &Room, within: Duration) -> Result<AppendGuard<'_>> {
         }
         if std::mem::replace(&mut hashed, room.record.hashed()?) == hashed {
             let path = room.record.path();
-            return Err(Error::TimedOut { operation: "lock the fetch", path, waited: within });
+            return Err(Error::TimedOut {
+                operation: "get the append lock from another process",
+                path,
+                waited: within,
+            });
         }
     }
 }

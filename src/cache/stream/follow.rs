@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::cache::stream::waiting::Waiters;
-use crate::error::Result;
+use crate::digest::algorithm::Algorithm;
+use crate::error::{Error, Result};
+use crate::store::attributes::{self, Attribute};
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, Layout};
 use crate::sys::file;
@@ -51,6 +53,18 @@ impl FollowedFile {
             return Ok(Fate::Growing);
         }
         Ok(if has_name(Area::Cached)? { Fate::Published } else { Fate::Gone })
+    }
+
+    /// The mismatch for which the writer gave it up. Unknown where the file system has no attributes.
+    pub fn wrong_digest(&self, image_id: &str) -> Option<Error> {
+        let text = attributes::get(&self.file, Attribute::WrongDigest).ok().flatten()?;
+        let [name, expected, actual] = text.split(':').collect::<Vec<_>>()[..] else { return None };
+        Some(Error::DigestMismatch {
+            image_id: image_id.to_owned(),
+            algorithm: Algorithm::from_name(name).ok()?.name(),
+            expected: expected.to_owned(),
+            actual: actual.to_owned(),
+        })
     }
 
     /// Waits until the file has more than `length` bytes, or another fate. May return early.

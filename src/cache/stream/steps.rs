@@ -209,12 +209,22 @@ impl<S: RangeSource> State<S> {
         buffer: &mut [u8],
         waiting: &mut Waiting,
     ) -> Result<Step> {
+        let layout = self.cache.layout();
+        // Nothing is delivered of what was given up before.
+        if self.position == 0 && file.fate(layout, &self.id) == Ok(Fate::Gone) {
+            return Ok(Step::Join);
+        }
+        if let Some(size) = self.expected.size()
+            && file.length()? > size
+        {
+            let error = format!("image '{}' is being cached with another size than {size} bytes", self.id);
+            return Ok(Step::Alone(0, Error::InvalidArgument(error)));
+        }
         match file.read_at(offset, buffer) {
             Ok(0) => {}
             Ok(length) => return Ok(Step::Read(length)),
             Err(error) => return Ok(Step::Alone(0, error)),
         }
-        let layout = self.cache.layout();
         // In this order: all bytes were written before the file was published.
         let fate = file.fate(layout, &self.id).unwrap_or(Fate::Gone);
         let length = file.length().unwrap_or(0);
@@ -226,6 +236,9 @@ impl<S: RangeSource> State<S> {
             Fate::Gone if self.position == 0 => return Ok(Step::Join),
             Fate::Gone => {
                 let image_id = self.id.to_string();
+                if let Some(error) = file.wrong_digest(&image_id) {
+                    return Ok(Step::End(Err(error)));
+                }
                 return Ok(Step::Alone(0, Error::Lost { image_id, why: "its writer gave it up" }));
             }
             Fate::Growing => {}
