@@ -59,7 +59,7 @@ pub(crate) fn claim(layout: &Layout, id: &ImageId) -> Claim {
     let Ok(Some(file)) = layout.directory(Area::Cached).open_to_write(id.as_file_name()) else {
         return if is_used(layout, id) { Claim::Used } else { Claim::Unused { _locked: None } };
     };
-    // Where there are no locks, nobody can tell.
+    // Where there are no locks, it is unknown.
     let is_locked = try_lock(&file, READERS, LockKind::Exclusive).unwrap_or(true);
     if !is_locked || is_any_locked(&file).unwrap_or(false) {
         return Claim::Used;
