@@ -37,6 +37,8 @@ pub struct Counters {
     pub stops: Counter,
     /// Streams beside or after a stream that was killed or stopped.
     pub streams: Counter,
+    /// Intrusions into streams.
+    pub intrusions: Counter,
     /// Forks beside operations: while these were stopped, and as soon as these had left SQLite.
     pub forks: Counter,
     pub late_forks: Counter,
@@ -52,6 +54,7 @@ impl Counters {
             faults: Counter::new(),
             stops: Counter::new(),
             streams: Counter::new(),
+            intrusions: Counter::new(),
             forks: Counter::new(),
             late_forks: Counter::new(),
         }
@@ -64,7 +67,7 @@ impl fmt::Display for Counters {
             formatter,
             "swept: {} kills of operations, {} different states left by them, {} kills of the recovery from those, \
              which left {} different states, {} faults, {} hits beside a stopped operation, {} streams \
-             beside or after one that was killed or stopped, {} forks beside a stopped \
+             beside or after one that was killed or stopped, {} intrusions into streams, {} forks beside a stopped \
              operation, {} of them after it had left SQLite",
             self.kills.get(),
             self.states.get(),
@@ -73,6 +76,7 @@ impl fmt::Display for Counters {
             self.faults.get(),
             self.stops.get(),
             self.streams.get(),
+            self.intrusions.get(),
             self.forks.get(),
             self.late_forks.get()
         )

@@ -30,6 +30,10 @@ mod fixture;
 #[cfg(target_arch = "x86_64")]
 mod forks;
 #[cfg(target_arch = "x86_64")]
+mod intruders;
+#[cfg(target_arch = "x86_64")]
+mod intrusions;
+#[cfg(target_arch = "x86_64")]
 mod kill;
 #[cfg(target_arch = "x86_64")]
 mod launcher;
@@ -45,6 +49,8 @@ mod registers;
 mod resources;
 #[cfg(target_arch = "x86_64")]
 mod setup;
+#[cfg(target_arch = "x86_64")]
+mod shared;
 #[cfg(target_arch = "x86_64")]
 mod state;
 #[cfg(target_arch = "x86_64")]
