@@ -68,7 +68,8 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
     workspace.directory("scratch")?;
     let sweep = Sweep { operation, configuration, workspace, checked: Checked::default() };
     let calls = sweep.count_calls()?;
-    for (number, intruder) in INTRUDERS.iter().enumerate() {
+    let mut violations = Vec::new();
+    for (number, intruder) in INTRUDERS.iter().enumerate().filter(|(_, intruder)| can_disturb(intruder, operation)) {
         // Each intruder begins at another call, so that all together come to most of them.
         let every = if is_in_full() { 1 } else { (calls / POINTS).max(1) };
         let first = number * every / INTRUDERS.len();
@@ -76,12 +77,18 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
         let always = (is_in_full() || intruder.is_another_program()).then_some(When::Always);
         for when in once.chain(always) {
             COUNTERS.intrusions.add(1);
-            sweep
-                .disturb(intruder, when)?
-                .map_err(|what| format!("'{}', while another {} ({when:?}): {what}", operation.name, intruder.name))?;
+            if let Err(what) = sweep.disturb(intruder, when)? {
+                violations.push(format!("'{}', while another {} ({when:?}): {what}", operation.name, intruder.name));
+            }
         }
     }
-    Ok(())
+    if violations.is_empty() { Ok(()) } else { Err(violations.join("\n\n").into()) }
+}
+
+/// A writer whose file is shortened while it appends reports that at its next call. Until then, a stream behind it reads the bytes where
+/// they are.
+fn can_disturb(intruder: &Intruder, operation: &Operation) -> bool {
+    intruder.harm != Harm::WrongDigest || operation.name != STREAM_BEHIND_A_WRITER.name
 }
 
 struct Sweep<'a> {
@@ -136,7 +143,7 @@ impl Sweep<'_> {
         check(traced.end == End::Exited(0), || format!("it ended with {:?}: {}", traced.end, traced.stderr))?;
         let report = Report::parse(&traced.stdout).ok_or_else(|| format!("its report: {}", traced.stdout))?;
         // It has delivered right bytes only, and the digest at the end is that of the file.
-        let may_fail = intruder.harm == Harm::WrongDigest && report.error.contains("MD5");
+        let may_fail = intruder.harm == Harm::WrongDigest && report.error.contains("md5 digest");
         check(report.outcome.is_some() || may_fail, || format!("it failed: {}\n{}", report.error, traced.stderr))?;
         let directory = &target.directory;
         check_images_of(directory).map_err(|what| format!("{what}\n{}", traced.stderr))?;

@@ -7,6 +7,8 @@
 
 // The tracer reads and writes registers of one architecture (`registers.rs`, and the names in `calls.rs`).
 #[cfg(target_arch = "x86_64")]
+mod baton;
+#[cfg(target_arch = "x86_64")]
 mod calls;
 #[cfg(target_arch = "x86_64")]
 #[path = "../common/checks.rs"]
@@ -47,6 +49,8 @@ mod recovery;
 mod registers;
 #[cfg(target_arch = "x86_64")]
 mod resources;
+#[cfg(target_arch = "x86_64")]
+mod schedules;
 #[cfg(target_arch = "x86_64")]
 mod setup;
 #[cfg(target_arch = "x86_64")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use image_cache::{Algorithm, Error, ImageCache, RangeSource, Stream, StreamRole};
 
 use crate::checks::md5_hex;
-use crate::fixture::{Fixture, bytes_of, write_image};
+use crate::fixture::{Fixture, bytes_of};
 use crate::operations::{Effect, Operation, OperationResult, Outcome};
 use crate::setup::Setup;
 use crate::streams::{leave_unfinished, source};
@@ -108,14 +108,7 @@ pub const STREAM_OF_A_CACHED_IMAGE: Operation = Operation {
     })
 };
 
-pub const WRITER: Operation = on_image("shared_writer", |setup| {
-    let bytes = bytes_of(IMAGE);
-    setup.begin(IMAGE)?;
-    for chunk in bytes.chunks(1300) {
-        setup.write(chunk)?;
-    }
-    setup.commit()
-});
+pub const WRITER: Operation = on_image("shared_writer", |setup| unless_taken(write(setup)));
 
 pub const TEE: Operation = on_image("shared_tee", |setup| {
     let bytes = bytes_of(IMAGE);
@@ -149,10 +142,9 @@ pub const DELETE: Operation = Operation {
 
 /// Caches it, deletes it, and caches it again.
 pub const REPLACE: Operation = on_image("shared_replace", |setup| {
-    let cache = setup.cache();
     for _ in 0..2 {
-        cache.delete_cached_image(IMAGE)?;
-        write_image(cache.begin_write(IMAGE)?, IMAGE)?;
+        setup.cache().delete_cached_image(IMAGE)?;
+        unless_taken(write(setup))?;
     }
     Ok(Outcome::Done)
 });
@@ -176,6 +168,22 @@ pub const ALL: &[Operation] = &[
 
 const fn on_image(name: &'static str, run: fn(&mut Setup) -> OperationResult) -> Operation {
     Operation { name, fixture: Fixture::Usual, prepare: Setup::open, run, effects: CACHES }
+}
+
+fn write(setup: &mut Setup) -> OperationResult {
+    setup.begin(IMAGE)?;
+    for chunk in bytes_of(IMAGE).chunks(1300) {
+        setup.write(chunk)?;
+    }
+    setup.commit()
+}
+
+/// Another process may cache the image, or clean the file of a writer.
+fn unless_taken(written: OperationResult) -> OperationResult {
+    match written {
+        Err(Error::AlreadyCached(_) | Error::BeingCached(_) | Error::Lost { .. }) => Ok(Outcome::Partial),
+        written => written,
+    }
 }
 
 fn open(cache: &ImageCache) -> image_cache::Result<Stream<impl RangeSource + Send + use<>>> {
