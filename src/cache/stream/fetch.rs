@@ -124,6 +124,12 @@ pub(crate) fn append(cache: &CacheInner, room: &Room, offset: u64, data: &[u8], 
         }
         room.check_name(cache.layout())?;
         without_size_signal(|| file::append(&room.file, || room.path(), data))?;
+        if room.look()?.length != offset + data.len() as u64 {
+            // Another program has shortened it since the look: these bytes are in the wrong place, and nobody may read them.
+            let emptied = file::truncate(&room.file, || room.path());
+            spoil(cache, room);
+            return Err(emptied.err().unwrap_or_else(|| room.lost("another program changed its length")));
+        }
         progress.digests
     };
     room.waiters.announce();
