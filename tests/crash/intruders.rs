@@ -203,5 +203,5 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 fn forbid(path: &Path) -> io::Result<()> {
-    unless_gone(fs::set_permissions(path, Permissions::from_mode(0)))
+    unless_gone(fs::set_permissions(path, Permissions::from_mode(0o000)))
 }

@@ -58,7 +58,7 @@ pub fn run() -> ExitCode {
             }
         }
     }
-    // What a directory is open with makes no difference to a fetch that is lost.
+    // Drivers differ in the publish only.
     for configuration in Configuration::ALL.into_iter().filter(|one| one.durability == Durability::Full) {
         for operation in intrusions::DISTURBED {
             if configuration.is_sqlite() || is_in_full() {

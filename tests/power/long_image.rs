@@ -21,7 +21,7 @@ pub const STREAMER: &str = "--be-a-streamer";
 pub const ID: &str = "long";
 
 /// A stream syncs so many bytes at once.
-pub const SYNCED: u64 = 32 << 20;
+pub const SYNCED: usize = 32 << 20;
 /// Some bytes more than that.
 pub const LENGTH: usize = (36 << 20) + 777;
 /// The most that one call of the source returns. The sync comes right after one of them.

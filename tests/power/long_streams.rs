@@ -33,12 +33,12 @@ pub struct Counters {
 /// The events of a whole stream: two for each piece, and two for the publish.
 const EVENTS: usize = 2 * (LENGTH.div_ceil(PIECE) + 1);
 /// The event after which the first sync is done.
-const FIRST_SYNC: usize = 2 * (SYNCED as usize / PIECE);
+const FIRST_SYNC: usize = 2 * (SYNCED / PIECE);
 
 /// What is known of a stream at some moment.
 #[derive(Debug, Clone)]
 struct Progress {
-    /// The file may have had that many bytes when the stream began.
+    /// So many synced bytes the file may have had when the stream began.
     at_begin: u64,
     events: usize,
     /// The record was written to the disk after the sync.
@@ -61,7 +61,7 @@ impl Progress {
 
     fn allowed(&self) -> Allowed {
         let begun = self.events.div_ceil(2) * PIECE;
-        let synced = if self.at_begin >= SYNCED || begun as u64 >= SYNCED { SYNCED } else { 0 };
+        let synced = if self.at_begin > 0 || begun >= SYNCED { SYNCED as u64 } else { 0 };
         // The publish removes the record, and may lose the file's new name.
         let is_certain = self.is_record_on_disk && self.events < EVENTS - 1;
         Allowed { resumed: if is_certain { synced } else { 0 }..=synced, is_published: self.events >= EVENTS }
@@ -82,20 +82,31 @@ fn choose(cut: usize, random: &mut fastrand::Rng) -> usize {
 /// Returns an event when the record is on the disk.
 fn write_back_sometimes(volume: &Path, random: &mut fastrand::Rng) -> std::io::Result<Option<Event>> {
     let directory = cache_directory(volume);
+    // Neither is there after the publish.
+    let record = || File::open(directory.join(".image_cache/streams").join(ID)).ok();
+    let incomplete = || File::open(directory.join("incomplete").join(ID)).ok();
+    // SAFETY: the call takes numbers only.
+    let start = |file: &File, start, length| unsafe {
+        libc::sync_file_range(file.as_raw_fd(), start, length, libc::SYNC_FILE_RANGE_WRITE);
+    };
     match random.u8(0..16) {
         0..2 => {
-            // Neither is there after the publish.
-            let Ok(record) = File::open(directory.join(".image_cache/streams").join(ID)) else { return Ok(None) };
+            let Some(record) = record() else { return Ok(None) };
             record.sync_all()?;
             return Ok(Some(Event::Begin(1, Action::Other("record_synced".to_owned()))));
         }
-        2..5 => {
-            let Ok(file) = File::open(directory.join("incomplete").join(ID)) else { return Ok(None) };
-            let (start, length) = (random.i64(0..LENGTH as i64), random.i64(1..4 << 20));
-            // SAFETY: the call takes numbers only.
-            unsafe { libc::sync_file_range(file.as_raw_fd(), start, length, libc::SYNC_FILE_RANGE_WRITE) };
+        2 => {
+            if let Some(record) = record() {
+                start(&record, 0, 0);
+            }
         }
-        5 => {
+        3..6 => {
+            if let Some(file) = incomplete() {
+                let from = i64::try_from(random.usize(0..LENGTH)).expect("a short file");
+                start(&file, from, random.i64(1..4 << 20));
+            }
+        }
+        6 => {
             let path = volume.join("another-programs");
             std::fs::write(&path, b"text").and_then(|()| File::open(path)?.sync_all())?;
         }
@@ -104,6 +115,7 @@ fn write_back_sometimes(volume: &Path, random: &mut fastrand::Rng) -> std::io::R
     Ok(None)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: std::io::Error) -> String {
     error.to_string()
 }

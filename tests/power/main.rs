@@ -51,7 +51,7 @@ type Requirement = fn() -> Option<String>;
 const METHODS: [(&str, Sweep, Requirement); 2] =
     [("shutdown", shutdown::sweep, || None), ("reordered", reordered::sweep, logged_disk::missing_requirement)];
 
-/// The same for long streams, each with one driver: these never read the index.
+/// The same for long streams, each with one driver: the index has no part in a fetch.
 const LONG_STREAMS: [(&str, LongSweep, Requirement, DriverChoice); 2] = [
     ("shutdown", long_streams::shutdown, || None, DriverChoice::Sqlite),
     ("reordered", long_streams::reordered, logged_disk::missing_requirement, DriverChoice::Xattr),
