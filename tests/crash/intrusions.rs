@@ -3,13 +3,14 @@
 //! the whole image, and a clean removes what is left.
 //!
 //! Each intruder acts once, at each call in turn, or at every call. `make test` has [`POINTS`] calls, and those intruders at every call
-//! that need no lock.
+//! that need no lock. A file is shortened before each write.
 
 use std::time::{Duration, Instant};
 
 use image_cache::{ImageCache, StreamRole};
 use libtest_mimic::{Completion, Failed};
 
+use crate::calls::{self, Kind};
 use crate::checks::{CheckResult, check, check_clean, context};
 use crate::child::{self, Report};
 use crate::configuration::Configuration;
@@ -17,7 +18,7 @@ use crate::counters::COUNTERS;
 use crate::expected::Expected;
 use crate::fixture::copy_tree;
 use crate::intruders::{Handle, Harm, INTRUDERS, Intruder, Target};
-use crate::kill::MAX_CALLS;
+use crate::kill::{MAX_CALLS, ended};
 use crate::operations::{Effect, Operation};
 use crate::promises::{Checked, check_all, check_images_of};
 use crate::shared::{
@@ -67,13 +68,18 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
     operation.fixture.build(&workspace.path("fixture"), configuration);
     workspace.directory("scratch")?;
     let sweep = Sweep { operation, configuration, workspace, checked: Checked::default() };
-    let calls = sweep.count_calls()?;
+    let are_writes = sweep.calls()?;
     let mut violations = Vec::new();
     for (number, intruder) in INTRUDERS.iter().enumerate().filter(|(_, intruder)| can_disturb(intruder, operation)) {
         // Each intruder begins at another call, so that all together come to most of them.
-        let every = if is_in_full() { 1 } else { (calls / POINTS).max(1) };
+        let every = if is_in_full() { 1 } else { (are_writes.len() / POINTS).max(1) };
         let first = number * every / INTRUDERS.len();
-        let once = (first..=calls).step_by(every).map(When::Before);
+        // Bytes come to a wrong place only if the file is shortened right before they are written.
+        let is_due = |point: usize| {
+            let is_write = are_writes.get(point).is_some_and(|is_write| *is_write);
+            point % every == first || (is_write && intruder.harm == Harm::WrongDigest)
+        };
+        let once = (0..=are_writes.len()).filter(|point| is_due(*point)).map(When::Before);
         let always = (is_in_full() || intruder.is_another_program()).then_some(When::Always);
         for when in once.chain(always) {
             COUNTERS.intrusions.add(1);
@@ -105,15 +111,18 @@ impl Sweep<'_> {
         Ok(Target { directory, id: IMAGE, configuration: self.configuration })
     }
 
-    fn count_calls(&self) -> Result<usize, Stop> {
+    /// For each call of the operation, whether it writes.
+    fn calls(&self) -> Result<Vec<bool>, Stop> {
         let target = self.target()?;
-        let mut calls = 0;
-        let traced =
-            trace(&child::arguments_and_report(self.operation, &target.directory, self.configuration), |_, _| {
-                calls += 1;
-                Decision::Continue
-            })?;
-        crate::kill::ended(self.operation, traced).map(|()| calls)
+        let mut are_writes = Vec::new();
+        let arguments = child::arguments_and_report(self.operation, &target.directory, self.configuration);
+        let traced = trace(&arguments, |_, event| {
+            if let Event::Call(call) = event {
+                are_writes.push(calls::kind(call) == Some(Kind::Write));
+            }
+            Decision::Continue
+        })?;
+        ended(self.operation, traced).map(|()| are_writes)
     }
 
     /// Runs the operation, with the intruder at that point, and checks everything.
