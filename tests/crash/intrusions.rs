@@ -22,7 +22,8 @@ use crate::kill::{MAX_CALLS, ended};
 use crate::operations::{Effect, Operation};
 use crate::promises::{Checked, check_all, check_images_of};
 use crate::shared::{
-    IMAGE, RESUMED_STREAM, STREAM, STREAM_BEHIND_A_WRITER, STREAM_OF_A_CACHED_IMAGE, STREAM_OF_KNOWN_SIZE, TWO_STREAMS,
+    IDLE_STREAM, IMAGE, RESUMED_STREAM, STREAM, STREAM_BEHIND_A_WRITER, STREAM_OF_A_CACHED_IMAGE, STREAM_OF_KNOWN_SIZE,
+    TWO_STREAMS,
 };
 use crate::state::State;
 use crate::streams::stream_whole;
@@ -31,8 +32,15 @@ use crate::tracer::{Decision, End, Event, Traced, trace};
 use crate::workspace::Workspace;
 
 /// The streams that are disturbed.
-pub const DISTURBED: &[Operation] =
-    &[STREAM, STREAM_OF_KNOWN_SIZE, TWO_STREAMS, RESUMED_STREAM, STREAM_BEHIND_A_WRITER, STREAM_OF_A_CACHED_IMAGE];
+pub const DISTURBED: &[Operation] = &[
+    STREAM,
+    STREAM_OF_KNOWN_SIZE,
+    TWO_STREAMS,
+    IDLE_STREAM,
+    RESUMED_STREAM,
+    STREAM_BEHIND_A_WRITER,
+    STREAM_OF_A_CACHED_IMAGE,
+];
 
 /// At how many calls of an operation each intruder acts in `make test`.
 const POINTS: usize = 2;

@@ -64,6 +64,22 @@ pub const TWO_STREAMS: Operation = on_image("shared_streams_of_one_process", |se
     Ok(outcome(&streams[0]))
 });
 
+/// One of two streams in a process has read its first bytes only when the other one ends.
+pub const IDLE_STREAM: Operation = on_image("shared_stream_that_is_idle", |setup| {
+    let [mut idle, mut first] = [open(setup.cache())?, open(setup.cache())?];
+    for stream in [&mut idle, &mut first] {
+        stream.set_source_timeout(HASTE)?;
+        expect_digest(stream)?;
+    }
+    let mut bytes = [0; 10];
+    let length = idle.read_at(0, &mut bytes)?;
+    assert!(bytes_of(IMAGE).starts_with(&bytes[..length]), "wrong bytes were streamed");
+    // The digest may be wrong: both report that.
+    let ended = read_to_end(first);
+    let outcome = read_to_end(idle)?;
+    ended.map(|_| outcome)
+});
+
 pub const RESUMED_STREAM: Operation = Operation {
     prepare: |setup| setup.open().and_then(|()| leave_unfinished(setup, IMAGE)),
     ..on_image("shared_stream_that_resumes", |setup| {
@@ -155,6 +171,7 @@ pub const ALL: &[Operation] = &[
     HASTY_STREAM,
     STREAM_OF_KNOWN_SIZE,
     TWO_STREAMS,
+    IDLE_STREAM,
     RESUMED_STREAM,
     STREAM_BEHIND_A_WRITER,
     STREAM_OF_A_CACHED_IMAGE,
