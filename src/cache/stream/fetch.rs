@@ -211,6 +211,10 @@ pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room) -> Result<Option<Re
     if facts.verdict.is_none() {
         room.check_name(cache.layout())?;
         let length = room.look()?.length;
+        if facts.length.or(facts.size) != Some(length) {
+            // Since it was found complete. The hash may be that of the bytes which are gone.
+            return Err(room.lost("another program changed its length"));
+        }
         let found = verify(room, &facts, length)?;
         facts.length = Some(length);
         facts.verdict = Some(match found {
