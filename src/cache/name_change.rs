@@ -81,10 +81,12 @@ impl<'a> NameChange<'a> {
         }
         // Without the lock, which an operator may have removed, the name in incomplete/ may have become another writer's.
         if let Ok(DirEntry::Image(stat)) = layout.stat(Area::Cached, id)
-            && stat.id != file
+            && (stat.id != file || stat.size != record.size)
         {
             self.step(|| layout.invalidate(lock, Area::Cached, id))?;
-            return Err(Error::Lost { image_id: id.to_string(), why: "another writer has replaced it" });
+            let is_same = stat.id == file;
+            let why = if is_same { "another program changed its length" } else { "another writer has replaced it" };
+            return Err(Error::Lost { image_id: id.to_string(), why });
         }
         self.finish(|index, change| index.insert(lock, id, record, change));
         Ok(())

@@ -17,6 +17,8 @@ use crate::tracer;
 
 /// The last argument of a child process that goes on after the operation.
 const VERIFY: &str = "--verify";
+/// The last argument of a child process that prints the result of the operation only.
+const REPORT: &str = "--report";
 /// The last argument of a child process that forks beside the operation.
 const FORK: &str = "--fork";
 
@@ -37,6 +39,13 @@ pub fn arguments(operation: &Operation, directory: &Path, configuration: Configu
 pub fn arguments_and_verify(operation: &Operation, directory: &Path, configuration: Configuration) -> Vec<OsString> {
     let mut arguments = arguments(operation, directory, configuration);
     arguments.push(VERIFY.into());
+    arguments
+}
+
+/// The same. The child prints the outcome.
+pub fn arguments_and_report(operation: &Operation, directory: &Path, configuration: Configuration) -> Vec<OsString> {
+    let mut arguments = arguments(operation, directory, configuration);
+    arguments.push(REPORT.into());
     arguments
 }
 
@@ -100,7 +109,12 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let result = tracer::traced(|| (operation.run)(&mut setup));
-    if rest.first().map(|argument| &**argument) == Some(OsStr::new(VERIFY)) {
+    if rest.first().is_some_and(|argument| argument == REPORT) {
+        print_result(result);
+        for message in setup.take_messages() {
+            eprintln!("{message}");
+        }
+    } else if rest.first().is_some_and(|argument| argument == VERIFY) {
         print_result(setup.settled(result));
         for message in setup.take_messages() {
             eprintln!("{message}");

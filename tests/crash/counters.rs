@@ -37,6 +37,10 @@ pub struct Counters {
     pub stops: Counter,
     /// Streams beside or after a stream that was killed or stopped.
     pub streams: Counter,
+    /// Schedules of several processes.
+    pub schedules: Counter,
+    /// Intrusions into streams.
+    pub intrusions: Counter,
     /// Forks beside operations: while these were stopped, and as soon as these had left SQLite.
     pub forks: Counter,
     pub late_forks: Counter,
@@ -52,6 +56,8 @@ impl Counters {
             faults: Counter::new(),
             stops: Counter::new(),
             streams: Counter::new(),
+            intrusions: Counter::new(),
+            schedules: Counter::new(),
             forks: Counter::new(),
             late_forks: Counter::new(),
         }
@@ -64,7 +70,7 @@ impl fmt::Display for Counters {
             formatter,
             "swept: {} kills of operations, {} different states left by them, {} kills of the recovery from those, \
              which left {} different states, {} faults, {} hits beside a stopped operation, {} streams \
-             beside or after one that was killed or stopped, {} forks beside a stopped \
+             beside or after one that was killed or stopped, {} intrusions into streams, {} schedules of processes that stream one image, {} forks beside a stopped \
              operation, {} of them after it had left SQLite",
             self.kills.get(),
             self.states.get(),
@@ -73,6 +79,8 @@ impl fmt::Display for Counters {
             self.faults.get(),
             self.stops.get(),
             self.streams.get(),
+            self.intrusions.get(),
+            self.schedules.get(),
             self.forks.get(),
             self.late_forks.get()
         )

@@ -7,6 +7,8 @@
 
 // The tracer reads and writes registers of one architecture (`registers.rs`, and the names in `calls.rs`).
 #[cfg(target_arch = "x86_64")]
+mod baton;
+#[cfg(target_arch = "x86_64")]
 mod calls;
 #[cfg(target_arch = "x86_64")]
 #[path = "../common/checks.rs"]
@@ -30,6 +32,10 @@ mod fixture;
 #[cfg(target_arch = "x86_64")]
 mod forks;
 #[cfg(target_arch = "x86_64")]
+mod intruders;
+#[cfg(target_arch = "x86_64")]
+mod intrusions;
+#[cfg(target_arch = "x86_64")]
 mod kill;
 #[cfg(target_arch = "x86_64")]
 mod launcher;
@@ -44,7 +50,11 @@ mod registers;
 #[cfg(target_arch = "x86_64")]
 mod resources;
 #[cfg(target_arch = "x86_64")]
+mod schedules;
+#[cfg(target_arch = "x86_64")]
 mod setup;
+#[cfg(target_arch = "x86_64")]
+mod shared;
 #[cfg(target_arch = "x86_64")]
 mod state;
 #[cfg(target_arch = "x86_64")]

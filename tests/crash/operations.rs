@@ -8,7 +8,7 @@ use crate::checks::md5_hex;
 use crate::configuration::Configuration;
 use crate::fixture::{DEAD, Fixture, bytes_of};
 use crate::setup::Setup;
-use crate::streams;
+use crate::{shared, streams};
 
 /// One operation.
 pub struct Operation {
@@ -385,5 +385,5 @@ pub fn operations(configuration: Configuration) -> impl Iterator<Item = &'static
 }
 
 pub fn find(name: &str) -> Option<&'static Operation> {
-    OPERATIONS.iter().chain([&RECOVERY]).find(|operation| operation.name == name)
+    OPERATIONS.iter().chain([&RECOVERY]).chain(shared::ALL).find(|operation| operation.name == name)
 }

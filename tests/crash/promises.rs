@@ -38,8 +38,8 @@ pub fn check_all(
     configuration: Configuration,
     expected: &Expected,
 ) -> CheckResult {
+    check_images_of(directory)?;
     let found = image_files(directory)?;
-    check_bytes(directory, found.keys())?;
     check_opens(directory, fixture, scratch, configuration, expected, &found)?;
     check_in_use(directory, configuration, expected)?;
     check_emptied(directory, configuration)
@@ -177,6 +177,10 @@ fn check_emptied(directory: &Path, configuration: Configuration) -> CheckResult 
 }
 
 /// Every file under an image's name has all bytes of that image.
+pub fn check_images_of(directory: &Path) -> CheckResult {
+    check_bytes(directory, image_files(directory)?.keys())
+}
+
 fn check_bytes<'a>(directory: &Path, ids: impl IntoIterator<Item = &'a String>) -> CheckResult {
     for id in ids {
         let bytes = context(id, read_without_atime(&directory.join(id)))?;

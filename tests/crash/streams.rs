@@ -45,7 +45,8 @@ const SOURCE_TIMEOUT: Duration = Duration::from_millis(20);
 
 // ---- The operations -------------------------------------------------------------------------------------------------
 
-fn source(id: &str) -> impl RangeSource + Send + use<> {
+/// Returns the bytes of an image, in pieces.
+pub fn source(id: &str) -> impl RangeSource + Send + use<> {
     let bytes = bytes_of(id);
     move |offset: u64, buffer: &mut [u8]| -> io::Result<usize> {
         let left = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
@@ -139,9 +140,9 @@ struct Sweep<'a> {
 }
 
 /// What a stream of this process did.
-struct Streamed {
-    role: StreamRole,
-    took: Duration,
+pub struct Streamed {
+    pub role: StreamRole,
+    pub took: Duration,
 }
 
 fn try_kills(operation: &Operation, configuration: Configuration) -> Result<(), Stop> {
@@ -278,8 +279,8 @@ fn start(cache: &Arc<ImageCache>, id: &'static str) -> JoinHandle<CheckResult<St
     std::thread::spawn(move || stream_whole(&cache, id, None))
 }
 
-/// Streams an image to its end.
-fn stream_whole(cache: &ImageCache, id: &str, source_timeout: Option<Duration>) -> CheckResult<Streamed> {
+/// Streams an image to its end, in this process.
+pub fn stream_whole(cache: &ImageCache, id: &str, source_timeout: Option<Duration>) -> CheckResult<Streamed> {
     let begin = Instant::now();
     let mut stream = context("stream", cache.stream(id, source(id)))?;
     context("expect_digest", stream.expect_digest(Algorithm::Md5, &md5_hex(&bytes_of(id))))?;

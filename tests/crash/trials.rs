@@ -10,7 +10,7 @@ use crate::counters::COUNTERS;
 use crate::operations::operations;
 use crate::sweep::is_in_full;
 use crate::workspace::Workspace;
-use crate::{fault, forks, kill, recovery, stopped, streams};
+use crate::{fault, forks, intrusions, kill, recovery, schedules, stopped, streams};
 
 /// Runs the trials that the command line selects.
 pub fn run() -> ExitCode {
@@ -55,6 +55,22 @@ pub fn run() -> ExitCode {
             if (is_full || is_in_full()) && !is_equal {
                 let name = format!("a_fork_in_the_midst_of_{what}_harms_neither_process::{driver}::{durability}");
                 trials.push(trial(name, move || forks::sweep(operation, configuration)));
+            }
+        }
+    }
+    // Drivers differ in the publish only.
+    for configuration in Configuration::ALL.into_iter().filter(|one| one.durability == Durability::Full) {
+        for operation in intrusions::DISTURBED {
+            if configuration.is_sqlite() || is_in_full() {
+                let (what, driver) = (operation.name, configuration.driver_name());
+                let name = format!("an_intrusion_at_each_call_of_{what}_yields_no_wrong_byte::{driver}");
+                trials.push(trial(name, move || intrusions::sweep(operation, configuration)));
+            }
+        }
+        for mix in schedules::MIXES {
+            if configuration.is_sqlite() || is_in_full() {
+                let name = format!("{}_share_an_image_in_each_schedule::{}", mix.name, configuration.driver_name());
+                trials.push(trial(name, move || schedules::sweep(mix, configuration)));
             }
         }
     }

@@ -11,11 +11,12 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::checks::{
     CheckResult, begin_unless_cached, check, check_clean, check_image, check_listing, check_queue, check_second_open,
-    context, recording_log,
+    context, file_names, recording_log,
 };
 use crate::content::{self, Version};
 use crate::events::{Action, Event};
 use crate::promises::Promises;
+use crate::streams::check_streams;
 use crate::workload::{cache_directory, read};
 
 /// The version of each image that is cached.
@@ -33,6 +34,8 @@ pub struct Found {
     pub whole: usize,
     /// Images that were dropped for their marks.
     pub dropped: usize,
+    /// Fetches of streams that could be resumed.
+    pub resumable: usize,
 }
 
 /// Opens the cache on a volume after a cut and checks everything.
@@ -81,13 +84,14 @@ fn check_first_open(directory: &Path, options: &Options, promises: &mut Promises
     for id in versions.keys() {
         check(ids.contains(id), || format!("image '{id}' was never written"))?;
     }
+    let resumable = check_streams(directory, &cache, promises)?;
     for id in &ids {
         if let Some(writer) = begin_unless_cached(&cache, id)? {
             writer.abort("it was only tried");
         }
     }
     check_usable(directory, &cache, promises)?;
-    let found = Found { kept: required, whole: versions.len() - required, dropped: 0 };
+    let found = Found { kept: required, whole: versions.len() - required, dropped: 0, resumable };
     versions.remove(PROBE.0);
     Ok((found, FirstOpen { listed: check_listing(directory, &cache)?, versions }))
 }
@@ -135,6 +139,8 @@ fn check_usable(directory: &Path, cache: &ImageCache, promises: &mut Promises) -
     events.iter().try_for_each(|event| promises.record(event))?;
     check_probe(directory, cache)?;
     check_clean(directory, cache)?;
+    let records = file_names(&directory.join(".image_cache/streams"))?;
+    check(records.is_empty(), || format!("the records {records:?} of streams stay after a clean"))?;
     check_queue(cache).map(drop)
 }
 

@@ -14,6 +14,7 @@ pub struct Counters {
     pub kept: usize,
     pub whole: usize,
     pub dropped: usize,
+    pub resumable: usize,
 }
 
 impl Counters {
@@ -32,6 +33,7 @@ impl Counters {
         self.kept += found.kept;
         self.whole += found.whole;
         self.dropped += found.dropped;
+        self.resumable += found.resumable;
     }
 }
 
@@ -42,6 +44,7 @@ impl AddAssign for Counters {
         self.kept += other.kept;
         self.whole += other.whole;
         self.dropped += other.dropped;
+        self.resumable += other.resumable;
     }
 }
 
@@ -49,8 +52,8 @@ impl fmt::Display for Counters {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "{:4} cuts, {:6} commits before them; after them {:5} images there that had to be, {:5} others whole, {:4} dropped by mark",
-            self.cuts, self.acknowledged, self.kept, self.whole, self.dropped
+            "{:4} cuts, {:6} commits before them; after them {:5} images there that had to be, {:5} others whole, {:4} dropped by mark, {:4} unfinished streams",
+            self.cuts, self.acknowledged, self.kept, self.whole, self.dropped, self.resumable
         )
     }
 }

@@ -17,10 +17,13 @@ mod counters;
 mod disk;
 mod events;
 mod logged_disk;
+mod long_image;
+mod long_streams;
 mod promises;
 mod reordered;
 mod session;
 mod shutdown;
+mod streams;
 mod volume;
 mod workload;
 
@@ -40,16 +43,28 @@ const DEFAULT_CUTS: usize = 72;
 
 type Sweep = fn(FileSystem, DriverChoice, Durabilities, usize, &mut fastrand::Rng) -> Result<Counters, String>;
 
+type LongSweep = fn(FileSystem, DriverChoice, usize, &mut fastrand::Rng) -> Result<long_streams::Counters, String>;
+
 type Requirement = fn() -> Option<String>;
 
 /// The kinds of cuts, with what they need beyond a file system.
 const METHODS: [(&str, Sweep, Requirement); 2] =
     [("shutdown", shutdown::sweep, || None), ("reordered", reordered::sweep, logged_disk::missing_requirement)];
 
+/// The same for long streams, each with one driver: the index has no part in a fetch.
+const LONG_STREAMS: [(&str, LongSweep, Requirement, DriverChoice); 2] = [
+    ("shutdown", long_streams::shutdown, || None, DriverChoice::Sqlite),
+    ("reordered", long_streams::reordered, logged_disk::missing_requirement, DriverChoice::Xattr),
+];
+
+static LONG_COUNTERS: Mutex<long_streams::Counters> = Mutex::new(long_streams::Counters::NONE);
+
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().collect();
-    if arguments.get(1).is_some_and(|argument| argument == session::WORKLOAD) {
-        workload::run(&arguments[2..]);
+    match arguments.get(1).map(String::as_str) {
+        Some(session::WORKLOAD) => workload::run(&arguments[2..]),
+        Some(long_image::STREAMER) => long_image::run(&arguments[2..]),
+        _ => {}
     }
     let arguments = Arguments::from_args();
     let missing_requirement = volume::missing_requirement();
@@ -78,6 +93,19 @@ fn main() -> ExitCode {
             }
         }
     }
+    for (method, sweep, needs, driver) in LONG_STREAMS {
+        for kind in FileSystem::ALL {
+            let missing_requirement =
+                missing_requirement.clone().or_else(needs).or_else(|| volume::missing_requirement_for(kind));
+            let name = format!("{method}::{}::{}::a_stream_goes_on_at_its_last_sync", kind.name(), driver_name(driver));
+            let skipped = arguments.list && missing_requirement.is_some();
+            let trial = Trial::ignorable_test(name, move || match missing_requirement {
+                Some(reason) => Ok(Completion::ignored_with(reason)),
+                None => run_long_streams(sweep, kind, driver, cuts),
+            });
+            trials.push(trial.with_ignored_flag(skipped));
+        }
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
     let counts = counts.lock().unwrap();
     let mut sum = Counters::default();
@@ -88,7 +116,24 @@ fn main() -> ExitCode {
     if counts.len() > 1 {
         println!("swept: power: {sum}");
     }
+    let long = LONG_COUNTERS.lock().unwrap();
+    if long.cuts > 0 {
+        println!("swept: power: {}", *long);
+    }
     conclusion.exit_code()
+}
+
+fn run_long_streams(
+    sweep: LongSweep,
+    kind: FileSystem,
+    driver: DriverChoice,
+    cuts: usize,
+) -> Result<Completion, Failed> {
+    let seed = number("IMAGE_CACHE_POWER_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let counters = sweep(kind, driver, cuts, &mut fastrand::Rng::with_seed(seed))
+        .map_err(|what| format!("IMAGE_CACHE_POWER_SEED={seed}: {what}"))?;
+    LONG_COUNTERS.lock().unwrap().add(counters);
+    Ok(Completion::Completed)
 }
 
 fn name_of(method: &str, kind: FileSystem, driver: DriverChoice, durabilities: Durabilities) -> String {

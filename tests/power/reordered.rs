@@ -63,7 +63,7 @@ pub fn sweep(
         state = recorded.before.clone();
         for _ in 0..CUTS.min(cuts - counters.cuts) {
             let position = recorded.choose(random);
-            let disk = recorded.disk_cut_off_at(position, random);
+            let disk = disk_cut_off_at(&recorded.before.0, &recorded.log, position, random);
             let mut promises = recorded.promises_at(position)?;
             let next = promises.clone();
             disk.store(&image).map_err(failed)?;
@@ -136,27 +136,27 @@ impl Recorded {
         Ok(promises)
     }
 
-    /// A state that the disk may have after a cut behind that many commands.
-    fn disk_cut_off_at(&self, position: usize, random: &mut fastrand::Rng) -> Disk {
-        let done = &self.log[..position];
-        let is_flush = |command: &Command| matches!(command, Command::Flush);
-        let flushed = done.iter().rposition(is_flush).map_or(0, |last| last + 1);
-        let mut disk = self.before.0.clone();
-        let pattern = LossPattern::choose(position - flushed, random);
-        for (number, command) in done.iter().enumerate() {
-            let Command::Write { offset, bytes } = command else { continue };
-            if number < flushed {
-                disk.write(*offset, bytes);
-            } else {
-                pattern.write(&mut disk, number - flushed, *offset, bytes, random);
-            }
-        }
-        disk
-    }
-
     fn acknowledged(&self) -> u64 {
         self.promises_at(self.log.len()).map_or(0, |after| after.acknowledged - self.before.1.acknowledged)
     }
+}
+
+/// A state that the disk may have after a cut behind that many commands.
+pub fn disk_cut_off_at(before: &Disk, log: &[Command], position: usize, random: &mut fastrand::Rng) -> Disk {
+    let done = &log[..position];
+    let is_flush = |command: &Command| matches!(command, Command::Flush);
+    let flushed = done.iter().rposition(is_flush).map_or(0, |last| last + 1);
+    let mut disk = before.clone();
+    let pattern = LossPattern::choose(position - flushed, random);
+    for (number, command) in done.iter().enumerate() {
+        let Command::Write { offset, bytes } = command else { continue };
+        if number < flushed {
+            disk.write(*offset, bytes);
+        } else {
+            pattern.write(&mut disk, number - flushed, *offset, bytes, random);
+        }
+    }
+    disk
 }
 
 /// Which of the unflushed writes the cut loses.

@@ -1,6 +1,6 @@
 //! A running workload, as its parent sees it: it stops at each event until the parent replies.
 
-use std::io::{BufRead as _, BufReader, Result, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Result, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -38,6 +38,17 @@ pub fn driver_name(driver: DriverChoice) -> &'static str {
     if driver == DriverChoice::Xattr { "xattr" } else { "sqlite" }
 }
 
+pub fn driver_of(name: &str) -> DriverChoice {
+    DRIVERS.into_iter().find(|known| driver_name(*known) == name).expect("a driver")
+}
+
+/// In the workload's process: reports an event, and waits for the reply.
+pub fn report(event: &Event) {
+    let mut output = io::stdout().lock();
+    writeln!(output, "{event}").and_then(|()| output.flush()).expect("the parent reads");
+    io::stdin().read_exact(&mut [0]).expect("the parent replies");
+}
+
 /// The workload's process. It is killed on drop.
 #[derive(Debug)]
 pub struct Session {
@@ -55,10 +66,17 @@ impl Session {
         generation: u64,
         seed: u64,
     ) -> Result<Self> {
+        let numbers = [generation, seed].map(|number| number.to_string());
+        Self::start_as(WORKLOAD, volume, driver, &[durabilities.name(), &numbers[0], &numbers[1]])
+    }
+
+    /// Starts this program as something that reports events and waits for replies.
+    pub fn start_as(kind: &str, volume: &Path, driver: DriverChoice, arguments: &[&str]) -> Result<Self> {
         let mut process = Command::new(std::env::current_exe()?)
-            .arg(WORKLOAD)
+            .arg(kind)
             .arg(volume)
-            .args([driver_name(driver), durabilities.name(), &generation.to_string(), &seed.to_string()])
+            .arg(driver_name(driver))
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -3,17 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
 
-use image_cache::{Algorithm, DriverChoice, Durability, Error, ImageCache, Options, Result};
+use image_cache::{Algorithm, DriverChoice, Durability, Error, ImageCache, Options, Result, StreamRole};
 
 use crate::checks::md5_hex;
 use crate::content::{self, Version};
 use crate::events::{Action, Event};
-use crate::session::{DRIVERS, Durabilities, driver_name};
+use crate::session::{self, Durabilities, driver_of};
+use crate::streams::{self, Fetched};
 use crate::volume::Volume;
 
 const WORKERS: usize = 2;
@@ -23,7 +24,7 @@ const MAX_SIZE: u64 = 300_000;
 
 /// The ids that only this worker uses.
 fn ids(worker: usize) -> impl Iterator<Item = String> {
-    (0..IMAGES).map(move |number| format!("{worker}-{number}"))
+    (0..IMAGES).map(move |number| format!("{worker}-{number}")).chain(streams::ids(worker))
 }
 
 /// The cache's directory on a volume.
@@ -36,7 +37,12 @@ pub fn write_back_sometimes(volume: &Volume, random: &mut fastrand::Rng) -> io::
     if random.u8(0..12) != 0 {
         return Ok(());
     }
-    volume.write_back(if random.u8(0..4) == 0 { "cache/incomplete" } else { "cache" }, random)
+    let directory = match random.u8(0..6) {
+        0 => "cache/incomplete",
+        1 => "cache/.image_cache/streams",
+        _ => "cache",
+    };
+    volume.write_back(directory, random)
 }
 
 /// What both workers share.
@@ -55,7 +61,7 @@ pub fn run(arguments: &[String]) -> ! {
     let seed: u64 = seed.parse().expect("a seed");
     let workload = Workload {
         volume: volume.into(),
-        driver: DRIVERS.into_iter().find(|known| driver_name(*known) == *driver).expect("a driver"),
+        driver: driver_of(driver),
         durabilities: Durabilities::ALL.into_iter().find(|known| known.name() == *durabilities).expect("durabilities"),
         generation: generation.parse().expect("a generation"),
         reporting: Mutex::new(()),
@@ -77,10 +83,7 @@ pub fn run(arguments: &[String]) -> ! {
 impl Workload {
     fn report(&self, event: &Event) {
         let _reporting = self.reporting.lock().expect("no worker panics while it reports");
-        let mut output = io::stdout().lock();
-        writeln!(output, "{event}").and_then(|()| output.flush()).expect("the parent reads");
-        let mut reply = [0];
-        io::stdin().read_exact(&mut reply).expect("the parent replies");
+        session::report(event);
     }
 
     /// Performs the operation between its two events. Only a cut makes it fail; then the worker ends.
@@ -155,8 +158,9 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn run(mut self) -> ! {
         loop {
-            let id = ids(self.number).nth(self.random.usize(0..IMAGES)).expect("one of them");
+            let id = self.random.choice(ids(self.number).collect::<Vec<_>>()).expect("one of them");
             match self.random.u8(0..100) {
+                0..50 if streams::is_streamed(&id) => self.stream(&id),
                 0..50 => self.write(&id),
                 50..62 => {
                     self.perform(Action::Remove { id: id.clone() }, |cache| cache.delete_cached_image(&id));
@@ -210,6 +214,46 @@ impl Worker<'_> {
         let durable = self.cache.1 == Durability::Full;
         self.perform(Action::Commit { id: id.to_owned(), version, durable }, |_| writer.commit());
         self.committed.insert(id.to_owned(), version);
+    }
+
+    /// Streams an image, to its end or to some byte before. With an expected size, the close is the end.
+    fn stream(&mut self, id: &str) {
+        let version = streams::version(id);
+        let bytes = version.bytes(id);
+        // A few calls for each image, since each is an event.
+        let pieces = [(); 2].map(|()| self.random.usize(bytes.len() / 8..=bytes.len()).max(1));
+        let source = Fetched::new().source(bytes.clone(), pieces[0]);
+        let mut stream = self.perform(other("stream"), |cache| cache.stream(id, source));
+        stream.expect_digest(Algorithm::Md5, &md5_hex(&bytes)).expect("nothing was read yet");
+        let ends_at_close = self.random.bool();
+        if ends_at_close {
+            stream.expect_size(bytes.len() as u64).expect("nothing was read yet");
+        }
+        let last = if self.random.u8(0..3) == 0 { self.random.usize(0..=bytes.len()) } else { bytes.len() };
+        let (mut position, mut buffer) = (0, vec![0; pieces[1]]);
+        while position < last {
+            let length = self.perform(other("stream_read"), |_| stream.read(&mut buffer));
+            if length == 0 || bytes.get(position..position + length) != Some(&buffer[..length]) {
+                let what = format!("{id}: {length} wrong bytes were streamed at {position}");
+                return self.workload.report(&Event::Wrong(what));
+            }
+            position += length;
+        }
+        if stream.role() == StreamRole::Alone {
+            return self.workload.report(&Event::Wrong(format!("{id}: its stream was alone")));
+        }
+        let is_published = position == bytes.len() && stream.role() != StreamRole::Cached;
+        let durable = self.cache.1 == Durability::Full;
+        let action =
+            if is_published { Action::Commit { id: id.to_owned(), version, durable } } else { other("stream_close") };
+        self.perform(action, |_| {
+            let read = if position < bytes.len() || ends_at_close { Ok(0) } else { stream.read(&mut buffer) };
+            drop(stream);
+            read.map(drop)
+        });
+        if is_published {
+            self.committed.insert(id.to_owned(), version);
+        }
     }
 
     fn read(&mut self, id: &str) {

@@ -137,6 +137,12 @@ pub(crate) fn append(cache: &CacheInner, room: &Room, offset: u64, data: &[u8], 
             return Ok(Appended::Dropped);
         }
         without_size_signal(|| file::append(&room.file, || room.path(), data))?;
+        if room.look()?.length != offset + data.len() as u64 {
+            // Another program has shortened it since the look: these bytes are in the wrong place, and nobody may read them.
+            let emptied = file::truncate(&room.file, || room.path());
+            spoil(cache, room);
+            return Err(emptied.err().unwrap_or_else(|| room.lost("another program changed its length")));
+        }
         progress.digests
     };
     room.waiters.announce();
@@ -221,6 +227,10 @@ pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room) -> Result<Option<Re
     let mut digest = None;
     if facts.verdict.is_none() {
         let length = room.check_name(cache.layout())?;
+        if facts.length.or(facts.size) != Some(length) {
+            // Since it was found complete. The hash may be that of the bytes which are gone.
+            return Err(room.lost("another program changed its length"));
+        }
         let found = verify(room, &facts, length)?;
         facts.length = Some(length);
         facts.verdict = Some(match found {

@@ -93,11 +93,13 @@ impl<S: RangeSource> State<S> {
             self.role = StreamRole::Following;
             return Ok(Step::Again);
         }
-        if progress.has_verdict || progress.complete_length() == Some(look.length) {
+        if progress.complete_length() == Some(look.length) {
             drop(turn);
             return self.end_in_room(room, version, waiting);
         }
-        if !look.is_linked || look.length < self.position || progress.size.is_some_and(|size| look.length > size) {
+        // Once the end was found, the length does not change any more.
+        let is_other = progress.length.is_some() || progress.size.is_some_and(|size| look.length > size);
+        if !look.is_linked || look.length < self.position || is_other {
             let why = if look.is_linked { "another program changed its length" } else { "it was cleaned or deleted" };
             return Ok(Step::Alone(0, room.lost(why)));
         }
