@@ -20,10 +20,13 @@ void queue_one(image_cache_t *cache)
 void prune(image_cache_t *cache)
 {
     uint64_t images_before = count_cached(), bytes_before = cached_bytes(), images_gone = 77, bytes_gone = 77;
-    trace("prune to %" PRIu64 "\n", max_size);
-    OK(image_cache_prune(cache, &images_gone, &bytes_gone, &last_error));
-    while (cached_bytes() > max_size)
-        remove_cached(least_recently_used());
+    uint64_t limit = next_byte() % 2 ? max_size : next_length();
+    image_t *victim;
+    trace("prune to %" PRIu64 "\n", limit);
+    OK(limit == max_size ? image_cache_prune(cache, &images_gone, &bytes_gone, &last_error)
+                         : image_cache_prune_to(cache, limit, &images_gone, &bytes_gone, &last_error));
+    while (cached_bytes() > limit && (victim = next_victim()) != NULL)
+        remove_cached(victim);
     MUSTF(images_gone == images_before - count_cached() && bytes_gone == bytes_before - cached_bytes(),
           "%" PRIu64 " images, %" PRIu64 " bytes", images_gone, bytes_gone);
 }

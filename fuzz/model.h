@@ -16,6 +16,7 @@ typedef struct {
     unsigned seed;     /* of the content */
     unsigned revision; /* counts how often an image of this id came or went */
     unsigned readers;  /* open ones, of any revision */
+    unsigned open;     /* those of the present revision */
     uint64_t size, hits, accessed, queued_at;
     unsigned fetched_seed; /* of an unfinished fetch; 0 for none */
     uint64_t fetched;      /* its bytes */
@@ -39,7 +40,7 @@ void close_image(image_t *image, unsigned revision); /* the revision that the re
 
 bool is_cacheable(const image_t *image);
 bool has_incomplete_file(const image_t *image);
-image_t *least_recently_used(void);
+image_t *next_victim(void);
 uint64_t cached_bytes(void);
 uint64_t count_cached(void);
 uint64_t count_queued(void);
