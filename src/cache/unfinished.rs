@@ -61,9 +61,9 @@ pub struct IncompleteImage {
     pub size: u64,
     /// Who has it.
     pub holder: Holder,
-    /// The process that began to write it, or resumed the fetch; `None` if unknown.
+    /// The process of the writer, or of the stream that fetched last; `None` if nobody has it, or unknown.
     pub process: Option<u32>,
-    /// When that process began: nanoseconds since the Unix epoch; `None` if unknown.
+    /// When the writing or the fetch began: nanoseconds since the Unix epoch; `None` if unknown.
     pub since: Option<i64>,
     /// When it was last written to: nanoseconds since the Unix epoch.
     pub last_modified: i64,
@@ -101,7 +101,7 @@ fn incomplete_image(cache: &CacheInner, id: &ImageId) -> Result<Option<Incomplet
     let writer = writer_of(cache.layout(), &lock, id, &file)?;
     let (process, since) = match writer {
         Writer::Live { process, since, .. } => (process, since),
-        Writer::Stream { process, since, .. } => (Some(process), Some(since)),
+        Writer::Stream { is_attended, process, since, .. } => (is_attended.then_some(process), Some(since)),
         Writer::Dead | Writer::Unknown { .. } => (None, None),
     };
     Ok(Some(IncompleteImage {

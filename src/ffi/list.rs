@@ -29,9 +29,9 @@ pub struct image_cache_entry_t {
     pub digest: *const c_char,
     /// Why an image is invalid, or who has an incomplete one, as a text; else NULL.
     pub reason: *const c_char,
-    /// The process that began to cache an incomplete image, or resumed its fetch; else, or if unknown, 0.
+    /// The process of an incomplete image's writer, or of the stream that fetched last; else, or if unknown, 0.
     pub process: u64,
-    /// When that process began: nanoseconds since the Unix epoch; else, or if unknown, 0.
+    /// When its writing or fetch began: nanoseconds since the Unix epoch; else, or if unknown, 0.
     pub since: i64,
 }
 

@@ -271,7 +271,8 @@ pub unsafe extern "C" fn image_cache_get_image(
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or list is NULL
 ///
 /// An entry's size is how many bytes are there, its reason tells who has the image: a writer, streams, nobody. Its process
-/// and since tell which process began when. last_accessed and last_modified are the time of the last write.
+/// is that of the writer, or of the stream that fetched last, since when the writing or fetch began. last_accessed and
+/// last_modified are the time of the last write.
 ///
 /// Threads: any. Blocks: for the cache lock, up to 10 s.
 #[unsafe(no_mangle)]

@@ -37,8 +37,9 @@ pub(crate) struct Facts {
     born: i64,
     /// The mode that the file gets when it is published.
     pub mode: u32,
-    /// The process that created the record or resumed the fetch, and when. For messages.
+    /// The process that appended last, or began. For messages.
     pub process: u32,
+    /// When the fetch began, or was resumed.
     pub since: Timestamp,
     /// The number of the present turn. It advances when a turn is taken over from a source that hangs.
     pub turn: u64,
@@ -61,6 +62,8 @@ pub(crate) struct Progress {
     pub turn: u64,
     pub size: Option<u64>,
     pub length: Option<u64>,
+    /// The process that appended last.
+    pub process: u64,
     /// How many digests are expected. None is removed.
     pub digests: u64,
     pub has_verdict: bool,
@@ -77,9 +80,16 @@ impl Progress {
         for (number, bytes) in numbers.iter_mut().zip(bytes.chunks_exact(8)) {
             *number = u64::from_le_bytes(bytes.try_into().ok()?);
         }
-        let [magic, _, _, _, _, _, turn, size, length, _, digests] = numbers;
+        let [magic, _, _, _, process, _, turn, size, length, _, digests] = numbers;
         let has_verdict = bytes[VERDICT_AT] != 0;
-        (magic == MAGIC).then_some(Self { turn, size: known(size), length: known(length), digests, has_verdict })
+        (magic == MAGIC).then_some(Self {
+            turn,
+            size: known(size),
+            length: known(length),
+            process,
+            digests,
+            has_verdict,
+        })
     }
 }
 

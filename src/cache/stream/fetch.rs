@@ -143,6 +143,11 @@ pub(crate) fn append(cache: &CacheInner, room: &Room, offset: u64, data: &[u8], 
             spoil(cache, room);
             return Err(emptied.err().unwrap_or_else(|| room.lost("another program changed its length")));
         }
+        if progress.process != u64::from(std::process::id()) {
+            let mut facts = room.facts()?;
+            facts.process = std::process::id();
+            room.record.set(&facts)?;
+        }
         progress.digests
     };
     room.waiters.announce();

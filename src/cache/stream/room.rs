@@ -16,10 +16,14 @@ use crate::store::stream_facts::{Facts, Progress};
 use crate::store::stream_record::StreamRecord;
 use crate::sys::file;
 use crate::sys::lock::poll;
+use crate::sys::memory;
 use crate::sys::stat::{FileId, links_and_size};
 
 /// The longest piece that is read from a source, in bytes. A death costs no more than that.
 pub(crate) const PIECE: usize = 1 << 20;
+
+/// The shortest one, unless the image ends before. A stream begins with it, so that first bytes come soon.
+pub(crate) const SHORTEST: usize = 64 << 10;
 
 const RECORD_CHANGED: &str = "the record of its stream was changed";
 
@@ -37,6 +41,8 @@ pub(crate) struct Room {
     appending: Mutex<()>,
     /// Used by one thread at a time: the one that has the turn or the append lock.
     pub work: Mutex<Work>,
+    /// The buffer of the last piece, for the next one.
+    buffer: Mutex<Vec<u8>>,
     joined: Instant,
     /// The length of the file then, in bytes.
     length_then: u64,
@@ -116,6 +122,7 @@ impl Room {
             turns: Mutex::default(),
             appending: Mutex::default(),
             work: Mutex::new(work),
+            buffer: Mutex::default(),
             joined: Instant::now(),
             length_then,
         })
@@ -198,6 +205,19 @@ impl Room {
     pub fn is_append_locked(&self) -> bool {
         matches!(self.appending.try_lock(), Err(TryLockError::WouldBlock))
             || self.record.is_append_locked().unwrap_or(false)
+    }
+
+    /// A buffer of at least that many bytes.
+    pub fn take_buffer(&self, length: usize) -> Result<Vec<u8>> {
+        let former = std::mem::take(&mut *locked(&self.buffer));
+        if former.len() >= length { Ok(former) } else { memory::buffer(length, "fetch a piece") }
+    }
+
+    pub fn put_buffer(&self, buffer: Vec<u8>) {
+        let mut place = locked(&self.buffer);
+        if buffer.len() > place.len() {
+            *place = buffer;
+        }
     }
 
     pub fn work(&self) -> MutexGuard<'_, Work> {

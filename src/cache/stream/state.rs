@@ -10,7 +10,7 @@ use crate::cache::stream::fetch;
 use crate::cache::stream::follow::FollowedFile;
 use crate::cache::stream::join::{Joined, join};
 use crate::cache::stream::lost;
-use crate::cache::stream::room::{PIECE, Room};
+use crate::cache::stream::room::{PIECE, Room, SHORTEST};
 use crate::cache::stream::source::RangeSource;
 use crate::digest::expectations::Expectations;
 use crate::error::{Error, Result};
@@ -52,6 +52,10 @@ pub(super) struct State<S: RangeSource> {
     pub timeout: Option<Duration>,
     pub source_timeout: Duration,
     pub has_begun: bool,
+    /// How many bytes its next call of the source asks for, at least.
+    pub piece: usize,
+    /// Its source has returned bytes up to this offset.
+    pub fetched_to: u64,
 }
 
 pub(super) enum From {
@@ -128,6 +132,8 @@ impl<S: RangeSource> State<S> {
             timeout: None,
             source_timeout: SOURCE_TIMEOUT,
             has_begun: false,
+            piece: SHORTEST,
+            fetched_to: 0,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::cache::reader::Reader;
 use crate::cache::stream::fetch::{self, Appended};
 use crate::cache::stream::follow::{Fate, FollowedFile};
-use crate::cache::stream::room::{PIECE, Room};
+use crate::cache::stream::room::{PIECE, Room, SHORTEST};
 use crate::cache::stream::source::RangeSource;
 use crate::cache::stream::state::{From, State, Step, StreamRole, Waiting};
 use crate::digest::algorithm::Algorithm;
@@ -14,10 +14,10 @@ use crate::digest::expectations::Expectations;
 use crate::error::{Error, Result};
 use crate::store::attributes::{self, Attribute};
 use crate::store::layout::Area;
-use crate::sys::memory;
 
-/// The shortest piece that is read from a source, in bytes, unless the image ends before.
-const SHORTEST: usize = 64 << 10;
+/// A call of a source that takes less than the first, or more than the second.
+const QUICK: Duration = Duration::from_millis(250);
+const SLOW: Duration = Duration::from_secs(1);
 
 /// How often a stream that follows a writer looks whether that still lives.
 const WRITER_LOOK: Duration = Duration::from_secs(1);
@@ -77,8 +77,8 @@ impl<S: RangeSource> State<S> {
         buffer: &mut [u8],
         waiting: &mut Waiting,
     ) -> Result<Step> {
-        // Who has fetched the last piece is at the end of the file, and tries the turn first.
-        let has_fetched = self.role == StreamRole::Fetching;
+        // Who has fetched up to here is at the end of the file, as a rule, and tries the turn first.
+        let has_fetched = offset > 0 && self.fetched_to == offset;
         let length = if has_fetched { 0 } else { room.read_at(offset, buffer)? };
         if length > 0 {
             self.role = StreamRole::Following;
@@ -90,7 +90,7 @@ impl<S: RangeSource> State<S> {
         let look = room.look()?;
         waiting.note_length(look.length);
         if look.length > offset {
-            self.role = StreamRole::Following;
+            self.fetched_to = 0;
             return Ok(Step::Again);
         }
         if progress.complete_length() == Some(look.length) {
@@ -164,24 +164,32 @@ impl<S: RangeSource> State<S> {
         let left = size.map_or(u64::MAX, |size| size.saturating_sub(length));
         let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
         // A read further ahead fetches what is in between, too. A small one fetches more than it delivers: each call may be a request.
-        let wanted = usize::try_from(offset - length).unwrap_or(PIECE).max(buffer.len()).max(SHORTEST).min(most);
+        let wanted = usize::try_from(offset - length).unwrap_or(PIECE).max(buffer.len()).max(self.piece).min(most);
         let is_direct = length == offset && wanted <= buffer.len();
-        let mut between = if is_direct { Vec::new() } else { memory::buffer(wanted, "fetch a piece")? };
-        let piece = if is_direct { &mut buffer[..wanted] } else { &mut between[..] };
+        let mut between = if is_direct { Vec::new() } else { room.take_buffer(wanted)? };
+        let piece = if is_direct { &mut buffer[..wanted] } else { &mut between[..wanted] };
+        let called = Instant::now();
         let got = match self.call(length, piece) {
             Ok(got) => got,
-            Err(error) => return Ok(Step::End(Err(error))),
+            Err(error) => {
+                self.cache.log().warning(|| error.to_string());
+                return Ok(Step::End(Err(error)));
+            }
         };
+        self.note_call(called.elapsed(), got == wanted);
         if got == 0 {
             // Only this source is wrong: others go on.
             if let Some(expected) = size {
                 let image_id = self.id.to_string();
-                return Ok(Step::End(Err(Error::SizeMismatch { image_id, expected, actual: length })));
+                let error = Error::SizeMismatch { image_id, expected, actual: length };
+                self.cache.log().warning(|| error.to_string());
+                return Ok(Step::End(Err(error)));
             }
             fetch::note_end(&self.cache, room, length, self.source_timeout)?;
             return Ok(Step::Again);
         }
         let piece = if is_direct { &buffer[..got] } else { &between[..got] };
+        self.fetched_to = length + got as u64;
         let appended = fetch::append(&self.cache, room, length, piece, self.source_timeout);
         // The bytes are the source's, and are delivered even if they cannot be kept.
         let delivered = match length.cmp(&offset) {
@@ -193,6 +201,7 @@ impl<S: RangeSource> State<S> {
             }
             _ => 0,
         };
+        room.put_buffer(between);
         match appended {
             Ok(Appended::Dropped) => Ok(Step::Again),
             Ok(Appended::Kept) if delivered == 0 => Ok(Step::Again),
@@ -201,6 +210,15 @@ impl<S: RangeSource> State<S> {
                 Ok(Step::Read(delivered))
             }
             Err(error) => Ok(Step::Alone(delivered, error)),
+        }
+    }
+
+    /// The pieces become longer as long as the source is quick: each call may be a request, and delay the others.
+    fn note_call(&mut self, took: Duration, is_full: bool) {
+        if took < QUICK && is_full {
+            self.piece = (self.piece * 2).min(PIECE);
+        } else if took > SLOW {
+            self.piece = (self.piece / 2).max(SHORTEST);
         }
     }
 
