@@ -317,7 +317,8 @@ typedef int64_t (*image_cache_source_fn)(void *user_data, void *buffer, size_t c
  * - `user_data`: the pointer given to image_cache_stream_open()
  * - `offset`: where to read, in bytes
  * - `buffer`: receives the bytes
- * - `capacity`: the size of the buffer in bytes, at least 1 and at most 1 MiB
+ * - `capacity`: the size of the buffer in bytes, at least 1 and at most 1 MiB. It grows from 64 KiB to 1 MiB from call to
+ *   call, as long as a call takes less than 250 ms
  *
  * Returns the number of bytes, 0 at the end, or a negative number on failure. More than capacity is a failure, too.
  *
@@ -363,11 +364,11 @@ typedef struct image_cache_entry_t {
    */
   const char *reason;
   /**
-   * The process that began to cache an incomplete image, or resumed its fetch; else, or if unknown, 0.
+   * The process of an incomplete image's writer, or of the stream that fetched last; else, or if unknown, 0.
    */
   uint64_t process;
   /**
-   * When that process began: nanoseconds since the Unix epoch; else, or if unknown, 0.
+   * When its writing or fetch began: nanoseconds since the Unix epoch; else, or if unknown, 0.
    */
   int64_t since;
 } image_cache_entry_t;
@@ -449,7 +450,7 @@ typedef void (*image_cache_log_fn)(void *user_data, int32_t level, const char *m
 #define IMAGE_CACHE_ERROR_SIZE_MISMATCH (-7)
 
 /**
- * The disk is full, or the quota or the inodes are used up.
+ * The disk is full, or the quota or the inodes are used up; or image_cache_make_room() cannot make room within the limit.
  */
 #define IMAGE_CACHE_ERROR_NO_SPACE (-8)
 
@@ -744,7 +745,8 @@ void image_cache_reader_close(struct image_cache_reader_t *reader);
  *
  * A dead writer blocks no other. A live writer that has written nothing for longer than the stall time loses the
  * image, unless it verifies, syncs or publishes. With BEING_CACHED, the message has the writer's process id, and for
- * how long it has been writing. A file in incomplete/ that another program wrote counts as a live writer's.
+ * how long it has been writing. A file in incomplete/ that another program wrote counts as a live writer's. A fetch
+ * that its streams have left is replaced, and its bytes are lost: a stream would resume it.
  *
  * Threads: any. Blocks: for the cache lock, up to 10 s.
  *
@@ -1508,7 +1510,8 @@ image_cache_status_t image_cache_get_image(const struct image_cache_t *cache,
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or list is NULL
  *
  * An entry's size is how many bytes are there, its reason tells who has the image: a writer, streams, nobody. Its process
- * and since tell which process began when. last_accessed and last_modified are the time of the last write.
+ * is that of the writer, or of the stream that fetched last, since when the writing or fetch began. last_accessed and
+ * last_modified are the time of the last write.
  *
  * Threads: any. Blocks: for the cache lock, up to 10 s.
  */
@@ -1744,9 +1747,10 @@ image_cache_status_t image_cache_delete_all_cached_images(const struct image_cac
  * cannot be deleted exceed the limit alone, none is evicted. Images of 0 bytes stay. Each eviction is logged
  * (IMAGE_CACHE_LOG_INFO).
  *
- * Images that are open are left, and others are evicted in their place: while a reader of this library has them open, or
- * a program that locks them, such as qemu. The limit is then missed, if necessary. An image that another user owns may be
- * evicted while it is being opened: its reader keeps the bytes.
+ * Images that are open are left, and others are evicted in their place: while a reader, or a stream of a cached image,
+ * has them open in any process, or a program that locks them, such as qemu. If the limit is missed for that, the call
+ * succeeds, and logs it. An image that another user owns may be evicted while it is being opened: its reader keeps the
+ * bytes.
  *
  * Durability: as for image_cache_delete_cached_image().
  *
@@ -1808,7 +1812,7 @@ image_cache_status_t image_cache_prune_to(const struct image_cache_t *cache,
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or freed is NULL
  *
  * The room is not reserved: another process may take it before the image is written. Images that are being cached do
- * not count yet, except on the disk.
+ * not count yet, except on the disk. So prune after the fetch as well. The message says what is in the way.
  *
  * Durability: as for image_cache_delete_cached_image().
  *
@@ -1828,7 +1832,8 @@ image_cache_status_t image_cache_make_room(const struct image_cache_t *cache,
                                            struct image_cache_error_t *error);
 
 /**
- * Removes invalid images, and incomplete files that are a dead writer's or have stalled. Compares the index.
+ * Removes invalid images, and incomplete files that are a dead writer's or have stalled, those of streams included.
+ * Compares the index.
  *
  * - `cache`: the cache
  * - `stall_time`: in seconds, also below 2 s; 0 removes all incomplete files; negative: the configured one
@@ -1839,7 +1844,8 @@ image_cache_status_t image_cache_make_room(const struct image_cache_t *cache,
  * - IMAGE_CACHE_ERROR_IO: a directory cannot be read, or a file cannot be removed
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or removed is NULL
  *
- * An incomplete file has stalled if its live writer, or another program, wrote nothing to it for the stall time. A
+ * An incomplete file has stalled if its live writer, its streams, or another program, wrote nothing to it for the stall
+ * time. A fetch that its streams have left stays until then: the next stream resumes it. A
  * live writer then gets IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit. It does not stall while it
  * verifies, syncs and publishes, unless stall_time is 0. In invalid/, subdirectories stay, and names that no image can
  * have. If a file cannot be removed, the others are removed all the same.

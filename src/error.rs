@@ -138,6 +138,16 @@ pub enum Error {
         /// The process that had it open.
         owner: u32,
     },
+    /// Room for an image cannot be made.
+    #[error("cannot make room for {bytes} bytes: {why}: '{}'", .path.display())]
+    NoRoom {
+        /// The image's size.
+        bytes: u64,
+        /// What is in the way.
+        why: String,
+        /// The cache's directory.
+        path: PathBuf,
+    },
     /// An allocation failed. Nothing was lost, and the call can be repeated.
     #[error("cannot {operation}: not enough memory")]
     NoMemory {

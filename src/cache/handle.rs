@@ -240,8 +240,7 @@ impl ImageCache {
     /// before the image is written.
     ///
     /// # Errors
-    /// [`crate::Error::System`] with `ENOSPC` if that much cannot be made free. If that is known beforehand, nothing is evicted. Else as
-    /// for [`Self::prune`].
+    /// [`crate::Error::NoRoom`]. If that is known beforehand, nothing is evicted. Else as for [`Self::prune`].
     pub fn make_room(&self, bytes: u64) -> Result<Pruned> {
         prune::make_room(self.inner.get()?, bytes)
     }

@@ -57,14 +57,21 @@ pub(crate) fn prune(cache: &CacheInner, limit: u64) -> Result<Pruned> {
 
 /// Makes room for an image: within the limit, and on the disk. Fails for a full disk, and evicts nothing, if that cannot be.
 pub(crate) fn make_room(cache: &CacheInner, bytes: u64) -> Result<Pruned> {
-    let limit = cache.max_size.checked_sub(bytes).ok_or_else(|| full(cache))?;
+    let Some(limit) = cache.max_size.checked_sub(bytes) else {
+        return Err(no_room(cache, bytes, format!("the limit is {} bytes", cache.max_size)));
+    };
     let pruned = evict(cache, Goal { limit, free: bytes, is_all_or_nothing: true })?;
-    // Readers keep what was evicted, and other programs write.
-    if cache.layout().free_bytes()? < bytes { Err(full(cache)) } else { Ok(pruned) }
+    // Readers keep what was deleted, and other programs write.
+    match cache.layout().free_bytes()? {
+        free if free < bytes => {
+            Err(no_room(cache, bytes, format!("the disk has {free} bytes free after the eviction")))
+        }
+        _ => Ok(pruned),
+    }
 }
 
-fn full(cache: &CacheInner) -> Error {
-    Error::no_space("make room for an image in", cache.layout().directory(Area::Cached).path())
+fn no_room(cache: &CacheInner, bytes: u64, why: String) -> Error {
+    Error::NoRoom { bytes, why, path: cache.layout().directory(Area::Cached).path().to_owned() }
 }
 
 fn evict(cache: &CacheInner, goal: Goal) -> Result<Pruned> {
@@ -236,7 +243,7 @@ impl<'a> Pruning<'a> {
         }
         drop(lock);
         let is_reached = self.is_reached();
-        if !is_reached && self.used > 0 {
+        if !is_reached && self.used > 0 && !self.goal.is_all_or_nothing {
             let (excess, used) = (self.excess, self.used);
             self.cache
                 .log()
@@ -245,7 +252,11 @@ impl<'a> Pruning<'a> {
         // An image that could not be removed is a failure only if the limit is missed. That is unknown if images could not be stat'ed.
         match (self.failed, self.order.skipped()) {
             (Err(error), _) if !is_reached => Err(error),
-            _ if !is_reached && self.goal.is_all_or_nothing => Err(full(self.cache)),
+            _ if !is_reached && self.goal.is_all_or_nothing => {
+                let place = if self.excess > 0 { "within the limit" } else { "on the disk" };
+                let why = format!("too little can be evicted {place}; images of {} bytes are open", self.used);
+                Err(no_room(self.cache, self.goal.free, why))
+            }
             (failed, skipped) => {
                 if let Err(error) = failed {
                     self.cache.log().warning(|| error.to_string());

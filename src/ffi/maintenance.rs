@@ -78,9 +78,10 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
 /// cannot be deleted exceed the limit alone, none is evicted. Images of 0 bytes stay. Each eviction is logged
 /// (IMAGE_CACHE_LOG_INFO).
 ///
-/// Images that are open are left, and others are evicted in their place: while a reader of this library has them open, or
-/// a program that locks them, such as qemu. The limit is then missed, if necessary. An image that another user owns may be
-/// evicted while it is being opened: its reader keeps the bytes.
+/// Images that are open are left, and others are evicted in their place: while a reader, or a stream of a cached image,
+/// has them open in any process, or a program that locks them, such as qemu. If the limit is missed for that, the call
+/// succeeds, and logs it. An image that another user owns may be evicted while it is being opened: its reader keeps the
+/// bytes.
 ///
 /// Durability: as for image_cache_delete_cached_image().
 ///
@@ -158,7 +159,7 @@ pub unsafe extern "C" fn image_cache_prune_to(
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or freed is NULL
 ///
 /// The room is not reserved: another process may take it before the image is written. Images that are being cached do
-/// not count yet, except on the disk.
+/// not count yet, except on the disk. So prune after the fetch as well. The message says what is in the way.
 ///
 /// Durability: as for image_cache_delete_cached_image().
 ///
@@ -186,7 +187,8 @@ pub unsafe extern "C" fn image_cache_make_room(
     }
 }
 
-/// Removes invalid images, and incomplete files that are a dead writer's or have stalled. Compares the index.
+/// Removes invalid images, and incomplete files that are a dead writer's or have stalled, those of streams included.
+/// Compares the index.
 ///
 /// - `cache`: the cache
 /// - `stall_time`: in seconds, also below 2 s; 0 removes all incomplete files; negative: the configured one
@@ -197,7 +199,8 @@ pub unsafe extern "C" fn image_cache_make_room(
 /// - IMAGE_CACHE_ERROR_IO: a directory cannot be read, or a file cannot be removed
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or removed is NULL
 ///
-/// An incomplete file has stalled if its live writer, or another program, wrote nothing to it for the stall time. A
+/// An incomplete file has stalled if its live writer, its streams, or another program, wrote nothing to it for the stall
+/// time. A fetch that its streams have left stays until then: the next stream resumes it. A
 /// live writer then gets IMAGE_CACHE_ERROR_LOST from its next chunk, or its commit. It does not stall while it
 /// verifies, syncs and publishes, unless stall_time is 0. In invalid/, subdirectories stay, and names that no image can
 /// have. If a file cannot be removed, the others are removed all the same.

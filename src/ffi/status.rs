@@ -27,7 +27,7 @@ pub const IMAGE_CACHE_ERROR_BEING_CACHED: image_cache_status_t = -5;
 pub const IMAGE_CACHE_ERROR_DIGEST_MISMATCH: image_cache_status_t = -6;
 /// There are more or fewer bytes than expected.
 pub const IMAGE_CACHE_ERROR_SIZE_MISMATCH: image_cache_status_t = -7;
-/// The disk is full, or the quota or the inodes are used up.
+/// The disk is full, or the quota or the inodes are used up; or image_cache_make_room() cannot make room within the limit.
 pub const IMAGE_CACHE_ERROR_NO_SPACE: image_cache_status_t = -8;
 /// Any other system error; os_error says which.
 pub const IMAGE_CACHE_ERROR_IO: image_cache_status_t = -9;
@@ -148,6 +148,7 @@ fn status_of(error: &Error) -> image_cache_status_t {
         Error::BeingCached(_) => IMAGE_CACHE_ERROR_BEING_CACHED,
         Error::DigestMismatch { .. } => IMAGE_CACHE_ERROR_DIGEST_MISMATCH,
         Error::SizeMismatch { .. } | Error::Empty(_) => IMAGE_CACHE_ERROR_SIZE_MISMATCH,
+        Error::NoRoom { .. } => IMAGE_CACHE_ERROR_NO_SPACE,
         Error::System { .. } if error.is_no_space() => IMAGE_CACHE_ERROR_NO_SPACE,
         Error::System { .. } | Error::MissingParent { .. } | Error::Damaged { .. } => IMAGE_CACHE_ERROR_IO,
         Error::Index { .. } => IMAGE_CACHE_ERROR_INDEX,

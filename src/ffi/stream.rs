@@ -18,7 +18,8 @@ use crate::{RangeSource, Stream, StreamRole};
 /// - `user_data`: the pointer given to image_cache_stream_open()
 /// - `offset`: where to read, in bytes
 /// - `buffer`: receives the bytes
-/// - `capacity`: the size of the buffer in bytes, at least 1 and at most 1 MiB
+/// - `capacity`: the size of the buffer in bytes, at least 1 and at most 1 MiB. It grows from 64 KiB to 1 MiB from call to
+///   call, as long as a call takes less than 250 ms
 ///
 /// Returns the number of bytes, 0 at the end, or a negative number on failure. More than capacity is a failure, too.
 ///

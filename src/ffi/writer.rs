@@ -59,7 +59,8 @@ impl Hold {
 ///
 /// A dead writer blocks no other. A live writer that has written nothing for longer than the stall time loses the
 /// image, unless it verifies, syncs or publishes. With BEING_CACHED, the message has the writer's process id, and for
-/// how long it has been writing. A file in incomplete/ that another program wrote counts as a live writer's.
+/// how long it has been writing. A file in incomplete/ that another program wrote counts as a live writer's. A fetch
+/// that its streams have left is replaced, and its bytes are lost: a stream would resume it.
 ///
 /// Threads: any. Blocks: for the cache lock, up to 10 s.
 ///
