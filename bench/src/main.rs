@@ -14,10 +14,12 @@ mod measure;
 mod output;
 mod peers;
 mod picture;
+mod piped_child;
 mod quantity;
 mod random;
 mod report;
 mod rows;
+mod waiting;
 
 use std::time::Instant;
 
