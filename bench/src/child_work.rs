@@ -18,7 +18,7 @@ use crate::measure::{Latencies, new_latencies, quantile, seconds};
 use crate::piped_child::wait_for_parent;
 use crate::rows::commits::commit_once;
 use crate::rows::hits::hit_once;
-use crate::waiting;
+use crate::{storm, waiting};
 
 /// Does the named work, and prints the result.
 pub fn work(arguments: &[String]) -> Result<()> {
@@ -34,6 +34,7 @@ pub fn work(arguments: &[String]) -> Result<()> {
             print(&compete(directory, who, threads.parse()?, duration)?)
         }
         ["stream", directory, readers, size] => print(&stream(directory, readers.parse()?, size.parse()?)?),
+        ["storm", readers] => storm::reader::work(readers),
         ["wait", directory, readers] => waiting::work(directory, readers.parse()?),
         ["neighbour", directory, driver, "clean", length] => clean(directory, driver, length.parse()?),
         ["neighbour", directory, driver, "compare"] => compare(directory, driver),

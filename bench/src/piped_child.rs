@@ -25,6 +25,10 @@ impl PipedChild {
         Ok(Self { process, input, output, work: format!("{arguments:?}") })
     }
 
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Sends an empty line, which the child reads with [`wait_for_parent`].
     pub fn proceed(&mut self) -> Result<()> {
         self.input.write_all(b"\n").with_context(|| format!("the child process for {} has ended", self.work))
