@@ -9,7 +9,7 @@ mod processes;
 pub mod reader;
 mod server;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use image_cache::{DriverChoice, Durability};
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
@@ -113,8 +113,12 @@ impl Run {
 }
 
 fn storm_of(who: &str, bench: &Bench, origin: &Origin, through: &Through, object: &Object) -> Result<Figures> {
-    let [alone, storm, killed] = Run::ALL.map(|run| run.of(who, bench, origin, through, object));
-    Ok(figures_of(who, &alone?, Some(&storm?), Some(&killed?)))
+    let run = |run: Run| run.of(who, bench, origin, through, object);
+    let alone = run(Run::Alone)?;
+    if let Some(failure) = &alone.failure {
+        bail!("one reader alone fails: {failure}");
+    }
+    Ok(figures_of(who, &alone, Some(&run(Run::Storm)?), Some(&run(Run::Killed)?)))
 }
 
 /// The figures, in the order of the table. Those that a run lacks are not there.

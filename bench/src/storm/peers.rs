@@ -49,6 +49,7 @@ fn configure_traffic_server(place: &Place, command: &mut Command) -> Result<()> 
         ("http.server_ports", format!("STRING {}:ip-in=127.0.0.1", place.port)),
         // It stays the present user.
         ("admin.user_id", "STRING #-1".to_owned()),
+        ("crash_log_helper", "STRING NULL".to_owned()),
         ("http.wait_for_cache", "INT 1".to_owned()),
         ("http.cache.required_headers", "INT 0".to_owned()),
         ("cache.enable_read_while_writer", "INT 1".to_owned()),
@@ -63,6 +64,9 @@ fn configure_traffic_server(place: &Place, command: &mut Command) -> Result<()> 
     ];
     let lines = values.map(|(name, value)| format!("CONFIG proxy.config.{name} {value}\n"));
     write(place.directory.join("etc/records.config"), lines.concat())?;
+    write(place.directory.join("etc/hosting.config"), "")?;
+    let rights = "ip_allow:\n  - apply: in\n    ip_addrs: 127.0.0.1\n    action: allow\n    methods: ALL\n";
+    write(place.directory.join("etc/ip_allow.yaml"), rights)?;
     write(place.directory.join("etc/storage.config"), format!("{directory}/cache 512M\n"))?;
     write(place.directory.join("etc/remap.config"), format!("map / http://{}/\n", place.origin))?;
     command.env("TS_RUNROOT", &place.directory);

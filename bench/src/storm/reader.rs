@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -17,6 +17,8 @@ use crate::storm::http::Connection;
 
 /// The size of a reader's buffer.
 const BUFFER: usize = 64 << 10;
+
+const GIVEN_UP: &str = "it did not end within the limit";
 
 /// Where the readers read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -71,26 +73,44 @@ pub fn work(readers: &str) -> Result<()> {
     println!();
     wait_for_parent()?;
     let began = Instant::now();
-    let (sender, receiver) = mpsc::channel();
+    let new = |number| Got { number, first_byte: None, whole: None, failure: Some(GIVEN_UP.to_owned()) };
+    let results = Arc::new(Results {
+        got: Mutex::new((readers.first..readers.end).map(new).collect()),
+        left: Mutex::new(readers.end - readers.first),
+        ended: Condvar::new(),
+    });
     for number in readers.first..readers.end {
-        let (sender, readers, cache) = (sender.clone(), readers.clone(), cache.clone());
+        let (results, readers, cache) = (Arc::clone(&results), readers.clone(), cache.clone());
         std::thread::spawn(move || {
             let arrival = readers.arrivals * f64::from(number) / f64::from(readers.of_all);
             std::thread::sleep(Duration::from_secs_f64(arrival).saturating_sub(began.elapsed()));
-            let mut got = Got { number, first_byte: None, whole: None, failure: None };
-            match readers.read(cache.as_deref(), &mut got.first_byte) {
-                Ok(()) => got.whole = Some(began.elapsed().as_secs_f64()),
-                Err(error) => got.failure = Some(format!("{error:#}")),
-            }
-            sender.send(got)
+            let index = (number - readers.first) as usize;
+            let set = |set: &dyn Fn(&mut Got)| set(&mut locked(&results.got)[index]);
+            let first_byte = |after: f64| set(&|got| got.first_byte = Some(after));
+            let failure = readers.read(cache.as_deref(), &first_byte).err().map(|error| format!("{error:#}"));
+            let whole = failure.is_none().then(|| began.elapsed().as_secs_f64());
+            set(&|got| (got.whole, got.failure) = (whole, failure.clone()));
+            *locked(&results.left) -= 1;
+            results.ended.notify_all();
         });
     }
-    drop(sender);
-    let end = began + Duration::from_secs_f64(readers.limit);
-    let left = || receiver.recv_timeout(end.saturating_duration_since(Instant::now())).ok();
-    print(&std::iter::from_fn(left).collect::<Vec<_>>())?;
+    let end = Duration::from_secs_f64(readers.limit).saturating_sub(began.elapsed());
+    drop(results.ended.wait_timeout_while(locked(&results.left), end, |left| *left > 0));
+    print(&*locked(&results.got))?;
     // With the readers that did not end.
     std::process::exit(0)
+}
+
+/// What the readers of a process have got so far.
+struct Results {
+    got: Mutex<Vec<Got>>,
+    /// How many have not ended.
+    left: Mutex<u32>,
+    ended: Condvar,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Something that a reader reads to its end.
@@ -111,7 +131,7 @@ impl<S: image_cache::RangeSource> Body for Stream<S> {
 }
 
 impl Readers {
-    fn read(&self, cache: Option<&ImageCache>, first_byte: &mut Option<f64>) -> Result<()> {
+    fn read(&self, cache: Option<&ImageCache>, first_byte: &dyn Fn(f64)) -> Result<()> {
         let arrived = Instant::now();
         match (&self.through, cache) {
             (Through::Streams { origin, .. }, Some(cache)) => {
@@ -130,12 +150,14 @@ impl Readers {
         }
     }
 
-    fn to_the_end(&self, body: &mut impl Body, arrived: Instant, first_byte: &mut Option<f64>) -> Result<()> {
+    fn to_the_end(&self, body: &mut impl Body, arrived: Instant, first_byte: &dyn Fn(f64)) -> Result<()> {
         let mut buffer = vec![0; BUFFER];
         let (mut hasher, mut read) = (Xxh3::new(), 0);
         loop {
             let length = body.read(&mut buffer)?;
-            first_byte.get_or_insert_with(|| arrived.elapsed().as_secs_f64());
+            if read == 0 {
+                first_byte(arrived.elapsed().as_secs_f64());
+            }
             if length == 0 {
                 break;
             }
@@ -157,9 +179,10 @@ struct Source {
 }
 
 impl Source {
-    /// Requests exactly the wanted bytes, so that none is sent in vain when the turn goes to another reader.
+    /// Requests the wanted bytes and no more. Longer ranges save requests, and their rest is sent in vain each time that another reader
+    /// takes the turn: with ranges of 1 MiB, up to 3.7 times the object was sent on a busy machine.
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = (self.size - offset.min(self.size)).min(buffer.len() as u64);
+        let length = self.size.saturating_sub(offset).min(buffer.len() as u64);
         if length == 0 {
             return Ok(0);
         }
@@ -167,16 +190,58 @@ impl Source {
             Some(connection) => connection,
             None => Connection::open(self.origin)?,
         };
-        connection.get(&self.path, Some((offset, length)))?;
+        let length = connection.get(&self.path, Some((offset, length)))?;
         let mut read = 0;
         while read < length as usize {
-            match connection.read(&mut buffer[read..])? {
-                0 => break,
-                more => read += more,
-            }
+            read += connection.read(&mut buffer[read..])?;
         }
-        // After a failure it is closed, since its rest would be taken for the next response.
+        // After a failure it is closed, since the rest would be taken for the next response.
         self.connection = Some(connection);
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::content::random_bytes;
+    use crate::storm::origin::Origin;
+
+    #[test]
+    fn a_source_requests_exactly_the_bytes_of_each_call() {
+        let content = random_bytes(150_000);
+        let origin = Origin::start(content.clone()).unwrap();
+        let size = content.len() as u64;
+        let mut source = Source { origin: origin.address, path: "/a".to_owned(), size, connection: None };
+        let mut buffer = vec![0; 64_000];
+        for (offset, length) in [(0, 64_000), (64_000, 64_000), (140_000, 10_000), (3, 64_000), (150_000, 0)] {
+            assert_eq!(source.read_at(offset, &mut buffer).unwrap(), length);
+            assert!(buffer[..length] == content[offset as usize..offset as usize + length]);
+        }
+        let taken = origin.wait_until_taken("/a", 202_000, Duration::from_secs(20)).unwrap();
+        assert_eq!((taken.requests, taken.bytes), (4, 202_000));
+    }
+
+    #[test]
+    fn other_bytes_and_a_wrong_size_are_no_whole_image() {
+        let content = random_bytes(100_000);
+        let origin = Origin::start(content.clone()).unwrap();
+        let readers = Readers {
+            through: Through::Server(origin.address),
+            name: "a".to_owned(),
+            size: content.len() as u64,
+            digest: xxhash_rust::xxh3::xxh3_64(&content),
+            first: 0,
+            end: 1,
+            of_all: 1,
+            arrivals: 0.0,
+            limit: Duration::from_mins(1).as_secs_f64(),
+        };
+        let failure = |readers: &Readers| readers.read(None, &|_| ()).err().map(|error| error.to_string());
+        assert_eq!(failure(&readers), None);
+        assert_eq!(failure(&Readers { digest: 0, ..readers.clone() }), Some("other bytes".to_owned()));
+        assert!(failure(&Readers { size: 1, ..readers }).is_some());
     }
 }
