@@ -162,7 +162,7 @@ pub fn work(directory: &str, readers: usize) -> Result<()> {
             println!();
             wait_for_parent()?;
             print(&Waited {
-                processor: (processor() - before).as_secs_f64(),
+                processor: processor().saturating_sub(before).as_secs_f64(),
                 seconds: began.elapsed().as_secs_f64(),
                 calls: shared.calls.load(Ordering::SeqCst),
                 returned: shared.returned.load(Ordering::SeqCst),

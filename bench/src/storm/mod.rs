@@ -126,7 +126,7 @@ fn figures_of(who: &str, alone: &Outcome, storm: Option<&Outcome>, killed: Optio
     let mut figures = Vec::new();
     let mut add = |name: &str, value: Option<Quantity>| figures.extend(value.map(|value| (name.to_owned(), value)));
     let count = |count: usize| Some(Quantity::count(count as f64));
-    add("one reader alone", alone.done.map(Quantity::seconds));
+    add("one reader alone: done", alone.done.map(Quantity::seconds));
     if let Some(storm) = storm {
         add("all readers: whole images", count(storm.whole));
         add("all readers: requests to the origin", count(storm.taken.requests as usize));

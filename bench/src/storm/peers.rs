@@ -15,7 +15,15 @@ pub const PEERS: [Recipe; 4] = [
         package: "trafficserver",
         configure: configure_traffic_server,
     },
-    Recipe { name: "Varnish", program: "varnishd", package: "varnish", configure: configure_varnish },
+    Recipe {
+        name: "Varnish",
+        program: "varnishd",
+        package: "varnish",
+        configure: |place, command| {
+            configure_varnish(place, command);
+            Ok(())
+        },
+    },
     Recipe {
         name: "nginx",
         program: "nginx",
@@ -74,11 +82,10 @@ fn configure_traffic_server(place: &Place, command: &mut Command) -> Result<()> 
 }
 
 /// In memory, since a storage of Varnish in a file does not outlive it either.
-fn configure_varnish(place: &Place, command: &mut Command) -> Result<()> {
+fn configure_varnish(place: &Place, command: &mut Command) {
     command.args(["-F", "-j", "none", "-T", "none", "-s", "malloc,512M"]);
     command.args(["-a", &format!("127.0.0.1:{}", place.port), "-b", &place.origin.to_string()]);
     command.arg("-n").arg(place.directory.join("work"));
-    Ok(())
 }
 
 /// One request fetches an object; the others wait for it, as long as `time_outs` has it.
