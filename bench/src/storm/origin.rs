@@ -104,19 +104,24 @@ impl Shared {
         client.set_nodelay(true)?;
         let port = client.peer_addr()?.port();
         let mut requests = BufReader::new(client);
+        let mut late = Duration::ZERO;
         while let Some(head) = Head::read(&mut requests)? {
-            self.answer(&head, client, port)?;
+            let now = Instant::now();
+            late = self.answer(&head, client, port, now.checked_sub(late).unwrap_or(now))?;
         }
         Ok(())
     }
 
-    fn answer(&self, head: &Head, mut client: &TcpStream, port: u16) -> io::Result<()> {
+    /// Sends a response whose bytes come on the line at `earliest`. Returns how late its last ones were sent: the client could not request
+    /// more before, so this is no pause of the client's.
+    fn answer(&self, head: &Head, mut client: &TcpStream, port: u16, mut earliest: Instant) -> io::Result<Duration> {
         const HEAD: &str = "Content-Type: application/octet-stream\r\nAccept-Ranges: bytes\r\nETag: \"1\"\r\n\
             Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\nCache-Control: public, max-age=86400\r\n";
         let (path, size) = (head.second_word(), self.content.len());
         let range = head.value("range");
         let Some((first, length)) = range_of(range, size as u64).filter(|_| head.first.starts_with("GET ")) else {
-            return client.write_all(b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n");
+            client.write_all(b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n")?;
+            return Ok(Duration::ZERO);
         };
         let status = match range {
             Some(_) => format!("206 Partial Content\r\nContent-Range: bytes {first}-{}/{size}", first + length - 1),
@@ -125,13 +130,12 @@ impl Shared {
         self.count(path, 1, 0, port);
         client.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{HEAD}\r\n").as_bytes())?;
         let first = first as usize;
-        let mut earliest = Instant::now();
         for piece in self.content[first..first + length as usize].chunks(PIECE) {
             earliest = self.line.carry(piece.len(), earliest);
             client.write_all(piece)?;
             self.count(path, 0, piece.len(), port);
         }
-        Ok(())
+        Ok(Instant::now().saturating_duration_since(earliest))
     }
 }
 
@@ -184,6 +188,19 @@ mod tests {
         assert_eq!(origin.wait_until_taken("/b", 71_001, Duration::ZERO).map(|taken| taken.bytes), None);
         assert_eq!(origin.taken("/a").requests, 1);
         assert_eq!(origin.taken("/c").requests, 0);
+    }
+
+    #[test]
+    fn the_line_loses_a_pause_and_no_time_in_which_it_was_late() {
+        let second = Duration::from_secs(1);
+        let now = Instant::now();
+        let line = Line { is_free_at: Mutex::new(now.checked_sub(100 * second).unwrap()) };
+        let bytes = SPEED as usize;
+        let first = line.carry(bytes, now.checked_sub(10 * second).unwrap());
+        assert_eq!(first, now.checked_sub(9 * second).unwrap());
+        // It follows at once, though this thread comes later.
+        assert_eq!(line.carry(bytes, first), now.checked_sub(8 * second).unwrap());
+        assert_eq!(line.carry(bytes, now.checked_sub(5 * second).unwrap()), now.checked_sub(4 * second).unwrap());
     }
 
     #[test]
