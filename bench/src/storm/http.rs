@@ -63,17 +63,19 @@ impl Connection {
         Ok(Self { stream: BufReader::with_capacity(64 << 10, stream), left: 0 })
     }
 
-    /// Requests an object, or `range` of it: from an offset, so many bytes. Returns the length of the body, which [`Self::read`] reads.
+    /// Requests an object, or `range` of it: from an offset, so many bytes, which it must have. Returns the length of the body, which
+    /// [`Self::read`] reads.
     pub fn get(&mut self, path: &str, range: Option<(u64, u64)>) -> io::Result<u64> {
-        let (range, expected) = match range {
+        let (header, expected) = match range {
             Some((first, length)) => (format!("Range: bytes={first}-{}\r\n", first + length - 1), "206"),
             None => (String::new(), "200"),
         };
-        let head = format!("GET {path} HTTP/1.1\r\nHost: origin\r\n{range}\r\n");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: origin\r\n{header}\r\n");
         self.stream.get_mut().write_all(head.as_bytes())?;
         let head = Head::read(&mut self.stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let length = head.value("content-length").and_then(|length| length.parse().ok());
-        let (true, Some(length)) = (head.second_word() == expected, length) else {
+        let is_expected = head.second_word() == expected && range.is_none_or(|(_, wanted)| length == Some(wanted));
+        let (true, Some(length)) = (is_expected, length) else {
             return Err(invalid(format!("the server answers '{}', Content-Length {length:?}", head.first)));
         };
         self.left = length;

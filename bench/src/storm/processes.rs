@@ -56,7 +56,8 @@ mod tests {
     fn a_connection_is_found_by_both_of_its_ports() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
            0: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 77 1 0 20 0 0 10 -1
-           1: 0100007F:C350 0100007F:1F90 01 00000000:00000000 00:00000000 00000000     0        0 78 1 0 20 0 0 10 -1";
+           1: 0100007F:C351 0100007F:1F90 01 00000000:00000000 00:00000000 00000000     0        0 76 1 0 20 0 0 10 -1
+           2: 0100007F:C350 0100007F:1F90 01 00000000:00000000 00:00000000 00000000     0        0 78 1 0 20 0 0 10 -1";
         assert_eq!(inode_of_connection(table, 0xC350, 0x1F90), Some(78));
         assert_eq!(inode_of_connection(table, 0xC350, 0x1F91), None);
     }
