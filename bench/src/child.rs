@@ -1,7 +1,7 @@
 //! Measurements in child processes: this program with --child. Each child writes one line of JSON.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -62,8 +62,8 @@ pub fn run<T: DeserializeOwned>(program: &Path, arguments: &[&str]) -> Result<T>
 
 /// In the child: prints its result.
 pub fn print(measured: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string(measured)?);
-    Ok(())
+    // Not println!, which panics if the parent was killed.
+    writeln!(std::io::stdout(), "{}", serde_json::to_string(measured)?).context("writing to the parent")
 }
 
 /// Runs a child that kills itself with SIGKILL.
