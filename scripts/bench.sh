@@ -18,6 +18,10 @@ if cargo clippy --version >/dev/null 2>&1; then
 fi
 cargo test --quiet --locked --release >"$build/test.log" 2>&1 || { cat "$build/test.log" && exit 1; }
 
+case " $* " in
+    *" --peers "*) ../scripts/install-tools.sh traffic_server varnishd nginx || echo "The missing ones are skipped." ;;
+esac
+
 # The caches of a full run are millions of files. They are removed even if the benchmark fails or is interrupted.
 run=$(mktemp -d "$build/run-XXXXXX")
 trap 'rm -rf "$run"' EXIT

@@ -41,6 +41,9 @@ describe() { # TOOL: sets `package` and `reason`
         shellcheck) reason="checks the shell scripts" ;;
         codespell) reason="finds misspelled words" ;;
         clang-format) reason="formats the C code" ;;
+        traffic_server) package=trafficserver reason="shares one fetch between many clients, for a comparison in the benchmark" ;;
+        varnishd) package=varnish reason="shares one fetch between many clients, for a comparison in the benchmark" ;;
+        nginx) reason="shares one fetch between many clients, for a comparison in the benchmark" ;;
         python3) reason="acts as Glance in some tests, and calls the library in others" ;;
         *) echo "install-tools: unknown tool: $1" >&2 && exit 2 ;;
     esac
@@ -58,9 +61,11 @@ is_installed() { # TOOL: a command, or a C header
 }
 
 packages=()
+services=()
 for tool in "$@"; do
     describe "$tool"
     is_installed "$tool" && continue
+    case $tool in traffic_server | varnishd | nginx) services+=("$package") ;; esac
     printf '%-13s is missing: it %s (Debian package %s)\n' "$tool" "$reason" "$package"
     packages+=("$package")
 done
@@ -82,7 +87,8 @@ fi
 echo "Installing ${packages[*]} with apt-get."
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-apt() { "${may[@]}" env DEBIAN_FRONTEND=noninteractive "$@" </dev/null >>"$log" 2>&1; }
+# SYSTEMD_OFFLINE keeps systemctl from starting the services of the packages.
+apt() { "${may[@]}" env DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 "$@" </dev/null >>"$log" 2>&1; }
 # The first try fails if the package lists are missing or old.
 if ! apt "${install[@]}" && ! { apt apt-get update && apt "${install[@]}"; }; then
     tail -n 20 "$log"
@@ -92,3 +98,6 @@ fi
 for tool in "$@"; do
     is_installed "$tool" || { echo "$tool is still missing after the installation." && exit 1; }
 done
+if [ ${#services[@]} -gt 0 ]; then
+    echo "Their services were not started. To keep the next boot from starting them: systemctl disable ${services[*]}"
+fi

@@ -15,7 +15,8 @@ target is missed.
   --rows             print the rows' names
   --directory DIR    where the caches are created; the file system to measure [the working directory]
   --json FILE        write all figures there
-  --peers            measure Glance and the cacache crate as well, on the same work
+  --peers            measure Glance and the cacache crate as well, on the same work; and 100 readers of a slow origin,
+                     through this library, Traffic Server, Varnish and nginx
   --picture FILE     write the growth curves there, as SVG
   --environment DIR  where the Python environment with Glance is created, or exists [in the caches' directory]
 ";

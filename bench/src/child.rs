@@ -12,6 +12,8 @@ use anyhow::{Context as _, Result, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::piped_child::PipedChild;
+
 /// The result of a listing.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Listed {
@@ -58,6 +60,12 @@ pub fn run<T: DeserializeOwned>(program: &Path, arguments: &[&str]) -> Result<T>
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
+/// In the child: prints its result.
+pub fn print(measured: &impl Serialize) -> Result<()> {
+    // Not println!, which panics if the parent was killed.
+    writeln!(std::io::stdout(), "{}", serde_json::to_string(measured)?).context("writing to the parent")
+}
+
 /// Runs a child that kills itself with SIGKILL.
 pub fn run_killed(program: &Path, arguments: &[&str]) -> Result<()> {
     let status = Command::new(program).arg("--child").args(arguments).status()?;
@@ -69,8 +77,7 @@ pub fn run_killed(program: &Path, arguments: &[&str]) -> Result<()> {
 pub fn compete(program: &Path, processes: usize, arguments: &[String]) -> Result<Competed> {
     let mut all = crate::measure::new_latencies();
     let mut sum = Competed { hits: 0, errors: 0, seconds: 0.0, p99: 0.0, worst: 0.0, latencies: Vec::new() };
-    for line in together(program, processes, arguments)? {
-        let one: Competed = serde_json::from_str(&line)?;
+    for one in together::<Competed>(program, processes, arguments)? {
         sum.hits += one.hits;
         sum.errors += one.errors;
         sum.seconds = sum.seconds.max(one.seconds);
@@ -83,32 +90,23 @@ pub fn compete(program: &Path, processes: usize, arguments: &[String]) -> Result
     Ok(sum)
 }
 
-/// Starts children that begin at the same time, and returns the line of each.
-fn together(program: &Path, processes: usize, arguments: &[String]) -> Result<Vec<String>> {
-    let start = || -> Result<(Child, BufReader<std::process::ChildStdout>)> {
-        let mut command = Command::new(program);
-        command.arg("--child").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn()?;
-        let output = child.stdout.take().context("the child's output")?;
-        Ok((child, BufReader::new(output)))
-    };
-    let mut children = (0..processes).map(|_| start()).collect::<Result<Vec<_>>>()?;
+/// Starts children that begin at the same time, and returns the result of each.
+fn together<T: DeserializeOwned>(program: &Path, processes: usize, arguments: &[String]) -> Result<Vec<T>> {
+    let start = |_| PipedChild::start(program, arguments);
+    let mut children = (0..processes).map(start).collect::<Result<Vec<_>>>()?;
     // A child writes an empty line when it is ready, and begins when it reads one.
-    for (_, output) in &mut children {
-        output.read_line(&mut String::new())?;
+    for child in &mut children {
+        child.line()?;
     }
-    for (child, _) in &mut children {
-        child.stdin.take().context("the child's input")?.write_all(b"\n")?;
+    for child in &mut children {
+        child.proceed()?;
     }
-    let mut lines = Vec::new();
-    for (mut child, mut output) in children {
-        let mut line = String::new();
-        output.read_line(&mut line)?;
-        let status = child.wait()?;
-        anyhow::ensure!(status.success(), "a child process for {arguments:?} failed: {status}");
-        lines.push(line);
-    }
-    Ok(lines)
+    let receive = |mut child: PipedChild| {
+        let result = child.receive()?;
+        child.end()?;
+        Ok(result)
+    };
+    children.into_iter().map(receive).collect()
 }
 
 /// What the readers of one image got, and what that cost.
@@ -125,28 +123,23 @@ pub struct Fetched {
     pub first_bytes: Vec<f64>,
     /// Their median and their maximum.
     pub first_byte: [f64; 2],
-    /// The time of the processor, divided by the time that passed.
-    pub waiting_load: f64,
 }
 
-/// Streams one image with so many readers in each of the processes, and adds their results. The source's first call takes `delay` more.
+/// Streams one image with so many readers in each of the processes, and adds their results.
 pub fn stream_together(
     program: &Path,
     directory: &Path,
     processes: usize,
     readers: usize,
     size: usize,
-    delay: std::time::Duration,
 ) -> Result<Fetched> {
-    let numbers = [readers, size, delay.as_millis() as usize].map(|number| number.to_string());
+    let numbers = [readers, size].map(|number| number.to_string());
     let arguments = [vec!["stream".to_owned(), directory.display().to_string()], numbers.to_vec()].concat();
     let mut sum = Fetched { size, ..Fetched::default() };
-    for line in together(program, processes, &arguments)? {
-        let one: Fetched = serde_json::from_str(&line)?;
+    for one in together::<Fetched>(program, processes, &arguments)? {
         sum.whole += one.whole;
         sum.bytes += one.bytes;
         sum.seconds = sum.seconds.max(one.seconds);
-        sum.waiting_load += one.waiting_load;
         sum.first_bytes.extend(one.first_bytes);
     }
     sum.first_bytes.sort_by(f64::total_cmp);

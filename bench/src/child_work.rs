@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use image_cache::{Algorithm, Durability, ImageCache, Options};
-use rustix::time::{ClockId, clock_gettime};
-use serde::Serialize;
 
 use crate::bench::{driver_of_name, open_with_limit};
 use crate::caches::{IMAGE_BYTES, name_of};
-use crate::child::{Competed, Fetched, LEFT_BY_A_CRASH, Listed, MARKS, Writers};
+use crate::child::{Competed, Fetched, LEFT_BY_A_CRASH, Listed, MARKS, Writers, print};
 use crate::content::{pieces, random_bytes};
 use crate::floor::Directory;
 use crate::measure::{Latencies, new_latencies, quantile, seconds};
+use crate::piped_child::wait_for_parent;
 use crate::rows::commits::commit_once;
 use crate::rows::hits::hit_once;
+use crate::{storm, waiting};
 
 /// Does the named work, and prints the result.
 pub fn work(arguments: &[String]) -> Result<()> {
@@ -33,10 +33,9 @@ pub fn work(arguments: &[String]) -> Result<()> {
             let duration = Duration::from_secs_f64(duration.parse()?);
             print(&compete(directory, who, threads.parse()?, duration)?)
         }
-        ["stream", directory, readers, size, delay] => {
-            let delay = Duration::from_millis(delay.parse()?);
-            print(&stream(directory, readers.parse()?, size.parse()?, delay)?)
-        }
+        ["stream", directory, readers, size] => print(&stream(directory, readers.parse()?, size.parse()?)?),
+        ["storm", readers] => storm::reader::work(readers),
+        ["wait", directory, readers] => waiting::work(directory, readers.parse()?),
         ["neighbour", directory, driver, "clean", length] => clean(directory, driver, length.parse()?),
         ["neighbour", directory, driver, "compare"] => compare(directory, driver),
         ["neighbour", directory, driver, "scan"] => scan(directory, driver),
@@ -44,11 +43,6 @@ pub fn work(arguments: &[String]) -> Result<()> {
         ["neighbour", directory, driver, "commit"] => commit(directory, driver),
         _ => bail!("no child process does {arguments:?}"),
     }
-}
-
-fn print(measured: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string(measured)?);
-    Ok(())
 }
 
 fn open(directory: &str, driver: &str) -> Result<ImageCache> {
@@ -188,20 +182,18 @@ fn commit(directory: &str, driver: &str) -> Result<()> {
 }
 
 /// Waits for a line on stdin, then streams one image with many readers, which arrive within half a second. The source returns 12 MiB/s.
-fn stream(directory: &str, readers: usize, size: usize, delay: Duration) -> Result<Fetched> {
+fn stream(directory: &str, readers: usize, size: usize) -> Result<Fetched> {
     const PIECE: usize = 64 << 10;
     const PER_PIECE: Duration = Duration::from_micros(5208);
     let cache = ImageCache::open(directory, Options::new().max_size(u64::MAX))?;
     let bytes = AtomicU64::new(0);
     println!();
-    std::io::stdin().read_line(&mut String::new())?;
+    wait_for_parent()?;
     let began = Instant::now();
-    let processor = || Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
-    let before = processor();
     let one = |number: usize| -> Result<f64> {
         std::thread::sleep(Duration::from_millis(500) * number as u32 / readers as u32);
         let source = |offset: u64, buffer: &mut [u8]| {
-            std::thread::sleep(PER_PIECE + if offset == 0 { delay } else { Duration::ZERO });
+            std::thread::sleep(PER_PIECE);
             let length = buffer.len().min(size - offset as usize).min(PIECE);
             buffer[..length].fill(7);
             bytes.fetch_add(length as u64, Ordering::Relaxed);
@@ -235,7 +227,6 @@ fn stream(directory: &str, readers: usize, size: usize, delay: Duration) -> Resu
         size,
         bytes: bytes.into_inner(),
         seconds,
-        waiting_load: (processor() - before).as_secs_f64() / seconds,
         first_bytes,
         first_byte: [0.0; 2],
     })
@@ -251,7 +242,7 @@ fn compete(directory: &str, who: &str, threads: usize, duration: Duration) -> Re
         None => bare.hit(name, buffer),
     };
     println!();
-    std::io::stdin().read_line(&mut String::new())?;
+    wait_for_parent()?;
     let began = Instant::now();
     let parts: Vec<_> = std::thread::scope(|scope| {
         let start = |thread: usize| {

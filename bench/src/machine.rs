@@ -25,14 +25,13 @@ impl Machine {
             let line = text.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(':'));
             line.map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
         };
-        let load = read_to_string("/proc/loadavg").unwrap_or_default();
         Self {
             processor: line_of("/proc/cpuinfo", "model name"),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory: line_of("/proc/meminfo", "MemTotal"),
             kernel: read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
             file_system: file_system(directory),
-            load: load.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0),
+            load: load(),
         }
     }
 
@@ -51,6 +50,12 @@ impl Machine {
             println!("WARNING: the machine is busy. Ratios are less exact, and latencies are not comparable.");
         }
     }
+}
+
+/// The load over the last minute.
+pub fn load() -> f64 {
+    let load = read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
 }
 
 /// Its type and options, by util-linux.

@@ -14,10 +14,13 @@ mod measure;
 mod output;
 mod peers;
 mod picture;
+mod piped_child;
 mod quantity;
 mod random;
 mod report;
 mod rows;
+mod storm;
+mod waiting;
 
 use std::time::Instant;
 
@@ -39,6 +42,7 @@ fn main() -> Result<()> {
             for row in rows::ALL {
                 println!("{}", row.name);
             }
+            println!("{} (with --peers)\n{} (with --peers)", peers::ROW, storm::ROW);
         }
     }
     Ok(())
@@ -66,16 +70,28 @@ fn measure(arguments: &Arguments) -> Result<()> {
         }
         eprintln!("  {}: {:.1} s", row.name, began.elapsed().as_secs_f64());
     }
-    let peers = if arguments.peers { peers::measure(&mut bench, arguments.environment.as_deref()) } else { Vec::new() };
+    let peers = if arguments.peers && arguments.wants(peers::ROW) {
+        peers::measure(&mut bench, arguments.environment.as_deref())
+    } else {
+        Vec::new()
+    };
+    let storm = if arguments.peers && arguments.wants(storm::ROW) {
+        storm::measure(&mut bench).map_err(|error| bench.report.skip(storm::ROW, format!("{error:#}"))).ok()
+    } else {
+        None
+    };
 
     if !bench.report.findings.is_empty() || !bench.report.skipped.is_empty() {
         output::print(&bench.report);
     }
     if !peers.is_empty() {
-        output::print_peers(&peers);
+        output::print_peers("the same work", &peers);
+    }
+    if let Some(storm) = &storm {
+        output::print_storm(storm);
     }
     if let Some(file) = &arguments.json {
-        output::write_json(file, arguments.quick, &machine, &bench.report, &peers)?;
+        output::write_json(file, arguments.quick, &machine, &bench.report, &peers, storm.as_ref())?;
     }
     if let Some(file) = &arguments.picture {
         picture::draw(file, &bench.report)?;

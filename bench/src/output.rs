@@ -11,6 +11,7 @@ use crate::machine::Machine;
 use crate::peers::Figures;
 use crate::quantity::three_digits;
 use crate::report::{Finding, Report, Skipped, Target};
+use crate::storm::Storm;
 
 /// A table in Markdown.
 fn new_table(header: &[String], first_numeric: usize, numeric: usize) -> Table {
@@ -77,15 +78,14 @@ pub fn print(report: &Report) {
 }
 
 /// Prints all peers side by side.
-pub fn print_peers(peers: &[Figures]) {
+pub fn print_peers(what: &str, peers: &[Figures]) {
     let mut works: Vec<&String> = Vec::new();
     for (work, _) in peers.iter().flat_map(|peer| &peer.figures) {
         if !works.contains(&work) {
             works.push(work);
         }
     }
-    let header: Vec<_> =
-        std::iter::once("the same work".to_owned()).chain(peers.iter().map(|peer| peer.who.clone())).collect();
+    let header: Vec<_> = std::iter::once(what.to_owned()).chain(peers.iter().map(|peer| peer.who.clone())).collect();
     let mut table = new_table(&header, 1, peers.len());
     for work in works {
         let figure = |peer: &Figures| {
@@ -97,6 +97,13 @@ pub fn print_peers(peers: &[Figures]) {
     println!("\n{table}");
 }
 
+/// Prints the storm of all peers, and what it was.
+pub fn print_storm(storm: &Storm) {
+    print_peers("a storm", &storm.peers);
+    println!("\n  {}", storm.scene.replace(". ", ".\n  "));
+    println!("  The load of the machine was {:.2} before, and {:.2} at the end.", storm.load[0], storm.load[1]);
+}
+
 #[derive(Serialize)]
 struct Output<'a> {
     machine: &'a Machine,
@@ -105,6 +112,7 @@ struct Output<'a> {
     skipped: &'a [Skipped],
     curves: Vec<Line<'a>>,
     peers: &'a [Figures],
+    storm: Option<&'a Storm>,
 }
 
 #[derive(Serialize)]
@@ -123,7 +131,14 @@ struct Line<'a> {
     points: Vec<(usize, f64)>,
 }
 
-pub fn write_json(file: &Path, quick: bool, machine: &Machine, report: &Report, peers: &[Figures]) -> Result<()> {
+pub fn write_json(
+    file: &Path,
+    quick: bool,
+    machine: &Machine,
+    report: &Report,
+    peers: &[Figures],
+    storm: Option<&Storm>,
+) -> Result<()> {
     let checked = |finding| Checked { finding, ratio: finding.ratio(), met: finding.is_met() };
     let curves = report.curves.iter().map(|(curve, points)| Line {
         operation: &curve.operation,
@@ -137,6 +152,7 @@ pub fn write_json(file: &Path, quick: bool, machine: &Machine, report: &Report, 
         skipped: &report.skipped,
         curves: curves.collect(),
         peers,
+        storm,
     };
     let text = serde_json::to_string_pretty(&output)?;
     std::fs::write(file, text + "\n").with_context(|| format!("writing {}", file.display()))

@@ -14,6 +14,9 @@ use crate::peers::compared::Work;
 use crate::peers::in_rust::{Cacache, Ours};
 use crate::quantity::Quantity;
 
+/// The name for --only.
+pub const ROW: &str = "peers";
+
 /// The figures of one peer.
 #[derive(Debug, Serialize)]
 pub struct Figures {

@@ -40,6 +40,7 @@ pub const ALL: &[Row] = &[
     row("stream", shared::fast_source),
     row("follow", shared::followers),
     row("storm", shared::storm),
+    row("wait", shared::wait),
     row("growth", growth::growth),
     row("neighbours", neighbours::neighbours),
     row("prune", prune::prune),

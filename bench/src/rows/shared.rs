@@ -14,6 +14,7 @@ use crate::measure::alternate_runs;
 use crate::quantity::Quantity;
 use crate::report::{Finding, Target};
 use crate::rows::streams::{CHUNKS, Memory};
+use crate::waiting;
 
 /// A source in memory, of a piece that repeats.
 fn from_memory(piece: &[u8], length: usize) -> impl FnMut(u64, &mut [u8]) -> std::io::Result<usize> + '_ {
@@ -126,30 +127,38 @@ pub fn followers(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
+/// The processes of the readers.
+const PROCESSES: usize = 8;
+
 /// Readers in 8 processes want one cold image, and the source is the bottleneck: 12 MiB/s.
 pub fn storm(bench: &mut Bench) -> Result<()> {
-    const PROCESSES: usize = 8;
     let size = bench.sizes.stream.min(64 << 20);
     let directory = |bench: &mut Bench| bench.new_cache(DriverChoice::Sqlite, Durability::Full).map(|(_, path)| path);
     let path = directory(bench)?;
-    let single = stream_together(&bench.program, &path, 1, 1, size, Duration::ZERO)?;
+    let single = stream_together(&bench.program, &path, 1, 1, size)?;
     let path = directory(bench)?;
-    let hundred = stream_together(&bench.program, &path, PROCESSES, 100 / PROCESSES, size, Duration::ZERO)?;
+    let hundred = stream_together(&bench.program, &path, PROCESSES, 100 / PROCESSES, size)?;
     add_storm(bench, &format!("{} readers of {}", hundred.whole, in_binary(size)), &hundred, &single);
     // The copies to all readers take more than the source with the whole size.
     let small = size / 16;
     let path = directory(bench)?;
-    let thousand = stream_together(&bench.program, &path, PROCESSES, 1000 / PROCESSES, small, Duration::ZERO)?;
+    let thousand = stream_together(&bench.program, &path, PROCESSES, 1000 / PROCESSES, small)?;
     add_bytes(bench, &format!("{} readers of {}", with_commas(thousand.whole), in_binary(small)), &thousand);
-    let path = directory(bench)?;
-    let idle = stream_together(&bench.program, &path, PROCESSES, 1000 / PROCESSES, 64 << 10, Duration::from_secs(5))?;
+    Ok(())
+}
+
+/// A thousand readers wait for one call of a source.
+pub fn wait(bench: &mut Bench) -> Result<()> {
+    const WAIT: Duration = Duration::from_secs(5);
+    let (_, path) = bench.new_cache(DriverChoice::Sqlite, Durability::Full)?;
+    let load = waiting::load(&bench.program, &path, PROCESSES, 1000 / PROCESSES, WAIT)?;
     bench.report.add(
         Finding::new(
             "1,000 readers that wait for a source: of a processor",
-            Quantity::count(idle.waiting_load),
+            Quantity::count(load),
             Target::AtMost(Quantity::count(0.01)),
         )
-        .note("while the source takes 5 s for one call"),
+        .note(format!("in {PROCESSES} processes, over {} s in which all of them wait", WAIT.as_secs())),
     );
     Ok(())
 }

@@ -6,9 +6,12 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The intervals of the one who looks: the first, which doubles, and the longest.
+/// The intervals of the one who looks: the first, which doubles, and the longest. A look takes 30 us of a processor, most of them for the
+/// wake. So after a long wait, in which nothing has happened, the looks become rarer still.
 const FIRST: Duration = Duration::from_micros(250);
 const LONGEST: Duration = Duration::from_millis(20);
+const LONG_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_THEN: Duration = Duration::from_millis(50);
 
 /// Those who wait for the same thing.
 #[derive(Debug, Default)]
@@ -90,6 +93,7 @@ impl Waiters {
         deadline: Instant,
         is_changed: impl Fn() -> bool,
     ) -> bool {
+        let began = Instant::now();
         let mut interval = FIRST;
         while state.version == version && Instant::now() < deadline {
             drop(state);
@@ -97,7 +101,8 @@ impl Waiters {
                 return true;
             }
             state = self.changed.wait_timeout(self.state(), interval).unwrap_or_else(PoisonError::into_inner).0;
-            interval = (interval * 2).min(LONGEST);
+            let longest = if began.elapsed() < LONG_WAIT { LONGEST } else { LONGEST_THEN };
+            interval = (interval * 2).min(longest);
         }
         false
     }
