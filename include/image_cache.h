@@ -684,20 +684,6 @@ image_cache_status_t image_cache_read_at(struct image_cache_reader_t *reader,
 uint64_t image_cache_reader_size(const struct image_cache_reader_t *reader);
 
 /**
- * The path of the image's file, for a program that opens it by name.
- *
- * - `reader`: the reader
- *
- * Returns the path, absolute and without symbolic links when the cache was opened; or NULL for NULL and in a forked
- * child. It is the reader's, and valid until its close.
- *
- * While the reader is open, image_cache_prune() leaves the image. image_cache_delete_cached_image() does not.
- *
- * Threads: one at a time. Blocks: never.
- */
-const char *image_cache_reader_path(const struct image_cache_reader_t *reader);
-
-/**
  * The image's file descriptor, open for reading only: for sendfile, splice, mmap.
  *
  * - `reader`: the reader
@@ -705,8 +691,8 @@ const char *image_cache_reader_path(const struct image_cache_reader_t *reader);
  * Returns the descriptor, or -1 for NULL and in a forked child.
  *
  * The reader owns the descriptor, and closes it at its end: do not close it. It is close-on-exec. A dup() of it, for
- * another program, outlives the reader, but does not keep the image from eviction. Its offset is 0 at the open, and the
- * caller's to move: image_cache_read() has a position of its own.
+ * another program, outlives the reader. Its offset is 0 at the open, and the caller's to move: image_cache_read() has a
+ * position of its own.
  *
  * Threads: one at a time. Blocks: never.
  */

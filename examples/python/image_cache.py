@@ -105,7 +105,6 @@ CANNOT_FAIL = {
     "list_free": (None, [c_void_p]),
     "abort": (None, [c_void_p, c_char_p]),
     "reader_size": (c_uint64, [c_void_p]),
-    "reader_path": (c_char_p, [c_void_p]),
     "reader_fd": (c_int, [c_void_p]),
     "reader_close": (None, [c_void_p]),
     "tee_is_caching": (c_bool, [c_void_p]),

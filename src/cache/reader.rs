@@ -1,12 +1,9 @@
 //! The handle of a cached image that is being read.
 
-use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::cache::access::{record_hit, record_open};
 use crate::cache::inner::CacheInner;
@@ -26,7 +23,6 @@ use crate::sys::stat::FileStat;
 pub struct Reader {
     state: ForkGuard<State>,
     size: u64,
-    path: OnceLock<CString>,
 }
 
 struct State {
@@ -45,7 +41,7 @@ impl Reader {
         };
         record_open(cache, id, &file, &stat);
         let state = State { cache: Arc::clone(cache), id: id.clone(), file, stat, position: 0 };
-        Ok(Self { state: ForkGuard::new(state), size: stat.size, path: OnceLock::new() })
+        Ok(Self { state: ForkGuard::new(state), size: stat.size })
     }
 
     /// Reads the next bytes; 0 at the end.
@@ -70,21 +66,6 @@ impl Reader {
     /// The image's length in bytes.
     pub fn size(&self) -> u64 {
         self.size
-    }
-
-    /// The path of the image's file. While the reader is open, prune leaves it. A deletion removes it.
-    ///
-    /// # Errors
-    /// [`Error::Forked`].
-    pub fn path(&self) -> Result<&Path> {
-        Ok(Path::new(OsStr::from_bytes(self.c_path()?.to_bytes())))
-    }
-
-    pub(crate) fn c_path(&self) -> Result<&CStr> {
-        let state = self.state.get()?;
-        let path = || state.cache.layout().path(Area::Cached, &state.id).into_os_string().into_vec();
-        // A path has no NUL.
-        Ok(self.path.get_or_init(|| CString::new(path()).unwrap_or_default()))
     }
 
     /// The digest that was stored at the commit, as `algorithm:hex`.

@@ -1,8 +1,7 @@
 //! A reader: an open cached image.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::AsRawFd;
-use std::ptr;
 
 use crate::Reader;
 use crate::ffi::argument::{buffer, image_id};
@@ -122,22 +121,6 @@ pub unsafe extern "C" fn image_cache_reader_size(reader: *const image_cache_read
     unsafe { peek(reader, 0, Reader::size) }
 }
 
-/// The path of the image's file, for a program that opens it by name.
-///
-/// - `reader`: the reader
-///
-/// Returns the path, absolute and without symbolic links when the cache was opened; or NULL for NULL and in a forked
-/// child. It is the reader's, and valid until its close.
-///
-/// While the reader is open, image_cache_prune() leaves the image. image_cache_delete_cached_image() does not.
-///
-/// Threads: one at a time. Blocks: never.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn image_cache_reader_path(reader: *const image_cache_reader_t) -> *const c_char {
-    // SAFETY: see the module.
-    unsafe { peek(reader, ptr::null(), |reader| reader.c_path().map_or(ptr::null(), CStr::as_ptr)) }
-}
-
 /// The image's file descriptor, open for reading only: for sendfile, splice, mmap.
 ///
 /// - `reader`: the reader
@@ -145,8 +128,8 @@ pub unsafe extern "C" fn image_cache_reader_path(reader: *const image_cache_read
 /// Returns the descriptor, or -1 for NULL and in a forked child.
 ///
 /// The reader owns the descriptor, and closes it at its end: do not close it. It is close-on-exec. A dup() of it, for
-/// another program, outlives the reader, but does not keep the image from eviction. Its offset is 0 at the open, and the
-/// caller's to move: image_cache_read() has a position of its own.
+/// another program, outlives the reader. Its offset is 0 at the open, and the caller's to move: image_cache_read() has a
+/// position of its own.
 ///
 /// Threads: one at a time. Blocks: never.
 #[unsafe(no_mangle)]

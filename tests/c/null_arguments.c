@@ -162,7 +162,6 @@ static void readers(image_cache_error_t *error)
     OK(image_cache_read_at(reader, 2, NULL, 0, &length, error));
     CHECK(length == 0);
     CHECK(image_cache_reader_size(NULL) == 0);
-    CHECK(image_cache_reader_path(NULL) == NULL);
     CHECK(image_cache_reader_fd(NULL) == -1);
 }
 
