@@ -283,7 +283,7 @@ impl Error {
 
     /// Whether the disk is full, a quota is exhausted, or no inode is left.
     pub fn is_no_space(&self) -> bool {
-        self.has_errno([Errno::NOSPC, Errno::DQUOT])
+        matches!(self, Self::NoRoom { .. }) || self.has_errno([Errno::NOSPC, Errno::DQUOT])
     }
 
     fn has_errno<const N: usize>(&self, errnos: [Errno; N]) -> bool {

@@ -23,7 +23,6 @@ use crate::error::{Error, Result};
 use crate::index::driver::Record;
 use crate::index::sqlite::driver::SqliteDriver;
 use crate::store::image_id::ImageId;
-use crate::store::in_use::{self, Claim};
 use crate::store::layout::{Area, DirEntry};
 use crate::store::lock::CacheLockGuard;
 use crate::store::stamp::{StampChange, StampedChange};
@@ -38,8 +37,6 @@ pub(crate) enum RemoveOutcome {
     Missing,
     /// Its file could not be removed.
     Failed,
-    /// Somebody has it open.
-    Used,
 }
 
 /// The result of removing several images.
@@ -93,29 +90,13 @@ impl<'a> NameChange<'a> {
     }
 
     /// Removes images, and the queue entries that a dead writer left of them: a deleted image must not return from the queue.
-    pub fn remove(self, ids: &[ImageId]) -> Removal {
-        self.remove_claimed(ids, |_| None)
-    }
-
-    /// The same, except those that somebody has open.
-    pub fn evict(self, ids: &[ImageId]) -> Removal {
-        let layout = &self.catalog.layout;
-        self.remove_claimed(ids, |id| Some(in_use::claim(layout, id)))
-    }
-
-    /// Each image is removed while what `claim` returns for it is alive.
-    fn remove_claimed(mut self, ids: &[ImageId], claim: impl Fn(&ImageId) -> Option<Claim>) -> Removal {
+    pub fn remove(mut self, ids: &[ImageId]) -> Removal {
         let layout = &self.catalog.layout;
         let lock = self.lock;
         let mut removal = Removal { outcomes: Vec::with_capacity(ids.len()), result: Ok(()) };
         let mut removed = Vec::with_capacity(ids.len());
         let mut missing = Vec::new();
         for id in ids {
-            let claimed = claim(id);
-            if matches!(claimed, Some(Claim::Used)) {
-                removal.outcomes.push(RemoveOutcome::Used);
-                continue;
-            }
             let outcome = match self.step(|| layout.remove(lock, Area::Cached, id)) {
                 Ok(Some(size)) => {
                     if let Err(error) = layout.remove(lock, Area::Queue, id) {

@@ -9,8 +9,8 @@
 //! - An empty image is no victim.
 //! - If a victim has no file, or another size, the index is wrong: it is rebuilt, and the victims are chosen again.
 //!
-//! Each image is looked at once at most, and the order starts again twice at most, so a prune always ends. An image that somebody has
-//! open is left (see `store::in_use`), and another one is evicted in its place.
+//! Each image is looked at once at most, and the order starts again twice at most, so a prune always ends. An image that is being
+//! read may be evicted: its readers keep its bytes.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,6 @@ use crate::cache::name_change::{NameChange, RemoveOutcome};
 use crate::cache::remove::BATCH;
 use crate::error::{Error, Result};
 use crate::index::driver::{Candidate, EvictionOrder};
-use crate::store::in_use;
 use crate::store::layout::Area;
 use crate::store::lock::CacheLockGuard;
 use crate::sys::memory;
@@ -124,6 +123,8 @@ struct Pruning<'a> {
     cache: &'a CacheInner,
     order: Box<dyn EvictionOrder + 'a>,
     candidates: VecDeque<Candidate>,
+    /// A batch of candidates was looked at.
+    has_looked: bool,
     /// How many candidates are left in the order. Images that are added meanwhile are none, so that the prune ends.
     unseen: usize,
     goal: Goal,
@@ -134,8 +135,6 @@ struct Pruning<'a> {
     /// Bytes of images that cannot be removed.
     fixed: u128,
     pruned: Pruned,
-    /// Bytes of images that somebody has open. They are left.
-    used: u128,
     /// The first failure.
     failed: Result<()>,
     /// Images that were evicted, and are still to be logged: without the cache lock.
@@ -151,12 +150,12 @@ impl<'a> Pruning<'a> {
             cache,
             order,
             candidates: VecDeque::new(),
+            has_looked: false,
             unseen: usize::try_from(totals.images).unwrap_or(usize::MAX),
             goal,
             excess: totals.bytes.saturating_sub(goal.limit.into()),
             short,
             fixed: 0,
-            used: 0,
             pruned: Pruned::default(),
             failed: Ok(()),
             evicted: Vec::new(),
@@ -185,10 +184,11 @@ impl<'a> Pruning<'a> {
         let (mut bytes, mut allocated) = (0_u128, 0_u64);
         while (bytes < self.excess || allocated < self.short) && !self.is_out_of_reach() {
             let Some(candidate) = self.candidates.pop_front() else {
-                // Other handles get the lock between two batches.
-                if !victims.is_empty() {
+                // Other handles get the lock between two batches, also if nothing of the first was chosen.
+                if self.has_looked {
                     drop(lock.take());
                 }
+                self.has_looked = true;
                 self.candidates.extend(self.order.next_batch(held(self.cache, lock)?, BATCH.min(self.unseen))?);
                 self.unseen -= self.candidates.len().min(self.unseen);
                 if self.candidates.is_empty() {
@@ -199,9 +199,6 @@ impl<'a> Pruning<'a> {
             match self.cache.layout().check_removable(&candidate.id) {
                 // It takes up nothing that is missing.
                 Ok(Some(Removable { size: 0, .. })) if candidate.size == 0 => {}
-                Ok(Some(_)) if self.goal.is_all_or_nothing && in_use::is_used(self.cache.layout(), &candidate.id) => {
-                    self.used += u128::from(candidate.size);
-                }
                 Ok(Some(file)) if file.size == candidate.size || !may_restart => {
                     bytes += u128::from(candidate.size);
                     allocated = allocated.saturating_add(file.allocated);
@@ -243,19 +240,12 @@ impl<'a> Pruning<'a> {
         }
         drop(lock);
         let is_reached = self.is_reached();
-        if !is_reached && self.used > 0 && !self.goal.is_all_or_nothing {
-            let (excess, used) = (self.excess, self.used);
-            self.cache
-                .log()
-                .warning(|| format!("{excess} bytes above the limit are left: images of {used} bytes are open"));
-        }
         // An image that could not be removed is a failure only if the limit is missed. That is unknown if images could not be stat'ed.
         match (self.failed, self.order.skipped()) {
             (Err(error), _) if !is_reached => Err(error),
             _ if !is_reached && self.goal.is_all_or_nothing => {
                 let place = if self.excess > 0 { "within the limit" } else { "on the disk" };
-                let why = format!("too little can be evicted {place}; images of {} bytes are open", self.used);
-                Err(no_room(self.cache, self.goal.free, why))
+                Err(no_room(self.cache, self.goal.free, format!("too little can be evicted {place}")))
             }
             (failed, skipped) => {
                 if let Err(error) = failed {
@@ -269,7 +259,7 @@ impl<'a> Pruning<'a> {
     fn remove(&mut self, lock: &CacheLockGuard<'_>, victims: &[Victim]) -> Result<()> {
         let victims = self.still_needed(lock, victims);
         let ids: Vec<_> = victims.iter().map(|victim| victim.candidate.id.clone()).collect();
-        let removal = NameChange::begin(&self.cache.catalog, lock)?.evict(&ids);
+        let removal = NameChange::begin(&self.cache.catalog, lock)?.remove(&ids);
         for (victim, outcome) in victims.iter().zip(&removal.outcomes) {
             let size = u128::from(victim.candidate.size);
             match outcome {
@@ -283,7 +273,6 @@ impl<'a> Pruning<'a> {
                     self.pruned.bytes = self.pruned.bytes.saturating_add(*removed);
                 }
                 RemoveOutcome::Missing => self.excess = self.excess.saturating_sub(size),
-                RemoveOutcome::Used => self.used += size,
             }
         }
         self.note(removal.result);

@@ -11,7 +11,6 @@ use crate::index::listing::Listing;
 use crate::index::sqlite::driver::SqliteDriver;
 use crate::log::LogOnce;
 use crate::store::image_id::ImageId;
-use crate::store::in_use;
 use crate::store::layout::{Area, DirEntry};
 use crate::store::lock::CacheLockGuard;
 use crate::sys::stat::FileStat;
@@ -42,7 +41,7 @@ pub(crate) fn image_size(cache: &CacheInner, id: &ImageId) -> Result<u64> {
 
 /// Opens an image's file. `None` when it is not cached, or may be torn by a restart of the host, and could not be removed.
 pub(crate) fn open_served(cache: &CacheInner, id: &ImageId) -> Result<Option<(File, FileStat)>> {
-    match in_use::open(cache.layout(), id)? {
+    match cache.layout().open_file(Area::Cached, id)? {
         Some((file, _)) if cache.unsynced.is_suspect(cache.layout(), &file, id)? => Ok(None),
         opened => Ok(opened),
     }

@@ -11,7 +11,6 @@ use crate::cache::query::{not_found, open_served};
 use crate::error::{Error, Result};
 use crate::store::attributes::{self, Attribute};
 use crate::store::image_id::ImageId;
-use crate::store::in_use;
 use crate::store::layout::Area;
 use crate::sys::file;
 use crate::sys::fork_guard::ForkGuard;
@@ -110,7 +109,6 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
-        in_use::leave(&self.file);
         record_hit(&self.cache, &self.id, &self.stat);
     }
 }

@@ -40,6 +40,11 @@ impl Expectations {
         self.hasher.save()
     }
 
+    /// The same, after waiting for the slowest algorithm.
+    pub fn save_all(&self) -> Option<SavedHash> {
+        self.hasher.save_all()
+    }
+
     /// The expected size, in bytes.
     pub fn size(&self) -> Option<u64> {
         self.size

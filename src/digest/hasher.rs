@@ -6,12 +6,15 @@
 //! for a batch or for a thread, the rest of the stream is hashed on the caller's thread. State that needs memory is allocated
 //! before the first bytes. No thread outlives its [`Hasher`].
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::digest::algorithm::Algorithm;
 use crate::digest::state::{HashState, SAVED};
 use crate::digest::worker::{Batch, Worker};
 use crate::error::{Error, Result};
+use crate::sys::lock::poll;
 
 /// Streams up to this length, in bytes, are hashed on the caller's thread: starting a thread would cost more.
 const INLINE: u64 = 4 << 20;
@@ -23,6 +26,9 @@ const BATCH: usize = 1 << 20;
 pub(crate) fn parts(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     data.chunks(BATCH).chain(data.is_empty().then_some(data))
 }
+
+/// Three batches take less with any algorithm.
+const SLOWEST: Duration = Duration::from_secs(5);
 
 /// What another hasher goes on with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +108,17 @@ impl Hasher {
     /// Ends the threads. No digest is needed any more.
     pub fn stop(&mut self) {
         self.end();
+    }
+
+    /// The same, after the threads have hashed what they got.
+    pub fn save_all(&self) -> Option<SavedHash> {
+        let sent = self.received - self.filling.len() as u64;
+        let is_behind =
+            |(_, worker): &(Algorithm, Worker)| worker.reached(sent).is_some_and(|(hashed, _)| hashed < sent);
+        // A thread that has ended early is behind for ever.
+        let reached =
+            poll(Instant::now() + SLOWEST, || Ok::<_, Infallible>((!self.workers.iter().any(is_behind)).then_some(())));
+        reached.ok().flatten().and_then(|()| self.save())
     }
 
     fn hash_inline(&mut self, data: &[u8]) {

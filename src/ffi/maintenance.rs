@@ -78,10 +78,7 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
 /// cannot be deleted exceed the limit alone, none is evicted. Images of 0 bytes stay. Each eviction is logged
 /// (IMAGE_CACHE_LOG_INFO).
 ///
-/// Images that are open are left, and others are evicted in their place: while a reader, or a stream of a cached image,
-/// has them open in any process, or a program that locks them, such as qemu. If the limit is missed for that, the call
-/// succeeds, and logs it. An image that another user owns may be evicted while it is being opened: its reader keeps the
-/// bytes.
+/// Open images are evicted, too. Their readers keep the bytes, which stay on the disk until the last reader closes.
 ///
 /// Durability: as for image_cache_delete_cached_image().
 ///
@@ -153,7 +150,7 @@ pub unsafe extern "C" fn image_cache_prune_to(
 /// Returns IMAGE_CACHE_OK, or
 ///
 /// - IMAGE_CACHE_ERROR_NO_SPACE: so much room cannot be made. Nothing was evicted, unless that showed only afterwards:
-///   readers hold deleted images, or another program writes
+///   readers hold evicted images, or another program writes
 /// - IMAGE_CACHE_ERROR_IO: as image_cache_prune()
 /// - IMAGE_CACHE_ERROR_INDEX: as image_cache_prune()
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or freed is NULL

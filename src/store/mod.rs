@@ -4,7 +4,6 @@
 
 pub(crate) mod attributes;
 pub(crate) mod image_id;
-pub(crate) mod in_use;
 pub(crate) mod incomplete_writer;
 pub(crate) mod layout;
 pub(crate) mod lock;

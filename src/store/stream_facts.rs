@@ -239,7 +239,6 @@ mod tests {
     fn a_record_is_read_as_it_was_written() {
         let stat = FileStat {
             id: FileId { device: 1, inode: 7 },
-            is_linked: true,
             is_regular: true,
             permissions: 0o644,
             size: 0,

@@ -34,8 +34,6 @@ pub(crate) struct Removable {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FileStat {
     pub id: FileId,
-    /// It has a name.
-    pub is_linked: bool,
     /// A regular file, not a directory, symbolic link, fifo, socket or device.
     pub is_regular: bool,
     /// The mode without the file's type.
@@ -74,7 +72,6 @@ impl From<Stat> for FileStat {
     fn from(stat: Stat) -> Self {
         Self {
             id: FileId { device: stat.st_dev, inode: stat.st_ino },
-            is_linked: stat.st_nlink > 0,
             is_regular: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
             permissions: stat.st_mode & 0o7777,
             size: u64::try_from(stat.st_size).unwrap_or(0),

@@ -6,7 +6,7 @@ use image_cache::{Algorithm, DriverChoice, Error, Holder, StreamRole};
 use libtest_mimic::Trial;
 
 use crate::common::{Scratch, cache_image, files, read_image};
-use crate::fixture::{SHORTEST, Store, assert_whole, content, read_all, sha256, stream_whole};
+use crate::fixture::{SHORTEST, Store, assert_whole, content, hex, read_all, sha256, stream_whole};
 use crate::with_drivers;
 
 const SIZE: u64 = (3 << 19) + 5;
@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         with_drivers("bytes_that_were_found_wrong_are_not_followed", known_wrong),
         with_drivers("a_list_tells_who_fetches_an_image_and_what_is_left_of_a_fetch", listed),
         with_drivers("what_a_process_has_hashed_is_not_read_again_to_verify_it", hashed_once),
+        with_drivers("a_hash_of_bytes_that_another_program_cut_off_is_not_used", cut_off),
         with_drivers("the_source_is_never_called_beyond_the_expected_size", beyond),
     ]
     .into_iter()
@@ -272,6 +273,38 @@ fn listed(driver: DriverChoice) {
     assert_eq!(image.reason.as_ref(), Some(&error.to_string()));
 }
 
+/// The bytes that come in place of those that were cut off are others.
+fn cut_off(driver: DriverChoice) {
+    const SIZE: u64 = 24 << 20;
+    const CUT: u64 = 10 << 20;
+    let scratch = Scratch::new(driver);
+    let store = Arc::new(Store { size: SIZE, piece: 1 << 20, ..Store::default() });
+    let mut buffer = vec![0; 1 << 20];
+    {
+        let cache = scratch.open();
+        let mut stream = cache.stream("1", store.source()).unwrap();
+        stream.expect_digest(Algorithm::Sha256, &sha256(SIZE)).unwrap();
+        for _ in 0..20 {
+            assert_eq!(stream.read(&mut buffer).unwrap(), 1 << 20);
+        }
+    }
+    std::fs::File::options().write(true).open(scratch.file("incomplete/1")).unwrap().set_len(CUT).unwrap();
+    let cache = scratch.open();
+    let mut right = store.source();
+    let wrong = move |offset: u64, buffer: &mut [u8]| {
+        let length = image_cache::RangeSource::read_at(&mut right, offset, buffer)?;
+        if offset == CUT {
+            buffer[0] ^= 1;
+        }
+        Ok(length)
+    };
+    let mut stream = cache.stream("1", wrong).unwrap();
+    stream.expect_digest(Algorithm::Sha256, &sha256(SIZE)).unwrap();
+    let error = read_all(&mut stream, 1 << 20).unwrap_err();
+    assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
+    assert!(!cache.is_cached("1").unwrap());
+}
+
 /// How many bytes this thread has read from files, copies from the page cache included.
 fn bytes_read() -> u64 {
     let counters = std::fs::read_to_string("/proc/thread-self/io").unwrap();
@@ -286,17 +319,24 @@ fn hashed_once(driver: DriverChoice) {
     let scratch = Scratch::new(driver);
     let store = Arc::new(Store { size: SIZE, piece: 1 << 20, ..Store::default() });
     let mut buffer = vec![0; 1 << 20];
+    let expect = |stream: &mut image_cache::Stream<_>| {
+        let content = content(SIZE);
+        stream.expect_digest(Algorithm::Sha256, &sha256(SIZE)).unwrap();
+        // Several algorithms, which are seldom at the same byte.
+        stream.expect_digest(Algorithm::Sha512, &hex::<sha2::Sha512>(&content)).unwrap();
+        stream.expect_digest(Algorithm::Md5, &hex::<md5::Md5>(&content)).unwrap();
+    };
     {
         let cache = scratch.open();
         let mut stream = cache.stream("1", store.source()).unwrap();
-        stream.expect_digest(Algorithm::Sha256, &sha256(SIZE)).unwrap();
+        expect(&mut stream);
         for _ in 0..59 {
             assert_eq!(stream.read(&mut buffer).unwrap(), 1 << 20);
         }
     }
     let cache = scratch.open();
     let mut stream = cache.stream("1", store.source()).unwrap();
-    stream.expect_digest(Algorithm::Sha256, &sha256(SIZE)).unwrap();
+    expect(&mut stream);
     let before = bytes_read();
     let mut delivered = 0;
     while delivered < SIZE {

@@ -39,9 +39,11 @@ pub fn content(size: u64) -> Vec<u8> {
 
 /// SHA-256 of [`content`].
 pub fn sha256(size: u64) -> String {
-    use sha2::Digest as _;
-    let digest = sha2::Sha256::digest(content(size));
-    digest.iter().fold(String::new(), |mut text, byte| {
+    hex::<sha2::Sha256>(&content(size))
+}
+
+pub fn hex<D: sha2::Digest>(content: &[u8]) -> String {
+    D::digest(content).iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").unwrap();
         text
     })

@@ -176,8 +176,11 @@ fn keep(cache: &CacheInner, room: &Room, digests: u64, offset: u64, data: &[u8])
     let mut work = room.work();
     work.writeback.advance(&room.file, end, || room.path())?;
     let hashed = hash(room, &mut work.hash, digests, offset, data);
+    if let Err(error @ Error::Lost { .. }) = hashed {
+        return Err(error);
+    }
     if hashed.is_err() {
-        // The verification hashes the whole file.
+        // The verification hashes the whole file, or goes on with the hash in the record.
         work.hash = None;
     }
     let is_due = cache.durability == Durability::Full && end.saturating_sub(work.synced) >= SYNCED;

@@ -136,8 +136,8 @@ fn resume(
         facts.verdict = None;
         file::set_length(file, || cache.layout().path(Area::Incomplete, id), valid)?;
     }
-    // After a restart, the bytes on the disk count.
-    if valid < size || !facts.is_of_present_place(cache.layout()) {
+    // After a restart, the bytes on the disk count. Another program may have shortened the file.
+    if valid < size || !facts.is_of_present_place(cache.layout()) || record.hashed()? > valid {
         record.forget_hash()?;
     }
     facts.synced = facts.synced.min(valid);
