@@ -30,7 +30,7 @@ pub const ALL: &[(&str, Operation)] = &[
     ("list_cached", |cache| status_of(&cache.count_cached())),
     ("queue_image", |cache| status_of(&cache.queue("queued"))),
     ("list_queued", |cache| status_of(&cache.list_queued())),
-    ("get_image", |cache| status_of(&cache.get_image("0"))),
+    ("get_image", |cache| status_of(&cache.get_image(KEPT))),
     ("list_incomplete, list_invalid", |cache| status_of(&cache.list_incomplete().and_then(|_| cache.list_invalid()))),
     ("delete_queued_image", |cache| status_of(&cache.dequeue("queued"))),
     ("write, commit", |cache| status_of(&cache.write("written", &[1; 5000]))),
@@ -46,7 +46,7 @@ pub const ALL: &[(&str, Operation)] = &[
     }),
     ("delete_all_queued_images", |cache| status_of(&cache.dequeue_all())),
     ("prune", |cache| status_of(&cache.prune())),
-    ("make_room", |cache| status_of(&cache.make_room(1))),
+    ("make_room", |cache| status_of(&cache.make_room(0))),
     ("clean", |cache| status_of(&cache.clean(-1))),
 ];
 
