@@ -113,6 +113,11 @@ def bench(figures):
         works = list(dict.fromkeys(work for _, figures in peers for work in figures))
         rows = [[work, *(quantity(figures.get(work)) or "-" for _, figures in peers)] for work in works]
         write("performance.md", "peers", table(["the same work", *(who for who, _ in peers)], rows))
+    if report.get("storm"):
+        peers = [(peer["who"], dict(peer["figures"])) for peer in report["storm"]["peers"]]
+        works = list(dict.fromkeys(work for _, figures in peers for work in figures))
+        rows = [[work, *(quantity(figures.get(work)) or "-" for _, figures in peers)] for work in works]
+        write("performance.md", "storm", table(["a storm", *(who for who, _ in peers)], rows))
 
 
 if __name__ == "__main__":
