@@ -71,7 +71,8 @@
  *     image, and prune can delete it (docs/guide.md).
  *   - It must be on a local disk: locks work on one host (docs/kernel-features.md).
  *   - Use one driver and one database name for a directory: hits stay with them (docs/guide.md).
- *   - Fork first, then open: a handle is its process's, and a child cannot use it (docs/concurrency.md).
+ *   - Fork first, then open: a handle is its process's, and a child cannot use it (docs/concurrency.md). To fork after
+ *     the open is no harm if the child calls exec() or ends.
  *   - If the parent dies, a forked child keeps its locks until it ends or calls exec() (docs/concurrency.md).
  *   - No second SQLite in the process may open the database of an open cache (docs/concurrency.md).
  *   - Users who share a cache need write permission for the directory and its files (docs/on-disk-format.md).
@@ -1048,6 +1049,9 @@ void image_cache_tee_close(struct image_cache_tee_t *tee);
  * An image that a writer or tee caches is read as it grows. If the image cannot be cached (the disk is full, the
  * directory may not be written), the stream reads from its own source, alone: see image_cache_stream_role().
  *
+ * A stream of a cached image counts as a reader: an access, and a hit at its close. One that has fetched the image, or
+ * followed its fetch, counts no hit.
+ *
  * Threads: any. Blocks: for a few system calls.
  *
  * ```c
@@ -1116,7 +1120,7 @@ image_cache_status_t image_cache_stream_expect_digest(struct image_cache_stream_
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: stream is NULL
  *
  * After that time, a read returns IMAGE_CACHE_ERROR_TIMED_OUT, and can be called again. The time that the stream's own
- * source takes does not count.
+ * source takes does not count. With a time above the source timeout, the read calls its own source before it times out.
  *
  * Threads: one at a time. Blocks: never.
  */

@@ -199,6 +199,8 @@ impl<'a> Pruning<'a> {
             match self.cache.layout().check_removable(&candidate.id) {
                 // It takes up nothing that is missing.
                 Ok(Some(Removable { size: 0, .. })) if candidate.size == 0 => {}
+                // Only the disk is short, and it takes up nothing there: it is sparse, or has another name.
+                Ok(Some(Removable { allocated: 0, .. })) if bytes >= self.excess => {}
                 Ok(Some(file)) if file.size == candidate.size || !may_restart => {
                     bytes += u128::from(candidate.size);
                     allocated = allocated.saturating_add(file.allocated);

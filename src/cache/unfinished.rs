@@ -24,7 +24,7 @@ pub enum Holder {
     Resumable,
     /// Nobody: its writer has died.
     DeadWriter,
-    /// Unknown: another program has created the file.
+    /// Unknown. As a rule another program has created the file.
     OtherProgram,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Holder {
             Self::Streams => "streams fetch it",
             Self::Resumable => "its fetch was left, and the next stream resumes it",
             Self::DeadWriter => "its writer has died",
-            Self::OtherProgram => "another program has created the file",
+            Self::OtherProgram => "another program has it, or it is unknown who has",
         })
     }
 }

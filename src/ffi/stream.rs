@@ -89,6 +89,9 @@ impl RangeSource for Source {
 /// An image that a writer or tee caches is read as it grows. If the image cannot be cached (the disk is full, the
 /// directory may not be written), the stream reads from its own source, alone: see image_cache_stream_role().
 ///
+/// A stream of a cached image counts as a reader: an access, and a hit at its close. One that has fetched the image, or
+/// followed its fetch, counts no hit.
+///
 /// Threads: any. Blocks: for a few system calls.
 ///
 /// ```c
@@ -178,7 +181,7 @@ pub unsafe extern "C" fn image_cache_stream_expect_digest(
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: stream is NULL
 ///
 /// After that time, a read returns IMAGE_CACHE_ERROR_TIMED_OUT, and can be called again. The time that the stream's own
-/// source takes does not count.
+/// source takes does not count. With a time above the source timeout, the read calls its own source before it times out.
 ///
 /// Threads: one at a time. Blocks: never.
 #[unsafe(no_mangle)]

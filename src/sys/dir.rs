@@ -244,7 +244,7 @@ impl Directory {
     #[allow(clippy::useless_conversion, reason = "the type differs between architectures")]
     pub fn check_removable(&self, name: &OsStr) -> Result<Option<Removable>> {
         const FIXED: StatxAttributes = StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND);
-        let requested = StatxFlags::TYPE | StatxFlags::SIZE | StatxFlags::BLOCKS | StatxFlags::UID;
+        let requested = StatxFlags::TYPE | StatxFlags::SIZE | StatxFlags::BLOCKS | StatxFlags::NLINK | StatxFlags::UID;
         let status = match statx(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW, requested) {
             Ok(status) => status,
             Err(Errno::NOENT) => return Ok(None),
@@ -261,7 +261,9 @@ impl Directory {
         if status.stx_attributes.intersects(FIXED) || self.keeps_files_of(status.stx_uid) {
             return Err(self.failed("remove", name, Errno::PERM));
         }
-        Ok(Some(Removable { size: status.stx_size, allocated: status.stx_blocks.saturating_mul(512) }))
+        // Another name keeps the bytes.
+        let blocks = if status.stx_nlink > 1 { 0 } else { status.stx_blocks };
+        Ok(Some(Removable { size: status.stx_size, allocated: blocks.saturating_mul(512) }))
     }
 
     /// Whether the directory is sticky, and this process may not remove the files of that user.

@@ -26,7 +26,7 @@ pub(crate) struct FileId {
 pub(crate) struct Removable {
     /// Its length, in bytes.
     pub size: u64,
-    /// What it takes up on the disk, in bytes.
+    /// What its removal frees on the disk, in bytes.
     pub allocated: u64,
 }
 

@@ -250,6 +250,13 @@ impl Cache {
         Ok((images, bytes))
     }
 
+    /// Returns the number of images and of bytes.
+    pub fn make_room(&self, size: u64) -> Outcome<(u64, u64)> {
+        let (mut images, mut bytes) = (0, 0);
+        call(|error| unsafe { image_cache_make_room(self.0, size, &raw mut images, &raw mut bytes, error) })?;
+        Ok((images, bytes))
+    }
+
     /// With the configured stall time.
     pub fn clean(&self) -> Outcome<u64> {
         let mut removed = 0;

@@ -16,7 +16,7 @@ use crate::fixture::{
 };
 
 pub fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 14] = [
+    let tests: [(&str, Test); 15] = [
         ("a_broken_inode_after_a_restart", broken_inode),
         ("an_image_of_another_user_after_a_restart", |scratch| other_user(scratch, "600", true)),
         ("an_image_that_nobody_may_read_after_a_restart", |scratch| other_user(scratch, "0", true)),
@@ -31,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
         ("an_immutable_image_that_is_oldest_and_two_go", |scratch| oldest(scratch, 2, 2)),
         ("an_immutable_image_that_is_left_alone", |scratch| oldest(scratch, 1, 3)),
         ("delete_all_beside_an_immutable_image", delete_all),
+        ("room_on_the_disk_is_not_made_by_images_that_take_up_none", takes_up_nothing),
     ];
     of("one_bad_file", &DRIVERS, &tests)
 }
@@ -91,6 +92,23 @@ fn broken_inode(scratch: &Scratch) -> Result<Option<String>, Failed> {
         goes_on(&cache, &disk.cache())?;
         assert!(settings.logged("bad"), "logged are {:?}", settings.messages);
     }
+    DONE
+}
+
+/// A file with another name, and a sparse one, are older than the image whose eviction makes room.
+fn takes_up_nothing(scratch: &Scratch) -> Result<Option<String>, Failed> {
+    const LONG: u64 = 4 << 20;
+    let disk = disk!(FileSystem::Ext4);
+    let cache = scratch.settings().open(&disk.cache())?;
+    cache.put("linked", &bytes("linked", LONG))?;
+    fs::hard_link(disk.cache().join("linked"), disk.point().join("another name"))?;
+    cache.put("sparse", b"")?;
+    fs::File::options().write(true).open(disk.cache().join("sparse"))?.set_len(8 << 20)?;
+    cache.clean()?;
+    cache.put("dense", &bytes("dense", LONG))?;
+    let status = rustix::fs::statvfs(disk.point())?;
+    assert_eq!(cache.make_room(status.f_bavail * status.f_frsize + (1 << 20))?, (1, LONG));
+    assert_eq!(cache.ids()?, ["linked", "sparse"]);
     DONE
 }
 
