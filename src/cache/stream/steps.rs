@@ -287,7 +287,7 @@ impl<S: RangeSource> State<S> {
         while compared < self.position {
             let most = usize::try_from(self.position - compared).unwrap_or(PIECE).min(PIECE);
             let length = file.read_at(compared, &mut bytes[..most])?;
-            let got = self.call(compared, &mut own[..length])?;
+            let got = if length == 0 { 0 } else { self.call(compared, &mut own[..length])? };
             if got == 0 || bytes[..got] != own[..got] {
                 return Ok(false);
             }
