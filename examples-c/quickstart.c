@@ -152,7 +152,7 @@ static bool prefetch(image_cache_t *cache, const char *id, source_t *source, ima
 
 /* ---- Serving: from the cache to a reader ------------------------------------------------------------------------- */
 
-/* An open reader can read its image to the end, even if the image is evicted or deleted meanwhile. */
+/* An image that is open is not evicted. Its reader can read it to the end, even if the image is deleted meanwhile. */
 static bool read_back(image_cache_t *cache, const char *id, const source_t *source, image_cache_error_t *error)
 {
     printf("\n3. Read the first image from the cache\n");

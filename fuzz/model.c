@@ -59,12 +59,14 @@ void publish(image_t *image, unsigned seed, uint64_t size)
     image->hits = 0, image->hits_exact = image->readers == 0;
     image->accessed = ++now;
     image->revision++;
+    image->open = 0;
 }
 
 void remove_cached(image_t *image)
 {
     image->cached = false;
     image->revision++;
+    image->open = 0;
 }
 
 void enqueue(image_t *image) { image->queued = true, image->queued_at = ++now; }
@@ -73,6 +75,7 @@ void open_image(image_t *image)
 {
     image->accessed = ++now;
     image->readers++;
+    image->open++;
 }
 
 void close_image(image_t *image, unsigned revision)
@@ -83,6 +86,7 @@ void close_image(image_t *image, unsigned revision)
         return;
     }
     image->hits++;
+    image->open--;
 }
 
 /* ---- Questions --------------------------------------------------------------------------------------------------- */
@@ -91,7 +95,8 @@ image_t *next_victim(void)
 {
     image_t *oldest = NULL;
     for (int i = 0; i < IMAGES; i++)
-        if (images[i].cached && images[i].size > 0 && (oldest == NULL || images[i].accessed < oldest->accessed))
+        if (images[i].cached && images[i].open == 0 && images[i].size > 0
+            && (oldest == NULL || images[i].accessed < oldest->accessed))
             oldest = &images[i];
     return oldest;
 }

@@ -16,6 +16,7 @@ typedef struct {
     unsigned seed;     /* of the content */
     unsigned revision; /* counts how often an image of this id came or went */
     unsigned readers;  /* open ones, of any revision */
+    unsigned open;     /* those of the present revision */
     uint64_t size, hits, accessed, queued_at;
     unsigned fetched_seed; /* of an unfinished fetch; 0 for none */
     uint64_t fetched;      /* its bytes */

@@ -12,9 +12,16 @@
  *                       image_cache_commit()
  *   Do both at once     image_cache_tee_open(): a source is delivered, and cached on the way
  *   Share one fetch     image_cache_stream_open(): all readers of an image, in all processes, fetch it together
- *   Keep within limits  image_cache_prune(), image_cache_make_room(), image_cache_clean()
+ *   Copy to a file      image_cache_export(); from one: image_cache_import()
+ *   Keep within limits  image_cache_options_set_limit_mode(), image_cache_options_set_min_free(), image_cache_pin();
+ *                       with a soft limit image_cache_prune(), image_cache_make_room(). docs/bounds.md
+ *   Keep what is in use image_cache_pin(), image_cache_unpin()
+ *   Find damage         image_cache_verify()
+ *   Refuse unsafe ones  image_cache_options_set_formats(), image_cache_options_set_inspector()
  *   Prefetch            image_cache_queue_image(), image_cache_prefetch()
- *   See what is there   image_cache_list_cached(), image_cache_list_incomplete(), image_cache_list_invalid()
+ *   Look after it       image_cache_clean(), image_cache_get_usage(), image_cache_get_statistics(),
+ *                       image_cache_list_cached(), image_cache_list_incomplete(), image_cache_list_invalid(),
+ *                       image_cache_get_statistics()
  *
  *   A whole program: examples-c/quickstart.c. The daily work of an agent, in steps: docs/guide.md.
  *
@@ -25,7 +32,8 @@
  *     absent --image_cache_queue_image--> queued --image_cache_begin_write--> being cached --image_cache_commit--> cached
  *     absent --image_cache_begin_write--> being cached
  *     being cached --image_cache_abort, a failed commit, a handle closed early--> invalid --image_cache_clean--> absent
- *     cached --image_cache_delete_cached_image, image_cache_prune--> absent
+ *     cached --image_cache_delete_cached_image, image_cache_prune--> absent, unless it is pinned
+ *     cached --image_cache_verify, image_cache_open_for_read of a file with another length--> invalid
  *
  *   A queued image stays in the queue until it is cached: also while it is being cached, and after a failed fetch.
  *
@@ -48,22 +56,25 @@
  *   Threads     Handles are thread-safe, except writers, readers, tees and streams: use those from one thread at a
  *               time.
  *
- *   Waiting     Readers, image_cache_write_chunk(), image_cache_is_cached() and the other image_cache_is_ calls,
- *               image_cache_get_image_size(), image_cache_list_queued() and image_cache_list_invalid() wait for no
- *               other process. Any other call with a cache, a writer, a tee or a stream waits up to 10 s for a process
- *               that holds the cache lock, for example because it is stopped; image_cache_prune() up to 20 s. Then
+ *   Waiting     Readers, image_cache_write_chunk() without a hard limit or a floor, image_cache_is_cached() and the
+ *               other image_cache_is_ calls, image_cache_get_image_size(), image_cache_list_queued() and
+ *               image_cache_list_invalid() wait for no other process. Any other call with a cache, a writer, a tee
+ *               or a stream waits up to 10 s for a process that holds the cache lock, for example because it is stopped; image_cache_prune() up to 20 s. Then
  *               most return IMAGE_CACHE_ERROR_TIMED_OUT. A read of a stream also waits for bytes that another participant
  *               fetches; if none come for 30 s, it calls its own source (image_cache_stream_set_source_timeout()).
+ *               With a hard limit or a floor, a chunk and an expected size also wait for a prune or another
+ *               reservation: up to 10 s, a tee or a stream up to 1 s.
  *               docs/concurrency.md has the exceptions. The "Blocks:" part of a description names further waits.
  *
- *   Callbacks   A source, range source or fetch function may call the library, but must not close the cache, or use the
+ *   Callbacks   A source, range source, fetch, inspect or progress function may call the library, but must not close the cache, or use the
  *               tee or the stream, that it is called for. A log function must not call the library.
  *
  *   Image ids   An id is 1 to 255 bytes of UTF-8, without '/' and control characters, and does not begin with '.'. It
  *               is not the name of one of the cache's own files: incomplete, invalid, queue, cache.db, the database
- *               of the options, and both with -journal, -wal or -shm.
+ *               of the options, and both with -journal, -wal or -shm; nor of one of Glance's: image_cache_db_init,
+ *               glance-cache, glance-cache-clean, glance-cache-prune, sqlite_centralized_migrate, checkme.
  *
- *   Versions    Everything in this header exists since version 0.1, unless its description says otherwise.
+ *   Versions    Everything in this header exists since version 0.2, unless its description says otherwise.
  *
  * CAVEATS
  *
@@ -83,10 +94,12 @@
  *   - While other programs change names all the time, lists, sizes and hits can be out of date (docs/glance.md).
  *   - A file in incomplete/ without the sticky bit counts as a live Glance's, until the stall time (docs/glance.md).
  *   - An open cache holds 6 or 7 descriptors; each reader, writer and tee holds one more, and each image that streams
- *     fetch two more (docs/concurrency.md).
- *   - The directory .image_cache/ in the cache's directory, with streams/ in it, is the library's: leave it alone while
- *     the cache is open (docs/on-disk-format.md).
- *   - Long images with a digest are hashed on threads of the library, which run no caller's code (docs/concurrency.md).
+ *     fetch two more (docs/concurrency.md). A process that has pinned images for its life keeps one for each
+ *     directory.
+ *   - The directory .image_cache/ in the cache's directory is the library's: leave it alone while the cache is open
+ *     (docs/on-disk-format.md).
+ *   - Long images with an expected digest are hashed on threads of the library, and those that are verified are read on
+ *     one. They run no caller's code (docs/concurrency.md).
  *   - The library installs no signal handler, and prints nothing. dlclose() does not unload it (docs/concurrency.md).
  */
 
@@ -97,6 +110,26 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/**
+ * How an image is copied: the fastest way that works (the default).
+ */
+#define IMAGE_CACHE_COPY_ANY 0
+
+/**
+ * The blocks on the disk are shared (reflink). None is copied.
+ */
+#define IMAGE_CACHE_COPY_REFLINK 1
+
+/**
+ * The bytes are copied through a buffer. No blocks are shared.
+ */
+#define IMAGE_CACHE_COPY_BYTES 2
+
+/**
+ * The bytes were copied in the kernel. Some network file systems share blocks, or copy on the server.
+ */
+#define IMAGE_CACHE_COPY_IN_KERNEL 3
 
 /**
  * The bytes come from the cached image.
@@ -117,6 +150,17 @@
  * The bytes come from the stream's own source, and are not cached.
  */
 #define IMAGE_CACHE_STREAM_ALONE 3
+
+/**
+ * The maximum size is what image_cache_prune() prunes to. Until then, the cache may be larger. Each handle has its own
+ * (the default for a new directory).
+ */
+#define IMAGE_CACHE_LIMIT_SOFT 0
+
+/**
+ * The maximum size is never exceeded. It is the directory's, for all its handles, and is kept.
+ */
+#define IMAGE_CACHE_LIMIT_HARD 1
 
 /**
  * Metadata in a SQLite database in the cache's directory (the default).
@@ -180,7 +224,7 @@
 /**
  * The minor version of this header.
  */
-#define IMAGE_CACHE_VERSION_MINOR 1
+#define IMAGE_CACHE_VERSION_MINOR 2
 
 /**
  * The patch version of this header.
@@ -206,8 +250,9 @@ typedef struct image_cache_options_t image_cache_options_t;
 /**
  * An open cached image.
  *
- * Created by image_cache_open_for_read(), ended by image_cache_reader_close(). It reads the same bytes even if the
- * image is deleted, evicted or cached again. Use it from one thread at a time.
+ * Created by image_cache_open_for_read(), ended by image_cache_reader_close(). While it is open, the image is in use, and
+ * not evicted: see image_cache_prune(). It reads the same bytes even if the image is deleted or cached again. Use it from
+ * one thread at a time.
  */
 typedef struct image_cache_reader_t image_cache_reader_t;
 
@@ -269,6 +314,79 @@ typedef struct image_cache_error_t {
    */
   char message[504];
 } image_cache_error_t;
+
+/**
+ * Reports how far a copy is, and can stop it.
+ *
+ * - `user_data`: the pointer in the options
+ * - `done`: how many bytes are done, with those of holes
+ * - `total`: how many bytes there are; of a pipe the expected size, or 0
+ *
+ * Returns 0 to go on. Any other number stops the call, which returns IMAGE_CACHE_ERROR_SOURCE.
+ *
+ * It is called before the first byte, after each piece of up to 16 MiB, and at the end, on the thread of the call: the end of
+ * an export is after the sync, that of an import before the image is inspected, synced and published. It may call the
+ * library, but must not close that cache. It must not throw or longjmp.
+ */
+typedef int32_t (*image_cache_copy_progress_fn)(void *user_data, uint64_t done, uint64_t total);
+
+/**
+ * Options of image_cache_export().
+ *
+ * The caller allocates it, and sets all of it to 0 first: 0 is the default of each field. Later versions may append
+ * fields.
+ */
+typedef struct image_cache_export_options_t {
+  /**
+   * 1: the copy is on the disk when the call returns; 0: the kernel writes it back later.
+   */
+  uint64_t sync;
+  /**
+   * Called while bytes are copied, and can stop it; NULL: none.
+   */
+  image_cache_copy_progress_fn progress;
+  /**
+   * Passed to progress.
+   */
+  void *user_data;
+} image_cache_export_options_t;
+
+/**
+ * Options of image_cache_import().
+ *
+ * The caller allocates it, and sets all of it to 0 first: 0 is the default of each field. Later versions may append
+ * fields.
+ */
+typedef struct image_cache_import_options_t {
+  /**
+   * 1: the image must have size bytes; 0: any length is good, and size is 0.
+   */
+  uint64_t expects_size;
+  /**
+   * The expected length in bytes, with expects_size.
+   */
+  uint64_t size;
+  /**
+   * The expected MD5 in hexadecimal digits; NULL: none.
+   */
+  const char *md5;
+  /**
+   * The expected SHA-256 in hexadecimal digits; NULL: none.
+   */
+  const char *sha256;
+  /**
+   * The expected SHA-512 in hexadecimal digits; NULL: none.
+   */
+  const char *sha512;
+  /**
+   * Called while bytes are copied or hashed, and can stop it; NULL: none.
+   */
+  image_cache_copy_progress_fn progress;
+  /**
+   * Passed to progress.
+   */
+  void *user_data;
+} image_cache_import_options_t;
 
 /**
  * Reads the next bytes of an image for a tee.
@@ -357,7 +475,9 @@ typedef struct image_cache_entry_t {
    */
   int64_t last_modified;
   /**
-   * The digest verified at commit as "algorithm:hex", or NULL. Of several digests it is the strongest.
+   * The digest at commit as "algorithm:hex", or NULL. An md5, sha256 or sha512 was expected by the caller; of several
+   * it is the strongest. Where none was expected, it is a crc64nvme, which was computed from the bytes received. It
+   * detects accidents, but no manipulation.
    */
   const char *digest;
   /**
@@ -372,6 +492,16 @@ typedef struct image_cache_entry_t {
    * When its writing or fetch began: nanoseconds since the Unix epoch; else, or if unknown, 0.
    */
   int64_t since;
+  /**
+   * Until when a cached image is pinned: nanoseconds since the Unix epoch, by the present clock. 0: it is not pinned, or
+   * this process may not read the pins. INT64_MAX: as long as a process lives, after 2262, or unknown.
+   */
+  int64_t pinned_until;
+  /**
+   * What it takes up on the disk, in bytes: less than its length if it has holes, or is compressed; of an incomplete
+   * image with what is reserved for it. 0 for a queued image, and for one that vanished meanwhile.
+   */
+  uint64_t allocated;
 } image_cache_entry_t;
 
 /**
@@ -398,6 +528,241 @@ typedef image_cache_status_t (*image_cache_fetch_fn)(void *user_data,
                                                      struct image_cache_writer_t *writer);
 
 /**
+ * What a cache takes up on the disk, and its bounds. All numbers are bytes on the disk, unless said otherwise.
+ *
+ * image_cache_get_usage() fills it. Fields are only ever appended.
+ */
+typedef struct image_cache_usage_t {
+  /**
+   * By cached images.
+   */
+  uint64_t cached;
+  /**
+   * By images that are being cached, with what is reserved for them.
+   */
+  uint64_t incomplete;
+  /**
+   * The part of incomplete that has no bytes yet.
+   */
+  uint64_t reserved;
+  /**
+   * By images whose fetch failed, or that were found damaged.
+   */
+  uint64_t invalid;
+  /**
+   * By deleted images, and files that were taken from stalled writers, that are still open; 0 with a soft limit, where they leave
+   * the directory at once.
+   */
+  uint64_t deleted;
+  /**
+   * The limit: the directory's if it is hard, else that of the handle.
+   */
+  uint64_t limit;
+  /**
+   * 1 if the limit is hard, else 0.
+   */
+  uint64_t is_hard;
+  /**
+   * What the file system has free for this user.
+   */
+  uint64_t free;
+  /**
+   * What stays free at least: the floor of the handle.
+   */
+  uint64_t min_free;
+  /**
+   * How many inodes the file system has free; 0 where it has no fixed number of them.
+   */
+  uint64_t free_inodes;
+  /**
+   * By pinned images, which are a part of cached.
+   */
+  uint64_t pinned;
+} image_cache_usage_t;
+
+/**
+ * What a cache has, and what all processes have counted since it was created.
+ *
+ * The caller allocates it, and passes its size. Later versions may append fields.
+ */
+typedef struct image_cache_statistics_t {
+  /**
+   * How many images are cached.
+   */
+  uint64_t images;
+  /**
+   * Their lengths in bytes.
+   */
+  uint64_t bytes;
+  /**
+   * What they take up on the disk, in bytes.
+   */
+  uint64_t allocated;
+  /**
+   * The limit in bytes: the directory's if it is hard, else that of this handle.
+   */
+  uint64_t limit;
+  /**
+   * How many bytes are free on the file system.
+   */
+  uint64_t free;
+  /**
+   * How long ago the image that is evicted next was accessed, in seconds; 0 if no image can be evicted.
+   */
+  uint64_t next_victim_idle;
+  /**
+   * How often images were read (opened and closed).
+   */
+  uint64_t hits;
+  /**
+   * How often an image was not cached as a reader or a stream of it was opened.
+   */
+  uint64_t misses;
+  /**
+   * How many images were cached: by writers, tees, streams, prefetches and imports.
+   */
+  uint64_t commits;
+  /**
+   * How many images were not cached, because the caller aborted.
+   */
+  uint64_t aborted_by_call;
+  /**
+   * The same, because a writer or tee was closed before the end.
+   */
+  uint64_t closed_early;
+  /**
+   * The same, because the bytes had another digest than expected.
+   */
+  uint64_t wrong_digest;
+  /**
+   * The same, because there were more or fewer bytes than expected.
+   */
+  uint64_t wrong_size;
+  /**
+   * The same, because the disk was full.
+   */
+  uint64_t no_space;
+  /**
+   * The same, because the incomplete file was cleaned away or changed.
+   */
+  uint64_t lost;
+  /**
+   * The same, because the source or fetch function failed.
+   */
+  uint64_t source_failed;
+  /**
+   * The same, for another reason.
+   */
+  uint64_t other_failures;
+  /**
+   * How many images were evicted.
+   */
+  uint64_t evictions;
+  /**
+   * Their lengths in bytes.
+   */
+  uint64_t evicted_bytes;
+  /**
+   * How many streams got bytes that another one, or a writer, had fetched.
+   */
+  uint64_t streams_followed;
+  /**
+   * How many bytes those were.
+   */
+  uint64_t bytes_not_fetched;
+  /**
+   * How many bytes readers and streams have returned.
+   */
+  uint64_t bytes_served;
+  /**
+   * How many verifications found an image intact.
+   */
+  uint64_t verified;
+  /**
+   * How many verifications found an image damaged. What an open finds is not counted.
+   */
+  uint64_t found_damaged;
+} image_cache_statistics_t;
+
+/**
+ * Reports how far image_cache_verify() is, and can stop it.
+ *
+ * - `user_data`: the pointer in the options
+ * - `image_id`: the image that is being verified; valid until the function returns
+ * - `done`: how many of its bytes were read and hashed
+ * - `total`: its length in bytes
+ *
+ * Returns 0 to go on. Any other number stops the verification: the present image is not verified.
+ *
+ * It is called before the first byte of each image and after each piece of up to 1 MiB, and ten times a second while
+ * the verification waits because of its rate. An image that seems to be damaged is read again, from 0 on. The function
+ * is called on the thread that called image_cache_verify(). It may call the library, but must not close that cache. It
+ * must not throw or longjmp.
+ */
+typedef int32_t (*image_cache_verify_progress_fn)(void *user_data, const char *image_id, uint64_t done, uint64_t total);
+
+/**
+ * Options of image_cache_verify().
+ *
+ * The caller allocates it, and sets all of it to 0 first: 0 is the default of each field. Later versions may append
+ * fields.
+ */
+typedef struct image_cache_verify_options_t {
+  /**
+   * At most so many bytes are read a second, by this call; 0: without a limit.
+   */
+  uint64_t bytes_per_second;
+  /**
+   * Images that were verified within so many seconds are skipped; 0: none.
+   */
+  uint64_t skip_seconds;
+  /**
+   * Called while images are read, and can stop it; NULL: none.
+   */
+  image_cache_verify_progress_fn progress;
+  /**
+   * Passed to progress.
+   */
+  void *user_data;
+} image_cache_verify_options_t;
+
+/**
+ * The result of image_cache_verify().
+ *
+ * The caller allocates it. Later versions may append fields.
+ */
+typedef struct image_cache_verify_result_t {
+  /**
+   * Images that have their digests.
+   */
+  uint64_t verified;
+  /**
+   * Images that are damaged, and were moved to invalid/. If this process has no permission for that, they stay.
+   */
+  uint64_t failed;
+  /**
+   * Images that could not be read, or that another program wrote to at the same time. They stay.
+   */
+  uint64_t unreadable;
+  /**
+   * Images for which no digest was stored. The present one was stored, if this process may, for the next time.
+   */
+  uint64_t without_digest;
+  /**
+   * Images that were verified lately, that another call verifies, or that vanished meanwhile.
+   */
+  uint64_t skipped;
+  /**
+   * How many bytes were read. Holes are not.
+   */
+  uint64_t bytes_read;
+  /**
+   * 1 if progress stopped it, else 0.
+   */
+  uint64_t stopped;
+} image_cache_verify_result_t;
+
+/**
  * Receives a log message.
  *
  * - `user_data`: the pointer given to image_cache_options_set_log()
@@ -409,6 +774,33 @@ typedef image_cache_status_t (*image_cache_fetch_fn)(void *user_data,
  * IMAGE_CACHE_ERROR_INVALID_ARGUMENT. It must not throw or longjmp.
  */
 typedef void (*image_cache_log_fn)(void *user_data, int32_t level, const char *message);
+
+/**
+ * Inspects an image before it is published.
+ *
+ * - `user_data`: the pointer given to image_cache_options_set_inspector()
+ * - `image_id`: the image; valid until the function returns
+ * - `fd`: the image's file, open for reading only, at offset 0; lent until the function returns, which must not close it
+ * - `length`: the length of the file in bytes, and not the size of the disk that a guest sees
+ * - `reason`: a buffer of zeros for the reason of a refusal: NUL-terminated UTF-8; messages add the id
+ * - `capacity`: the size of reason in bytes
+ *
+ * Returns IMAGE_CACHE_OK to accept the image. Any other number, a positive one too, refuses it.
+ *
+ * The function is called on the thread that commits or imports the image, or that reads a tee or a stream to its end, or
+ * closes it there: after all bytes are on the disk. fd is close-on-exec; a child can open /proc/PID/fd/FD of this process. It is called on several threads at once for several images. No lock of the cache is held, so it may take long,
+ * and it may call the library. It must not wait for the same image, which is being cached until it returns. It must not
+ * close the cache, throw or longjmp. pthread_cancel() has no effect on the thread until the call returns.
+ *
+ * A binding's function must not return 0 by accident, which accepts the image. Python's ctypes returns 0 from a function
+ * that raises. Catch everything, as for image_cache_source_fn, and return IMAGE_CACHE_ERROR_REFUSED.
+ */
+typedef image_cache_status_t (*image_cache_inspect_fn)(void *user_data,
+                                                       const char *image_id,
+                                                       int32_t fd,
+                                                       uint64_t length,
+                                                       char *reason,
+                                                       size_t capacity);
 
 /**
  * Success.
@@ -451,7 +843,8 @@ typedef void (*image_cache_log_fn)(void *user_data, int32_t level, const char *m
 #define IMAGE_CACHE_ERROR_SIZE_MISMATCH (-7)
 
 /**
- * The disk is full, or the quota or the inodes are used up; or image_cache_make_room() cannot make room within the limit.
+ * The disk is full, or the quota or the inodes are used up; or a hard limit or a floor leaves no room, or
+ * image_cache_make_room() cannot make it; or image_cache_pin() would pin more than can be pinned (the message has PINNED_FULL).
  */
 #define IMAGE_CACHE_ERROR_NO_SPACE (-8)
 
@@ -479,7 +872,7 @@ typedef void (*image_cache_log_fn)(void *user_data, int32_t level, const char *m
 #define IMAGE_CACHE_ERROR_LOST (-12)
 
 /**
- * The caller's own source or fetch function failed.
+ * The caller's own source or fetch function failed, or his progress function stopped the call.
  */
 #define IMAGE_CACHE_ERROR_SOURCE (-13)
 
@@ -502,16 +895,27 @@ typedef void (*image_cache_log_fn)(void *user_data, int32_t level, const char *m
 /**
  * Another process held the cache lock for 10 s, for example because it is stopped. Nothing is changed: retry.
  *
- * Exception: image_cache_commit() ends the writer. Its file stays in incomplete/ until the next
+ * Exceptions: a failed image_cache_write_chunk() is final for its writer. image_cache_commit() ends the writer. Its file stays in incomplete/ until the next
  * image_cache_begin_write() or image_cache_clean(). Begin again.
  *
  * These wait for no other process, and never return it: opening, reading and closing a reader,
- * image_cache_write_chunk(), the image_cache_is_ calls, image_cache_get_image_size(), image_cache_list_queued() and
- * image_cache_list_invalid().
+ * image_cache_write_chunk() without a hard limit or a floor, the image_cache_is_ calls, image_cache_get_image_size(),
+ * image_cache_list_queued() and image_cache_list_invalid().
  * image_cache_get_cache_size(), image_cache_tee_open(), image_cache_tee_read() and image_cache_prefetch() wait, and
  * return something else.
  */
 #define IMAGE_CACHE_ERROR_TIMED_OUT (-17)
+
+/**
+ * The inspection refused the image, which may harm the host that opens it; the message says why. See image_cache_options_set_formats() and
+ * image_cache_options_set_inspector().
+ */
+#define IMAGE_CACHE_ERROR_REFUSED (-18)
+
+/**
+ * The image is pinned, and is not deleted; the message names the holders, and for how long.
+ */
+#define IMAGE_CACHE_ERROR_PINNED (-19)
 
 #ifdef __cplusplus
 extern "C" {
@@ -604,12 +1008,15 @@ int32_t image_cache_get_driver(const struct image_cache_t *cache);
  *
  * Returns IMAGE_CACHE_OK, or
  *
- * - IMAGE_CACHE_ERROR_NOT_FOUND: the image is not cached
+ * - IMAGE_CACHE_ERROR_NOT_FOUND: the image is not cached, or is being evicted
  * - IMAGE_CACHE_ERROR_IO: the image's file cannot be opened
  * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or reader is NULL
  *
- * From then on, prune evicts the image last. A failing index does not fail the call.
+ * Until the reader closes, the image is in use, and no call evicts it. Then prune evicts it last. A failing index does
+ * not fail the call.
+ *
+ * If a process is stopped at the moment when it evicts the image, the call takes 2 ms and finds no image, for up to 45 s.
  *
  * Threads: any. Blocks: for a few system calls. It waits for no lock: the index is written only while the cache lock
  * is free.
@@ -685,6 +1092,22 @@ image_cache_status_t image_cache_read_at(struct image_cache_reader_t *reader,
 uint64_t image_cache_reader_size(const struct image_cache_reader_t *reader);
 
 /**
+ * The path of the image's file, for a program that opens it by name.
+ *
+ * - `reader`: the reader
+ *
+ * Returns the path, absolute and without symbolic links when the cache was opened; or NULL for NULL and in a forked
+ * child. It is the reader's, and valid until its close.
+ *
+ * While the reader is open, the image is not evicted, and the path is its name. So keep the reader until the other program
+ * has opened the path: from then on, that program keeps the image from eviction, as long as it has the file open. A
+ * deletion (image_cache_delete_cached_image(), image_cache_delete_all_cached_images()) removes the name all the same.
+ *
+ * Threads: one at a time. Blocks: never.
+ */
+const char *image_cache_reader_path(const struct image_cache_reader_t *reader);
+
+/**
  * The image's file descriptor, open for reading only: for sendfile, splice, mmap.
  *
  * - `reader`: the reader
@@ -692,8 +1115,8 @@ uint64_t image_cache_reader_size(const struct image_cache_reader_t *reader);
  * Returns the descriptor, or -1 for NULL and in a forked child.
  *
  * The reader owns the descriptor, and closes it at its end: do not close it. It is close-on-exec. A dup() of it, for
- * another program, outlives the reader. Its offset is 0 at the open, and the caller's to move: image_cache_read() has a
- * position of its own.
+ * another program, outlives the reader, and keeps the image in use. Its offset is 0 at the open, and the caller's to
+ * move: image_cache_read() has a position of its own.
  *
  * Threads: one at a time. Blocks: never.
  */
@@ -764,10 +1187,15 @@ image_cache_status_t image_cache_begin_write(const struct image_cache_t *cache,
  *
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: writer is NULL, a chunk was written already (an empty one counts), or another
  *   length is expected already
+ * - IMAGE_CACHE_ERROR_NO_SPACE: the cache has a hard limit or a floor, and so many bytes do not fit
+ * - IMAGE_CACHE_ERROR_IO: room cannot be reserved
  *
  * A chunk beyond this length fails. A commit with fewer bytes fails.
  *
- * Threads: one at a time. Blocks: never.
+ * With a hard limit or a floor, room for the image is reserved now, and images are evicted for it: before a byte is
+ * fetched. A failure of that is final: every chunk, and the commit, return it again.
+ *
+ * Threads: one at a time. Blocks: never; with a hard limit or a floor, as image_cache_write_chunk().
  */
 image_cache_status_t image_cache_writer_expect_size(struct image_cache_writer_t *writer,
                                                     uint64_t bytes,
@@ -777,12 +1205,12 @@ image_cache_status_t image_cache_writer_expect_size(struct image_cache_writer_t 
  * Sets a digest that the image must have. Several digests can be expected.
  *
  * - `writer`: the writer
- * - `algorithm`: "md5", "sha256" or "sha512"
+ * - `algorithm`: "md5", "sha256", "sha512" or "crc64nvme"
  * - `hex`: the digest in hexadecimal digits, of either case
  *
  * Returns IMAGE_CACHE_OK, or
  *
- * - IMAGE_CACHE_ERROR_UNSUPPORTED: algorithm is none of these three
+ * - IMAGE_CACHE_ERROR_UNSUPPORTED: algorithm is none of these
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: writer, algorithm or hex is NULL; hex has the wrong length or letters; a chunk
  *   was written already; or another digest of that algorithm is expected already
  *
@@ -807,19 +1235,44 @@ image_cache_status_t image_cache_writer_expect_digest(struct image_cache_writer_
  *
  * - IMAGE_CACHE_ERROR_SIZE_MISMATCH: there are more bytes now than expected
  * - IMAGE_CACHE_ERROR_LOST: the file was cleaned away, lost to another writer after a stall, or changed
- * - IMAGE_CACHE_ERROR_NO_SPACE: the disk or a quota is used up
+ * - IMAGE_CACHE_ERROR_NO_SPACE: the disk or a quota is used up; or a hard limit or a floor leaves no room
  * - IMAGE_CACHE_ERROR_IO: the file cannot be written
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: writer is NULL; or data is NULL, and length is not 0
  *
  * The first failure to write is final: every later chunk, and the commit, return it again. If the disk is full, the
  * space of the image is freed at once. A call with an invalid argument changes nothing.
  *
- * Threads: one at a time. Blocks: for the disk.
+ * Threads: one at a time. Blocks: for the disk; with a hard limit or a floor, also for a prune or reservation of another
+ * process, up to 10 s, and for the cache lock, up to 10 s; then it returns IMAGE_CACHE_ERROR_TIMED_OUT, which is final.
  */
 image_cache_status_t image_cache_write_chunk(struct image_cache_writer_t *writer,
                                              const void *data,
                                              size_t length,
                                              struct image_cache_error_t *error);
+
+/**
+ * Appends a hole to the image: bytes that are 0, and take up no room on the disk.
+ *
+ * - `writer`: the writer
+ * - `length`: how many bytes; 0 is allowed
+ *
+ * Returns as image_cache_write_chunk().
+ *
+ * The bytes count for size and digests as written zeros do. They are hashed, at the speed of the slowest digest, but neither written
+ * nor read: 1 TiB takes minutes with a crc64nvme, and half an hour or more with a SHA-256. To report progress, or to be able to stop, append a long
+ * hole in several calls. With a hard limit or a floor, what was reserved for these bytes is freed.
+ *
+ * Threads: one at a time. Blocks: for the disk.
+ *
+ * ```c
+ * status = image_cache_write_chunk(writer, buffer, sizeof buffer, &error);
+ * if (status == IMAGE_CACHE_OK)
+ *     status = image_cache_write_hole(writer, (10 << 20) - sizeof buffer, &error);
+ * ```
+ */
+image_cache_status_t image_cache_write_hole(struct image_cache_writer_t *writer,
+                                            uint64_t length,
+                                            struct image_cache_error_t *error);
 
 /**
  * Publishes the image if it is as expected. Ends the writer, also on failure.
@@ -830,6 +1283,8 @@ image_cache_status_t image_cache_write_chunk(struct image_cache_writer_t *writer
  *
  * - IMAGE_CACHE_ERROR_SIZE_MISMATCH: there are fewer bytes than expected
  * - IMAGE_CACHE_ERROR_DIGEST_MISMATCH: the bytes do not have an expected digest
+ * - IMAGE_CACHE_ERROR_REFUSED: image_cache_options_set_formats() does not accept the image, or the function of
+ *   image_cache_options_set_inspector() refused it
  * - IMAGE_CACHE_ERROR_LOST: the file was cleaned away, lost to another writer after a stall, or changed
  * - IMAGE_CACHE_ERROR_ALREADY_CACHED: another program put a file there meanwhile
  * - IMAGE_CACHE_ERROR_NO_SPACE: the disk, a quota or the inodes are used up
@@ -847,9 +1302,11 @@ image_cache_status_t image_cache_write_chunk(struct image_cache_writer_t *writer
  *
  * Blocks: for the disk, and for the cache lock, up to 10 s each time. The commit takes the lock to publish the image.
  * With full durability it takes it again after the last sync; a time-out is then only logged. With
- * IMAGE_CACHE_DURABILITY_NONE, a handle's first commit takes it once more, before it publishes.
+ * IMAGE_CACHE_DURABILITY_NONE, a handle's first commit takes it once more, before it publishes. An inspector may take any
+ * time, without the lock.
  */
-image_cache_status_t image_cache_commit(struct image_cache_writer_t *writer, struct image_cache_error_t *error);
+image_cache_status_t image_cache_commit(struct image_cache_writer_t *writer,
+                                        struct image_cache_error_t *error);
 
 /**
  * Ends the writer without publishing the image.
@@ -863,6 +1320,125 @@ image_cache_status_t image_cache_commit(struct image_cache_writer_t *writer, str
  * image is hashed.
  */
 void image_cache_abort(struct image_cache_writer_t *writer, const char *reason);
+
+/* In and out: images are copied to and from files ----------------------------------------------------- */
+
+/**
+ * Copies a cached image to an open file: at once where the file systems share blocks (reflink), else in the kernel.
+ *
+ * - `cache`: the cache
+ * - `image_id`: the image
+ * - `fd`: a regular file that is open for writing; it stays the caller's. Its former bytes are lost
+ * - `how`: IMAGE_CACHE_COPY_ANY; IMAGE_CACHE_COPY_REFLINK: share blocks, or fail; IMAGE_CACHE_COPY_BYTES: share none, so
+ *   that later writes to the copy need no new blocks
+ * - `options`: whether it is synced, and a function that can stop it; NULL: the defaults
+ * - `size_of_options`: sizeof *options, 1 to 4096; not used if options is NULL
+ * - `done`: set to how it was copied: IMAGE_CACHE_COPY_REFLINK, IMAGE_CACHE_COPY_IN_KERNEL or IMAGE_CACHE_COPY_BYTES
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_NOT_FOUND: the image is not cached
+ * - IMAGE_CACHE_ERROR_NO_SPACE: the disk or the quota of the target is used up
+ * - IMAGE_CACHE_ERROR_IO: the image cannot be read, the target cannot be written or synced; with os_error 0, another
+ *   program has made the image shorter
+ * - IMAGE_CACHE_ERROR_SOURCE: progress stopped it
+ * - IMAGE_CACHE_ERROR_UNSUPPORTED: blocks must be shared, and cannot be; or options sets a field that this version of the
+ *   library lacks
+ * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or done is NULL; how is unknown; size_of_options is 0 or above 4096
+ *   bytes; or fd is not open for writing, is no regular file, is a file of the cache, or is open with O_DIRECT
+ *
+ * The copy is a file of its own: writing to it never changes the cache. It has exactly the bytes of the image, and the same
+ * holes where the file systems can tell. The offset of fd stays. With O_APPEND, some file systems share no blocks. This counts as an access and a hit.
+ *
+ * After IMAGE_CACHE_ERROR_INVALID_ARGUMENT, NOT_FOUND and INVALID_IMAGE_ID, the target is as it was. Any other failure
+ * truncates it to 0, unless that is refused (chattr +a). A process that is killed meanwhile leaves a part: give the file its final name after the call.
+ *
+ * Blocks are shared within one file system of XFS, btrfs, bcachefs or OCFS2, and take milliseconds for any size. Elsewhere, and across
+ * file systems, the data is copied; holes cost nothing.
+ *
+ * Durability: with sync, bytes and length are on the disk when this returns. The name of the file is the caller's to sync.
+ *
+ * Threads: any. Blocks: for the disk.
+ *
+ * ```c
+ * int fd = open("/var/lib/guests/17.raw.part", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+ * status = image_cache_export(cache, id, fd, IMAGE_CACHE_COPY_ANY, NULL, 0, &done, &error);
+ * if (close(fd) == 0 && status == IMAGE_CACHE_OK) rename("/var/lib/guests/17.raw.part", "/var/lib/guests/17.raw");
+ * else unlink("/var/lib/guests/17.raw.part");
+ * ```
+ */
+image_cache_status_t image_cache_export(const struct image_cache_t *cache,
+                                        const char *image_id,
+                                        int fd,
+                                        int32_t how,
+                                        const struct image_cache_export_options_t *options,
+                                        size_t size_of_options,
+                                        int32_t *done,
+                                        struct image_cache_error_t *error);
+
+/**
+ * Caches an open file: by sharing its blocks where the file systems can (reflink), else by a copy.
+ *
+ * - `cache`: the cache
+ * - `image_id`: the image
+ * - `fd`: a regular file or a block device, which is read from its beginning, or a pipe or a socket, which is read to its end; open for
+ *   reading. It stays the caller's. Its offset moves meanwhile, and is restored: no two calls for one open file at once
+ * - `how`: IMAGE_CACHE_COPY_ANY; IMAGE_CACHE_COPY_REFLINK: share blocks, or fail; IMAGE_CACHE_COPY_BYTES: share none
+ * - `options`: what is expected of the image, and a function that can stop it; NULL: nothing is expected
+ * - `size_of_options`: sizeof *options, 1 to 4096; not used if options is NULL
+ * - `done`: set to how it was copied: IMAGE_CACHE_COPY_REFLINK or IMAGE_CACHE_COPY_BYTES
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_ALREADY_CACHED: the image is cached already
+ * - IMAGE_CACHE_ERROR_BEING_CACHED: another live writer, in any process, has the image
+ * - IMAGE_CACHE_ERROR_SIZE_MISMATCH: the source has another length than expected, or its length changed meanwhile
+ * - IMAGE_CACHE_ERROR_DIGEST_MISMATCH: the image has another digest than expected
+ * - IMAGE_CACHE_ERROR_REFUSED: image_cache_options_set_formats() does not accept the image, or the function of
+ *   image_cache_options_set_inspector() refused it
+ * - IMAGE_CACHE_ERROR_NO_SPACE: the disk, a quota or the inodes are used up; or a hard limit or a floor leaves no room
+ * - IMAGE_CACHE_ERROR_IO: the source cannot be read, the image cannot be written, synced or moved
+ * - IMAGE_CACHE_ERROR_LOST: the file was cleaned away, lost to another writer after a stall, or changed
+ * - IMAGE_CACHE_ERROR_SOURCE: progress stopped it
+ * - IMAGE_CACHE_ERROR_UNSUPPORTED: blocks must be shared, and cannot be; or options sets a field that this version of the
+ *   library lacks
+ * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or done is NULL; how is unknown; a digest has the wrong length or letters;
+ *   there is a size without expects_size; size_of_options is 0 or above 4096 bytes; or fd is not open for reading, is a directory or a character device, or is
+ *   open with O_DIRECT
+ *
+ * Size and digests are those of the bytes in the cache's file: a program that writes to the source meanwhile does not
+ * matter after the blocks are shared, and else gives an image with the bytes that were read. Without an expected digest, the image gets
+ * a crc64nvme. Each byte is read once for its digest; holes are not read, and stay holes.
+ *
+ * The end of a pipe is the end of the image, also if its writer has failed or died: expect a size or a digest of it.
+ *
+ * A failure after the image was begun leaves its file in invalid/, with the reason, as an aborted writer does.
+ *
+ * With a hard limit or a floor, room is reserved before anything is written: for all bytes; for a source with holes room is made for
+ * its data, and reserved range by range. A shared block counts for the limit as any other.
+ *
+ * Durability: as image_cache_commit(). The source need not be synced.
+ *
+ * Threads: any. Blocks: for the disk and for a pipe; for the cache lock, up to 10 s; with a hard limit or a floor, as
+ * image_cache_write_chunk(). While a pipe has no bytes, progress is called ten times a second.
+ *
+ * ```c
+ * image_cache_import_options_t options = {.expects_size = 1, .size = bytes, .sha256 = hex};
+ * int fd = open("/var/lib/incoming/ubuntu.raw", O_RDONLY | O_CLOEXEC);
+ * status = image_cache_import(cache, id, fd, IMAGE_CACHE_COPY_ANY, &options, sizeof options, &done, &error);
+ * close(fd);
+ * ```
+ */
+image_cache_status_t image_cache_import(const struct image_cache_t *cache,
+                                        const char *image_id,
+                                        int fd,
+                                        int32_t how,
+                                        const struct image_cache_import_options_t *options,
+                                        size_t size_of_options,
+                                        int32_t *done,
+                                        struct image_cache_error_t *error);
 
 /* Tee: a stream is delivered, and cached on the way --------------------------------------------------- */
 
@@ -906,11 +1482,17 @@ image_cache_status_t image_cache_tee_open(const struct image_cache_t *cache,
  * - `tee`: the tee
  * - `bytes`: the image's length
  *
- * Returns as image_cache_writer_expect_size().
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: tee is NULL, a read was made already, or another length is expected already
+ *
+ * With a hard limit or a floor, room for the image is reserved now. If there is none, the tee goes on without caching.
  *
  * After a failure nothing is cached any more, because it could not be checked. The bytes are still delivered.
+ * If a hard limit or a floor leaves no room for them, nothing is cached, and the call does not fail.
  *
- * Threads: one at a time. Blocks: never; after a failure, up to 10 s for the cache lock.
+ * Threads: one at a time. Blocks: never; after a failure, up to 10 s for the cache lock; with a hard limit or a floor, as
+ * image_cache_tee_read().
  */
 image_cache_status_t image_cache_tee_expect_size(struct image_cache_tee_t *tee,
                                                  uint64_t bytes,
@@ -938,7 +1520,7 @@ image_cache_status_t image_cache_tee_refuse_empty(struct image_cache_tee_t *tee,
  * Sets a digest that the source's bytes must have. To be called before the first read.
  *
  * - `tee`: the tee
- * - `algorithm`: "md5", "sha256" or "sha512"
+ * - `algorithm`: "md5", "sha256", "sha512" or "crc64nvme"
  * - `hex`: the digest in hexadecimal digits, of either case
  *
  * Returns as image_cache_writer_expect_digest().
@@ -979,7 +1561,8 @@ image_cache_status_t image_cache_tee_expect_digest(struct image_cache_tee_t *tee
  * Threads: one at a time.
  *
  * Blocks: for the source and for the disk. At the end, and where the tee gives up caching, also for the cache lock: up
- * to 10 s each time, twice at most. Then the bytes are delivered without caching.
+ * to 10 s each time, twice at most. With a hard limit or a floor, also for a prune or reservation of another process: up to
+ * 1 s. Then the bytes are delivered without caching.
  *
  * ```c
  * status = image_cache_tee_open(cache, id, from_store, store, &tee, &error);
@@ -1077,7 +1660,9 @@ image_cache_status_t image_cache_stream_open(const struct image_cache_t *cache,
  * - `stream`: the stream
  * - `bytes`: the image's length
  *
- * Returns as image_cache_writer_expect_size().
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: stream is NULL, a read was made already, or another length is expected already
  *
  * The source is then never called beyond the length: a longer image is cut off there, which only a digest detects.
  *
@@ -1094,7 +1679,7 @@ image_cache_status_t image_cache_stream_expect_size(struct image_cache_stream_t 
  * Sets a digest that the image must have. To be called before the first read.
  *
  * - `stream`: the stream
- * - `algorithm`: "md5", "sha256" or "sha512"
+ * - `algorithm`: "md5", "sha256", "sha512" or "crc64nvme"
  * - `hex`: the digest in hexadecimal digits, of either case
  *
  * Returns as image_cache_writer_expect_digest().
@@ -1172,7 +1757,8 @@ image_cache_status_t image_cache_stream_set_source_timeout(struct image_cache_st
  * it is as durable as after image_cache_commit().
  *
  * Threads: one at a time. Blocks: for the source, the disk, and other participants: see
- * image_cache_stream_set_timeout().
+ * image_cache_stream_set_timeout(). With a hard limit or a floor, also for a prune or reservation of another process, up to
+ * 1 s, and for the cache lock, up to 10 s. Then the stream goes on without caching.
  *
  * ```c
  * status = image_cache_stream_open(cache, id, from_store_at, source, &stream, &error);
@@ -1684,11 +2270,12 @@ image_cache_status_t image_cache_prefetch(const struct image_cache_t *cache,
  *
  * Returns IMAGE_CACHE_OK, or
  *
+ * - IMAGE_CACHE_ERROR_PINNED: the image is pinned; the message names the holders, and for how long
  * - IMAGE_CACHE_ERROR_IO: the image cannot be deleted
  * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or image_id is NULL
  *
- * The image's readers keep its bytes.
+ * An image in use is deleted, too: its readers keep its bytes. image_cache_delete_unused_image() leaves it.
  *
  * Durability: deletions are not synced. After a power cut the image may be there again, whole.
  *
@@ -1699,6 +2286,26 @@ image_cache_status_t image_cache_delete_cached_image(const struct image_cache_t 
                                                      struct image_cache_error_t *error);
 
 /**
+ * Deletes a cached image, unless it is in use: see image_cache_prune(). An image that is not cached is no error.
+ *
+ * - `cache`: the cache
+ * - `image_id`: the image
+ * - `deleted`: set to false if the image is in use, and stays; else to true, also if it was not cached
+ *
+ * Returns as image_cache_delete_cached_image(), or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or deleted is NULL
+ *
+ * Durability: as for image_cache_delete_cached_image().
+ *
+ * Threads: any. Blocks: for a few system calls.
+ */
+image_cache_status_t image_cache_delete_unused_image(const struct image_cache_t *cache,
+                                                     const char *image_id,
+                                                     bool *deleted,
+                                                     struct image_cache_error_t *error);
+
+/**
  * Deletes every image that is cached now, and nothing else.
  *
  * - `cache`: the cache
@@ -1706,10 +2313,12 @@ image_cache_status_t image_cache_delete_cached_image(const struct image_cache_t 
  *
  * Returns IMAGE_CACHE_OK, or
  *
+ * - IMAGE_CACHE_ERROR_PINNED: an image is pinned
  * - IMAGE_CACHE_ERROR_IO: the directory cannot be read, or an image cannot be deleted
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or deleted is NULL
  *
- * If an image cannot be deleted, the others are deleted all the same.
+ * If an image cannot be deleted, or is pinned, the others are deleted all the same; deleted is 0 then, as after each
+ * failure.
  *
  * Durability: as for image_cache_delete_cached_image().
  *
@@ -1720,7 +2329,7 @@ image_cache_status_t image_cache_delete_all_cached_images(const struct image_cac
                                                           struct image_cache_error_t *error);
 
 /**
- * Evicts the least recently accessed images, until the rest has at most the maximum size of this handle.
+ * Evicts the least recently accessed images that are not in use, until the rest has at most the maximum size.
  *
  * - `cache`: the cache
  * - `images`: set to the number of images evicted
@@ -1737,7 +2346,24 @@ image_cache_status_t image_cache_delete_all_cached_images(const struct image_cac
  * cannot be deleted exceed the limit alone, none is evicted. Images of 0 bytes stay. Each eviction is logged
  * (IMAGE_CACHE_LOG_INFO).
  *
- * Open images are evicted, too. Their readers keep the bytes, which stay on the disk until the last reader closes.
+ * The maximum size is that of this handle, in bytes of the images. With a hard limit it is the directory's, in blocks of all
+ * files of images. Then, and for a floor, invalid files are removed first.
+ *
+ * Pinned images stay: others are evicted instead. If the limit is missed because of them, the call returns
+ * IMAGE_CACHE_OK, and logs how many they are (IMAGE_CACHE_LOG_INFO).
+ *
+ * An image is in use, and left, while anybody has its file open: a reader or stream of any process, a dup() of its
+ * descriptor, a mapping, or another program, such as a hypervisor that opened it by its path. So a user who may only read
+ * the directory keeps an image from eviction as long as he has it open. Others are evicted instead. If the limit is
+ * missed for images in use alone, that is no error; they are logged (IMAGE_CACHE_LOG_INFO), with their bytes. A process
+ * that dies uses nothing.
+ *
+ * The kernel says who has a file open, by a lease (fcntl(2), F_SETLEASE). No signal of it reaches this process. Another
+ * program that opens an image at the moment when it is evicted waits for a few microseconds, or gets EAGAIN if it opens
+ * with O_NONBLOCK; if this process is stopped at that moment, it waits until then or for 45 s. Exception: where the kernel
+ * gives no lease (an image of another user without CAP_LEASE, some network file systems), only images that somebody has
+ * locked count as in use, as qemu does. Others are evicted: their readers keep the bytes, which stay on the disk until
+ * the last one closes.
  *
  * Durability: as for image_cache_delete_cached_image().
  *
@@ -1792,8 +2418,8 @@ image_cache_status_t image_cache_prune_to(const struct image_cache_t *cache,
  *
  * Returns IMAGE_CACHE_OK, or
  *
- * - IMAGE_CACHE_ERROR_NO_SPACE: so much room cannot be made. Nothing was evicted, unless that showed only afterwards:
- *   readers hold evicted images, or another program writes
+ * - IMAGE_CACHE_ERROR_NO_SPACE: so much room cannot be made; the message says how many bytes are in use or
+ *   pinned. Nothing was evicted, unless that showed only afterwards: images were opened meanwhile, or another program writes
  * - IMAGE_CACHE_ERROR_IO: as image_cache_prune()
  * - IMAGE_CACHE_ERROR_INDEX: as image_cache_prune()
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or freed is NULL
@@ -1837,7 +2463,10 @@ image_cache_status_t image_cache_make_room(const struct image_cache_t *cache,
  * verifies, syncs and publishes, unless stall_time is 0. In invalid/, subdirectories stay, and names that no image can
  * have. If a file cannot be removed, the others are removed all the same.
  *
- * The index is compared with the directory as a whole, and corrected.
+ * Pins that have ended, damaged ones, and those of images that are not cached any more are removed, and not counted.
+ *
+ * The index is compared with the directory as a whole, and corrected. With a hard limit, deleted images that are not open any
+ * more leave the disk, and the next reservation counts all images again.
  *
  * Durability: removals are not synced. After a power cut a file may be there again. Images that were committed with
  * IMAGE_CACHE_DURABILITY_NONE are synced, also those of a process that died.
@@ -1849,6 +2478,312 @@ image_cache_status_t image_cache_clean(const struct image_cache_t *cache,
                                        uint64_t *removed,
                                        struct image_cache_error_t *error);
 
+/**
+ * Sets whether the maximum size may be exceeded.
+ *
+ * - `options`: the options
+ * - `mode`: one of IMAGE_CACHE_LIMIT_*. Default: the mode that the directory has; soft for a new one
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL, or the mode is unknown
+ *
+ * With IMAGE_CACHE_LIMIT_HARD, image_cache_open() makes the maximum size of these options the hard limit of the
+ * directory (if it was set; else a hard limit that is there stays as it is), for all its handles in all processes, also those that are open, and evicts down to it. The directory
+ * keeps the limit: a later open without a mode keeps it, too, whatever its maximum size.
+ * image_cache_set_max_size() changes it. An open with IMAGE_CACHE_LIMIT_SOFT removes it.
+ *
+ * The hard limit counts blocks on the disk, of all files of images: cached, being cached, invalid, and deleted but
+ * still open. A writer, tee or stream reserves room before it writes: for the whole image if its size is expected, else
+ * step by step. Invalid files are removed for it, then images are evicted, least recently accessed first. What cannot
+ * fit gets IMAGE_CACHE_ERROR_NO_SPACE before the disk is touched; a tee or stream goes on without caching. So
+ * image_cache_prune() is not needed.
+ *
+ * Not counted are the library's own files: the index, about 200 bytes an image, and .image_cache/, some KiB. Writers
+ * that began before the limit became hard finish without reservations. Files that other programs add count with the next
+ * reservation, which evicts for them; what they write to an image later counts after the next image_cache_clean(). A
+ * deleted image of another user counts no longer, also if it is open, where the kernel gives no lease (see
+ * image_cache_prune()).
+ *
+ * Close to the limit, an image, also an empty one, needs a few more free blocks than it has bytes: for its attributes,
+ * and for its extents, which are many on a fragmented disk.
+ *
+ * On a file system that cannot reserve room (fallocate), image_cache_open() fails with
+ * IMAGE_CACHE_ERROR_UNSUPPORTED. ext4, XFS, btrfs, tmpfs and overlayfs on them can.
+ *
+ * Threads: any. Blocks: never.
+ */
+image_cache_status_t image_cache_options_set_limit_mode(struct image_cache_options_t *options,
+                                                        int32_t mode,
+                                                        struct image_cache_error_t *error);
+
+/**
+ * Sets how many bytes stay free on the file system of the cache: the larger of both values.
+ *
+ * - `options`: the options
+ * - `bytes`: so many bytes; default 0
+ * - `percent`: so much of the file system's size, 0 to 100; default 0
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL, or percent is more than 100
+ *
+ * For what writers, tees and streams of this handle write, images are evicted, also while other programs fill the disk.
+ * If that is not enough, nothing is cached: a writer gets IMAGE_CACHE_ERROR_NO_SPACE, a tee or stream goes on without
+ * caching. image_cache_prune() evicts for it, too. What is free for the superuser only does not count. For more than the file
+ * system has in all, nothing is evicted, and nothing is cached.
+ *
+ * Threads: any. Blocks: never.
+ */
+image_cache_status_t image_cache_options_set_min_free(struct image_cache_options_t *options,
+                                                      uint64_t bytes,
+                                                      uint32_t percent,
+                                                      struct image_cache_error_t *error);
+
+/**
+ * Sets how many inodes stay free on the file system of the cache: the larger of both values.
+ *
+ * - `options`: the options
+ * - `inodes`: so many inodes; default 0
+ * - `percent`: so many of the file system's inodes, 0 to 100; default 0
+ *
+ * Returns as image_cache_options_set_min_free().
+ *
+ * As image_cache_options_set_min_free(), for inodes. A file system without a fixed number of inodes (btrfs) always has
+ * enough.
+ *
+ * Threads: any. Blocks: never.
+ */
+image_cache_status_t image_cache_options_set_min_free_inodes(struct image_cache_options_t *options,
+                                                             uint64_t inodes,
+                                                             uint32_t percent,
+                                                             struct image_cache_error_t *error);
+
+/**
+ * Sets the maximum size of an open cache.
+ *
+ * - `cache`: the cache
+ * - `bytes`: the limit in bytes; 0 is a valid limit
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_IO: a hard limit could not be read or stored. One whose number is damaged is replaced
+ * - IMAGE_CACHE_ERROR_NO_SPACE: the disk has no room to store a hard limit
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache is NULL
+ *
+ * If the directory has a hard limit, this changes it, for all its handles in all processes, and evicts down to it. If
+ * what cannot be evicted exceeds it, nothing new is cached until that has gone. Else it changes the limit of this
+ * handle, and evicts nothing.
+ *
+ * Durability: a hard limit survives a power cut after this returned.
+ *
+ * Threads: any. Blocks: as image_cache_prune().
+ */
+image_cache_status_t image_cache_set_max_size(const struct image_cache_t *cache,
+                                              uint64_t bytes,
+                                              struct image_cache_error_t *error);
+
+/**
+ * What the cache takes up on the disk, and its bounds.
+ *
+ * - `cache`: the cache
+ * - `usage`: filled
+ * - `size_of_usage`: sizeof *usage; of an older struct the first fields are filled, of a newer one the fields that this
+ *   version does not have are set to 0
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_IO: a directory or an image cannot be read
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or usage is NULL, or the size is 0 or above 4096 bytes
+ *
+ * This is neither an access nor a hit. In a cache without a hard limit, each image is stat'ed.
+ *
+ * Threads: any. Blocks: for the directories, and for the cache lock, up to 10 s.
+ *
+ * ```c
+ * image_cache_usage_t usage;
+ * status = image_cache_get_usage(cache, &usage, sizeof usage, &error);
+ * ```
+ */
+image_cache_status_t image_cache_get_usage(const struct image_cache_t *cache,
+                                           struct image_cache_usage_t *usage,
+                                           size_t size_of_usage,
+                                           struct image_cache_error_t *error);
+
+/* Pins ------------------------------------------------------------------------------------------------ */
+
+/**
+ * Pins a cached image: it is neither evicted nor deleted until the pin ends, by no process.
+ *
+ * - `cache`: the cache
+ * - `image_id`: the image
+ * - `holder`: who pins it: 1 to 255 bytes of any encoding, copied
+ * - `seconds`: how long; 0: as long as this process lives, also after image_cache_close()
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_NOT_FOUND: the image is not cached
+ * - IMAGE_CACHE_ERROR_NO_SPACE: more than half of the maximum size would be pinned, or another part
+ *   (image_cache_options_set_max_pinned()), and the message has PINNED_FULL; or the disk is full
+ * - IMAGE_CACHE_ERROR_IO: the pin cannot be stored; or it cannot be synced, and holds until the host restarts
+ * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or holder is NULL; the holder is empty or longer than 255 bytes;
+ *   seconds is 2^63 or more; or 512 holders have pinned the image
+ *
+ * An image can have many holders. Its pins are the directory's: they hold for all processes, and outlast this one and
+ * its restart. A second pin by the same holder replaces its time, whatever process made the first one. Only the
+ * holder's name counts: any process may unpin it, so give each user of an image a name of its own.
+ *
+ * A pin of some seconds does not depend on the host's clock until the host restarts. After that, it ends at its time on
+ * the clock, and at most that many seconds after the restart. A pin with seconds 0 ends at once when the process ends,
+ * also by SIGKILL; if the process has forked, when the child has ended or called exec() as well. Such pins cost the
+ * process one descriptor for each directory, until it ends.
+ *
+ * A pin names the id. If another program removes the image, and it is cached again, it is still pinned, unless
+ * image_cache_clean() was called meanwhile. An image that moves to invalid/ loses its pins. An image that is pinned
+ * already counts once, and a further pin of it always fits.
+ *
+ * A pin whose record is damaged holds until image_cache_clean() removes it, which is logged.
+ *
+ * Durability: with IMAGE_CACHE_DURABILITY_FULL, a pin of some seconds survives a power cut once this has returned.
+ *
+ * Threads: any.
+ *
+ * Blocks: for another pin and for the cache lock, up to 10 s each; with IMAGE_CACHE_DURABILITY_FULL, for the disk.
+ *
+ * ```c
+ * status = image_cache_pin(cache, id, "guest-17", 0, &error);
+ * if (status == IMAGE_CACHE_ERROR_NOT_FOUND)
+ *     puts("fetch it first");
+ * ```
+ */
+image_cache_status_t image_cache_pin(const struct image_cache_t *cache,
+                                     const char *image_id,
+                                     const char *holder,
+                                     uint64_t seconds,
+                                     struct image_cache_error_t *error);
+
+/**
+ * Removes the pin of a holder. If the holder has not pinned the image, that is no error.
+ *
+ * - `cache`: the cache
+ * - `image_id`: the image, cached or not
+ * - `holder`: whose pin is removed, as for image_cache_pin()
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_IO: the pin cannot be removed
+ * - IMAGE_CACHE_ERROR_NO_SPACE: the pin cannot be removed, since the disk is full
+ * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or holder is NULL; or the holder is empty or longer than 255
+ *   bytes
+ *
+ * The pins of other holders stay.
+ *
+ * Durability: removals are not synced. After a power cut the pin may be there again, until its time.
+ *
+ * Threads: any. Blocks: for the cache lock, up to 10 s.
+ */
+image_cache_status_t image_cache_unpin(const struct image_cache_t *cache,
+                                       const char *image_id,
+                                       const char *holder,
+                                       struct image_cache_error_t *error);
+
+/* Statistics ------------------------------------------------------------------------------------------ */
+
+/**
+ * Gets the statistics of a cache: what it has now, and what all processes have counted, over restarts.
+ *
+ * - `cache`: the cache
+ * - `statistics`: filled with the statistics
+ * - `size_of_statistics`: sizeof *statistics; of an older struct the first fields are filled, of a newer one the fields
+ *   that this version does not have are set to 0
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_UNSUPPORTED: a newer version of the library made the statistics (everything else works)
+ * - IMAGE_CACHE_ERROR_IO: the directory or the statistics cannot be read
+ * - IMAGE_CACHE_ERROR_INDEX: the index fails as it is read
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or statistics is NULL, or the size is 0 or above 4096 bytes
+ *
+ * The counters include all that this handle and closed handles have counted. Other handles add what they have counted
+ * as one of their readers closes, at a query of hits or accesses, a prune or a commit, once a second at most; and at
+ * their close. A process that is killed, or ends without image_cache_close(), loses what it has counted since. A
+ * handle that may not write counts nothing, and can read the statistics.
+ *
+ * If the file of the counters is damaged, they begin at 0 again, which is logged (IMAGE_CACHE_LOG_WARNING).
+ *
+ * Durability: the counters are not synced. After a power cut they may be older ones, or begin at 0.
+ *
+ * Threads: any. Blocks: for the cache lock, up to 10 s; and for the directory, all of which is read.
+ *
+ * ```c
+ * image_cache_statistics_t now;
+ * if (image_cache_get_statistics(cache, &now, sizeof now, &error) == IMAGE_CACHE_OK)
+ *     printf("%llu of %llu reads hit\n", (unsigned long long)now.hits, (unsigned long long)(now.hits + now.misses));
+ * ```
+ */
+image_cache_status_t image_cache_get_statistics(const struct image_cache_t *cache,
+                                                struct image_cache_statistics_t *statistics,
+                                                size_t size_of_statistics,
+                                                struct image_cache_error_t *error);
+
+/**
+ * Verifies an image, or all: compares the bytes on the disk with the digests that were stored at the commits.
+ *
+ * - `cache`: the cache
+ * - `image_id`: the image; NULL: all images
+ * - `options`: the rate, what is skipped, and a function that can stop it; NULL: the defaults
+ * - `size_of_options`: sizeof *options, 1 to 4096; not used if options is NULL
+ * - `result`: set to how many images are good, damaged and so on
+ * - `size_of_result`: sizeof *result; of an older struct the first fields are set, of a newer one the fields that this
+ *   version does not have are set to 0
+ *
+ * Returns IMAGE_CACHE_OK, also for damaged images, or
+ *
+ * - IMAGE_CACHE_ERROR_NOT_FOUND: the image is not cached
+ * - IMAGE_CACHE_ERROR_IO: the directory cannot be read, or no descriptor is left
+ * - IMAGE_CACHE_ERROR_UNSUPPORTED: options sets a field that this version of the library lacks
+ * - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or result is NULL, or a size is 0 or above 4096 bytes
+ *
+ * A damaged image has another length than at its commit, or in two readings the same wrong digest. It is moved to
+ * invalid/; the reason there has both digests. Its readers keep its bytes. image_cache_open_for_read() finds another
+ * length, too, but no other damage.
+ *
+ * Each image has a digest: the strongest one that the caller of its commit expected, else a CRC-64/NVME, which detects
+ * accidents, but no manipulation. A file that Glance put there, or one on a file system without extended attributes, has
+ * none. Its CRC is computed, counted in without_digest, and stored for the next verification, where that is possible.
+ *
+ * Images that were verified longest ago come first; the time is stored on their files. So a verification that was
+ * stopped, or whose process died, goes on with the images that it had not finished, if skip_seconds is set; the one that it
+ * was in begins again, so give it time for the largest image. Calls at the same time, in all processes, share the images:
+ * each is verified by one of them. For a regular check of everything, set skip_seconds to its period.
+ *
+ * The bytes are read from the disk where the file system allows it (O_DIRECT), and through the page cache elsewhere.
+ * They do not displace others from memory, and the access times stay. At most 4 MiB of memory are used, and a thread
+ * that reads ahead and ends with the call. Writers, readers, deletions and evictions go on meanwhile.
+ *
+ * Durability: results are not synced. A power cut may lose when an image was verified.
+ *
+ * Threads: any. Blocks: for the disk and the rate; for the cache lock, up to 10 s.
+ *
+ * ```c
+ * image_cache_verify_options_t options = {.bytes_per_second = 50 << 20, .skip_seconds = 7 * 86400};
+ * image_cache_verify_result_t result;
+ * status = image_cache_verify(cache, NULL, &options, sizeof options, &result, sizeof result, &error);
+ * if (status == IMAGE_CACHE_OK && result.failed > 0)
+ *     fprintf(stderr, "%llu images were damaged\n", (unsigned long long)result.failed);
+ * ```
+ */
+image_cache_status_t image_cache_verify(const struct image_cache_t *cache,
+                                        const char *image_id,
+                                        const struct image_cache_verify_options_t *options,
+                                        size_t size_of_options,
+                                        struct image_cache_verify_result_t *result,
+                                        size_t size_of_result,
+                                        struct image_cache_error_t *error);
+
 /* Options --------------------------------------------------------------------------------------------- */
 
 /**
@@ -1856,7 +2791,8 @@ image_cache_status_t image_cache_clean(const struct image_cache_t *cache,
  *
  * Returns the options, which image_cache_options_free() ends; never NULL.
  *
- * The defaults are SQLite, 10 GiB, 24 hours, "cache.db", full durability, no streaming, no log.
+ * The defaults are SQLite, 10 GiB with a soft limit, 24 hours, "cache.db", full durability, no streaming, no holes, no
+ * inspection, no log.
  *
  * Threads: any. Blocks: never.
  */
@@ -1908,7 +2844,7 @@ image_cache_status_t image_cache_options_set_change_driver(struct image_cache_op
                                                            struct image_cache_error_t *error);
 
 /**
- * Sets the size that image_cache_prune() prunes to.
+ * Sets the maximum size: what image_cache_prune() prunes to.
  *
  * - `options`: the options
  * - `bytes`: the limit in bytes; 0 is a valid limit; default 10 GiB
@@ -1917,13 +2853,32 @@ image_cache_status_t image_cache_options_set_change_driver(struct image_cache_op
  *
  * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
  *
- * The directory does not store the limit: each handle prunes to its own.
+ * With image_cache_options_set_limit_mode(), it is never exceeded. Else the directory does not store it: each handle
+ * prunes to its own.
  *
  * Threads: any. Blocks: never.
  */
 image_cache_status_t image_cache_options_set_max_size(struct image_cache_options_t *options,
                                                       uint64_t bytes,
                                                       struct image_cache_error_t *error);
+
+/**
+ * Sets how much of the maximum size image_cache_pin() can pin.
+ *
+ * - `options`: the options
+ * - `percent`: of the maximum size: that of the directory if it is hard, else of the handle; 0 to 100; default 50
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL, or percent is above 100
+ *
+ * The directory does not store it: each handle pins within its own. Pins that were made before are not affected.
+ *
+ * Threads: any. Blocks: never.
+ */
+image_cache_status_t image_cache_options_set_max_pinned(struct image_cache_options_t *options,
+                                                        uint32_t percent,
+                                                        struct image_cache_error_t *error);
 
 /**
  * Sets how long a writer may write nothing before its image counts as stalled.
@@ -1998,6 +2953,26 @@ image_cache_status_t image_cache_options_set_streaming(struct image_cache_option
                                                        struct image_cache_error_t *error);
 
 /**
+ * Sets whether runs of zeros become holes, which take up no room on the disk.
+ *
+ * - `options`: the options
+ * - `sparse`: true: each 64 KiB of a chunk that are zeros, at an offset of the image that is a multiple of 64 KiB, become a
+ *   hole. false (the default): only image_cache_write_hole() and image_cache_import() make holes
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
+ *
+ * It holds for writers, imports, prefetches and tees, not for streams. Bytes and digests of the image are the same. Chunks of
+ * 64 KiB or more, at multiples of 64 KiB, find all units.
+ *
+ * Threads: any. Blocks: never.
+ */
+image_cache_status_t image_cache_options_set_sparse(struct image_cache_options_t *options,
+                                                    bool sparse,
+                                                    struct image_cache_error_t *error);
+
+/**
  * Sets the log function. The library itself never prints anything.
  *
  * - `options`: the options
@@ -2023,6 +2998,67 @@ image_cache_status_t image_cache_options_set_log(struct image_cache_options_t *o
                                                  void *user_data,
                                                  struct image_cache_error_t *error);
 
+/**
+ * Sets which formats an image may have to be cached, and refuses images that are not self-contained.
+ *
+ * - `options`: the options
+ * - `formats`: names that commas (and blanks) separate, of "raw", "qcow2", "vmdk", "vhd", "vhdx" and "iso", for example "raw,qcow2"; NULL:
+ *   nothing is checked (the default)
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL, or formats has a name that is none of these
+ *
+ * An image is checked before it is published, after its size and digests: its format is found as qemu does, by the
+ * signatures in it. An image is refused if its format is not accepted; if it has the signatures of two formats; if it
+ * has a backing file, a parent, an external data file or other extents; if it is encrypted; if it needs a feature that
+ * is unknown; or if a table of it is outside of the file. docs/safe-images.md has all rules. At most 1 MiB is read.
+ *
+ * image_cache_commit() or image_cache_import() then returns IMAGE_CACHE_ERROR_REFUSED, and the file goes to invalid/ with the reason. A tee and a
+ * stream deliver all bytes of their source, and do not cache the image. Images that are cached already are not checked,
+ * and neither are those that handles without this option, or other programs, put there.
+ *
+ * Threads: any. Blocks: never.
+ */
+image_cache_status_t image_cache_options_set_formats(struct image_cache_options_t *options,
+                                                     const char *formats,
+                                                     struct image_cache_error_t *error);
+
+/**
+ * Sets a function that inspects each image before it is published.
+ *
+ * - `options`: the options
+ * - `inspect`: called with each image, after its size, digests and format were checked, until the last handle of every
+ *   cache opened with these options has ended; NULL: none (the default)
+ * - `user_data`: passed to inspect; it must stay valid as long as inspect may be called
+ *
+ * Returns IMAGE_CACHE_OK, or
+ *
+ * - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
+ *
+ * A refused image is treated as by image_cache_options_set_formats(). If several processes stream an image, the inspector
+ * of the one that publishes it counts: a handle never publishes what its own inspector refuses, but one without an
+ * inspector may.
+ *
+ * Threads: any. Blocks: never.
+ *
+ * ```c
+ * static image_cache_status_t inspect(void *user_data, const char *image_id, int32_t fd, uint64_t length, char *reason,
+ *                                     size_t capacity)
+ * {
+ *     const uint64_t *most = user_data; // the agent's quota
+ *     if (length <= *most) return IMAGE_CACHE_OK;
+ *     snprintf(reason, capacity, "its file has %llu bytes, the quota is %llu", (unsigned long long)length, (unsigned long long)*most);
+ *     (void)image_id, (void)fd;
+ *     return IMAGE_CACHE_ERROR_REFUSED;
+ * }
+ * ```
+ */
+image_cache_status_t image_cache_options_set_inspector(struct image_cache_options_t *options,
+                                                       image_cache_inspect_fn inspect,
+                                                       void *user_data,
+                                                       struct image_cache_error_t *error);
+
 /* Statuses -------------------------------------------------------------------------------------------- */
 
 /**
@@ -2039,7 +3075,7 @@ const char *image_cache_status_name(image_cache_status_t status);
 /* Version --------------------------------------------------------------------------------------------- */
 
 /**
- * The version of the loaded library, for example "0.1.0".
+ * The version of the loaded library, for example "0.2.0".
  *
  * Returns a constant that lives as long as the library.
  *

@@ -121,6 +121,16 @@ pub enum Error {
         /// The source's message.
         cause: String,
     },
+    /// The caller's progress function stopped a copy.
+    #[error("the progress function stopped the copy of image '{image_id}' after {done} of {total} bytes")]
+    Stopped {
+        /// The image being copied.
+        image_id: String,
+        /// How many bytes were done.
+        done: u64,
+        /// How many there are in all; 0 if that is unknown.
+        total: u64,
+    },
     /// The handle belongs to the process that forked this one.
     #[error("the handle belongs to process {owner}, which forked this one")]
     Forked {
@@ -147,6 +157,36 @@ pub enum Error {
         why: String,
         /// The cache's directory.
         path: PathBuf,
+    },
+    /// The inspection refused the image: it may harm the host that opens it.
+    #[error("image '{image_id}' is refused: {why}")]
+    Refused {
+        /// The image.
+        image_id: String,
+        /// The reason, from the inspection or from the caller's inspector.
+        why: String,
+    },
+    /// The image is pinned, and stays.
+    #[error("image '{image_id}' is pinned by {holders}")]
+    Pinned {
+        /// The image.
+        image_id: String,
+        /// Who has it pinned, and for how long.
+        holders: String,
+    },
+    /// As much is pinned as can be.
+    #[error(
+        "cannot pin image '{image_id}', which has {bytes} bytes: {pinned} bytes are pinned, and at most {limit} can be (PINNED_FULL)"
+    )]
+    PinnedFull {
+        /// The image.
+        image_id: String,
+        /// Its size.
+        bytes: u64,
+        /// The size of all pinned images.
+        pinned: u64,
+        /// The part of the maximum size that can be pinned, in bytes.
+        limit: u64,
     },
     /// An allocation failed. Nothing was lost, and the call can be repeated.
     #[error("cannot {operation}: not enough memory")]
@@ -281,9 +321,24 @@ impl Error {
         self.has_errno([Errno::MFILE, Errno::NFILE, Errno::NOMEM])
     }
 
+    /// Whether the file system lacks the call.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        self.has_errno([Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL])
+    }
+
+    /// Whether a file would become larger than this process, or the file system, permits.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.has_errno([Errno::FBIG])
+    }
+
+    /// Whether somebody has a lease on the file, to remove it (see `sys::lease`).
+    pub(crate) fn is_leased(&self) -> bool {
+        self.has_errno([Errno::AGAIN])
+    }
+
     /// Whether the disk is full, a quota is exhausted, or no inode is left.
     pub fn is_no_space(&self) -> bool {
-        matches!(self, Self::NoRoom { .. }) || self.has_errno([Errno::NOSPC, Errno::DQUOT])
+        matches!(self, Self::NoRoom { .. } | Self::PinnedFull { .. }) || self.has_errno([Errno::NOSPC, Errno::DQUOT])
     }
 
     fn has_errno<const N: usize>(&self, errnos: [Errno; N]) -> bool {

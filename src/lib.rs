@@ -31,10 +31,10 @@
 //!
 //! - [`ffi`]: the C ABI, one file for each C object. It uses the public Rust API only.
 //! - `cache`: the states of an image and the moves between them. `handle` is the public API, one file for each verb is below it.
-//! - `options`: how a cache is opened.
+//! - `options`: how a cache is opened. `inspector`: the caller's function that inspects images.
 //! - `index`: metadata (hits, last access, totals, digests), in SQLite or in extended attributes.
 //! - `store`: the directory (names, locks, marks, the stamp, the records of streams). Only `store::layout` knows paths.
-//! - `digest`: hashing, and what is expected of an image.
+//! - `digest`: hashing, and what is expected of an image. `format`: which format an image has, and whether it is safe to open.
 //! - `sys`: the operating system. Every system call is made there. With `ffi`, it has the only `unsafe` code.
 //! - `log`, `error`: what every layer may use.
 //!
@@ -50,27 +50,36 @@ mod cache;
 mod digest;
 mod error;
 pub mod ffi;
+mod format;
 mod index;
+mod inspector;
 mod log;
 mod options;
 mod store;
 mod sys;
 
+pub use crate::cache::bounds::usage::Usage;
+pub use crate::cache::export::{Copied, CopyMode, ExportOptions};
 pub use crate::cache::handle::ImageCache;
+pub use crate::cache::import::ImportOptions;
+pub use crate::cache::operator::Pin;
 pub use crate::cache::prefetch::Prefetched;
 pub use crate::cache::prune::Pruned;
 pub use crate::cache::queue::QueuedImage;
 pub use crate::cache::reader::Reader;
+pub use crate::cache::statistics::Statistics;
 pub use crate::cache::stream::handle::{Stream, StreamRole};
 pub use crate::cache::stream::source::RangeSource;
 pub use crate::cache::tee::Tee;
 pub use crate::cache::unfinished::{Holder, IncompleteImage, InvalidImage};
+pub use crate::cache::verify::pass::{Verified, VerifyOptions};
 pub use crate::cache::writer::Writer;
 pub use crate::digest::algorithm::Algorithm;
 pub use crate::error::{BeingCached, Error, Result};
 pub use crate::index::cached_image::CachedImage;
 pub use crate::index::driver::{DriverChoice, DriverKind};
 pub use crate::index::listing::Listing;
+pub use crate::inspector::Inspector;
 pub use crate::log::{Log, LogLevel};
-pub use crate::options::{Durability, Options};
+pub use crate::options::{Durability, LimitMode, Options};
 pub(crate) use crate::sys::thread::CancellationDisabled;

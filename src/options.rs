@@ -5,9 +5,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::format::Formats;
 use crate::index::driver::{DriverChoice, DriverRequest};
 use crate::index::sqlite::files::{DEFAULT_DATABASE, MAX_DATABASE_NAME, is_beside_default};
+use crate::inspector::Inspector;
 use crate::log::Log;
+use crate::store::floor::{Floor, Least};
 use crate::store::layout::SUBDIRECTORIES;
 
 /// What a commit waits for.
@@ -21,15 +24,47 @@ pub enum Durability {
     Full,
 }
 
+/// What the maximum size is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitMode {
+    /// A prune evicts down to it. Until then, the cache may have more bytes. Each handle has its own.
+    Soft,
+    /// The files of images never take up more on the disk. It is the directory's, for all handles, and is kept.
+    Hard,
+}
+
+/// What an image must pass.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Inspection {
+    /// `None`: every format.
+    pub formats: Option<Formats>,
+    pub inspector: Option<Inspector>,
+}
+
+impl Inspection {
+    /// Whether there is anything to pass.
+    pub fn is_set(&self) -> bool {
+        self.formats.is_some() || self.inspector.is_some()
+    }
+}
+
 /// How a cache is opened. The defaults are Glance's where it has one.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub(crate) driver: DriverRequest,
     pub(crate) max_size: u64,
+    /// Whether it was set, or is the default.
+    pub(crate) has_max_size: bool,
+    /// `None`: the directory's.
+    pub(crate) limit_mode: Option<LimitMode>,
+    pub(crate) floor: Floor,
+    pub(crate) max_pinned: u32,
     pub(crate) stall_time: Duration,
     pub(crate) database: OsString,
     pub(crate) durability: Durability,
     pub(crate) streaming: bool,
+    pub(crate) sparse: bool,
+    pub(crate) inspection: Inspection,
     pub(crate) log: Log,
 }
 
@@ -38,10 +73,16 @@ impl Default for Options {
         Self {
             driver: DriverRequest::default(),
             max_size: 10 << 30,
-            stall_time: Duration::from_hours(24),
+            has_max_size: false,
+            limit_mode: None,
+            floor: Floor::default(),
+            max_pinned: 50,
+            stall_time: Duration::from_secs(24 * 60 * 60),
             database: DEFAULT_DATABASE.into(),
             durability: Durability::default(),
             streaming: false,
+            sparse: false,
+            inspection: Inspection::default(),
             log: Log::default(),
         }
     }
@@ -72,7 +113,50 @@ impl Options {
     #[must_use]
     pub fn max_size(mut self, bytes: u64) -> Self {
         self.max_size = bytes;
+        self.has_max_size = true;
         self
+    }
+
+    /// Whether the maximum size is never exceeded. Without this option, a directory with a hard limit keeps it, and a new one has a soft
+    /// limit.
+    ///
+    /// With [`LimitMode::Hard`], the maximum size of these options becomes the limit of the directory, for all its handles, also those that
+    /// are open; without a maximum size, a hard limit stays as it is. Images are evicted for what is written.
+    #[must_use]
+    pub fn limit_mode(mut self, mode: LimitMode) -> Self {
+        self.limit_mode = Some(mode);
+        self
+    }
+
+    /// What stays free on the file system: so many bytes, and so many percent of its size. Images are evicted for what is written, and
+    /// nothing is cached below that.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for more than 100 percent.
+    pub fn min_free(mut self, bytes: u64, percent: u32) -> Result<Self> {
+        self.floor.bytes = least(bytes, percent)?;
+        Ok(self)
+    }
+
+    /// How many inodes stay free on the file system: as [`Self::min_free`]. A file system without a fixed number of inodes has enough.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for more than 100 percent.
+    pub fn min_free_inodes(mut self, inodes: u64, percent: u32) -> Result<Self> {
+        self.floor.inodes = least(inodes, percent)?;
+        Ok(self)
+    }
+
+    /// How much of the maximum size can be pinned, in per cent. Default 50.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] above 100.
+    pub fn max_pinned(mut self, percent: u32) -> Result<Self> {
+        if percent > 100 {
+            return Err(Error::InvalidArgument(format!("{percent} % of the maximum size cannot be pinned")));
+        }
+        self.max_pinned = percent;
+        Ok(self)
     }
 
     /// How long a writer may write nothing before it counts as stalled.
@@ -125,10 +209,51 @@ impl Options {
         self
     }
 
+    /// Whether runs of zeros in what writers and tees write become holes, which take up no room: each 64 KiB of a chunk that are
+    /// zeros, at an offset that is a multiple of 64 KiB. Off by default.
+    #[must_use]
+    pub fn sparse(mut self, sparse: bool) -> Self {
+        self.sparse = sparse;
+        self
+    }
+
+    /// Which formats an image may have to be cached: names that commas separate, of `raw`, `qcow2`, `vmdk`, `vhd`, `vhdx` and `iso`.
+    ///
+    /// An image is inspected before it is published, after its size and digests were checked. One that is in another format, or is not
+    /// self-contained, is refused: [`Error::Refused`]. Default: nothing is inspected. `docs/safe-images.md` has the rules.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a name that is none of these.
+    pub fn formats(mut self, names: &str) -> Result<Self> {
+        self.inspection.formats = Some(Formats::parse(names)?);
+        Ok(self)
+    }
+
+    /// Images of every format are cached, without a check: the default.
+    #[must_use]
+    pub fn every_format(mut self) -> Self {
+        self.inspection.formats = None;
+        self
+    }
+
+    /// A function that inspects each image before it is published, after the formats were checked. `None`: the default.
+    #[must_use]
+    pub fn inspector(mut self, inspector: impl Into<Option<Inspector>>) -> Self {
+        self.inspection.inspector = inspector.into();
+        self
+    }
+
     /// The log function.
     #[must_use]
     pub fn log(mut self, log: Log) -> Self {
         self.log = log;
         self
     }
+}
+
+fn least(number: u64, percent: u32) -> Result<Least> {
+    if percent > 100 {
+        return Err(Error::InvalidArgument(format!("{percent} percent cannot stay free: the most is 100")));
+    }
+    Ok(Least { number, percent })
 }

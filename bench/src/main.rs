@@ -4,6 +4,9 @@
 
 mod arguments;
 mod bench;
+#[path = "../../src/format/builders.rs"]
+#[allow(dead_code, reason = "the tests use all of it")]
+mod builders;
 mod caches;
 mod child;
 mod child_work;

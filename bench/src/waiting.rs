@@ -21,10 +21,10 @@ const PIECE: usize = 64 << 10;
 const SIZE: usize = 2 * PIECE;
 
 /// No turn is taken over before, so that all wait for one call of one source.
-const SOURCE_TIMEOUT: Duration = Duration::from_mins(10);
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// How long a child waits until its readers wait.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_secs(2 * 60);
 
 /// What a child did while its readers waited.
 #[derive(Debug, Serialize, Deserialize)]

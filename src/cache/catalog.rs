@@ -30,13 +30,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::cache::counters::Counters;
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::index::driver::{Comparison, Corrected, Currency, Examined, Found, Page};
 use crate::index::sqlite::driver::SqliteDriver;
 use crate::log::{Log, LogOnce, SkippedErrors};
+use crate::store::dir_entry::DirEntry;
 use crate::store::image_id::ImageId;
-use crate::store::layout::{Area, DirEntry, Layout};
+use crate::store::layout::{Area, Layout};
+use crate::store::ledger::Ledger;
 use crate::store::lock::{CacheLockGuard, Locks};
 use crate::store::stamp::Stamp;
 use crate::sys::memory;
@@ -58,6 +61,9 @@ pub(crate) struct Catalog {
     pub layout: Arc<Layout>,
     pub index: Index,
     pub log: Log,
+    pub ledger: Ledger,
+    /// What this handle counts for the statistics.
+    pub counters: Counters,
     /// A query is repeated while another program has the index locked.
     unflushed: LogOnce,
     rest: Mutex<Rest>,
@@ -83,7 +89,15 @@ pub(crate) enum Exactness {
 
 impl Catalog {
     pub fn new(layout: Arc<Layout>, index: Index, log: Log) -> Self {
-        Self { layout, index, log, unflushed: LogOnce::default(), rest: Mutex::default() }
+        Self {
+            layout,
+            index,
+            log,
+            ledger: Ledger::default(),
+            counters: Counters::default(),
+            unflushed: LogOnce::default(),
+            rest: Mutex::default(),
+        }
     }
 
     /// Whether the index agrees with the directory. A driver without an index is always current.
@@ -118,6 +132,7 @@ impl Catalog {
     /// As [`Self::lock_reconciled`], with the pending accesses in the index. Accesses that could not be written stay pending.
     pub fn lock_flushed<'a>(&self, locks: &'a Locks, exactness: Exactness) -> Result<CacheLockGuard<'a>> {
         let lock = self.lock_reconciled(locks, exactness)?;
+        self.flush_counters(&lock);
         if self.index.pending.is_empty() {
             return Ok(lock);
         }
@@ -135,6 +150,11 @@ impl Catalog {
     /// Flushes for a query. The query adds those that could not be written.
     pub fn flush(&self, lock: &CacheLockGuard<'_>) {
         self.unflushed.note(self.index.flush(lock), &self.log, |error| format!("{error}; accesses are written later"));
+    }
+
+    /// Adds to the statistics what was counted, if it is due.
+    pub fn flush_counters(&self, lock: &CacheLockGuard<'_>) {
+        self.counters.flush_if_due(&self.layout, lock, &self.log);
     }
 
     /// Compares the index with the directory, and corrects it. True when there was something to correct. Called without the cache

@@ -2,21 +2,26 @@
 
 use std::fmt;
 use std::io::Read;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cache::bounds::reserve;
+use crate::cache::bounds::usage::{self, Usage};
 use crate::cache::inner::CacheInner;
 use crate::cache::prefetch::{self, Prefetched};
-use crate::cache::prune::{self, Pruned};
+use crate::cache::prune::Pruned;
 use crate::cache::queue::{self, QueuedImage};
 use crate::cache::reader::Reader;
+use crate::cache::statistics::{self, Statistics};
 use crate::cache::stream::handle::Stream;
 use crate::cache::stream::source::RangeSource;
 use crate::cache::tee::Tee;
 use crate::cache::unfinished::{self, IncompleteImage, InvalidImage};
+use crate::cache::verify::pass::{Verified, VerifyOptions, verify};
 use crate::cache::writer::Writer;
-use crate::cache::{clean, lifecycle, query, remove, wait};
+use crate::cache::{clean, lifecycle, pin, query, remove, wait};
 use crate::error::Result;
 use crate::index::cached_image::CachedImage;
 use crate::index::driver::DriverKind;
@@ -207,25 +212,57 @@ impl ImageCache {
     }
 
     /// Deletes a cached image. An image that is not cached is no error. Its readers keep its bytes.
+    ///
+    /// # Errors
+    /// [`crate::Error::Pinned`], and see [`ImageCache`].
     pub fn delete_cached_image(&self, image_id: &str) -> Result<()> {
         self.with_id(image_id, |inner, id| remove::delete(inner, &id))
+    }
+
+    /// Deletes a cached image, unless anybody has it open, as [`Self::prune`] does. False when it is in use, and stays; true when it is
+    /// not cached any more, or was not.
+    pub fn delete_unused_image(&self, image_id: &str) -> Result<bool> {
+        self.with_id(image_id, |inner, id| remove::delete_unused(inner, &id))
     }
 
     /// Deletes all cached images. Returns how many there were.
     ///
     /// # Errors
-    /// All images that can be deleted are deleted.
+    /// All images that can be deleted are deleted. [`crate::Error::Pinned`] for one that stays.
     pub fn delete_all_cached_images(&self) -> Result<u64> {
         remove::delete_all(self.inner.get()?)
     }
 
+    /// Pins a cached image: it is neither evicted nor deleted until that time has passed (`None`: as long as this process lives, also
+    /// after the drop of this handle). Fractions of seconds do not count.
+    ///
+    /// Pins belong to holders, which are any 1 to 255 bytes without NUL. An image can have many. A second pin by the same holder replaces
+    /// its time, also one of another process.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`]; [`crate::Error::PinnedFull`] when more than [`Options::max_pinned`] would be pinned;
+    /// [`crate::Error::InvalidArgument`] for such a holder; and see [`ImageCache`].
+    pub fn pin(&self, image_id: &str, holder: impl AsRef<[u8]>, time: Option<Duration>) -> Result<()> {
+        self.with_id(image_id, |inner, id| pin::pin(inner, &id, holder.as_ref(), time))
+    }
+
+    /// Removes the pin of a holder. An image that it has not pinned is no error.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] for such a holder; and see [`ImageCache`].
+    pub fn unpin(&self, image_id: &str, holder: impl AsRef<[u8]>) -> Result<()> {
+        self.with_id(image_id, |inner, id| pin::unpin(inner, &id, holder.as_ref()))
+    }
+
     /// Deletes the least recently accessed images until the cache has at most its maximum size.
+    ///
+    /// Images that anybody has open are left: readers of all processes, and other programs. A limit that is missed for them alone is no
+    /// error; how many there are is logged.
     ///
     /// # Errors
     /// When the limit could not be reached, or images could not be stat'ed; see [`ImageCache`].
     pub fn prune(&self) -> Result<Pruned> {
-        let inner = self.inner.get()?;
-        prune::prune(inner, inner.max_size)
+        reserve::prune(self.inner.get()?, None)
     }
 
     /// As [`Self::prune`], to another size: evicts until the rest has at most so many bytes.
@@ -233,16 +270,67 @@ impl ImageCache {
     /// # Errors
     /// As for [`Self::prune`].
     pub fn prune_to(&self, bytes: u64) -> Result<Pruned> {
-        prune::prune(self.inner.get()?, bytes)
+        reserve::prune(self.inner.get()?, Some(bytes))
     }
 
     /// Evicts until an image of so many bytes fits: within the maximum size, and on the disk. Another process may take the room
-    /// before the image is written.
+    /// before the image is written. Images in use are left.
     ///
     /// # Errors
     /// [`crate::Error::NoRoom`]. If that is known beforehand, nothing is evicted. Else as for [`Self::prune`].
     pub fn make_room(&self, bytes: u64) -> Result<Pruned> {
-        prune::make_room(self.inner.get()?, bytes)
+        reserve::make_room(self.inner.get()?, bytes, reserve::PATIENCE)
+    }
+
+    /// Sets the maximum size, in bytes: of the directory and all its handles if it has a hard limit, else of this handle. A hard limit is
+    /// kept, and images are evicted down to it. If images that cannot be evicted exceed it, nothing is cached until they are gone.
+    ///
+    /// # Errors
+    /// When the limit could not be stored; see [`ImageCache`].
+    pub fn set_max_size(&self, bytes: u64) -> Result<()> {
+        let inner = self.inner.get()?;
+        inner.set_limit(bytes)?;
+        reserve::keep_limit(inner);
+        Ok(())
+    }
+
+    /// What the cache takes up on the disk, and what bounds it. Without a hard limit, each image is stat'ed.
+    pub fn usage(&self) -> Result<Usage> {
+        let inner = self.inner.get()?;
+        Ok(Usage { pinned: pin::allocated(inner)?, ..usage::count(inner)?.usage })
+    }
+
+    /// What the cache has, and what all processes have counted: hits, misses, commits, failures, evictions, and more.
+    ///
+    /// The counters of this handle and of closed handles are included; those of others as of their last write, at most a second before
+    /// their last hit, query or commit. A process that is killed loses what it has counted since.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unsupported`] when a newer version of this library has made the statistics; see [`ImageCache`].
+    pub fn statistics(&self) -> Result<Statistics> {
+        statistics::statistics(self.inner.get()?)
+    }
+
+    /// Verifies an image, or all of them (`None`): compares the bytes on the disk with the digests that were stored at the commits. Images
+    /// that do not have theirs go to `invalid/`. Those that were verified longest ago come first, and calls of several processes share the
+    /// work.
+    ///
+    /// `progress` is called with an image's id, the number of its bytes that are done, and its length: before the first byte, after each
+    /// piece, and ten times a second while the rate is limited. It can stop the verification, and may use the cache.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`] for an image that is not cached; when the images cannot be listed; see [`ImageCache`]. Damaged and
+    /// unreadable images are counted, and logged.
+    pub fn verify(
+        &self,
+        image_id: Option<&str>,
+        options: &VerifyOptions,
+        mut progress: impl FnMut(&str, u64, u64) -> ControlFlow<()>,
+    ) -> Result<Verified> {
+        match image_id {
+            Some(image_id) => self.with_id(image_id, |inner, id| verify(inner, Some(&id), options, &mut progress)),
+            None => verify(self.inner.get()?, None, options, &mut progress),
+        }
     }
 
     /// Empties `invalid/`, and removes incomplete files that were not written to for `stall_time` (`None`: the configured one). A live
@@ -255,8 +343,17 @@ impl ImageCache {
         clean::clean(inner, stall_time.unwrap_or(inner.stall_time))
     }
 
+    /// The state behind the handle. Fails in a forked child.
+    pub(super) fn inner(&self) -> Result<&Arc<CacheInner>> {
+        self.inner.get()
+    }
+
     /// The one place where ids are validated.
-    fn with_id<T>(&self, image_id: &str, operation: impl FnOnce(&Arc<CacheInner>, ImageId) -> Result<T>) -> Result<T> {
+    pub(super) fn with_id<T>(
+        &self,
+        image_id: &str,
+        operation: impl FnOnce(&Arc<CacheInner>, ImageId) -> Result<T>,
+    ) -> Result<T> {
         let inner = self.inner.get()?;
         operation(inner, inner.layout().image_id(image_id)?)
     }

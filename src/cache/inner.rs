@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use crate::cache::bounds::of_handle::Bounds;
 use crate::cache::catalog::Catalog;
+use crate::cache::counters::Counters;
 use crate::cache::stream::shared::Streams;
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::index::driver::Currency;
 use crate::log::{Log, LogOnce};
-use crate::options::Durability;
+use crate::options::{Durability, Inspection};
 use crate::store::layout::Layout;
 use crate::store::lock::{CacheLockGuard, Locks};
 use crate::store::unsynced::Unsynced;
@@ -21,12 +23,17 @@ const LOCKED_INDEX: Duration = Duration::from_secs(2);
 pub(crate) struct CacheInner {
     pub catalog: Catalog,
     pub lock: Locks,
-    /// Bytes.
-    pub max_size: u64,
+    pub bounds: Bounds,
+    /// How much of the limit can be pinned, in per cent.
+    pub max_pinned: u32,
     pub stall_time: Duration,
     pub durability: Durability,
     /// Whether written bytes are dropped from the page cache.
     pub streaming: bool,
+    /// Whether runs of zeros become holes.
+    pub sparse: bool,
+    /// What an image must pass before it is published.
+    pub inspection: Inspection,
     /// The images that this handle published without a sync.
     pub unsynced: Unsynced,
     /// The fetches in which streams of this handle take part.
@@ -42,6 +49,10 @@ impl CacheInner {
 
     pub fn index(&self) -> &Index {
         &self.catalog.index
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.catalog.counters
     }
 
     pub fn log(&self) -> &Log {
@@ -69,7 +80,7 @@ impl CacheInner {
     }
 
     /// Repeats a query while another program has the index locked, for 2 s at most. No lock is held in between.
-    pub fn patiently<T>(query: impl Fn() -> Result<T>) -> Result<T> {
+    pub fn patiently<T>(mut query: impl FnMut() -> Result<T>) -> Result<T> {
         let mut last = None;
         let answer = poll(Instant::now() + LOCKED_INDEX, || match query() {
             Err(error) if error.is_index_locked() => {

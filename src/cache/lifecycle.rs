@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::cache::access::flush_at_close;
+use crate::cache::bounds::of_handle::Bounds;
+use crate::cache::bounds::reserve;
 use crate::cache::catalog::{Catalog, Exactness};
 use crate::cache::inner::CacheInner;
 use crate::cache::recovery::recover;
@@ -13,13 +15,27 @@ use crate::error::Result;
 use crate::index::Index;
 use crate::index::driver::Currency;
 use crate::log::LogOnce;
-use crate::options::Options;
+use crate::options::{LimitMode, Options};
 use crate::store::layout::Layout;
 use crate::store::lock::{CacheLockGuard, Locks};
 
 /// Opens a cache: creates missing directories, repairs the leftovers of a crash, and takes the open-handle lock.
 pub(crate) fn open(path: &Path, options: Options) -> Result<CacheInner> {
-    let Options { driver, max_size, stall_time, database, durability, streaming, log } = options;
+    let Options {
+        driver,
+        max_size,
+        has_max_size,
+        limit_mode,
+        floor,
+        max_pinned,
+        stall_time,
+        database,
+        durability,
+        streaming,
+        sparse,
+        inspection,
+        log,
+    } = options;
     let layout = Arc::new(Layout::open(path, Index::reserved_names(&database))?);
     let locks = Locks::new(layout.shared_directory());
     let (catalog, unsynced) = {
@@ -37,18 +53,29 @@ pub(crate) fn open(path: &Path, options: Options) -> Result<CacheInner> {
     {
         catalog.log.warning(|| format!("{error}; the index is compared with the directory before its next query"));
     }
-    Ok(CacheInner {
+    let cache = CacheInner {
         catalog,
         lock: locks,
-        max_size,
+        bounds: Bounds::new(max_size, floor),
+        max_pinned,
         stall_time,
         durability,
         streaming,
+        sparse,
+        inspection,
         unsynced,
         streams: Streams::default(),
         unwritten_accesses: LogOnce::default(),
         unset_access_times: LogOnce::default(),
-    })
+    };
+    match cache.choose_limit_mode(limit_mode, has_max_size) {
+        Err(error) if limit_mode.is_none() => cache.log().warning(|| error.to_string()),
+        chosen => chosen?,
+    }
+    if limit_mode == Some(LimitMode::Hard) {
+        reserve::keep_limit(&cache);
+    }
+    Ok(cache)
 }
 
 impl Drop for CacheInner {
@@ -65,6 +92,16 @@ pub(crate) fn prepare_close(cache: &CacheInner) {
     withdraw_all(cache, cache.unsynced.sync(cache.layout(), cache.log()));
     withdraw_all(cache, cache.unsynced.settle(cache.layout(), &cache.lock, cache.log()));
     flush_at_close(cache);
+    flush_counters(cache);
+}
+
+/// Adds to the statistics what was counted. Does nothing for a handle that may not write.
+fn flush_counters(cache: &CacheInner) {
+    if !cache.counters().is_empty()
+        && let Ok(lock) = cache.lock.acquire()
+    {
+        cache.counters().flush(cache.layout(), &lock, cache.log());
+    }
 }
 
 /// Ends the last handle of this state, and closes the driver. A reader that outlives the cache's own handle waits for nobody here.
@@ -77,6 +114,7 @@ fn close(cache: &CacheInner) -> Result<()> {
                 if cache.catalog.currency(&lock)? != Currency::InDoubt {
                     cache.catalog.flush(&lock);
                 }
+                cache.counters().flush(cache.layout(), &lock, cache.log());
                 close_driver(cache, &lock)
             }
             // Dropping the driver closes it, and the next open compares the index.
@@ -95,11 +133,12 @@ fn close(cache: &CacheInner) -> Result<()> {
 fn close_driver(cache: &CacheInner, lock: &CacheLockGuard<'_>) -> Result<()> {
     // A change that another handle could not enter in the index is left to the next open.
     let is_current = cache.catalog.currency(lock) == Ok(Currency::Current);
-    let closed = cache.index().close(lock, cache.log());
+    let is_last = cache.index().reconciled().is_some() && lock.is_only_handle().unwrap_or(false);
+    let closed = cache.index().close(lock, cache.log(), is_last);
     if closed.is_ok()
         && is_current
+        && is_last
         && let Some(index) = cache.index().reconciled()
-        && lock.is_only_handle().unwrap_or(false)
     {
         index.note_closed(lock);
     }

@@ -8,8 +8,9 @@ use crate::cache::queue;
 use crate::cache::wait::wait_for_streams;
 use crate::cache::writer::Writer;
 use crate::error::{Error, Result};
+use crate::store::dir_entry::DirEntry;
 use crate::store::image_id::ImageId;
-use crate::store::layout::{Area, DirEntry};
+use crate::store::layout::Area;
 
 /// The result of a prefetch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -88,7 +89,7 @@ fn prefetch_image(
     match fetch(id.as_str(), &mut writer) {
         Ok(()) => writer.commit().map(|()| Outcome::Fetched),
         Err(error) => {
-            writer.abort(&error.to_string());
+            writer.fail(&error);
             Err(error)
         }
     }

@@ -6,22 +6,34 @@
 //! - If room for an image is to be made, and cannot be, none is evicted.
 //! - An image that cannot be removed (an immutable file, another user's in a sticky directory) is never a victim. If such images
 //!   alone exceed the limit, none is evicted.
-//! - An empty image is no victim.
+//! - An image that anybody has open is left (see `store::in_use`), and others are evicted in its place. It is not in vain to evict
+//!   those if the limit is missed all the same: the next prune, after the image was closed, has less to evict. A prune that misses its
+//!   limit only for such images succeeds.
+//! - Images in use are tried once more before the limit is missed: a listing opens each image for a moment. Before room for an image is
+//!   refused, they are tried again for 21 ms: a child that the host forks has them open until it calls exec.
+//! - If room for an image cannot be made because of images in use, none is evicted. So then each victim is checked when it is
+//!   chosen. Else only its removal checks that, which holds a lease until the name is gone.
+//! - A pinned image is never a victim, and no failure. The others are evicted all the same.
+//! - An empty image is no victim, unless blocks are missing, and it has one for its attributes.
 //! - If a victim has no file, or another size, the index is wrong: it is rebuilt, and the victims are chosen again.
 //!
-//! Each image is looked at once at most, and the order starts again twice at most, so a prune always ends. An image that is being
-//! read may be evicted: its readers keep its bytes.
+//! Each image is looked at once at most, or four times if it is in use, and the order starts again twice at most, so a prune always ends.
 
 use std::collections::VecDeque;
 
-use crate::cache::catalog::Exactness;
+use crate::cache::counters::Counter;
+use crate::cache::eviction_order::{correct_future_accesses, eviction_order, next_batch};
+use crate::cache::freed::wait_until_free;
 use crate::cache::inner::CacheInner;
 use crate::cache::name_change::{NameChange, RemoveOutcome};
 use crate::cache::remove::BATCH;
+use crate::cache::victims::{Goal, InUse, Victim, removable};
 use crate::error::{Error, Result};
-use crate::index::driver::{Candidate, EvictionOrder};
+use crate::index::driver::{Candidate, EvictionOrder, Totals};
+use crate::store::in_use::is_in_use;
 use crate::store::layout::Area;
-use crate::store::lock::CacheLockGuard;
+use crate::store::lock::{CacheLockGuard, LongLockGuard};
+use crate::store::pins::Pins;
 use crate::sys::memory;
 use crate::sys::stat::Removable;
 use crate::sys::time::Timestamp;
@@ -38,30 +50,27 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
-/// What an eviction is for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Goal {
-    /// The rest has at most so many bytes.
-    pub limit: u64,
-    /// The file system has so many bytes free.
-    pub free: u64,
-    /// Nothing is evicted if that cannot be reached.
-    pub is_all_or_nothing: bool,
+impl Pruned {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.images += other.images;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
 }
 
 /// Evicts until the rest has at most so many bytes, or no candidate is left.
 pub(crate) fn prune(cache: &CacheInner, limit: u64) -> Result<Pruned> {
-    evict(cache, Goal { limit, free: 0, is_all_or_nothing: false })
+    evict(cache, None, Goal { limit, ..Goal::default() })
 }
 
 /// Makes room for an image: within the limit, and on the disk. Fails for a full disk, and evicts nothing, if that cannot be.
 pub(crate) fn make_room(cache: &CacheInner, bytes: u64) -> Result<Pruned> {
-    let Some(limit) = cache.max_size.checked_sub(bytes) else {
-        return Err(no_room(cache, bytes, format!("the limit is {} bytes", cache.max_size)));
+    let own = cache.own_limit();
+    let Some(limit) = own.checked_sub(bytes) else {
+        return Err(no_room(cache, bytes, format!("the limit is {own} bytes")));
     };
-    let pruned = evict(cache, Goal { limit, free: bytes, is_all_or_nothing: true })?;
+    let pruned = evict(cache, None, Goal { limit, free: bytes, is_all_or_nothing: true, ..Goal::default() })?;
     // Readers keep what was deleted, and other programs write.
-    match cache.layout().free_bytes()? {
+    match wait_until_free(cache, |space| space.free_bytes >= bytes)?.free_bytes {
         free if free < bytes => {
             Err(no_room(cache, bytes, format!("the disk has {free} bytes free after the eviction")))
         }
@@ -73,12 +82,13 @@ fn no_room(cache: &CacheInner, bytes: u64, why: String) -> Error {
     Error::NoRoom { bytes, why, path: cache.layout().directory(Area::Cached).path().to_owned() }
 }
 
-fn evict(cache: &CacheInner, goal: Goal) -> Result<Pruned> {
+/// Evicts images for a goal. `held`: the prune lock, if the caller has it.
+pub(crate) fn evict(cache: &CacheInner, held: Option<&LongLockGuard<'_>>, goal: Goal) -> Result<Pruned> {
     // Two prunes at the same time would compute the same excess, and evict twice as much.
-    let _prune_lock = match cache.lock.acquire_prune() {
+    let _prune_lock = match held.map_or_else(|| cache.lock.acquire_prune().map(Some), |_| Ok(None)) {
         // Below the limit, there is nothing to do. Above it, the removal fails.
         Err(error) if error.is_not_permitted() => None,
-        acquired => Some(acquired?),
+        acquired => acquired?,
     };
     if let Err(error) = correct_future_accesses(cache) {
         cache.log().warning(|| error.to_string());
@@ -95,28 +105,10 @@ fn evict(cache: &CacheInner, goal: Goal) -> Result<Pruned> {
     }
 }
 
-/// Replaces accesses in the future, a few under each lock.
-fn correct_future_accesses(cache: &CacheInner) -> Result<()> {
-    let Some(index) = cache.index().reconciled() else { return Ok(()) };
-    loop {
-        let lock = cache.lock.acquire_to_query()?;
-        if lock.check_held().is_err() || !index.correct_future_accesses(&lock, &cache.index().pending)? {
-            return Ok(());
-        }
-    }
-}
-
 /// The cache lock, taken if it is not held.
 fn held<'a, 'l>(cache: &'a CacheInner, lock: &'l mut Option<CacheLockGuard<'a>>) -> Result<&'l CacheLockGuard<'a>> {
     let held = lock.take().map_or_else(|| cache.lock.acquire(), Ok)?;
     Ok(lock.insert(held))
-}
-
-/// An image that was chosen.
-struct Victim {
-    candidate: Candidate,
-    /// What it takes up on the disk, in bytes.
-    allocated: u64,
 }
 
 struct Pruning<'a> {
@@ -130,10 +122,17 @@ struct Pruning<'a> {
     goal: Goal,
     /// Bytes above the limit.
     excess: u128,
-    /// Bytes that are missing on the disk.
+    /// Bytes that are still to be freed on the disk.
     short: u64,
+    /// Inodes that are still to be freed.
+    inodes: u64,
     /// Bytes of images that cannot be removed.
     fixed: u128,
+    in_use: InUse,
+    /// Where images are pinned, if any was.
+    pins: Option<Pins<'a>>,
+    /// Pinned images that were skipped, and their bytes.
+    pinned: Totals,
     pruned: Pruned,
     /// The first failure.
     failed: Result<()>,
@@ -145,7 +144,7 @@ impl<'a> Pruning<'a> {
     fn begin(cache: &'a CacheInner, goal: Goal) -> Result<(CacheLockGuard<'a>, Self)> {
         let (lock, order) = eviction_order(cache)?;
         let totals = order.totals();
-        let short = if goal.free > 0 { goal.free.saturating_sub(cache.layout().free_bytes()?) } else { 0 };
+        let missing = if goal.free > 0 { goal.free.saturating_sub(cache.layout().space()?.free_bytes) } else { 0 };
         let pruning = Self {
             cache,
             order,
@@ -154,8 +153,12 @@ impl<'a> Pruning<'a> {
             unseen: usize::try_from(totals.images).unwrap_or(usize::MAX),
             goal,
             excess: totals.bytes.saturating_sub(goal.limit.into()),
-            short,
+            short: missing.max(goal.freed),
+            inodes: goal.inodes,
             fixed: 0,
+            in_use: InUse::default(),
+            pins: Pins::open(cache.layout(), cache.log())?,
+            pinned: Totals::default(),
             pruned: Pruned::default(),
             failed: Ok(()),
             evicted: Vec::new(),
@@ -182,25 +185,36 @@ impl<'a> Pruning<'a> {
     fn choose(&mut self, lock: &mut Option<CacheLockGuard<'a>>, may_restart: bool) -> Result<Option<Vec<Victim>>> {
         let mut victims = Vec::new();
         let (mut bytes, mut allocated) = (0_u128, 0_u64);
-        while (bytes < self.excess || allocated < self.short) && !self.is_out_of_reach() {
+        while self.needs_more(bytes, allocated, victims.len()) && !self.is_out_of_reach() {
             let Some(candidate) = self.candidates.pop_front() else {
                 // Other handles get the lock between two batches, also if nothing of the first was chosen.
                 if self.has_looked {
                     drop(lock.take());
                 }
                 self.has_looked = true;
-                self.candidates.extend(self.order.next_batch(held(self.cache, lock)?, BATCH.min(self.unseen))?);
+                let count = BATCH.min(self.unseen);
+                self.candidates.extend(next_batch(self.order.as_mut(), lock, || self.cache.lock.acquire(), count)?);
                 self.unseen -= self.candidates.len().min(self.unseen);
                 if self.candidates.is_empty() {
                     break;
                 }
                 continue;
             };
-            match self.cache.layout().check_removable(&candidate.id) {
-                // It takes up nothing that is missing.
-                Ok(Some(Removable { size: 0, .. })) if candidate.size == 0 => {}
+            match self.check_evictable(&candidate) {
+                Err(Error::Pinned { .. }) => self.note_pinned(candidate.size),
+                // It takes up nothing that is missing, except a block for its attributes.
+                Ok(Some(file))
+                    if file.size == 0 && candidate.size == 0 && (file.allocated == 0 || allocated >= self.short) => {}
                 // Only the disk is short, and it takes up nothing there: it is sparse, or has another name.
-                Ok(Some(Removable { allocated: 0, .. })) if bytes >= self.excess => {}
+                Ok(Some(Removable { allocated: 0, .. }))
+                    if bytes >= self.excess && victims.len() as u64 >= self.inodes => {}
+                Ok(Some(file))
+                    if (file.size == candidate.size || !may_restart)
+                        && self.goal.is_all_or_nothing
+                        && is_in_use(self.cache.layout(), held(self.cache, lock)?, &candidate.id) =>
+                {
+                    self.in_use.add(Victim { candidate, allocated: file.allocated })?;
+                }
                 Ok(Some(file)) if file.size == candidate.size || !may_restart => {
                     bytes += u128::from(candidate.size);
                     allocated = allocated.saturating_add(file.allocated);
@@ -216,7 +230,24 @@ impl<'a> Pruning<'a> {
                 }
             }
         }
-        let is_missed = bytes < self.excess || allocated < self.short;
+        while self.goal.is_all_or_nothing && self.needs_more(bytes, allocated, victims.len()) {
+            // Not under the lock: it waits.
+            drop(lock.take());
+            let again = self.in_use.repeat();
+            if again.is_empty() {
+                break;
+            }
+            for victim in again {
+                if is_in_use(self.cache.layout(), held(self.cache, lock)?, &victim.candidate.id) {
+                    self.in_use.add(victim)?;
+                } else {
+                    bytes += u128::from(victim.candidate.size);
+                    allocated = allocated.saturating_add(victim.allocated);
+                    memory::push(&mut victims, victim, "choose the images to be evicted")?;
+                }
+            }
+        }
+        let is_missed = self.needs_more(bytes, allocated, victims.len());
         if self.is_out_of_reach() || (is_missed && self.goal.is_all_or_nothing) {
             victims.clear();
         }
@@ -238,16 +269,30 @@ impl<'a> Pruning<'a> {
             if self.is_reached() {
                 break;
             }
-            victims = self.choose(&mut lock, false)?.unwrap_or_default();
+            // Before others are evicted in their place.
+            victims = self.in_use.repeat_once();
+            if victims.is_empty() {
+                victims = self.choose(&mut lock, false)?.unwrap_or_default();
+            }
         }
         drop(lock);
         let is_reached = self.is_reached();
-        // An image that could not be removed is a failure only if the limit is missed. That is unknown if images could not be stat'ed.
+        let Totals { images, bytes } = self.pinned;
+        if !is_reached && images > 0 {
+            self.cache.log().info(|| format!("{images} pinned images with {bytes} bytes stay: the limit is missed"));
+        }
+        if self.in_use.is_any() {
+            self.cache.log().info(|| format!("{}, and are not evicted", self.in_use));
+        }
+        // An image that could not be removed is a failure only if the limit is missed, and not for images in use alone. That is unknown if images could not be stat'ed.
         match (self.failed, self.order.skipped()) {
-            (Err(error), _) if !is_reached => Err(error),
+            (Err(error), _) if !is_reached && self.excess.max(self.short.into()) > self.in_use.bytes() => Err(error),
             _ if !is_reached && self.goal.is_all_or_nothing => {
-                let place = if self.excess > 0 { "within the limit" } else { "on the disk" };
-                Err(no_room(self.cache, self.goal.free, format!("too little can be evicted {place}")))
+                let is_of_limit = self.excess > 0 || self.goal.counts_names;
+                let place = if is_of_limit { "within the limit" } else { "on the disk" };
+                let in_use = if self.in_use.is_any() { format!(": {}", self.in_use) } else { String::new() };
+                let pinned = if images > 0 { format!(", beside {bytes} bytes that are pinned") } else { String::new() };
+                Err(no_room(self.cache, self.goal.free, format!("too little can be evicted {place}{in_use}{pinned}")))
             }
             (failed, skipped) => {
                 if let Err(error) = failed {
@@ -261,16 +306,21 @@ impl<'a> Pruning<'a> {
     fn remove(&mut self, lock: &CacheLockGuard<'_>, victims: &[Victim]) -> Result<()> {
         let victims = self.still_needed(lock, victims);
         let ids: Vec<_> = victims.iter().map(|victim| victim.candidate.id.clone()).collect();
-        let removal = NameChange::begin(&self.cache.catalog, lock)?.remove(&ids);
+        let removal = NameChange::begin(&self.cache.catalog, lock)?.remove_unused(&ids)?;
         for (victim, outcome) in victims.iter().zip(&removal.outcomes) {
             let size = u128::from(victim.candidate.size);
             match outcome {
                 RemoveOutcome::Failed => self.fixed += size,
+                RemoveOutcome::InUse => self.in_use.add(victim.clone())?,
+                RemoveOutcome::Pinned => self.note_pinned(victim.candidate.size),
                 // The name may belong to another image by now, with another size.
-                RemoveOutcome::Removed { size: removed } => {
+                RemoveOutcome::Removed { size: removed, .. } => {
+                    self.inodes = self.inodes.saturating_sub(1);
                     self.excess = self.excess.saturating_sub(size);
                     self.short = self.short.saturating_sub(victim.allocated);
                     self.evicted.push(victim.candidate.clone());
+                    self.cache.counters().add(Counter::Evictions, 1);
+                    self.cache.counters().add(Counter::EvictedBytes, *removed);
                     self.pruned.images += 1;
                     self.pruned.bytes = self.pruned.bytes.saturating_add(*removed);
                 }
@@ -288,11 +338,12 @@ impl<'a> Pruning<'a> {
         {
             self.excess = self.excess.min(totals.bytes.saturating_sub(self.goal.limit.into()));
         }
-        let (mut bytes, mut allocated) = (0, 0_u64);
+        let (mut bytes, mut allocated, mut count) = (0, 0_u64, 0);
         let count = victims
             .iter()
             .take_while(|victim| {
-                let is_needed = bytes < self.excess || allocated < self.short;
+                let is_needed = self.needs_more(bytes, allocated, count);
+                count += 1;
                 bytes += u128::from(victim.candidate.size);
                 allocated = allocated.saturating_add(victim.allocated);
                 is_needed
@@ -301,13 +352,32 @@ impl<'a> Pruning<'a> {
         &victims[..count]
     }
 
+    /// A candidate's file. Fails when it cannot be removed, or is pinned.
+    fn check_evictable(&self, candidate: &Candidate) -> Result<Option<Removable>> {
+        let file = removable(self.cache, &candidate.id, self.goal)?;
+        match &self.pins {
+            Some(pins) if file.is_some() => pins.check_none_known(&candidate.id).map(|()| file),
+            _ => Ok(file),
+        }
+    }
+
+    fn note_pinned(&mut self, size: u64) {
+        self.pinned.images += 1;
+        self.pinned.bytes += u128::from(size);
+    }
+
     /// Whether the images that cannot be removed exceed the limit alone.
     fn is_out_of_reach(&self) -> bool {
         self.fixed > self.goal.limit.into()
     }
 
     fn is_reached(&self) -> bool {
-        self.excess == 0 && self.short == 0
+        !self.needs_more(0, 0, 0)
+    }
+
+    /// Whether victims of so many bytes, which take up so many on the disk, are not enough.
+    fn needs_more(&self, bytes: u128, allocated: u64, victims: usize) -> bool {
+        bytes < self.excess || allocated < self.short || (victims as u64) < self.inodes
     }
 
     fn log_evicted(&mut self) {
@@ -324,25 +394,4 @@ impl<'a> Pruning<'a> {
             self.failed = result;
         }
     }
-}
-
-/// The cache lock, and the order of eviction. If the index fails, for example because it cannot be written on a full disk, the order
-/// is that of the files' atimes: a full cache must be able to shrink.
-fn eviction_order(cache: &CacheInner) -> Result<(CacheLockGuard<'_>, Box<dyn EvictionOrder + '_>)> {
-    let scanned = || {
-        let order = cache.index().scanned_order(cache.log())?;
-        Ok((cache.lock.acquire_to_query()?, order))
-    };
-    let Some(index) = cache.index().reconciled() else {
-        cache.catalog.flush(&cache.lock.acquire_to_query()?);
-        return scanned();
-    };
-    let indexed = cache.catalog.lock_flushed(&cache.lock, Exactness::Full).and_then(|lock| {
-        let order = index.eviction_order(&lock, &cache.index().pending)?;
-        Ok((lock, order))
-    });
-    indexed.or_else(|error| {
-        cache.log().warning(|| format!("{error}; the order of access is that of the files' access times"));
-        scanned()
-    })
 }

@@ -1,7 +1,7 @@
 //! Publishing: an incomplete file gets its final name.
 //!
 //! 1. The file has the length that was written, so nobody truncated it. (After a truncation, the bytes that are appended leave it
-//!    too short.)
+//!    too short.) Blocks that were reserved behind the end are freed.
 //! 2. Attributes and times are set, so that the file has them when it gets its name.
 //! 3. Durability full: the file is synced. A name must never reach the disk before its bytes. A failed sync is final: the kernel
 //!    may have dropped the dirty pages, and a second sync can succeed without them. Durability none: the file is marked instead (see
@@ -16,26 +16,31 @@
 //! 7. Under the cache lock (durability none: still that of step 5): the image leaves the queue. After a kill before that, it is
 //!    still not queued, since it is cached.
 
+use crate::cache::counters::Counter;
 use crate::cache::incomplete::IncompleteFile;
+use crate::cache::inspection::Inspected;
 use crate::cache::name_change::NameChange;
 use crate::cache::remove::withdraw;
+use crate::digest::expectations::is_computed;
 use crate::error::Result;
 use crate::index::driver::Record;
 use crate::options::Durability;
+use crate::store::committed::modification_time;
 use crate::store::layout::Area;
 use crate::store::lock::CacheLockGuard;
 use crate::sys::file;
 use crate::sys::time::Timestamp;
 
-/// Publishes a finished file. On failure it goes to `invalid/`.
-pub(crate) fn publish(mut file: IncompleteFile, digest: Option<&str>) -> Result<()> {
+/// Publishes a finished file that was inspected. On failure it goes to `invalid/`.
+pub(crate) fn publish(mut file: IncompleteFile, digest: Option<&str>, _: &Inspected) -> Result<()> {
     match try_publish(&mut file, digest) {
         Ok(()) => {
+            file.cache.counters().add(Counter::Commits, 1);
             file.end_published();
             Ok(())
         }
         Err(error) => {
-            file.invalidate(&error.to_string());
+            file.invalidate_for(&error);
             Err(error)
         }
     }
@@ -43,8 +48,15 @@ pub(crate) fn publish(mut file: IncompleteFile, digest: Option<&str>) -> Result<
 
 fn try_publish(image: &mut IncompleteFile, digest: Option<&str>) -> Result<()> {
     image.check_intact()?;
+    image.reserve_empty()?;
+    // The limit may have been lowered since the last chunk.
+    image.reserve(image.written)?;
+    image.release()?;
     let committed = Timestamp::now_as_access();
-    let is_synced = make_ready(image, committed, digest)?;
+    let Ready { is_synced, has_attributes } = make_ready(image, committed, digest)?;
+    // Without attributes, a digest in the index alone makes a file with another mtime another image, whose hits are lost. Only a digest
+    // that the caller expects is worth it.
+    let digest = digest.filter(|digest| has_attributes || !is_computed(digest));
     {
         let cache = &image.cache;
         let lock = cache.lock.acquire_to_publish()?;
@@ -53,6 +65,7 @@ fn try_publish(image: &mut IncompleteFile, digest: Option<&str>) -> Result<()> {
         let record = Record { size: image.written, committed, modified: stat.modified, digest };
         NameChange::begin(&cache.catalog, &lock)?.publish(&image.id, stat.id, &record)?;
         image.unmark(&stat);
+        cache.catalog.flush_counters(&lock);
         if !is_synced {
             dequeue(image, &lock);
             return Ok(());
@@ -71,13 +84,21 @@ fn try_publish(image: &mut IncompleteFile, digest: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Steps 2 to 4. Returns whether the file was synced.
-fn make_ready(image: &mut IncompleteFile, committed: Timestamp, digest: Option<&str>) -> Result<bool> {
+/// What became of a finished file.
+struct Ready {
+    is_synced: bool,
+    /// Whether digest and size are on it.
+    has_attributes: bool,
+}
+
+/// Steps 2 to 4.
+fn make_ready(image: &mut IncompleteFile, committed: Timestamp, digest: Option<&str>) -> Result<Ready> {
     let cache = &image.cache;
     let path = image.path();
     let path_again = || path.clone();
-    cache.index().prepare(&image.file, &path, digest)?;
-    file::set_both_times(&image.file, path_again, committed)?;
+    let has_attributes = cache.index().prepare(&image.file, &path, digest, image.written)?;
+    let modified = modification_time(committed, image.written);
+    file::set_both_times(&image.file, path_again, committed, modified)?;
     let is_synced = cache.durability == Durability::Full
         || !cache.unsynced.mark(cache.layout(), &cache.lock, &image.file, &image.id)?;
     if is_synced {
@@ -89,7 +110,7 @@ fn make_ready(image: &mut IncompleteFile, committed: Timestamp, digest: Option<&
     }
     let dropped = image.writeback.drop_rest(&image.file, image.written, path_again);
     dropped.inspect_err(|error| image.free_space(error))?;
-    Ok(is_synced)
+    Ok(Ready { is_synced, has_attributes })
 }
 
 /// Removes the image from the queue, now that it is cached.

@@ -10,9 +10,11 @@ use crate::index::cached_image::CachedImage;
 use crate::index::listing::Listing;
 use crate::index::sqlite::driver::SqliteDriver;
 use crate::log::LogOnce;
+use crate::store::dir_entry::DirEntry;
 use crate::store::image_id::ImageId;
-use crate::store::layout::{Area, DirEntry};
+use crate::store::layout::Area;
 use crate::store::lock::CacheLockGuard;
+use crate::store::pins::Pins;
 use crate::sys::stat::FileStat;
 
 /// Whether the image is neither cached nor being cached, and nothing else has its name.
@@ -41,9 +43,11 @@ pub(crate) fn image_size(cache: &CacheInner, id: &ImageId) -> Result<u64> {
 
 /// Opens an image's file. `None` when it is not cached, or may be torn by a restart of the host, and could not be removed.
 pub(crate) fn open_served(cache: &CacheInner, id: &ImageId) -> Result<Option<(File, FileStat)>> {
-    match cache.layout().open_file(Area::Cached, id)? {
-        Some((file, _)) if cache.unsynced.is_suspect(cache.layout(), &file, id)? => Ok(None),
-        opened => Ok(opened),
+    match cache.layout().open_file(Area::Cached, id) {
+        Ok(Some((file, _))) if cache.unsynced.is_suspect(cache.layout(), &file, id)? => Ok(None),
+        // It is being removed, by a process that is stopped. Nobody waits.
+        Err(error) if error.is_leased() => Ok(None),
+        opened => opened,
     }
 }
 
@@ -128,6 +132,8 @@ pub(crate) fn image(cache: &CacheInner, id: &ImageId) -> Result<CachedImage> {
     let mut listing = Listing::default();
     image?.map_or(Ok(()), |image| listing.push(&image))?;
     cache.index().add_pending(&mut listing);
+    add_allocated(cache, &mut listing);
+    add_pins(cache, &mut listing)?;
     listing.next().ok_or_else(|| not_found(cache, id))
 }
 
@@ -144,6 +150,8 @@ pub(crate) fn list(cache: &CacheInner) -> Result<Listing> {
         }
     }?;
     cache.index().add_pending(&mut listing);
+    add_allocated(cache, &mut listing);
+    add_pins(cache, &mut listing)?;
     if !cache.unsynced.has_suspects() {
         return Ok(listing);
     }
@@ -156,6 +164,43 @@ pub(crate) fn list(cache: &CacheInner) -> Result<Listing> {
         }
     }
     Ok(served)
+}
+
+/// Adds what images take up on the disk. The index does not have it, since other programs may free blocks, or share them.
+fn add_allocated(cache: &CacheInner, listing: &mut Listing) {
+    if matches!(cache.index().driver, Driver::Xattr(_)) {
+        // It looks at each file anyway.
+        return;
+    }
+    for (image_id, image) in listing.iter_mut() {
+        let id = cache.layout().image_id(image_id);
+        let entry = id.and_then(|id| cache.layout().stat(Area::Cached, &id));
+        image.allocated = entry.ok().and_then(DirEntry::image).map_or(0, |stat| stat.allocated);
+    }
+}
+
+/// Adds until when images are pinned. A listing does not fail for it.
+fn add_pins(cache: &CacheInner, listing: &mut Listing) -> Result<()> {
+    let pins = match Pins::open(cache.layout(), cache.log()).and_then(|pins| match pins {
+        Some(pins) => Ok(Some((pins.ids()?, pins))),
+        None => Ok(None),
+    }) {
+        Ok(None) => return Ok(()),
+        Ok(Some(pins)) => pins,
+        Err(error @ Error::NoMemory { .. }) => return Err(error),
+        Err(error) => {
+            cache.log().warning(|| format!("{error}; pins are not listed"));
+            return Ok(());
+        }
+    };
+    let (mut ids, pins) = pins;
+    ids.sort_unstable();
+    for (image_id, image) in listing.iter_mut() {
+        if let Ok(place) = ids.binary_search_by(|id| id.as_str().cmp(image_id)) {
+            image.pinned_until = pins.unlocked(&ids[place]).until;
+        }
+    }
+    Ok(())
 }
 
 fn list_index(cache: &CacheInner, index: &SqliteDriver) -> Result<Listing> {

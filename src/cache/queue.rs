@@ -1,9 +1,9 @@
 //! The queue of images to be cached: a subdirectory of empty files. Publishing an image removes it from the queue, so an image whose
 //! fetch fails, or whose prefetcher dies, stays queued.
 
-use crate::cache::incomplete::is_replaceable;
 use crate::cache::inner::CacheInner;
 use crate::cache::query::{is_cacheable, is_cached};
+use crate::cache::takeover::is_replaceable;
 use crate::error::Result;
 use crate::log::SkippedErrors;
 use crate::store::image_id::ImageId;

@@ -1,27 +1,35 @@
 //! The handle of a cached image that is being read.
 
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::cache::access::{record_hit, record_open};
+use crate::cache::counters::Counter;
 use crate::cache::inner::CacheInner;
 use crate::cache::query::{not_found, open_served};
+use crate::cache::resized::is_resized;
 use crate::error::{Error, Result};
-use crate::store::attributes::{self, Attribute};
+use crate::store::committed;
 use crate::store::image_id::ImageId;
 use crate::store::layout::Area;
+use crate::store::removal::ReapAtClose;
 use crate::sys::file;
 use crate::sys::fork_guard::ForkGuard;
 use crate::sys::stat::FileStat;
 
-/// Reads one cached image. It keeps the same bytes when the image is deleted, evicted or cached again.
+/// Reads one cached image. While it is open, prune leaves the image. It keeps the same bytes when the image is deleted or cached again.
 ///
 /// Opening counts as an access, dropping as a hit. Use it from one thread at a time.
 pub struct Reader {
     state: ForkGuard<State>,
     size: u64,
+    path: OnceLock<CString>,
 }
 
 struct State {
@@ -31,16 +39,32 @@ struct State {
     /// The status at the open.
     stat: FileStat,
     position: u64,
+    /// How many bytes it has returned.
+    served: AtomicU64,
+    /// After the file is closed: fields are dropped in their order.
+    #[allow(dead_code, reason = "its drop")]
+    reap: ReapAtClose,
 }
 
 impl Reader {
     pub(crate) fn open(cache: &Arc<CacheInner>, id: &ImageId) -> Result<Self> {
-        let Some((file, stat)) = open_served(cache, id)? else {
+        let served = open_served(cache, id)?.filter(|(file, stat)| !is_resized(cache, id, file, stat));
+        let Some((file, stat)) = served else {
+            cache.counters().add(Counter::Misses, 1);
             return Err(not_found(cache, id));
         };
         record_open(cache, id, &file, &stat);
-        let state = State { cache: Arc::clone(cache), id: id.clone(), file, stat, position: 0 };
-        Ok(Self { state: ForkGuard::new(state), size: stat.size })
+        let reap = ReapAtClose::new(&cache.catalog.layout, stat.id.inode);
+        let state = State {
+            cache: Arc::clone(cache),
+            id: id.clone(),
+            file,
+            stat,
+            position: 0,
+            served: AtomicU64::new(0),
+            reap,
+        };
+        Ok(Self { state: ForkGuard::new(state), size: stat.size, path: OnceLock::new() })
     }
 
     /// Reads the next bytes; 0 at the end.
@@ -67,9 +91,36 @@ impl Reader {
         self.size
     }
 
+    /// The path of the image's file. While the reader is open, prune leaves it. A deletion removes it.
+    ///
+    /// # Errors
+    /// [`Error::Forked`].
+    pub fn path(&self) -> Result<&Path> {
+        Ok(Path::new(OsStr::from_bytes(self.c_path()?.to_bytes())))
+    }
+
+    pub(crate) fn c_path(&self) -> Result<&CStr> {
+        let state = self.state.get()?;
+        let path = || state.cache.layout().path(Area::Cached, &state.id).into_os_string().into_vec();
+        // A path has no NUL.
+        Ok(self.path.get_or_init(|| CString::new(path()).unwrap_or_default()))
+    }
+
+    /// The image's file.
+    pub(crate) fn file(&self) -> Result<&File> {
+        Ok(&self.state.get()?.file)
+    }
+
+    /// Counts bytes that it has delivered in another way than by reads.
+    pub(crate) fn add_served(&self, bytes: u64) {
+        if let Ok(state) = self.state.get() {
+            state.served.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
     /// The digest that was stored at the commit, as `algorithm:hex`.
     pub(crate) fn stored_digest(&self) -> Option<String> {
-        attributes::get(&self.state.get().ok()?.file, Attribute::Digest).ok().flatten()
+        committed::digest(&self.state.get().ok()?.file).ok().flatten()
     }
 
     /// The descriptor of the image's file, open for reading. [`Self::read`] does not use its offset.
@@ -102,13 +153,16 @@ impl State {
                     format!("it had {size} bytes when it was opened, and has no byte at offset {offset} any more");
                 Err(Error::Damaged { operation: "read", path: path(), why })
             }
-            length => Ok(length),
+            length => {
+                self.served.fetch_add(length as u64, Ordering::Relaxed);
+                Ok(length)
+            }
         }
     }
 }
 
 impl Drop for State {
     fn drop(&mut self) {
-        record_hit(&self.cache, &self.id, &self.stat);
+        record_hit(&self.cache, &self.id, &self.stat, *self.served.get_mut());
     }
 }

@@ -1,8 +1,10 @@
 //! Delivers a source's bytes, and caches them on the way. A failure of the caching never stops the delivery.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use crate::cache::bounds::reserve;
 use crate::cache::incomplete::IncompleteFile;
 use crate::cache::ingest::{Ingest, Rejected};
 use crate::cache::inner::CacheInner;
@@ -34,7 +36,7 @@ struct State<S> {
 
 impl<S: Read> Tee<S> {
     pub(crate) fn open(cache: &Arc<CacheInner>, id: &ImageId, source: S) -> Self {
-        let file = IncompleteFile::begin(cache, id.clone())
+        let file = IncompleteFile::begin(cache, id.clone(), reserve::SHORT_PATIENCE)
             .inspect_err(|error| {
                 let level = match error {
                     Error::AlreadyCached(_) | Error::BeingCached(_) => LogLevel::Info,
@@ -58,7 +60,7 @@ impl<S: Read> Tee<S> {
     /// # Errors
     /// As for [`crate::Writer::expect_size`]. Caching is given up then: bytes that cannot be checked are not kept.
     pub fn expect_size(&mut self, bytes: u64) -> Result<()> {
-        self.0.get_mut()?.expect(|expectations| expectations.expect_size(bytes))
+        self.0.get_mut()?.expect_size(bytes)
     }
 
     /// Refuses an empty image: a source that ends at once, without a byte, fails the tee with [`Error::Empty`]. For sources that may
@@ -138,17 +140,36 @@ fn is_interrupted(read: &io::Result<usize>) -> bool {
 }
 
 impl<S> State<S> {
+    /// Without room for so many bytes, caching is given up.
+    fn expect_size(&mut self, bytes: u64) -> Result<()> {
+        self.expect(|expectations| expectations.expect_size(bytes))?;
+        if let Some(file) = &mut self.image.file
+            && let Err(error) = file.expect_size(bytes)
+        {
+            self.give_up(&error.to_string());
+        }
+        Ok(())
+    }
+
     fn expect(&mut self, expectation: impl FnOnce(&mut Expectations) -> Result<()>) -> Result<()> {
         if self.end.is_some() {
             return Err(Error::InvalidArgument("size and digest must be expected before the first read".to_owned()));
         }
-        expectation(&mut self.image.expectations).inspect_err(|error| self.give_up(&error.to_string()))
+        expectation(&mut self.image.expectations).inspect_err(|error| self.give_up_for(error))
     }
 
     fn give_up(&mut self, reason: &str) {
+        self.end_file(reason, |file| file.invalidate(reason));
+    }
+
+    fn give_up_for(&mut self, error: &Error) {
+        self.end_file(error, |file| file.invalidate_for(error));
+    }
+
+    fn end_file(&mut self, reason: impl fmt::Display, end: impl FnOnce(IncompleteFile)) {
         if let Some(file) = self.image.file.take() {
             self.cache.log().warning(|| format!("the tee gives up caching image '{}': {reason}", self.image.id));
-            file.invalidate(reason);
+            end(file);
         }
     }
 
@@ -159,9 +180,9 @@ impl<S> State<S> {
         }
         match self.image.push(data) {
             Ok(()) => {}
-            Err(Rejected::NotKept(error)) => self.give_up(&error.to_string()),
+            Err(Rejected::NotKept(error)) => self.give_up_for(&error),
             Err(Rejected::Unexpected(error)) => {
-                self.give_up(&error.to_string());
+                self.give_up_for(&error);
                 self.verdict = Err(error);
             }
         }
@@ -171,10 +192,10 @@ impl<S> State<S> {
         if let Some(file) = &mut self.image.file
             && let Err(error) = file.end_of_bytes()
         {
-            self.give_up(&error.to_string());
+            self.give_up_for(&error);
         }
         let verdict = self.verdict.clone().and_then(|()| self.image.verify());
-        let digest = verdict.inspect_err(|error| self.give_up(&error.to_string()))?;
+        let digest = verdict.inspect_err(|error| self.give_up_for(error))?;
         match self.image.publish(digest.as_deref()) {
             Ok(is_cached) => self.is_cached = is_cached,
             // The caller has all bytes, and they are right.
@@ -185,7 +206,7 @@ impl<S> State<S> {
 
     fn fail(&mut self, cause: String) -> Result<usize> {
         let error = Error::Source { image_id: self.image.id.to_string(), cause };
-        self.give_up(&error.to_string());
+        self.give_up_for(&error);
         self.image.expectations.stop();
         self.end = Some(Err(error.clone()));
         Err(error)

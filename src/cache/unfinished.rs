@@ -59,6 +59,8 @@ pub struct IncompleteImage {
     pub image_id: String,
     /// How many bytes are there.
     pub size: u64,
+    /// What they take up on the disk, with what is reserved for more, in bytes.
+    pub allocated: u64,
     /// Who has it.
     pub holder: Holder,
     /// The process of the writer, or of the stream that fetched last; `None` if nobody has it, or unknown.
@@ -76,6 +78,8 @@ pub struct InvalidImage {
     pub image_id: String,
     /// How many bytes are there.
     pub size: u64,
+    /// What they take up on the disk, in bytes.
+    pub allocated: u64,
     /// Why it failed; `None` if that is unknown.
     pub reason: Option<String>,
     /// When it was last written to: nanoseconds since the Unix epoch.
@@ -107,6 +111,7 @@ fn incomplete_image(cache: &CacheInner, id: &ImageId) -> Result<Option<Incomplet
     Ok(Some(IncompleteImage {
         image_id: id.to_string(),
         size: file.stat.size,
+        allocated: file.stat.allocated,
         holder: Holder::of(&writer),
         process,
         since: since.map(Timestamp::as_nanoseconds),
@@ -124,7 +129,8 @@ pub(crate) fn list_invalid(cache: &CacheInner) -> Result<Vec<InvalidImage>> {
         let opened = skipped.note(cache.layout().open_file(Area::Invalid, &id)).flatten();
         let reason = opened.and_then(|(file, _)| attributes::get(file, Attribute::Failure).ok().flatten());
         let last_modified = stat.modified.as_nanoseconds();
-        let image = InvalidImage { image_id: id.to_string(), size: stat.size, reason, last_modified };
+        let (size, allocated) = (stat.size, stat.allocated);
+        let image = InvalidImage { image_id: id.to_string(), size, allocated, reason, last_modified };
         memory::push(&mut images, image, "list the invalid images")?;
     }
     images.sort_unstable_by(|one, other| one.image_id.cmp(&other.image_id));

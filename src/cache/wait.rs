@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::cache::incomplete::min_stall;
 use crate::cache::inner::CacheInner;
 use crate::cache::query::is_cached;
 use crate::cache::stream::waiting::Waiters;
+use crate::cache::takeover::min_stall;
 use crate::error::{Error, Result};
 use crate::store::image_id::ImageId;
 use crate::store::incomplete_writer::writer_of;

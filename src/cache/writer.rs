@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::cache::bounds::reserve;
 use crate::cache::incomplete::IncompleteFile;
 use crate::cache::ingest::{Ingest, Rejected};
 use crate::cache::inner::CacheInner;
@@ -23,16 +24,17 @@ struct State {
 
 impl Writer {
     pub(crate) fn begin(cache: &Arc<CacheInner>, id: &ImageId) -> Result<Self> {
-        let file = IncompleteFile::begin(cache, id.clone())?;
+        let file = IncompleteFile::begin(cache, id.clone(), reserve::PATIENCE)?;
         Ok(Self(ForkGuard::new(State { image: Ingest::new(id.clone(), Some(file)), failure: None })))
     }
 
     /// Expects a size, in bytes. To be called before the first chunk.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] after the first chunk, or when another size is expected already; [`Error::Forked`].
+    /// [`Error::InvalidArgument`] after the first chunk, or when another size is expected already; [`Error::NoRoom`] if the cache has a
+    /// hard limit or a floor, and so many bytes do not fit; [`Error::Forked`].
     pub fn expect_size(&mut self, bytes: u64) -> Result<()> {
-        self.0.get_mut()?.image.expectations.expect_size(bytes)
+        self.0.get_mut()?.expect_size(bytes)
     }
 
     /// Expects a digest, in hexadecimal digits of either case. To be called before the first chunk.
@@ -52,34 +54,41 @@ impl Writer {
     /// [`Error::System`] (a full disk among others), [`Error::SizeMismatch`] as soon as there are more bytes than expected,
     /// [`Error::Lost`] when the file was cleaned or changed, [`Error::Forked`].
     pub fn write_chunk(&mut self, data: &[u8]) -> Result<()> {
-        self.0.get_mut()?.write(data)
+        self.0.get_mut()?.push(|image| image.push(data))
+    }
+
+    /// Appends a hole of so many bytes, which are 0, and take up no room on the disk. The first failure is final, as that of a chunk.
+    ///
+    /// The bytes are hashed, which takes its time for a long hole: they are neither written nor read.
+    ///
+    /// # Errors
+    /// As for [`Self::write_chunk`].
+    pub fn write_hole(&mut self, bytes: u64) -> Result<()> {
+        self.0.get_mut()?.push(|image| image.push_hole(bytes))
     }
 
     /// Publishes the image if it meets the expectations. With durability full, it is on the disk when this returns. On failure its
     /// file goes to `invalid/`.
     ///
     /// # Errors
-    /// An earlier failure of this writer; [`Error::SizeMismatch`], [`Error::DigestMismatch`], [`Error::Lost`],
-    /// [`Error::AlreadyCached`] when another program put a file there meanwhile, [`Error::System`], [`Error::Forked`].
+    /// An earlier failure of this writer; [`Error::SizeMismatch`], [`Error::DigestMismatch`], [`Error::Refused`],
+    /// [`Error::Lost`], [`Error::AlreadyCached`] when another program put a file there meanwhile, [`Error::System`], [`Error::Forked`].
     pub fn commit(self) -> Result<()> {
-        let State { mut image, failure } = self.0.into_inner()?;
-        let ended = match (failure, &mut image.file) {
-            (Some(failure), _) => Err(failure),
-            (None, Some(file)) => file.end_of_bytes(),
-            (None, None) => Ok(()),
-        };
-        let committed =
-            ended.and_then(|()| image.verify()).and_then(|digest| image.publish(digest.as_deref()).map(drop));
-        // A failed publish has ended the file itself.
-        if let (Err(error), Some(file)) = (&committed, image.file) {
-            file.invalidate(&error.to_string());
-        }
-        committed
+        let State { image, failure } = self.0.into_inner()?;
+        image.commit(failure)
     }
 
-    /// Ends the writer without publishing. Its file goes to `invalid/`, with the reason.
+    /// Ends the writer without publishing. Its file goes to `invalid/`, with the reason: that of the first failure, if there was one.
     pub fn abort(self, reason: &str) {
-        self.end_file(|file| file.invalidate(reason));
+        match self.0.get().map(|state| state.failure.clone()) {
+            Ok(Some(failure)) => self.fail(&failure),
+            _ => self.end_file(|file| file.invalidate(reason)),
+        }
+    }
+
+    /// As [`Self::abort`], for an error of the fetch.
+    pub(crate) fn fail(self, error: &Error) {
+        self.end_file(|file| file.invalidate_for(error));
     }
 
     /// Ends the writer, and removes its file.
@@ -98,11 +107,22 @@ impl Writer {
 }
 
 impl State {
-    fn write(&mut self, data: &[u8]) -> Result<()> {
+    fn expect_size(&mut self, bytes: u64) -> Result<()> {
+        self.image.expect_size(bytes).map_err(|rejected| match rejected {
+            // The writer can still be used.
+            Rejected::Unexpected(error) => error,
+            Rejected::NotKept(error) => {
+                self.failure.get_or_insert_with(|| error.clone());
+                error
+            }
+        })
+    }
+
+    fn push(&mut self, push: impl FnOnce(&mut Ingest) -> std::result::Result<(), Rejected>) -> Result<()> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
-        self.image.push(data).map_err(|(Rejected::Unexpected(error) | Rejected::NotKept(error))| {
+        push(&mut self.image).map_err(|(Rejected::Unexpected(error) | Rejected::NotKept(error))| {
             self.image.expectations.stop();
             self.failure = Some(error.clone());
             error

@@ -1,8 +1,17 @@
 //! What the caller expects of an image's bytes, and the check at the end.
 
-use crate::digest::algorithm::Algorithm;
+use crate::digest::algorithm::{Algorithm, parse};
 use crate::digest::hasher::{Hasher, SavedHash};
 use crate::error::{Error, Result};
+use crate::sys::memory::ZEROS;
+
+/// The digest of an image of which none is expected.
+pub(crate) const COMPUTED: Algorithm = Algorithm::Crc64Nvme;
+
+/// Whether a digest, as `algorithm:hex`, may be one that nobody expected.
+pub(crate) fn is_computed(digest: &str) -> bool {
+    parse(digest).is_some_and(|(algorithm, _)| algorithm == COMPUTED)
+}
 
 /// The size and the digests that an image must have, compared with the bytes received so far.
 #[derive(Default)]
@@ -10,7 +19,9 @@ pub(crate) struct Expectations {
     size: Option<u64>,
     refuses_empty: bool,
     digests: Vec<(Algorithm, String)>,
-    /// Boxed, since most writers expect no digest.
+    /// Where no digest is expected, one is computed.
+    always_computes: bool,
+    /// Boxed: it is large.
     hasher: Box<Hasher>,
     received: u64,
     began: bool,
@@ -25,14 +36,39 @@ impl Expectations {
         Ok(expectations)
     }
 
-    /// Of bytes whose first ones were hashed by others; `None` if not with these digests, or if the saved state is damaged.
+    /// Of bytes to be published, of which these digests are expected, and no others. Without one, [`COMPUTED`] is computed.
+    pub fn of_publication(digests: &[(Algorithm, String)]) -> Result<Self> {
+        let mut expectations = Self::of(None, digests)?;
+        expectations.always_compute();
+        expectations.begin();
+        Ok(expectations)
+    }
+
+    /// The same, of bytes whose first ones were hashed by others; `None` if not with these digests, or if the saved state is damaged.
     pub fn resume(digests: &[(Algorithm, String)], saved: &SavedHash) -> Option<Self> {
-        let is_expected = |(algorithm, _): &(Algorithm, _)| digests.iter().any(|(known, _)| known == algorithm);
-        if saved.states.len() != digests.len() || !saved.states.iter().all(is_expected) {
+        let is_hashed = |algorithm: &Algorithm| saved.states.iter().any(|(known, _)| known == algorithm);
+        let mut algorithms: Vec<_> = digests.iter().map(|(algorithm, _)| *algorithm).collect();
+        if algorithms.is_empty() {
+            algorithms.push(COMPUTED);
+        }
+        if saved.states.len() != algorithms.len() || !algorithms.iter().all(is_hashed) {
             return None;
         }
         let hasher = Box::new(Hasher::resume(saved)?);
-        Some(Self { digests: digests.to_vec(), hasher, received: saved.hashed, began: true, ..Self::default() })
+        let (digests, received) = (digests.to_vec(), saved.hashed);
+        Some(Self { digests, always_computes: true, hasher, received, began: true, ..Self::default() })
+    }
+
+    /// Computes [`COMPUTED`] if no digest will be expected. To be called before the first bytes.
+    pub fn always_compute(&mut self) {
+        self.always_computes = true;
+    }
+
+    /// The first bytes come, and nothing more can be expected.
+    fn begin(&mut self) {
+        if !std::mem::replace(&mut self.began, true) && self.always_computes && self.digests.is_empty() {
+            self.hasher.add(COMPUTED);
+        }
     }
 
     /// What others can go on with; `None` while the algorithms differ in what they have hashed.
@@ -102,9 +138,9 @@ impl Expectations {
     }
 
     /// Counts the next bytes. Fails when there are more than expected.
-    pub fn count(&mut self, image_id: &str, length: usize) -> Result<()> {
-        self.began = true;
-        self.received += length as u64;
+    pub fn count(&mut self, image_id: &str, length: u64) -> Result<()> {
+        self.begin();
+        self.received = self.received.saturating_add(length);
         match self.size {
             Some(size) if self.received > size => {
                 self.stop();
@@ -119,6 +155,15 @@ impl Expectations {
         self.hasher.update(data);
     }
 
+    /// Hashes zeros that were counted: the bytes of a hole.
+    pub fn hash_zeros(&mut self, mut length: u64) {
+        while length > 0 {
+            let part = usize::try_from(length).unwrap_or(usize::MAX).min(ZEROS.len());
+            self.hasher.update(&ZEROS[..part]);
+            length -= part as u64;
+        }
+    }
+
     /// Whether a size is expected, and exactly that many bytes were received.
     pub fn has_expected_size(&self) -> bool {
         self.size == Some(self.received)
@@ -131,6 +176,7 @@ impl Expectations {
 
     /// Compares size and digests at the end. Returns the strongest digest, as `algorithm:hex`, or the first mismatch.
     pub fn conclude(&mut self, image_id: &str) -> Result<Option<String>> {
+        self.begin();
         if self.refuses_empty && self.received == 0 {
             self.stop();
             return Err(Error::Empty(image_id.to_owned()));
@@ -142,6 +188,9 @@ impl Expectations {
             return Err(self.size_mismatch(image_id, size));
         }
         let found = self.hasher.finish()?;
+        if self.digests.is_empty() {
+            return Ok(found.first().map(|(algorithm, hex)| format!("{}:{hex}", algorithm.name())));
+        }
         if found.len() != self.digests.len() {
             return Err(Error::Internal("not all expected digests were computed".to_owned()));
         }

@@ -1,4 +1,5 @@
-//! Hashes a stream of bytes with several algorithms: a short stream on the caller's thread, a long one on a thread for each.
+//! Hashes a stream of bytes with several algorithms: a short stream on the caller's thread, a long one on a thread for each. A CRC
+//! is faster than the copy for a thread, so it stays on the caller's thread if it is the only algorithm.
 //!
 //! A hash is slower than memory, and often slower than a disk. With a thread for each algorithm, hasher and writing overlap, and
 //! an image takes as long as the slowest of them. Bytes are copied into batches that all threads share. The caller waits for a
@@ -22,9 +23,12 @@ const INLINE: u64 = 4 << 20;
 /// How many bytes a thread receives at a time.
 const BATCH: usize = 1 << 20;
 
-/// Splits a chunk, so that one part can be written while the one before it is hashed. An empty chunk is one part.
-pub(crate) fn parts(data: &[u8]) -> impl Iterator<Item = &[u8]> {
-    data.chunks(BATCH).chain(data.is_empty().then_some(data))
+/// Splits a chunk that begins at an offset, so that one part can be written while the one before it is hashed. Parts end at multiples of
+/// their length. An empty chunk is one part.
+pub(crate) fn parts(offset: u64, data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let before = usize::try_from(offset % BATCH as u64).unwrap_or(0);
+    let (first, rest) = data.split_at((BATCH - before).min(data.len()));
+    std::iter::once(first).chain(rest.chunks(BATCH))
 }
 
 /// Three batches take less with any algorithm.
@@ -156,6 +160,10 @@ impl Hasher {
         if std::mem::replace(&mut self.is_threaded, true) {
             return;
         }
+        // A fast one among others gets its thread, too: all of them can be saved only while they have hashed the same bytes.
+        if self.workers.iter().all(|(algorithm, _)| algorithm.is_fast()) {
+            return;
+        }
         for (algorithm, worker) in self.workers.iter_mut().take(most) {
             *worker = std::mem::replace(worker, Worker::Failed).on_a_thread(*algorithm, self.received);
         }
@@ -207,12 +215,24 @@ mod tests {
     use md5::Digest as _;
     use proptest::prelude::*;
 
-    const ALL: [Algorithm; 3] = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512];
+    const ALL: [Algorithm; 4] = Algorithm::ALL;
 
-    /// The digests of all data at once; MD5 by another implementation.
+    /// CRC-64/NVME, byte by byte.
+    fn crc64nvme(data: &[u8]) -> String {
+        let step = |crc: u64, _| if crc & 1 == 1 { crc >> 1 ^ 0x9a6c_9329_ac4b_c9b5 } else { crc >> 1 };
+        let table: [u64; 256] = std::array::from_fn(|byte| (0..8).fold(byte as u64, step));
+        let crc = data.iter().fold(u64::MAX, |crc, byte| crc >> 8 ^ table[usize::from(crc.to_le_bytes()[0] ^ byte)]);
+        format!("{:016x}", !crc)
+    }
+
+    /// The digests of all data at once; MD5 and the CRC by another implementation.
     fn reference(data: &[u8]) -> Vec<(Algorithm, String)> {
-        let digests =
-            [to_hex(&md5::Md5::digest(data)), to_hex(&sha2::Sha256::digest(data)), to_hex(&sha2::Sha512::digest(data))];
+        let digests = [
+            crc64nvme(data),
+            to_hex(&md5::Md5::digest(data)),
+            to_hex(&sha2::Sha256::digest(data)),
+            to_hex(&sha2::Sha512::digest(data)),
+        ];
         ALL.into_iter().zip(digests).collect()
     }
 
@@ -238,6 +258,16 @@ mod tests {
     fn bytes(seed: u64, length: usize) -> Vec<u8> {
         let mut random = fastrand::Rng::with_seed(seed);
         std::iter::repeat_with(|| random.u8(..)).take(length).collect()
+    }
+
+    #[test]
+    fn the_crc_has_its_check_value_and_that_of_no_bytes() {
+        let crc = |data: &[u8]| {
+            let mut state = HashState::new(Algorithm::Crc64Nvme);
+            state.update(data);
+            state.finish()
+        };
+        assert_eq!((crc(b"123456789").as_str(), crc(b"").as_str()), ("ae8b14860a799888", "0000000000000000"));
     }
 
     proptest! {
@@ -322,6 +352,20 @@ mod tests {
             other.update(&data[usize::try_from(saved.hashed).unwrap()..]);
             assert_eq!(other.finish().unwrap(), reference(&data), "{at}");
         }
+    }
+
+    #[test]
+    fn a_crc_alone_has_no_thread_and_can_be_saved_at_each_byte() {
+        let data = bytes(10, usize::try_from(INLINE).unwrap() + 2 * BATCH + 7);
+        let mut first = Hasher::default();
+        first.add(Algorithm::Crc64Nvme);
+        first.update(&data[..data.len() - 5]);
+        assert!(!first.workers[0].1.is_threaded());
+        let saved = first.save().unwrap();
+        assert_eq!(saved.hashed, data.len() as u64 - 5);
+        let mut other = Hasher::resume(&saved).unwrap();
+        other.update(&data[data.len() - 5..]);
+        assert_eq!(other.finish().unwrap(), [(Algorithm::Crc64Nvme, crc64nvme(&data))]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crc_fast::{CrcAlgorithm, Digest as Crc};
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest as _, Sha256, Sha512};
 
@@ -13,6 +14,7 @@ pub(crate) const SAVED: usize = 216;
 
 /// The bytes hashed so far.
 pub(crate) enum HashState {
+    Crc64Nvme(Crc),
     Md5(Md5),
     Sha256(Sha256),
     Sha512(Sha512),
@@ -21,6 +23,7 @@ pub(crate) enum HashState {
 impl HashState {
     pub fn new(algorithm: Algorithm) -> Self {
         match algorithm {
+            Algorithm::Crc64Nvme => Self::Crc64Nvme(Crc::new(CrcAlgorithm::Crc64Nvme)),
             Algorithm::Md5 => Self::Md5(Md5::new()),
             Algorithm::Sha256 => Self::Sha256(Sha256::new()),
             Algorithm::Sha512 => Self::Sha512(Sha512::new()),
@@ -29,6 +32,7 @@ impl HashState {
 
     pub fn update(&mut self, data: &[u8]) {
         match self {
+            Self::Crc64Nvme(state) => state.update(data),
             Self::Md5(state) => state.update(data),
             Self::Sha256(state) => state.update(data),
             Self::Sha512(state) => state.update(data),
@@ -40,6 +44,7 @@ impl HashState {
         let mut saved = [0; SAVED];
         let mut write = |bytes: &[u8]| saved[..bytes.len()].copy_from_slice(bytes);
         match self {
+            Self::Crc64Nvme(state) => write(&state.get_state().to_le_bytes()),
             Self::Md5(state) => write(&state.save()),
             Self::Sha256(state) => write(&state.serialize()),
             Self::Sha512(state) => write(&state.serialize()),
@@ -50,6 +55,9 @@ impl HashState {
     /// `None` for bytes that are no saved hash of that algorithm. Not each damage is noticed.
     pub fn restore(algorithm: Algorithm, saved: &[u8; SAVED]) -> Option<Self> {
         match algorithm {
+            Algorithm::Crc64Nvme => saved.first_chunk().map(|saved| {
+                Self::Crc64Nvme(Crc::new_with_init_state(CrcAlgorithm::Crc64Nvme, u64::from_le_bytes(*saved)))
+            }),
             Algorithm::Md5 => saved.first_chunk::<{ md5::SAVED }>().map(|saved| Self::Md5(Md5::restore(saved))),
             Algorithm::Sha256 => restore_sha(saved).map(Self::Sha256),
             Algorithm::Sha512 => restore_sha(saved).map(Self::Sha512),
@@ -59,6 +67,7 @@ impl HashState {
     /// The digest, in hexadecimal digits of lower case.
     pub fn finish(self) -> String {
         match self {
+            Self::Crc64Nvme(state) => format!("{:016x}", state.finalize()),
             Self::Md5(state) => to_hex(&state.finalize()),
             Self::Sha256(state) => to_hex(&state.finalize()),
             Self::Sha512(state) => to_hex(&state.finalize()),

@@ -58,6 +58,7 @@ impl Job {
 /// The name of the thread that computes it.
 fn thread_name(algorithm: Algorithm) -> &'static CStr {
     match algorithm {
+        Algorithm::Crc64Nvme => c"image-crc64nvme",
         Algorithm::Md5 => c"image-md5",
         Algorithm::Sha256 => c"image-sha256",
         Algorithm::Sha512 => c"image-sha512",

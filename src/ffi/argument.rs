@@ -66,6 +66,43 @@ pub(super) unsafe fn buffer<'a>(buffer: *mut c_void, capacity: usize) -> Result<
     }
 }
 
+/// A struct that the caller allocated, of the size that his header has; NULL is the default. Fields that an older header lacks have their
+/// default. Fails when a newer one sets fields that this version lacks.
+pub(super) unsafe fn sized<T: Copy + Default>(name: &str, given: *const T, size: usize) -> Result<T> {
+    let mut value = T::default();
+    if given.is_null() {
+        return Ok(value);
+    }
+    check_size(name, size)?;
+    let known = size.min(size_of::<T>());
+    // SAFETY: a struct that is not NULL has so many bytes, which do not change during the call. Bytes that the caller did not set are 0,
+    // which each field allows.
+    let unknown = unsafe {
+        std::ptr::copy_nonoverlapping(given.cast::<u8>(), (&raw mut value).cast(), known);
+        std::slice::from_raw_parts(given.cast::<u8>().add(known), size - known)
+    };
+    if unknown.iter().any(|byte| *byte != 0) {
+        return Err(Error::Unsupported(format!("{name} has a field that this version of the library lacks")));
+    }
+    Ok(value)
+}
+
+/// No struct of this library becomes larger, in bytes.
+const MAX_SIZE: usize = 4096;
+
+/// Fails for a size that no struct of this library has.
+pub(super) fn check_size(name: &str, size: usize) -> Result<()> {
+    if has_size(size) {
+        return Ok(());
+    }
+    Err(invalid(format!("size_of_{name} is {size}, and must be 1 to {MAX_SIZE}")))
+}
+
+/// Whether a struct of this library can have that size.
+pub(super) fn has_size(size: usize) -> bool {
+    (1..=MAX_SIZE).contains(&size)
+}
+
 /// No object is longer than half of the address space.
 fn check_length(name: &str, length: usize) -> Result<usize> {
     if isize::try_from(length).is_ok() {

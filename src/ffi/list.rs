@@ -25,7 +25,9 @@ pub struct image_cache_entry_t {
     pub last_accessed: i64,
     /// When it was committed: nanoseconds since the Unix epoch.
     pub last_modified: i64,
-    /// The digest verified at commit as "algorithm:hex", or NULL. Of several digests it is the strongest.
+    /// The digest at commit as "algorithm:hex", or NULL. An md5, sha256 or sha512 was expected by the caller; of several
+    /// it is the strongest. Where none was expected, it is a crc64nvme, which was computed from the bytes received. It
+    /// detects accidents, but no manipulation.
     pub digest: *const c_char,
     /// Why an image is invalid, or who has an incomplete one, as a text; else NULL.
     pub reason: *const c_char,
@@ -33,13 +35,19 @@ pub struct image_cache_entry_t {
     pub process: u64,
     /// When its writing or fetch began: nanoseconds since the Unix epoch; else, or if unknown, 0.
     pub since: i64,
+    /// Until when a cached image is pinned: nanoseconds since the Unix epoch, by the present clock. 0: it is not pinned, or
+    /// this process may not read the pins. INT64_MAX: as long as a process lives, after 2262, or unknown.
+    pub pinned_until: i64,
+    /// What it takes up on the disk, in bytes: less than its length if it has holes, or is compressed; of an incomplete
+    /// image with what is reserved for it. 0 for a queued image, and for one that vanished meanwhile.
+    pub allocated: u64,
 }
 
 // C programs have this layout compiled in, except the size, because later versions may append fields.
 // tests/abi/layout.c checks the same of the header.
 #[cfg(target_pointer_width = "64")]
 const _: () = {
-    assert!(size_of::<image_cache_entry_t>() == 72 && align_of::<image_cache_entry_t>() == 8);
+    assert!(size_of::<image_cache_entry_t>() == 88 && align_of::<image_cache_entry_t>() == 8);
     assert!(offset_of!(image_cache_entry_t, image_id) == 0);
     assert!(offset_of!(image_cache_entry_t, size) == 8);
     assert!(offset_of!(image_cache_entry_t, hits) == 16);
@@ -49,6 +57,8 @@ const _: () = {
     assert!(offset_of!(image_cache_entry_t, reason) == 48);
     assert!(offset_of!(image_cache_entry_t, process) == 56);
     assert!(offset_of!(image_cache_entry_t, since) == 64);
+    assert!(offset_of!(image_cache_entry_t, pinned_until) == 72);
+    assert!(offset_of!(image_cache_entry_t, allocated) == 80);
 };
 
 /// A list of images, which is a snapshot.
@@ -80,28 +90,39 @@ impl From<CachedImage> for Entry {
     }
 }
 
-/// An image that is not cached, with the time of its last change.
-fn uncached(image_id: String, size: u64, time: i64) -> Entry {
-    CachedImage { image_id, size, hits: 0, last_accessed: time, last_modified: time, digest: None }.into()
+/// An image that is not cached: its length, what it takes up on the disk, and the time of its last change.
+fn uncached(image_id: String, (size, allocated): (u64, u64), time: i64) -> Entry {
+    CachedImage {
+        image_id,
+        size,
+        hits: 0,
+        last_accessed: time,
+        last_modified: time,
+        digest: None,
+        pinned_until: 0,
+        allocated,
+    }
+    .into()
 }
 
 impl From<QueuedImage> for Entry {
     fn from(image: QueuedImage) -> Self {
-        uncached(image.image_id, 0, image.queued)
+        uncached(image.image_id, (0, 0), image.queued)
     }
 }
 
 impl From<IncompleteImage> for Entry {
     fn from(image: IncompleteImage) -> Self {
-        let IncompleteImage { image_id, size, holder, process, since, last_modified } = image;
-        Self { reason: Some(holder.to_string()), process, since, ..uncached(image_id, size, last_modified) }
+        let IncompleteImage { image_id, size, allocated, holder, process, since, last_modified } = image;
+        let uncached = uncached(image_id, (size, allocated), last_modified);
+        Self { reason: Some(holder.to_string()), process, since, ..uncached }
     }
 }
 
 impl From<InvalidImage> for Entry {
     fn from(image: InvalidImage) -> Self {
-        let InvalidImage { image_id, size, reason, last_modified } = image;
-        Self { reason, ..uncached(image_id, size, last_modified) }
+        let InvalidImage { image_id, size, allocated, reason, last_modified } = image;
+        Self { reason, ..uncached(image_id, (size, allocated), last_modified) }
     }
 }
 
@@ -153,6 +174,8 @@ impl CurrentEntry {
                 reason: pointer(&reason),
                 process: process.map_or(0, u64::from),
                 since: since.unwrap_or(0),
+                pinned_until: image.pinned_until,
+                allocated: image.allocated,
             },
             _image_id: image_id,
             _digest: digest,

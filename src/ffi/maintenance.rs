@@ -17,11 +17,12 @@ use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///
+/// - IMAGE_CACHE_ERROR_PINNED: the image is pinned; the message names the holders, and for how long
 /// - IMAGE_CACHE_ERROR_IO: the image cannot be deleted
 /// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or image_id is NULL
 ///
-/// The image's readers keep its bytes.
+/// An image in use is deleted, too: its readers keep its bytes. image_cache_delete_unused_image() leaves it.
 ///
 /// Durability: deletions are not synced. After a power cut the image may be there again, whole.
 ///
@@ -36,6 +37,30 @@ pub unsafe extern "C" fn image_cache_delete_cached_image(
     unsafe { call(cache, (), error, |cache| cache.delete_cached_image(self::image_id(image_id)?)) }
 }
 
+/// Deletes a cached image, unless it is in use: see image_cache_prune(). An image that is not cached is no error.
+///
+/// - `cache`: the cache
+/// - `image_id`: the image
+/// - `deleted`: set to false if the image is in use, and stays; else to true, also if it was not cached
+///
+/// Returns as image_cache_delete_cached_image(), or
+///
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or deleted is NULL
+///
+/// Durability: as for image_cache_delete_cached_image().
+///
+/// Threads: any. Blocks: for a few system calls.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_delete_unused_image(
+    cache: *const image_cache_t,
+    image_id: *const c_char,
+    deleted: *mut bool,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { call(cache, out!(deleted), error, |cache| cache.delete_unused_image(self::image_id(image_id)?)) }
+}
+
 /// Deletes every image that is cached now, and nothing else.
 ///
 /// - `cache`: the cache
@@ -43,10 +68,12 @@ pub unsafe extern "C" fn image_cache_delete_cached_image(
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///
+/// - IMAGE_CACHE_ERROR_PINNED: an image is pinned
 /// - IMAGE_CACHE_ERROR_IO: the directory cannot be read, or an image cannot be deleted
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache or deleted is NULL
 ///
-/// If an image cannot be deleted, the others are deleted all the same.
+/// If an image cannot be deleted, or is pinned, the others are deleted all the same; deleted is 0 then, as after each
+/// failure.
 ///
 /// Durability: as for image_cache_delete_cached_image().
 ///
@@ -61,7 +88,7 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
     unsafe { call(cache, out!(deleted), error, ImageCache::delete_all_cached_images) }
 }
 
-/// Evicts the least recently accessed images, until the rest has at most the maximum size of this handle.
+/// Evicts the least recently accessed images that are not in use, until the rest has at most the maximum size.
 ///
 /// - `cache`: the cache
 /// - `images`: set to the number of images evicted
@@ -78,7 +105,24 @@ pub unsafe extern "C" fn image_cache_delete_all_cached_images(
 /// cannot be deleted exceed the limit alone, none is evicted. Images of 0 bytes stay. Each eviction is logged
 /// (IMAGE_CACHE_LOG_INFO).
 ///
-/// Open images are evicted, too. Their readers keep the bytes, which stay on the disk until the last reader closes.
+/// The maximum size is that of this handle, in bytes of the images. With a hard limit it is the directory's, in blocks of all
+/// files of images. Then, and for a floor, invalid files are removed first.
+///
+/// Pinned images stay: others are evicted instead. If the limit is missed because of them, the call returns
+/// IMAGE_CACHE_OK, and logs how many they are (IMAGE_CACHE_LOG_INFO).
+///
+/// An image is in use, and left, while anybody has its file open: a reader or stream of any process, a dup() of its
+/// descriptor, a mapping, or another program, such as a hypervisor that opened it by its path. So a user who may only read
+/// the directory keeps an image from eviction as long as he has it open. Others are evicted instead. If the limit is
+/// missed for images in use alone, that is no error; they are logged (IMAGE_CACHE_LOG_INFO), with their bytes. A process
+/// that dies uses nothing.
+///
+/// The kernel says who has a file open, by a lease (fcntl(2), F_SETLEASE). No signal of it reaches this process. Another
+/// program that opens an image at the moment when it is evicted waits for a few microseconds, or gets EAGAIN if it opens
+/// with O_NONBLOCK; if this process is stopped at that moment, it waits until then or for 45 s. Exception: where the kernel
+/// gives no lease (an image of another user without CAP_LEASE, some network file systems), only images that somebody has
+/// locked count as in use, as qemu does. Others are evicted: their readers keep the bytes, which stay on the disk until
+/// the last one closes.
 ///
 /// Durability: as for image_cache_delete_cached_image().
 ///
@@ -149,8 +193,8 @@ pub unsafe extern "C" fn image_cache_prune_to(
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///
-/// - IMAGE_CACHE_ERROR_NO_SPACE: so much room cannot be made. Nothing was evicted, unless that showed only afterwards:
-///   readers hold evicted images, or another program writes
+/// - IMAGE_CACHE_ERROR_NO_SPACE: so much room cannot be made; the message says how many bytes are in use or
+///   pinned. Nothing was evicted, unless that showed only afterwards: images were opened meanwhile, or another program writes
 /// - IMAGE_CACHE_ERROR_IO: as image_cache_prune()
 /// - IMAGE_CACHE_ERROR_INDEX: as image_cache_prune()
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, images or freed is NULL
@@ -202,7 +246,10 @@ pub unsafe extern "C" fn image_cache_make_room(
 /// verifies, syncs and publishes, unless stall_time is 0. In invalid/, subdirectories stay, and names that no image can
 /// have. If a file cannot be removed, the others are removed all the same.
 ///
-/// The index is compared with the directory as a whole, and corrected.
+/// Pins that have ended, damaged ones, and those of images that are not cached any more are removed, and not counted.
+///
+/// The index is compared with the directory as a whole, and corrected. With a hard limit, deleted images that are not open any
+/// more leave the disk, and the next reservation counts all images again.
 ///
 /// Durability: removals are not synced. After a power cut a file may be there again. Images that were committed with
 /// IMAGE_CACHE_DURABILITY_NONE are synced, also those of a process that died.

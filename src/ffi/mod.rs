@@ -47,6 +47,8 @@ pub mod reader;
 
 pub mod writer;
 
+pub mod copy;
+
 pub mod tee;
 
 pub mod stream;
@@ -59,7 +61,16 @@ pub mod queue;
 
 pub mod maintenance;
 
+pub mod bounds;
+pub mod pin;
+
+pub mod statistics;
+
+pub mod verify;
+
 pub mod options;
+
+pub mod inspection;
 
 pub mod status;
 

@@ -64,7 +64,7 @@ pub(super) fn current(options: &Mutex<Options>) -> Options {
     options.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-fn change(options: &Mutex<Options>, change: impl FnOnce(Options) -> Result<Options>) -> Result<()> {
+pub(super) fn change(options: &Mutex<Options>, change: impl FnOnce(Options) -> Result<Options>) -> Result<()> {
     let mut options = options.lock().unwrap_or_else(PoisonError::into_inner);
     *options = change(options.clone())?;
     Ok(())
@@ -74,7 +74,8 @@ fn change(options: &Mutex<Options>, change: impl FnOnce(Options) -> Result<Optio
 ///
 /// Returns the options, which image_cache_options_free() ends; never NULL.
 ///
-/// The defaults are SQLite, 10 GiB, 24 hours, "cache.db", full durability, no streaming, no log.
+/// The defaults are SQLite, 10 GiB with a soft limit, 24 hours, "cache.db", full durability, no streaming, no holes, no
+/// inspection, no log.
 ///
 /// Threads: any. Blocks: never.
 #[unsafe(no_mangle)]
@@ -141,7 +142,7 @@ pub unsafe extern "C" fn image_cache_options_set_change_driver(
     unsafe { call(options, (), error, |options| self::change(options, |old| Ok(old.change_driver(change)))) }
 }
 
-/// Sets the size that image_cache_prune() prunes to.
+/// Sets the maximum size: what image_cache_prune() prunes to.
 ///
 /// - `options`: the options
 /// - `bytes`: the limit in bytes; 0 is a valid limit; default 10 GiB
@@ -150,7 +151,8 @@ pub unsafe extern "C" fn image_cache_options_set_change_driver(
 ///
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
 ///
-/// The directory does not store the limit: each handle prunes to its own.
+/// With image_cache_options_set_limit_mode(), it is never exceeded. Else the directory does not store it: each handle
+/// prunes to its own.
 ///
 /// Threads: any. Blocks: never.
 #[unsafe(no_mangle)]
@@ -161,6 +163,28 @@ pub unsafe extern "C" fn image_cache_options_set_max_size(
 ) -> image_cache_status_t {
     // SAFETY: see the module.
     unsafe { call(options, (), error, |options| change(options, |old| Ok(old.max_size(bytes)))) }
+}
+
+/// Sets how much of the maximum size image_cache_pin() can pin.
+///
+/// - `options`: the options
+/// - `percent`: of the maximum size: that of the directory if it is hard, else of the handle; 0 to 100; default 50
+///
+/// Returns IMAGE_CACHE_OK, or
+///
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL, or percent is above 100
+///
+/// The directory does not store it: each handle pins within its own. Pins that were made before are not affected.
+///
+/// Threads: any. Blocks: never.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_options_set_max_pinned(
+    options: *mut image_cache_options_t,
+    percent: u32,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { call(options, (), error, |options| change(options, |old| old.max_pinned(percent))) }
 }
 
 /// Sets how long a writer may write nothing before its image counts as stalled.
@@ -257,6 +281,30 @@ pub unsafe extern "C" fn image_cache_options_set_streaming(
     unsafe { call(options, (), error, |options| change(options, |old| Ok(old.streaming(streaming)))) }
 }
 
+/// Sets whether runs of zeros become holes, which take up no room on the disk.
+///
+/// - `options`: the options
+/// - `sparse`: true: each 64 KiB of a chunk that are zeros, at an offset of the image that is a multiple of 64 KiB, become a
+///   hole. false (the default): only image_cache_write_hole() and image_cache_import() make holes
+///
+/// Returns IMAGE_CACHE_OK, or
+///
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: options is NULL
+///
+/// It holds for writers, imports, prefetches and tees, not for streams. Bytes and digests of the image are the same. Chunks of
+/// 64 KiB or more, at multiples of 64 KiB, find all units.
+///
+/// Threads: any. Blocks: never.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_options_set_sparse(
+    options: *mut image_cache_options_t,
+    sparse: bool,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { call(options, (), error, |options| change(options, |old| Ok(old.sparse(sparse)))) }
+}
+
 /// Sets the log function. The library itself never prints anything.
 ///
 /// - `options`: the options
@@ -322,7 +370,7 @@ fn level_number(level: LogLevel) -> i32 {
 }
 
 /// The caller's pointer, which its function gets.
-struct UserData(*mut c_void);
+pub(super) struct UserData(pub *mut c_void);
 
 // SAFETY: the header says that the function is called on many threads. The caller passes a pointer that is
 // valid on all of them.
@@ -331,7 +379,7 @@ unsafe impl Send for UserData {}
 unsafe impl Sync for UserData {}
 
 impl UserData {
-    fn get(&self) -> *mut c_void {
+    pub fn get(&self) -> *mut c_void {
         self.0
     }
 }

@@ -1,7 +1,7 @@
 //! Out parameters: where a call stores its results.
 
 use crate::Result;
-use crate::ffi::argument::invalid;
+use crate::ffi::argument::{check_size, has_size, invalid};
 
 /// An out parameter with its name, for messages. Its type is a number, a truth value or a pointer.
 pub(super) struct Out<T> {
@@ -24,6 +24,46 @@ macro_rules! out {
     };
 }
 pub(super) use out;
+
+/// A struct of the caller's, which may be that of an older or a newer header: its first fields are filled.
+pub(super) struct SizedOut<T> {
+    pub name: &'static str,
+    pub pointer: *mut T,
+    /// The size of the caller's struct, in bytes.
+    pub size: usize,
+}
+
+impl<T> Clone for SizedOut<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for SizedOut<T> {}
+
+impl<T> OutParameters for SizedOut<T> {
+    type Values = T;
+
+    unsafe fn blank(self) {
+        if !self.pointer.is_null() && has_size(self.size) {
+            // SAFETY: a struct that is not NULL has the size that the caller gives.
+            unsafe { self.pointer.cast::<u8>().write_bytes(0, self.size) };
+        }
+    }
+
+    fn check(self) -> Result<()> {
+        if self.pointer.is_null() {
+            return Err(invalid(format!("{} is NULL", self.name)));
+        }
+        check_size(self.name, self.size)
+    }
+
+    unsafe fn store(self, value: T) {
+        let length = self.size.min(size_of::<T>());
+        // SAFETY: `check` found that it is not NULL, so it has at least that many bytes. `value` has as many.
+        unsafe { self.pointer.cast::<u8>().copy_from_nonoverlapping((&raw const value).cast(), length) };
+    }
+}
 
 /// The out parameters of a function: none, one, or two.
 pub(super) trait OutParameters: Copy {

@@ -1,7 +1,8 @@
 //! A reader: an open cached image.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::AsRawFd;
+use std::ptr;
 
 use crate::Reader;
 use crate::ffi::argument::{buffer, image_id};
@@ -13,8 +14,9 @@ use crate::ffi::status::{image_cache_error_t, image_cache_status_t};
 
 /// An open cached image.
 ///
-/// Created by image_cache_open_for_read(), ended by image_cache_reader_close(). It reads the same bytes even if the
-/// image is deleted, evicted or cached again. Use it from one thread at a time.
+/// Created by image_cache_open_for_read(), ended by image_cache_reader_close(). While it is open, the image is in use, and
+/// not evicted: see image_cache_prune(). It reads the same bytes even if the image is deleted or cached again. Use it from
+/// one thread at a time.
 pub struct image_cache_reader_t(Slot<Reader>);
 handle!(image_cache_reader_t, Reader, "reader", exclusive);
 
@@ -26,12 +28,15 @@ handle!(image_cache_reader_t, Reader, "reader", exclusive);
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///
-/// - IMAGE_CACHE_ERROR_NOT_FOUND: the image is not cached
+/// - IMAGE_CACHE_ERROR_NOT_FOUND: the image is not cached, or is being evicted
 /// - IMAGE_CACHE_ERROR_IO: the image's file cannot be opened
 /// - IMAGE_CACHE_ERROR_INVALID_IMAGE_ID: image_id is not a valid image id
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: cache, image_id or reader is NULL
 ///
-/// From then on, prune evicts the image last. A failing index does not fail the call.
+/// Until the reader closes, the image is in use, and no call evicts it. Then prune evicts it last. A failing index does
+/// not fail the call.
+///
+/// If a process is stopped at the moment when it evicts the image, the call takes 2 ms and finds no image, for up to 45 s.
 ///
 /// Threads: any. Blocks: for a few system calls. It waits for no lock: the index is written only while the cache lock
 /// is free.
@@ -121,6 +126,24 @@ pub unsafe extern "C" fn image_cache_reader_size(reader: *const image_cache_read
     unsafe { peek(reader, 0, Reader::size) }
 }
 
+/// The path of the image's file, for a program that opens it by name.
+///
+/// - `reader`: the reader
+///
+/// Returns the path, absolute and without symbolic links when the cache was opened; or NULL for NULL and in a forked
+/// child. It is the reader's, and valid until its close.
+///
+/// While the reader is open, the image is not evicted, and the path is its name. So keep the reader until the other program
+/// has opened the path: from then on, that program keeps the image from eviction, as long as it has the file open. A
+/// deletion (image_cache_delete_cached_image(), image_cache_delete_all_cached_images()) removes the name all the same.
+///
+/// Threads: one at a time. Blocks: never.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_reader_path(reader: *const image_cache_reader_t) -> *const c_char {
+    // SAFETY: see the module.
+    unsafe { peek(reader, ptr::null(), |reader| reader.c_path().map_or(ptr::null(), CStr::as_ptr)) }
+}
+
 /// The image's file descriptor, open for reading only: for sendfile, splice, mmap.
 ///
 /// - `reader`: the reader
@@ -128,8 +151,8 @@ pub unsafe extern "C" fn image_cache_reader_size(reader: *const image_cache_read
 /// Returns the descriptor, or -1 for NULL and in a forked child.
 ///
 /// The reader owns the descriptor, and closes it at its end: do not close it. It is close-on-exec. A dup() of it, for
-/// another program, outlives the reader. Its offset is 0 at the open, and the caller's to move: image_cache_read() has a
-/// position of its own.
+/// another program, outlives the reader, and keeps the image in use. Its offset is 0 at the open, and the caller's to
+/// move: image_cache_read() has a position of its own.
 ///
 /// Threads: one at a time. Blocks: never.
 #[unsafe(no_mangle)]

@@ -27,7 +27,8 @@ pub const IMAGE_CACHE_ERROR_BEING_CACHED: image_cache_status_t = -5;
 pub const IMAGE_CACHE_ERROR_DIGEST_MISMATCH: image_cache_status_t = -6;
 /// There are more or fewer bytes than expected.
 pub const IMAGE_CACHE_ERROR_SIZE_MISMATCH: image_cache_status_t = -7;
-/// The disk is full, or the quota or the inodes are used up; or image_cache_make_room() cannot make room within the limit.
+/// The disk is full, or the quota or the inodes are used up; or a hard limit or a floor leaves no room, or
+/// image_cache_make_room() cannot make it; or image_cache_pin() would pin more than can be pinned (the message has PINNED_FULL).
 pub const IMAGE_CACHE_ERROR_NO_SPACE: image_cache_status_t = -8;
 /// Any other system error; os_error says which.
 pub const IMAGE_CACHE_ERROR_IO: image_cache_status_t = -9;
@@ -40,7 +41,7 @@ pub const IMAGE_CACHE_ERROR_INDEX: image_cache_status_t = -10;
 pub const IMAGE_CACHE_ERROR_UNSUPPORTED: image_cache_status_t = -11;
 /// The incomplete file was cleaned away, or changed under its writer.
 pub const IMAGE_CACHE_ERROR_LOST: image_cache_status_t = -12;
-/// The caller's own source or fetch function failed.
+/// The caller's own source or fetch function failed, or his progress function stopped the call.
 pub const IMAGE_CACHE_ERROR_SOURCE: image_cache_status_t = -13;
 /// In a forked child: the handle is another process's, or the cache to be opened was open at the fork.
 pub const IMAGE_CACHE_ERROR_FORKED: image_cache_status_t = -14;
@@ -51,18 +52,23 @@ pub const IMAGE_CACHE_ERROR_INTERNAL: image_cache_status_t = -15;
 pub const IMAGE_CACHE_ERROR_NO_MEMORY: image_cache_status_t = -16;
 /// Another process held the cache lock for 10 s, for example because it is stopped. Nothing is changed: retry.
 ///
-/// Exception: image_cache_commit() ends the writer. Its file stays in incomplete/ until the next
+/// Exceptions: a failed image_cache_write_chunk() is final for its writer. image_cache_commit() ends the writer. Its file stays in incomplete/ until the next
 /// image_cache_begin_write() or image_cache_clean(). Begin again.
 ///
 /// These wait for no other process, and never return it: opening, reading and closing a reader,
-/// image_cache_write_chunk(), the image_cache_is_ calls, image_cache_get_image_size(), image_cache_list_queued() and
-/// image_cache_list_invalid().
+/// image_cache_write_chunk() without a hard limit or a floor, the image_cache_is_ calls, image_cache_get_image_size(),
+/// image_cache_list_queued() and image_cache_list_invalid().
 /// image_cache_get_cache_size(), image_cache_tee_open(), image_cache_tee_read() and image_cache_prefetch() wait, and
 /// return something else.
 pub const IMAGE_CACHE_ERROR_TIMED_OUT: image_cache_status_t = -17;
+/// The inspection refused the image, which may harm the host that opens it; the message says why. See image_cache_options_set_formats() and
+/// image_cache_options_set_inspector().
+pub const IMAGE_CACHE_ERROR_REFUSED: image_cache_status_t = -18;
+/// The image is pinned, and is not deleted; the message names the holders, and for how long.
+pub const IMAGE_CACHE_ERROR_PINNED: image_cache_status_t = -19;
 
 /// Every status with its name.
-const NAMES: [(image_cache_status_t, &CStr); 18] = [
+const NAMES: [(image_cache_status_t, &CStr); 20] = [
     (IMAGE_CACHE_OK, c"IMAGE_CACHE_OK"),
     (IMAGE_CACHE_ERROR_INVALID_ARGUMENT, c"IMAGE_CACHE_ERROR_INVALID_ARGUMENT"),
     (IMAGE_CACHE_ERROR_INVALID_IMAGE_ID, c"IMAGE_CACHE_ERROR_INVALID_IMAGE_ID"),
@@ -81,6 +87,8 @@ const NAMES: [(image_cache_status_t, &CStr); 18] = [
     (IMAGE_CACHE_ERROR_INTERNAL, c"IMAGE_CACHE_ERROR_INTERNAL"),
     (IMAGE_CACHE_ERROR_NO_MEMORY, c"IMAGE_CACHE_ERROR_NO_MEMORY"),
     (IMAGE_CACHE_ERROR_TIMED_OUT, c"IMAGE_CACHE_ERROR_TIMED_OUT"),
+    (IMAGE_CACHE_ERROR_REFUSED, c"IMAGE_CACHE_ERROR_REFUSED"),
+    (IMAGE_CACHE_ERROR_PINNED, c"IMAGE_CACHE_ERROR_PINNED"),
 ];
 
 /// Describes why a call failed. The caller allocates it.
@@ -131,8 +139,9 @@ impl From<&Error> for image_cache_error_t {
         // A NUL would end the message early.
         let text = error.to_string().replace('\0', "\u{fffd}");
         let mut filled = Self { status: status_of(error), os_error: error.os_error().unwrap_or(0), ..Self::default() };
-        let end = text.floor_char_boundary(text.len().min(filled.message.len() - 1));
-        for (place, byte) in filled.message.iter_mut().zip(text[..end].bytes()) {
+        let start = &text.as_bytes()[..text.len().min(filled.message.len() - 1)];
+        let whole = start.utf8_chunks().next().map_or("", |chunk| chunk.valid()); // no half of a character
+        for (place, byte) in filled.message.iter_mut().zip(whole.bytes()) {
             *place = c_char::from_ne_bytes([byte]);
         }
         filled
@@ -148,13 +157,15 @@ fn status_of(error: &Error) -> image_cache_status_t {
         Error::BeingCached(_) => IMAGE_CACHE_ERROR_BEING_CACHED,
         Error::DigestMismatch { .. } => IMAGE_CACHE_ERROR_DIGEST_MISMATCH,
         Error::SizeMismatch { .. } | Error::Empty(_) => IMAGE_CACHE_ERROR_SIZE_MISMATCH,
-        Error::NoRoom { .. } => IMAGE_CACHE_ERROR_NO_SPACE,
+        Error::NoRoom { .. } | Error::PinnedFull { .. } => IMAGE_CACHE_ERROR_NO_SPACE,
+        Error::Refused { .. } => IMAGE_CACHE_ERROR_REFUSED,
+        Error::Pinned { .. } => IMAGE_CACHE_ERROR_PINNED,
         Error::System { .. } if error.is_no_space() => IMAGE_CACHE_ERROR_NO_SPACE,
         Error::System { .. } | Error::MissingParent { .. } | Error::Damaged { .. } => IMAGE_CACHE_ERROR_IO,
         Error::Index { .. } => IMAGE_CACHE_ERROR_INDEX,
         Error::Unsupported(_) => IMAGE_CACHE_ERROR_UNSUPPORTED,
         Error::Lost { .. } => IMAGE_CACHE_ERROR_LOST,
-        Error::Source { .. } => IMAGE_CACHE_ERROR_SOURCE,
+        Error::Source { .. } | Error::Stopped { .. } => IMAGE_CACHE_ERROR_SOURCE,
         Error::Forked { .. } | Error::OpenAcrossFork { .. } => IMAGE_CACHE_ERROR_FORKED,
         Error::Internal(_) => IMAGE_CACHE_ERROR_INTERNAL,
         Error::NoMemory { .. } => IMAGE_CACHE_ERROR_NO_MEMORY,

@@ -126,7 +126,9 @@ pub unsafe extern "C" fn image_cache_stream_open(
 /// - `stream`: the stream
 /// - `bytes`: the image's length
 ///
-/// Returns as image_cache_writer_expect_size().
+/// Returns IMAGE_CACHE_OK, or
+///
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: stream is NULL, a read was made already, or another length is expected already
 ///
 /// The source is then never called beyond the length: a longer image is cut off there, which only a digest detects.
 ///
@@ -147,7 +149,7 @@ pub unsafe extern "C" fn image_cache_stream_expect_size(
 /// Sets a digest that the image must have. To be called before the first read.
 ///
 /// - `stream`: the stream
-/// - `algorithm`: "md5", "sha256" or "sha512"
+/// - `algorithm`: "md5", "sha256", "sha512" or "crc64nvme"
 /// - `hex`: the digest in hexadecimal digits, of either case
 ///
 /// Returns as image_cache_writer_expect_digest().
@@ -250,7 +252,8 @@ pub unsafe extern "C" fn image_cache_stream_set_source_timeout(
 /// it is as durable as after image_cache_commit().
 ///
 /// Threads: one at a time. Blocks: for the source, the disk, and other participants: see
-/// image_cache_stream_set_timeout().
+/// image_cache_stream_set_timeout(). With a hard limit or a floor, also for a prune or reservation of another process, up to
+/// 1 s, and for the cache lock, up to 10 s. Then the stream goes on without caching.
 ///
 /// ```c
 /// status = image_cache_stream_open(cache, id, from_store_at, source, &stream, &error);

@@ -121,11 +121,17 @@ pub unsafe extern "C" fn image_cache_tee_open(
 /// - `tee`: the tee
 /// - `bytes`: the image's length
 ///
-/// Returns as image_cache_writer_expect_size().
+/// Returns IMAGE_CACHE_OK, or
+///
+/// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: tee is NULL, a read was made already, or another length is expected already
+///
+/// With a hard limit or a floor, room for the image is reserved now. If there is none, the tee goes on without caching.
 ///
 /// After a failure nothing is cached any more, because it could not be checked. The bytes are still delivered.
+/// If a hard limit or a floor leaves no room for them, nothing is cached, and the call does not fail.
 ///
-/// Threads: one at a time. Blocks: never; after a failure, up to 10 s for the cache lock.
+/// Threads: one at a time. Blocks: never; after a failure, up to 10 s for the cache lock; with a hard limit or a floor, as
+/// image_cache_tee_read().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_tee_expect_size(
     tee: *mut image_cache_tee_t,
@@ -162,7 +168,7 @@ pub unsafe extern "C" fn image_cache_tee_refuse_empty(
 /// Sets a digest that the source's bytes must have. To be called before the first read.
 ///
 /// - `tee`: the tee
-/// - `algorithm`: "md5", "sha256" or "sha512"
+/// - `algorithm`: "md5", "sha256", "sha512" or "crc64nvme"
 /// - `hex`: the digest in hexadecimal digits, of either case
 ///
 /// Returns as image_cache_writer_expect_digest().
@@ -215,7 +221,8 @@ fn expect_digest(tee: &mut Tee<Source>, expected: Result<(crate::Algorithm, Stri
 /// Threads: one at a time.
 ///
 /// Blocks: for the source and for the disk. At the end, and where the tee gives up caching, also for the cache lock: up
-/// to 10 s each time, twice at most. Then the bytes are delivered without caching.
+/// to 10 s each time, twice at most. With a hard limit or a floor, also for a prune or reservation of another process: up to
+/// 1 s. Then the bytes are delivered without caching.
 ///
 /// ```c
 /// status = image_cache_tee_open(cache, id, from_store, store, &tee, &error);

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char};
 /// The major version of this header.
 pub const IMAGE_CACHE_VERSION_MAJOR: u32 = 0;
 /// The minor version of this header.
-pub const IMAGE_CACHE_VERSION_MINOR: u32 = 1;
+pub const IMAGE_CACHE_VERSION_MINOR: u32 = 2;
 /// The patch version of this header.
 pub const IMAGE_CACHE_VERSION_PATCH: u32 = 0;
 
@@ -14,7 +14,7 @@ const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_V
     Err(_) => c"",
 };
 
-/// The version of the loaded library, for example "0.1.0".
+/// The version of the loaded library, for example "0.2.0".
 ///
 /// Returns a constant that lives as long as the library.
 ///

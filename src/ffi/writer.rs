@@ -99,10 +99,15 @@ pub unsafe extern "C" fn image_cache_begin_write(
 ///
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: writer is NULL, a chunk was written already (an empty one counts), or another
 ///   length is expected already
+/// - IMAGE_CACHE_ERROR_NO_SPACE: the cache has a hard limit or a floor, and so many bytes do not fit
+/// - IMAGE_CACHE_ERROR_IO: room cannot be reserved
 ///
 /// A chunk beyond this length fails. A commit with fewer bytes fails.
 ///
-/// Threads: one at a time. Blocks: never.
+/// With a hard limit or a floor, room for the image is reserved now, and images are evicted for it: before a byte is
+/// fetched. A failure of that is final: every chunk, and the commit, return it again.
+///
+/// Threads: one at a time. Blocks: never; with a hard limit or a floor, as image_cache_write_chunk().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_writer_expect_size(
     writer: *mut image_cache_writer_t,
@@ -116,12 +121,12 @@ pub unsafe extern "C" fn image_cache_writer_expect_size(
 /// Sets a digest that the image must have. Several digests can be expected.
 ///
 /// - `writer`: the writer
-/// - `algorithm`: "md5", "sha256" or "sha512"
+/// - `algorithm`: "md5", "sha256", "sha512" or "crc64nvme"
 /// - `hex`: the digest in hexadecimal digits, of either case
 ///
 /// Returns IMAGE_CACHE_OK, or
 ///
-/// - IMAGE_CACHE_ERROR_UNSUPPORTED: algorithm is none of these three
+/// - IMAGE_CACHE_ERROR_UNSUPPORTED: algorithm is none of these
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: writer, algorithm or hex is NULL; hex has the wrong length or letters; a chunk
 ///   was written already; or another digest of that algorithm is expected already
 ///
@@ -161,14 +166,15 @@ pub(super) unsafe fn expected(algorithm: *const c_char, hex: *const c_char) -> R
 ///
 /// - IMAGE_CACHE_ERROR_SIZE_MISMATCH: there are more bytes now than expected
 /// - IMAGE_CACHE_ERROR_LOST: the file was cleaned away, lost to another writer after a stall, or changed
-/// - IMAGE_CACHE_ERROR_NO_SPACE: the disk or a quota is used up
+/// - IMAGE_CACHE_ERROR_NO_SPACE: the disk or a quota is used up; or a hard limit or a floor leaves no room
 /// - IMAGE_CACHE_ERROR_IO: the file cannot be written
 /// - IMAGE_CACHE_ERROR_INVALID_ARGUMENT: writer is NULL; or data is NULL, and length is not 0
 ///
 /// The first failure to write is final: every later chunk, and the commit, return it again. If the disk is full, the
 /// space of the image is freed at once. A call with an invalid argument changes nothing.
 ///
-/// Threads: one at a time. Blocks: for the disk.
+/// Threads: one at a time. Blocks: for the disk; with a hard limit or a floor, also for a prune or reservation of another
+/// process, up to 10 s, and for the cache lock, up to 10 s; then it returns IMAGE_CACHE_ERROR_TIMED_OUT, which is final.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_write_chunk(
     writer: *mut image_cache_writer_t,
@@ -180,6 +186,34 @@ pub unsafe extern "C" fn image_cache_write_chunk(
     unsafe { call(writer, (), error, |writer| writer.writer()?.write_chunk(self::data(data, length)?)) }
 }
 
+/// Appends a hole to the image: bytes that are 0, and take up no room on the disk.
+///
+/// - `writer`: the writer
+/// - `length`: how many bytes; 0 is allowed
+///
+/// Returns as image_cache_write_chunk().
+///
+/// The bytes count for size and digests as written zeros do. They are hashed, at the speed of the slowest digest, but neither written
+/// nor read: 1 TiB takes minutes with a crc64nvme, and half an hour or more with a SHA-256. To report progress, or to be able to stop, append a long
+/// hole in several calls. With a hard limit or a floor, what was reserved for these bytes is freed.
+///
+/// Threads: one at a time. Blocks: for the disk.
+///
+/// ```c
+/// status = image_cache_write_chunk(writer, buffer, sizeof buffer, &error);
+/// if (status == IMAGE_CACHE_OK)
+///     status = image_cache_write_hole(writer, (10 << 20) - sizeof buffer, &error);
+/// ```
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn image_cache_write_hole(
+    writer: *mut image_cache_writer_t,
+    length: u64,
+    error: *mut image_cache_error_t,
+) -> image_cache_status_t {
+    // SAFETY: see the module.
+    unsafe { call(writer, (), error, |writer| writer.writer()?.write_hole(length)) }
+}
+
 /// Publishes the image if it is as expected. Ends the writer, also on failure.
 ///
 /// - `writer`: the writer; one that was lent to a fetch function is not ended, and stays as it is
@@ -188,6 +222,8 @@ pub unsafe extern "C" fn image_cache_write_chunk(
 ///
 /// - IMAGE_CACHE_ERROR_SIZE_MISMATCH: there are fewer bytes than expected
 /// - IMAGE_CACHE_ERROR_DIGEST_MISMATCH: the bytes do not have an expected digest
+/// - IMAGE_CACHE_ERROR_REFUSED: image_cache_options_set_formats() does not accept the image, or the function of
+///   image_cache_options_set_inspector() refused it
 /// - IMAGE_CACHE_ERROR_LOST: the file was cleaned away, lost to another writer after a stall, or changed
 /// - IMAGE_CACHE_ERROR_ALREADY_CACHED: another program put a file there meanwhile
 /// - IMAGE_CACHE_ERROR_NO_SPACE: the disk, a quota or the inodes are used up
@@ -205,7 +241,8 @@ pub unsafe extern "C" fn image_cache_write_chunk(
 ///
 /// Blocks: for the disk, and for the cache lock, up to 10 s each time. The commit takes the lock to publish the image.
 /// With full durability it takes it again after the last sync; a time-out is then only logged. With
-/// IMAGE_CACHE_DURABILITY_NONE, a handle's first commit takes it once more, before it publishes.
+/// IMAGE_CACHE_DURABILITY_NONE, a handle's first commit takes it once more, before it publishes. An inspector may take any
+/// time, without the lock.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn image_cache_commit(
     writer: *mut image_cache_writer_t,

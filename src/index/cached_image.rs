@@ -13,6 +13,12 @@ pub struct CachedImage {
     pub last_accessed: i64,
     /// When it was committed: nanoseconds since the Unix epoch.
     pub last_modified: i64,
-    /// The digest that was verified at commit, as `algorithm:hex`; the strongest one if there were several.
+    /// The digest at commit, as `algorithm:hex`: the strongest one that the caller expected, else a `crc64nvme` that was computed from
+    /// the bytes received.
     pub digest: Option<String>,
+    /// Until when it is pinned: nanoseconds since the Unix epoch. 0: not pinned, or this process may not read the pins. [`i64::MAX`]: for
+    /// as long as a process lives, or beyond 2262.
+    pub pinned_until: i64,
+    /// What it takes up on the disk, in bytes: less than its length if it has holes, or is compressed. 0 if it vanished meanwhile.
+    pub allocated: u64,
 }

@@ -45,7 +45,7 @@ pub(super) fn correct_file(layout: &Layout, log: &Log, id: &ImageId, accessed: T
     });
     match corrected {
         // The next prune estimates it again.
-        Err(error) if !error.is_not_permitted() => log.warning(|| error.to_string()),
+        Err(error) if !error.is_not_permitted() && !error.is_leased() => log.warning(|| error.to_string()),
         _ => {}
     }
 }

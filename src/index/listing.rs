@@ -29,7 +29,10 @@ pub(crate) struct Entry {
     pub hits: u64,
     pub last_accessed: i64,
     last_modified: i64,
-    digest: Option<Range<usize>>,
+    /// Where its digest ends, which begins after the id.
+    digest: Option<usize>,
+    pub pinned_until: i64,
+    pub allocated: u64,
 }
 
 impl Listing {
@@ -44,7 +47,9 @@ impl Listing {
             hits: image.hits,
             last_accessed: image.last_accessed,
             last_modified: image.last_modified,
-            digest: image.digest.as_ref().map(|digest| self.append(digest)),
+            digest: image.digest.as_ref().map(|digest| self.append(digest).end),
+            pinned_until: image.pinned_until,
+            allocated: image.allocated,
         };
         self.images.push_back(entry);
         Ok(())
@@ -78,12 +83,14 @@ impl Iterator for Listing {
     fn next(&mut self) -> Option<CachedImage> {
         let entry = self.images.pop_front()?;
         Some(CachedImage {
+            digest: entry.digest.map(|end| self.texts[entry.image_id.end..end].to_owned()),
             image_id: self.texts[entry.image_id].to_owned(),
             size: entry.size,
             hits: entry.hits,
             last_accessed: entry.last_accessed,
             last_modified: entry.last_modified,
-            digest: entry.digest.map(|digest| self.texts[digest].to_owned()),
+            pinned_until: entry.pinned_until,
+            allocated: entry.allocated,
         })
     }
 
@@ -114,6 +121,8 @@ mod tests {
             last_accessed: i64::from(number) + 2,
             last_modified: i64::from(number) + 3,
             digest: number.is_multiple_of(2).then(|| format!("md5:{number:032x}")),
+            pinned_until: i64::from(number) + 4,
+            allocated: u64::from(number) + 5,
         };
         (0..).zip(ids).map(image).collect()
     }

@@ -26,8 +26,9 @@ use crate::index::sqlite::driver::SqliteDriver;
 use crate::index::sqlite::files;
 use crate::index::xattr::XattrDriver;
 use crate::log::Log;
+use crate::store::dir_entry::DirEntry;
 use crate::store::image_id::ImageId;
-use crate::store::layout::{Area, DirEntry, Layout};
+use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
 use crate::sys::time::Timestamp;
 
@@ -125,14 +126,11 @@ impl Index {
         }
     }
 
-    /// Stores metadata on a finished file, before it is synced and published.
-    pub fn prepare(&self, file: &File, path: &Path, digest: Option<&str>) -> Result<()> {
+    /// Stores metadata on a finished file, before it is synced and published. False when the file system has no attributes.
+    pub fn prepare(&self, file: &File, path: &Path, digest: Option<&str>, size: u64) -> Result<bool> {
         match &self.driver {
-            Driver::Sqlite(_) => {
-                SqliteDriver::prepare(file, digest);
-                Ok(())
-            }
-            Driver::Xattr(_) => XattrDriver::prepare(file, path, digest),
+            Driver::Sqlite(_) => Ok(SqliteDriver::prepare(file, digest, size)),
+            Driver::Xattr(_) => XattrDriver::prepare(file, path, digest, size).map(|()| true),
         }
     }
 
@@ -174,6 +172,14 @@ impl Index {
         Ok(written.saturating_add(pending))
     }
 
+    /// Sets the hits and the last access of an image. False when the driver has no such image. The file's atime is set already.
+    pub fn set_access(&self, lock: &CacheLockGuard<'_>, id: &ImageId, hits: u64, at: Timestamp) -> Result<bool> {
+        match &self.driver {
+            Driver::Sqlite(driver) => driver.set_access(lock, id, hits, at),
+            Driver::Xattr(driver) => driver.set_hits(lock, id, hits),
+        }
+    }
+
     /// The totals of the images in the directory.
     pub fn scanned_totals(&self, log: &Log) -> Result<Totals> {
         scan::totals(&self.layout, log)
@@ -198,10 +204,16 @@ impl Index {
         scan::eviction_order(&self.layout, log, self.pending.opened())
     }
 
-    /// Flushes, and ends the driver, even if the flush fails. If both fail, the returned error is the driver's.
-    pub fn close(&self, lock: &CacheLockGuard<'_>, log: &Log) -> Result<()> {
+    /// Flushes, and ends the driver, even if the flush fails. If both fail, the returned error is the driver's. `is_last`: no other
+    /// handle is open.
+    pub fn close(&self, lock: &CacheLockGuard<'_>, log: &Log, is_last: bool) -> Result<()> {
         let flushed = self.flush(lock);
-        let closed = self.reconciled().map_or(Ok(()), |index| index.close(lock));
+        let closed = self.reconciled().map_or(Ok(()), |index| {
+            if is_last {
+                index.empty_journal(lock);
+            }
+            index.close(lock)
+        });
         match (flushed, closed) {
             (flushed, Ok(())) => flushed,
             (flushed, closed) => {

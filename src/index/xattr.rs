@@ -8,7 +8,6 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::digest::algorithm::is_well_formed;
 use crate::error::{Error, Result};
 use crate::index::cached_image::CachedImage;
 use crate::index::driver::Unwritten;
@@ -16,8 +15,10 @@ use crate::index::listing::Listing;
 use crate::index::pending::{Access, Accesses};
 use crate::log::{Log, LogOnce, SkippedErrors};
 use crate::store::attributes::{self, Attribute};
+use crate::store::committed;
+use crate::store::dir_entry::DirEntry;
 use crate::store::image_id::ImageId;
-use crate::store::layout::{Area, DirEntry, Layout};
+use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
 use crate::sys::stat::FileStat;
 use crate::sys::time::Timestamp;
@@ -57,11 +58,15 @@ impl XattrDriver {
     }
 
     fn attribute_of(&self, file: &File, id: &ImageId, attribute: Attribute) -> Result<Option<String>> {
-        attributes::get(file, attribute).map_err(|error| Error::Index {
+        attributes::get(file, attribute).map_err(|error| self.unreadable(id, &error))
+    }
+
+    fn unreadable(&self, id: &ImageId, error: &std::io::Error) -> Error {
+        Error::Index {
             operation: "read an extended attribute of",
             path: self.layout.path(Area::Cached, id),
             cause: error.to_string(),
-        })
+        }
     }
 
     /// Adds hits to those on the file, and clears them in `access`. The atime was set when the image was opened. It is set again if
@@ -86,12 +91,19 @@ impl XattrDriver {
         }
     }
 
-    /// Unreadable attributes count as missing. `None` when the image is gone.
+    /// Unreadable attributes count as missing, and so do those of an image that is being evicted. `None` when the image is gone.
     fn cached_image(&self, id: &ImageId, stat: &FileStat, skipped: &mut SkippedErrors<'_>) -> Option<CachedImage> {
-        let file = match skipped.note(self.layout.open_file(Area::Cached, id)) {
-            Some(opened) => Some(opened?.0),
-            None => None,
+        let file = match self.layout.open_file(Area::Cached, id) {
+            // It is being removed, or will stay.
+            Err(error) if error.is_leased() => None,
+            opened => match skipped.note(opened) {
+                Some(opened) => Some(opened?.0),
+                None => None,
+            },
         };
+        let digest = file.as_ref().and_then(|file| {
+            skipped.note(committed::digest(file).map_err(|error| self.unreadable(id, &error))).flatten()
+        });
         let mut attribute = |attribute| skipped.note(self.attribute_of(file.as_ref()?, id, attribute)).flatten();
         Some(CachedImage {
             image_id: id.to_string(),
@@ -99,14 +111,18 @@ impl XattrDriver {
             hits: parse_hits(attribute(Attribute::Hits)),
             last_accessed: stat.accessed.as_nanoseconds(),
             last_modified: stat.modified.as_nanoseconds(),
-            digest: attribute(Attribute::Digest).filter(|text| is_well_formed(text)),
+            digest,
+            pinned_until: 0,
+            allocated: stat.allocated,
         })
     }
 
     /// All of an image's metadata is on its file before it gets its final name.
-    pub fn prepare(file: &File, path: &Path, digest: Option<&str>) -> Result<()> {
-        attributes::set(file, Attribute::Hits, "0")
-            .and_then(|()| digest.map_or(Ok(()), |digest| attributes::set(file, Attribute::Digest, digest)))
+    pub fn prepare(file: &File, path: &Path, digest: Option<&str>, size: u64) -> Result<()> {
+        // In this order: both do not fit into an inode of ext4. What comes last is in a block of its own, which images share while it is
+        // the same for all of them.
+        committed::store(file, digest, size)
+            .and_then(|()| attributes::set(file, Attribute::Hits, "0"))
             .map_err(|error| Error::from_io("set an extended attribute of", path, &error))
     }
 
@@ -123,7 +139,10 @@ impl XattrDriver {
                     });
                 }
                 Err(error) => {
-                    outcome = outcome.and(Err(error));
+                    // One that is being removed may stay.
+                    if !error.is_leased() {
+                        outcome = outcome.and(Err(error));
+                    }
                     pending.insert(file, access);
                 }
             }
@@ -131,9 +150,24 @@ impl XattrDriver {
         Unwritten { pending, outcome }
     }
 
+    /// Sets the hits of an image. False when there is none.
+    pub fn set_hits(&self, _lock: &CacheLockGuard<'_>, id: &ImageId, hits: u64) -> Result<bool> {
+        let Some((file, _)) = self.layout.open_file(Area::Cached, id)? else { return Ok(false) };
+        let path = || self.layout.path(Area::Cached, id);
+        attributes::set(&file, Attribute::Hits, &hits.to_string())
+            .map_err(|error| Error::from_io("set an extended attribute of", &path(), &error))?;
+        Ok(true)
+    }
+
     /// The hits of an image; 0 when there is none.
     pub fn hits(&self, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<u64> {
-        let Some((file, _)) = self.layout.open_file(Area::Cached, id)? else { return Ok(0) };
+        let file = match self.layout.open_file(Area::Cached, id) {
+            Ok(Some((file, _))) => file,
+            Ok(None) => return Ok(0),
+            // It is being removed.
+            Err(error) if error.is_leased() => return Ok(0),
+            Err(error) => return Err(error),
+        };
         self.attribute_of(&file, id, Attribute::Hits).map(parse_hits)
     }
 

@@ -14,8 +14,10 @@ pub(crate) enum Attribute {
     Hits,
     /// Why the fetch of an invalid file failed.
     Failure,
-    /// The digest verified at commit: `algorithm:hex`.
+    /// The digest verified or computed at commit, and the length then (see `committed`).
     Digest,
+    /// When an image was verified last (see `verified`).
+    Verified,
     /// The digest that an invalid file has in place of the expected one: `algorithm:expected:actual`.
     WrongDigest,
     /// The boot and the mount in which a file was published without a sync (see `unsynced`).
@@ -30,6 +32,7 @@ impl Attribute {
             Self::Hits => "user.hits",
             Self::Failure => "user.error",
             Self::Digest => "user.image_cache.digest",
+            Self::Verified => "user.image_cache.verified",
             Self::WrongDigest => "user.image_cache.wrong",
             Self::Unsynced => "user.image_cache.unsynced",
             Self::Probe => "user.image_cache.probe",

@@ -10,6 +10,17 @@ use crate::error::{Error, Result};
 /// The longest file name on Linux file systems, in bytes.
 const MAX_LENGTH: usize = 255;
 
+/// Files that Glance keeps beside the images: the locks of its start, its prefetcher, clean and prune, and its move to another
+/// database; and its test for attributes. They are no images, and stay.
+const GLANCE_FILES: [&str; 6] = [
+    "image_cache_db_init",
+    "glance-cache",
+    "glance-cache-clean",
+    "glance-cache-prune",
+    "sqlite_centralized_migrate",
+    "checkme",
+];
+
 /// The id of an image. Only [`ReservedNames`] makes one. A clone shares the text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ImageId(Arc<str>);
@@ -48,13 +59,14 @@ impl ReservedNames {
     /// Validates an id.
     ///
     /// An id is 1 to 255 bytes of UTF-8 without control characters and without `/`. It does not begin with a `.`, since hidden
-    /// files are never images. It is not the name of one of the cache's own files.
+    /// files are never images. It is not the name of one of the cache's own files, or of Glance's.
     pub fn image_id(&self, text: &str) -> Result<ImageId> {
         match self.objection(text) {
             None => Ok(ImageId(text.into())),
             Some(why) => {
                 // A text of any length may be given.
-                let shown = &text[..text.floor_char_boundary(text.len().min(MAX_LENGTH + 1))];
+                let start = &text.as_bytes()[..text.len().min(MAX_LENGTH + 1)];
+                let shown = start.utf8_chunks().next().map_or("", |chunk| chunk.valid());
                 Err(Error::InvalidImageId { image_id: shown.to_owned(), why })
             }
         }
@@ -79,6 +91,8 @@ impl ReservedNames {
             Some("it has a control character")
         } else if self.0.iter().any(|name| name.as_bytes() == text.as_bytes()) {
             Some("it is the name of one of the cache's own files")
+        } else if GLANCE_FILES.contains(&text) {
+            Some("it is the name of one of Glance's own files")
         } else {
             None
         }

@@ -27,7 +27,7 @@ pub(crate) fn writer_of(
         }
         Ok(_) => Ok(writer),
         // Another user's stream.
-        Err(error) if error.is_denied() && layout.has_stream_record(id) => Ok(Writer::Unknown { idle }),
+        Err(error) if error.is_denied() && StreamRecord::exists(layout, id) => Ok(Writer::Unknown { idle }),
         Err(error) => Err(error),
     }
 }

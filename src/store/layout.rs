@@ -14,13 +14,15 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
+use crate::store::dir_entry::DirEntry;
 use crate::store::image_id::{ImageId, ReservedNames};
 use crate::store::lock::CacheLockGuard;
-use crate::store::recognise::{LOCK_PATH, OWN_SUBDIRECTORY, STREAMS, check_is_a_cache};
+use crate::store::recognise::{LOCK_PATH, OWN_SUBDIRECTORY, check_is_a_cache};
 use crate::sys::dir::Directory;
-use crate::sys::mount::{check_is_movable, free_bytes, has_exact_times, is_overlay};
+use crate::sys::mount::{FileSystemSpace, check_is_movable, has_exact_times, is_overlay};
 use crate::sys::stat::{FileStat, Removable, StatAndBirth};
 use crate::sys::time::Timestamp;
 use crate::sys::{file, memory};
@@ -29,7 +31,10 @@ use crate::sys::{file, memory};
 pub(crate) const SUBDIRECTORIES: [&str; 3] = ["incomplete", "invalid", "queue"];
 
 /// The file system frees up to this many bytes within microseconds.
-const SMALL: u64 = 1 << 20;
+pub(super) const SMALL: u64 = 1 << 20;
+
+/// How often an image is opened whose file is replaced each time.
+const REOPENS: usize = 100;
 
 /// One of the four directories. The area that holds an image's file is the image's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +47,7 @@ pub(crate) enum Area {
 
 impl Area {
     /// The name of the subdirectory, if it is one.
-    fn subdirectory(self) -> Option<&'static str> {
+    pub fn subdirectory(self) -> Option<&'static str> {
         let [incomplete, invalid, queue] = SUBDIRECTORIES;
         match self {
             Self::Cached => None,
@@ -50,22 +55,6 @@ impl Area {
             Self::Invalid => Some(invalid),
             Self::Queue => Some(queue),
         }
-    }
-}
-
-/// What has an image's name in one of the directories.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum DirEntry {
-    Missing,
-    Image(FileStat),
-    /// A directory, symbolic link, fifo, socket or device. It is not ours: never followed, never removed.
-    Foreign,
-}
-
-impl DirEntry {
-    /// The status of the image's file, if it is one.
-    pub fn image(self) -> Option<FileStat> {
-        if let Self::Image(stat) = self { Some(stat) } else { None }
     }
 }
 
@@ -84,6 +73,7 @@ pub(crate) struct Layout {
     is_overlay: bool,
     /// See [`Self::has_exact_times`].
     has_exact_times: bool,
+    keeps_deleted: AtomicBool,
 }
 
 impl Layout {
@@ -113,7 +103,8 @@ impl Layout {
         }
         let is_overlay = is_overlay(&cached);
         let has_exact_times = has_exact_times(&cached);
-        Ok(Self { cached: Arc::new(cached), incomplete, invalid, queue, reserved, is_overlay, has_exact_times })
+        let (cached, keeps_deleted) = (Arc::new(cached), AtomicBool::new(false));
+        Ok(Self { cached, incomplete, invalid, queue, reserved, is_overlay, has_exact_times, keeps_deleted })
     }
 
     /// Validates an image id.
@@ -152,6 +143,12 @@ impl Layout {
         self.cached.open_to_write(OsStr::new(LOCK_PATH)).is_err_and(|error| error.is_read_only_file_system())
     }
 
+    /// Opens the lock file again, with an open file description of its own; `None` when there is none. With its path, for messages.
+    pub fn open_lock_file(&self) -> Result<Option<(File, PathBuf)>> {
+        let name = OsStr::new(LOCK_PATH);
+        Ok(self.cached.open_to_write(name)?.map(|file| (file, self.cached.path_of(name))))
+    }
+
     /// Whether the directory's ctime shows each change of names.
     pub fn has_exact_times(&self) -> bool {
         self.has_exact_times
@@ -181,11 +178,22 @@ impl Layout {
         Ok(self.stat(area, id)?.image().is_some())
     }
 
-    /// Opens the image's file for reading; `None` when there is none.
+    /// Opens the image's file for reading; `None` when there is none. A file that was removed between the kernel's look at the name and its
+    /// open is none: the evictor could not see that open.
     pub fn open_file(&self, area: Area, id: &ImageId) -> Result<Option<(File, FileStat)>> {
-        let Some(file) = self.directory(area).open_file(id.as_file_name())? else { return Ok(None) };
-        let stat = FileStat::of(&file, || self.path(area, id))?;
-        Ok(stat.is_regular.then_some((file, stat)))
+        for _ in 0..REOPENS {
+            let Some(file) = self.directory(area).open_file(id.as_file_name())? else { return Ok(None) };
+            let stat = FileStat::of(&file, || self.path(area, id))?;
+            let may_have_moved = area == Area::Cached && self.keeps_deleted();
+            if stat.is_regular && (stat.links == 0 || may_have_moved) {
+                let named = self.stat(area, id)?.image();
+                if named.is_none_or(|named| named.id != stat.id) {
+                    continue;
+                }
+            }
+            return Ok(stat.is_regular.then_some((file, stat)));
+        }
+        Ok(None)
     }
 
     /// Every image in a directory, in no order. Images that come or go meanwhile may or may not be included.
@@ -227,10 +235,10 @@ impl Layout {
     pub fn invalidate(&self, lock: &CacheLockGuard<'_>, from: Area, id: &ImageId) -> Result<()> {
         let is_there = || self.stat(from, id).is_ok_and(|entry| entry.image().is_some());
         self.free_after_removal(lock, Area::Invalid, id)?;
-        match self.directory(from).replace(id.as_file_name(), &self.invalid) {
+        match self.directory(from).move_to(id.as_file_name(), &self.invalid, id.as_file_name()) {
             Err(error) if error.is_missing() && is_there() => {
                 self.renew(Area::Invalid)?;
-                self.directory(from).replace(id.as_file_name(), &self.invalid)
+                self.directory(from).move_to(id.as_file_name(), &self.invalid, id.as_file_name())
             }
             moved => moved,
         }
@@ -241,28 +249,27 @@ impl Layout {
         self.cached.check_removable(id.as_file_name())
     }
 
-    /// How many bytes are free on the file system.
-    pub fn free_bytes(&self) -> Result<u64> {
-        free_bytes(&self.cached)
+    /// What the file system has, and what is free of it.
+    pub fn space(&self) -> Result<FileSystemSpace> {
+        FileSystemSpace::of(&self.cached)
     }
 
-    /// Removes an image's file, and returns its size in bytes; `None` when there is none. A large file's bytes are freed after the
-    /// cache lock is released.
-    pub fn remove(&self, lock: &CacheLockGuard<'_>, area: Area, id: &ImageId) -> Result<Option<u64>> {
-        let Some(size) = self.free_after_removal(lock, area, id)? else { return Ok(None) };
-        Ok(self.directory(area).remove(id.as_file_name())?.then_some(size))
+    /// Removes an image's file, as `removal` says; `None` when there is none. A large file's bytes are freed after the cache lock is released.
+    pub fn remove(&self, lock: &CacheLockGuard<'_>, area: Area, id: &ImageId) -> Result<Option<Removable>> {
+        let Some(file) = self.free_after_removal(lock, area, id)? else { return Ok(None) };
+        Ok(self.directory(area).remove(id.as_file_name())?.then_some(file))
     }
 
     /// Defers freeing the bytes of a removed or replaced file until the cache lock is released: freeing can take seconds.
-    /// A small file's bytes are freed at once, which is faster. Returns the size; `None` when there is no such file.
-    fn free_after_removal(&self, lock: &CacheLockGuard<'_>, area: Area, id: &ImageId) -> Result<Option<u64>> {
+    /// A small file's bytes are freed at once, which is faster. `None` when there is no such file.
+    fn free_after_removal(&self, lock: &CacheLockGuard<'_>, area: Area, id: &ImageId) -> Result<Option<Removable>> {
         let Some(stat) = self.stat(area, id)?.image() else { return Ok(None) };
         if stat.size > SMALL
             && let Some(file) = self.directory(area).hold(id.as_file_name())?
         {
             lock.free_afterwards(file);
         }
-        Ok(Some(stat.size))
+        Ok(Some(Removable { size: stat.size, allocated: stat.allocated }))
     }
 
     /// Opens the image's incomplete file for reading and appending; `None` when there is none.
@@ -270,29 +277,32 @@ impl Layout {
         self.incomplete.open_to_append(id.as_file_name())
     }
 
-    /// The directory of the records of streams; `None` when there never was a stream.
-    pub fn streams(&self) -> Result<Option<Directory>> {
+    /// A directory of ours for a part of the images; `None` when it was never created.
+    pub fn own_subdirectory(&self, name: &str) -> Result<Option<Directory>> {
         let own = self.cached.open_subdirectory(OWN_SUBDIRECTORY)?;
-        own.map_or(Ok(None), |own| own.open_subdirectory(STREAMS))
+        own.map_or(Ok(None), |own| own.open_subdirectory(name))
     }
 
-    /// Whether the image has the record of a stream, which this process may not be permitted to open.
-    pub fn has_stream_record(&self, id: &ImageId) -> bool {
-        let streams = self.streams().ok().flatten();
-        streams.is_some_and(|directory| directory.stat(id.as_file_name()).is_ok_and(|stat| stat.is_some()))
+    /// The same, created if necessary.
+    pub fn create_own_subdirectory(&self, name: &str) -> Result<Directory> {
+        let (own, _) = self.cached.open_or_create(OWN_SUBDIRECTORY)?;
+        own.open_or_create(name).map(|(directory, _)| directory)
     }
 
-    /// The images that have the record of a stream.
-    pub fn stream_ids(&self) -> Result<Vec<ImageId>> {
-        let Some(directory) = self.streams()? else { return Ok(Vec::new()) };
+    /// The images that have a file in a directory of ours.
+    pub fn ids_in(&self, directory: &Directory) -> Result<Vec<ImageId>> {
         let ids = directory.names()?.filter_map(|name| name.map(|name| self.reserved.image_id_of(&name)).transpose());
         memory::collect(ids, "list a directory")
     }
 
-    /// The same, created if necessary.
-    pub fn create_streams(&self) -> Result<Directory> {
-        let (own, _) = self.cached.open_or_create(OWN_SUBDIRECTORY)?;
-        own.open_or_create(STREAMS).map(|(directory, _)| directory)
+    /// Whether deleted files that are still open may be in sight (see `removal`), as far as this handle has seen.
+    pub fn keeps_deleted(&self) -> bool {
+        self.keeps_deleted.load(Ordering::Relaxed)
+    }
+
+    /// They stay in sight until they are closed, also without a hard limit.
+    pub fn keep_deleted(&self) {
+        self.keeps_deleted.store(true, Ordering::Relaxed);
     }
 
     /// Appends an image to the queue; false when it is queued already.
@@ -371,14 +381,15 @@ mod tests {
         make(Area::Cached, SMALL + 1);
         make(Area::Invalid, SMALL + 1);
         make(Area::Incomplete, SMALL);
+        let sparse = |size| Removable { size, allocated: 0 };
         let lock = Locks::new(layout.shared_directory());
         {
             let lock = lock.acquire().unwrap();
             layout.invalidate(&lock, Area::Cached, &id).unwrap();
             assert_eq!(removed_files(&directory), 1, "the replaced file");
-            assert_eq!(layout.remove(&lock, Area::Invalid, &id), Ok(Some(SMALL + 1)));
+            assert_eq!(layout.remove(&lock, Area::Invalid, &id), Ok(Some(sparse(SMALL + 1))));
             assert_eq!(layout.remove(&lock, Area::Invalid, &id), Ok(None));
-            assert_eq!(layout.remove(&lock, Area::Incomplete, &id), Ok(Some(SMALL)));
+            assert_eq!(layout.remove(&lock, Area::Incomplete, &id), Ok(Some(sparse(SMALL))));
             assert_eq!(removed_files(&directory), 2, "a small file is not kept");
         }
         assert_eq!(removed_files(&directory), 0);

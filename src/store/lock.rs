@@ -3,13 +3,15 @@
 //! | lock | byte | held |
 //! |---|---|---|
 //! | cache lock | 0 | while names or the index change, or must not change: for microseconds, or the removal of 64 names |
-//! | prune lock | 1 | for one prune, so that two do not evict the same excess twice |
+//! | prune lock | 1 | for one prune or reservation, so that two do not evict the same excess twice, or take the same room |
 //! | open-handle lock | 2, shared | as long as a handle is open |
 //! | next-in-line lock | 3 | while waiting for the cache lock, so that its last holder does not take it again first |
+//! | pins lock | 4 | while a pin is made, so that two do not pin the same share of the limit |
+//! | pass lock, images' locks | 8, and from 2^61 on | while images are verified (see `verify_lock`) |
 //! | a writer's lock | 2^62 + the inode of its incomplete file | as long as the writer lives (see `writers`) |
 //!
 //! The kernel drops them with their holder. A user who may only read the directory cannot open the lock file, and delays nobody
-//! (see `lock_file`). The cache lock is taken after the prune lock. It is never held while image data is copied, hashed, synced or
+//! (see `lock_file`). The cache lock is taken after the prune lock and after the pins lock. It is never held while image data is copied, hashed, synced or
 //! freed, or while a caller's function runs, except a log function.
 //!
 //! A process that is stopped keeps its locks. So every wait ends after [`LIMIT`], with [`Error::TimedOut`]. Until the lock is free again,
@@ -35,6 +37,7 @@ use crate::error::{Error, Result};
 use crate::store::lock_file::LockFile;
 use crate::store::writers::{Writer, Writers};
 use crate::sys::dir::Directory;
+use crate::sys::lease::RemovedWhenUnused;
 use crate::sys::lock::{LockKind, poll};
 use crate::sys::stat::StatAndBirth;
 
@@ -51,6 +54,7 @@ const CACHE: u64 = 0;
 const PRUNE: u64 = 1;
 const OPEN: u64 = 2;
 const NEXT: u64 = 3;
+const PINS: u64 = 4;
 
 /// The locks of one handle.
 #[derive(Debug)]
@@ -66,6 +70,7 @@ pub(crate) struct Locks {
     /// The last wait for the cache lock timed out.
     is_stuck: AtomicBool,
     prune_threads: Mutex<()>,
+    pins_threads: Mutex<()>,
     /// The lock file on which this handle has the open-handle lock.
     open_on: Mutex<Option<Arc<LockFile>>>,
     writers: Writers,
@@ -81,14 +86,16 @@ pub(crate) struct CacheLockGuard<'a> {
     directory: &'a Directory,
     /// Removed files, whose bytes are freed with their last descriptor: after the lock, since fields are dropped in their order.
     removed: RefCell<Vec<OwnedFd>>,
+    /// Files that were moved away, and are removed after the lock, if nobody has them open.
+    moved: RefCell<Vec<RemovedWhenUnused>>,
 }
 
 /// How many removed files are kept until the lock is released.
 const MAX_REMOVED: usize = 128;
 
-/// Holds the prune lock until it is dropped.
+/// Holds the prune lock or the pins lock until it is dropped.
 #[derive(Debug)]
-pub(crate) struct PruneLockGuard<'a>(#[allow(dead_code, reason = "dropping it unlocks")] Held<'a>);
+pub(crate) struct LongLockGuard<'a>(#[allow(dead_code, reason = "dropping it unlocks")] Held<'a>);
 
 /// A locked byte of the lock file.
 #[derive(Debug)]
@@ -117,6 +124,7 @@ impl Locks {
             cache_threads: Mutex::default(),
             is_stuck: AtomicBool::new(false),
             prune_threads: Mutex::default(),
+            pins_threads: Mutex::default(),
             open_on: Mutex::default(),
             writers: Writers::default(),
         }
@@ -174,13 +182,32 @@ impl Locks {
     }
 
     /// Waits for the prune lock.
-    pub fn acquire_prune(&self) -> Result<PruneLockGuard<'_>> {
-        let deadline = Instant::now() + LIMIT;
-        let threads = locked(&self.prune_threads);
-        let file = self
-            .lock_byte(PRUNE, deadline)?
-            .ok_or_else(|| self.timed_out("get the prune lock from another process", LIMIT))?;
-        Ok(PruneLockGuard(Held { file: Ok(file), byte: PRUNE, _threads: threads }))
+    pub fn acquire_prune(&self) -> Result<LongLockGuard<'_>> {
+        self.acquire_prune_within(LIMIT)
+    }
+
+    /// Waits for the prune lock, for so long at most.
+    pub fn acquire_prune_within(&self, limit: Duration) -> Result<LongLockGuard<'_>> {
+        self.acquire_long(PRUNE, &self.prune_threads, "get the prune lock from another process", limit)
+    }
+
+    /// Waits for the pins lock.
+    pub fn acquire_pins(&self) -> Result<LongLockGuard<'_>> {
+        self.acquire_long(PINS, &self.pins_threads, "get the pins lock from another process", LIMIT)
+    }
+
+    fn acquire_long<'a>(
+        &self,
+        byte: u64,
+        threads: &'a Mutex<()>,
+        operation: &'static str,
+        limit: Duration,
+    ) -> Result<LongLockGuard<'a>> {
+        let deadline = Instant::now() + limit;
+        let timed_out = || self.timed_out(operation, limit);
+        let threads = locked_until(threads, deadline).ok_or_else(timed_out)?;
+        let file = self.lock_byte(byte, deadline)?.ok_or_else(timed_out)?;
+        Ok(LongLockGuard(Held { file: Ok(file), byte, _threads: threads }))
     }
 
     /// Takes the open-handle lock, until it is released or the process ends.
@@ -302,7 +329,7 @@ fn locked_until<T>(mutex: &Mutex<T>, deadline: Instant) -> Option<MutexGuard<'_,
 
 impl<'a> CacheLockGuard<'a> {
     fn new(held: Held<'a>, directory: &'a Directory) -> Self {
-        Self { held, directory, removed: RefCell::default() }
+        Self { held, directory, removed: RefCell::default(), moved: RefCell::default() }
     }
 
     /// Keeps a removed file until the lock is released.
@@ -311,6 +338,15 @@ impl<'a> CacheLockGuard<'a> {
         // The host needs descriptors, too. No step of ours removes more large files, except the recovery after a restart.
         if files.len() < MAX_REMOVED && files.try_reserve(1).is_ok() {
             files.push(removed);
+        }
+    }
+
+    /// Keeps a file that was moved away until the lock is released.
+    pub(super) fn reap_afterwards(&self, moved: RemovedWhenUnused) {
+        let mut files = self.moved.borrow_mut();
+        // The next count removes it otherwise.
+        if files.len() < MAX_REMOVED && files.try_reserve(1).is_ok() {
+            files.push(moved);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Read as _;
+use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::store::layout::{Area, Layout};
@@ -34,8 +35,22 @@ pub(crate) fn write(layout: &Layout, lock: &CacheLockGuard<'_>, name: &str, text
     let Some(file) = own.create(new)? else { return Err(Error::exists("create", &own.path_of(new))) };
     let path = || own.path_of(new);
     let written = without_size_signal(|| file::append(&file, path, text));
-    written.and_then(|()| file::sync(&file, path)).and_then(|()| own.rename(new, name)).inspect_err(|_| {
-        // If this fails, the next write removes it.
-        let _ = own.remove(new);
-    })
+    let renamed =
+        written.and_then(|()| file::sync(&file, path)).and_then(|()| own.rename(new, name)).inspect_err(|_| {
+            // If this fails, the next write removes it.
+            let _ = own.remove(new);
+        });
+    renamed.and_then(|()| own.sync())
+}
+
+/// Removes the text of that name, if it is there.
+pub(crate) fn remove(layout: &Layout, lock: &CacheLockGuard<'_>, name: &str) -> Result<()> {
+    lock.check_held()?;
+    let Some(own) = layout.directory(Area::Cached).open_subdirectory(OWN_SUBDIRECTORY)? else { return Ok(()) };
+    if own.remove(OsStr::new(name))? { own.sync() } else { Ok(()) }
+}
+
+/// The path of a text, for messages.
+pub(crate) fn path(layout: &Layout, name: &str) -> PathBuf {
+    layout.directory(Area::Cached).path().join(OWN_SUBDIRECTORY).join(name)
 }

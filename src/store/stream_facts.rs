@@ -6,7 +6,7 @@ use crate::store::unsynced_mark;
 use crate::sys::stat::StatAndBirth;
 use crate::sys::time::Timestamp;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"stream01");
+const MAGIC: u64 = u64::from_le_bytes(*b"stream02");
 
 /// A number that is not known.
 const UNKNOWN: u64 = u64::MAX;
@@ -18,7 +18,7 @@ pub(super) const TEXTS_AT: usize = VERDICT_AT + 8;
 /// The longest text is a SHA-512 digest, `sha512:` and 128 digits.
 const TEXT: usize = 144;
 /// The place, one digest of each algorithm, the digest of the bytes that is wrong.
-const TEXTS: usize = 5;
+const TEXTS: usize = 6;
 pub(super) const LENGTH: usize = TEXTS_AT + TEXTS * TEXT;
 
 /// What a verification has found.
@@ -240,8 +240,10 @@ mod tests {
         let stat = FileStat {
             id: FileId { device: 1, inode: 7 },
             is_regular: true,
+            links: 1,
             permissions: 0o644,
             size: 0,
+            allocated: 0,
             accessed: Timestamp::now(),
             modified: Timestamp::now(),
             changed: Timestamp::now(),

@@ -8,7 +8,7 @@ use crate::digest::hasher::SavedHash;
 use crate::digest::state::{HashState, SAVED};
 
 /// The places of the states.
-const ALGORITHMS: [Algorithm; 3] = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512];
+const ALGORITHMS: [Algorithm; 4] = Algorithm::ALL;
 
 /// First the number of hashed bytes, then a byte for each algorithm, 1 if it has a state, then the states. In bytes.
 const PRESENT_AT: usize = 8;

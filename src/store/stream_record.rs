@@ -29,6 +29,9 @@ use crate::sys::lock::{LockKind, is_locked, is_locked_at_all, try_lock, unlock};
 use crate::sys::signals::without_size_signal;
 use crate::sys::stat::{FileStat, StatAndBirth};
 
+/// The subdirectory for the records.
+const STREAMS: &str = "streams";
+
 const APPEND: u64 = 0;
 const PARTICIPATION: u64 = 1;
 const FIRST_TURN: u64 = 1024;
@@ -43,7 +46,7 @@ pub(crate) struct StreamRecord {
 impl StreamRecord {
     /// Opens the record of an image's incomplete file; `None` when it has none, or that of another file.
     pub fn open(layout: &Layout, id: &ImageId, of: &StatAndBirth) -> Result<Option<(Self, Facts)>> {
-        let Some(directory) = layout.streams()? else { return Ok(None) };
+        let Some(directory) = layout.own_subdirectory(STREAMS)? else { return Ok(None) };
         let path = directory.path_of(id.as_file_name());
         let Some(file) = directory.open_to_write(id.as_file_name())? else { return Ok(None) };
         if !FileStat::of(&file, || path.clone())?.is_regular {
@@ -56,7 +59,7 @@ impl StreamRecord {
     /// Creates the record of a new incomplete file, in place of one that an earlier file left.
     pub fn create(layout: &Layout, lock: &CacheLockGuard<'_>, id: &ImageId, facts: &Facts) -> Result<Self> {
         lock.check_held()?;
-        let directory = layout.create_streams()?;
+        let directory = layout.create_own_subdirectory(STREAMS)?;
         let name = id.as_file_name();
         directory.remove(name)?;
         let path = directory.path_of(name);
@@ -70,7 +73,18 @@ impl StreamRecord {
 
     /// Removes the record of an image, after its incomplete file has gone.
     pub fn remove(layout: &Layout, _lock: &CacheLockGuard<'_>, id: &ImageId) -> Result<()> {
-        layout.streams()?.map_or(Ok(false), |directory| directory.remove(id.as_file_name())).map(drop)
+        layout.own_subdirectory(STREAMS)?.map_or(Ok(false), |directory| directory.remove(id.as_file_name())).map(drop)
+    }
+
+    /// Whether an image has a record, which this process may not be permitted to open.
+    pub fn exists(layout: &Layout, id: &ImageId) -> bool {
+        let streams = layout.own_subdirectory(STREAMS).ok().flatten();
+        streams.is_some_and(|directory| directory.stat(id.as_file_name()).is_ok_and(|stat| stat.is_some()))
+    }
+
+    /// The images that have one.
+    pub fn ids(layout: &Layout) -> Result<Vec<ImageId>> {
+        layout.own_subdirectory(STREAMS)?.map_or_else(|| Ok(Vec::new()), |directory| layout.ids_in(&directory))
     }
 
     /// The content; `None` when it is no record, because its creation was interrupted.

@@ -282,6 +282,8 @@ fn sync_images(layout: &Layout, log: &Log, ids: BTreeSet<ImageId>) -> Synced {
                 }
             },
             Ok(None) => {}
+            // It is being removed, or will stay.
+            Err(error) if error.is_leased() => synced.is_complete = false,
             Err(error) => {
                 log.error(|| error.to_string());
                 synced.is_complete &= !error.is_lack_of_resources();
@@ -305,6 +307,10 @@ fn marked_images(layout: &Layout, log: &Log) -> Result<(BTreeSet<ImageId>, bool)
         let examined = layout
             .open_file(Area::Cached, &id)
             .and_then(|opened| opened.map_or(Ok(None), |(file, _)| marks::of_image(layout, &file, &id)));
+        if examined.as_ref().is_err_and(Error::is_leased) {
+            is_complete = false;
+            continue;
+        }
         is_complete &= !examined.as_ref().is_err_and(Error::is_lack_of_resources);
         let mark = skipped.note(examined).flatten();
         if mark.is_some() && mark == present {

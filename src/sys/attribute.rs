@@ -31,8 +31,9 @@ pub(crate) fn get(file: impl AsFd, name: &str) -> Result<Option<String>> {
 
 /// Sets an attribute, cut at 512 bytes.
 pub(crate) fn set(file: impl AsFd, name: &str, value: &str) -> Result<()> {
-    let end = value.floor_char_boundary(MAX_LENGTH.min(value.len()));
-    Ok(fsetxattr(file, name, &value.as_bytes()[..end], XattrFlags::empty())?)
+    let start = &value.as_bytes()[..MAX_LENGTH.min(value.len())];
+    let whole = start.utf8_chunks().next().map_or("", |chunk| chunk.valid()); // no half of a character
+    Ok(fsetxattr(file, name, whole.as_bytes(), XattrFlags::empty())?)
 }
 
 /// Removes an attribute; a missing one is no error.

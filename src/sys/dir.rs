@@ -19,12 +19,13 @@ use rustix::thread::{CapabilitySet, capabilities};
 use crate::error::{Error, Result};
 use crate::sys::attribute::has_access_list;
 use crate::sys::descriptors::{self, open_at};
+use crate::sys::leased::open_beside_leases;
 use crate::sys::stat::{FileId, FileStat, Removable, STICKY, birth};
 use crate::sys::time::Timestamp;
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY);
 /// Follows no symbolic link, and does not wait for the other end of a fifo.
-const PLAIN: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+pub(super) const PLAIN: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// An open directory, with its path for messages.
 #[derive(Debug)]
@@ -195,9 +196,11 @@ impl Directory {
     }
 
     /// Opens an existing file for reading, with `O_NOATIME` where that is permitted. `None` when there is no file, or a symbolic
-    /// link or the like in its place.
+    /// link or the like in its place. Fails with `EAGAIN` if a lease stays in the way.
     pub fn open_file(&self, name: &OsStr) -> Result<Option<File>> {
-        let open = |flags| open_at(&self.descriptor, name, PLAIN | OFlags::RDONLY | flags, Mode::empty());
+        let open = |flags| {
+            open_beside_leases(|| open_at(&self.descriptor, name, PLAIN | OFlags::RDONLY | flags, Mode::empty()))
+        };
         // O_NOATIME is the owner's right.
         let opened = match open(OFlags::NOATIME) {
             Err(Errno::PERM) => open(OFlags::empty()),
@@ -295,15 +298,15 @@ impl Directory {
                 if to.stat(name)?.is_some() {
                     return Ok(false);
                 }
-                self.replace(name, to).map(|()| true)
+                self.move_to(name, to, name).map(|()| true)
             }
             Err(errno) => Err(self.failed("move into the cache", name, errno)),
         }
     }
 
-    /// Moves a file to the same name in another directory, replacing a file there.
-    pub fn replace(&self, name: &OsStr, to: &Self) -> Result<()> {
-        renameat(&self.descriptor, name, &to.descriptor, name).map_err(|errno| self.failed("move", name, errno))
+    /// Moves a file to a name in another directory, replacing a file there.
+    pub fn move_to(&self, name: &OsStr, to: &Self, new: &OsStr) -> Result<()> {
+        renameat(&self.descriptor, name, &to.descriptor, new).map_err(|errno| self.failed("move", name, errno))
     }
 
     /// Renames a file in it, replacing a file with the new name.

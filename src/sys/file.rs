@@ -4,15 +4,17 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
+use std::ops::Range;
 use std::os::fd::IntoRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, Mode, Timestamps, fchmod, fdatasync, fsync, ftruncate, futimens};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, Timestamps, fallocate, fchmod, fdatasync, fsync, ftruncate, futimens};
 use rustix::io::{Errno, pread, retry_on_intr, try_close};
 
 use crate::error::{Error, Result};
 use crate::sys::descriptors::duplicate;
+use crate::sys::signals::without_size_signal;
 use crate::sys::stat;
 use crate::sys::time::Timestamp;
 
@@ -58,6 +60,32 @@ pub(crate) fn set_length(file: &File, path: impl FnOnce() -> PathBuf, length: u6
     ftruncate(file, length).map_err(|errno| Error::system("truncate", &path(), errno))
 }
 
+/// Allocates the blocks of a range of a file on the disk. Its length stays. The blocks behind its end are freed when its length is
+/// set again, to the same value as well. Some file systems (tmpfs) apply the process's limit on file sizes to them.
+pub(crate) fn reserve(file: &File, path: impl FnOnce() -> PathBuf, range: Range<u64>) -> Result<()> {
+    // The kernel refuses an empty range.
+    if range.is_empty() {
+        return Ok(());
+    }
+    let length = range.end - range.start;
+    without_size_signal(|| retry_on_intr(|| fallocate(file, FallocateFlags::KEEP_SIZE, range.start, length)))
+        .map_err(|errno| Error::system("reserve room for", &path(), errno))
+}
+
+/// Extends a file by a hole. Blocks that were allocated there are freed, where the file system can; those behind it stay.
+pub(crate) fn append_hole(file: &File, path: impl FnOnce() -> PathBuf, start: u64, end: u64) -> Result<()> {
+    const PUNCH: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
+    let made = without_size_signal(|| {
+        retry_on_intr(|| ftruncate(file, end))?;
+        match retry_on_intr(|| fallocate(file, PUNCH, start, end - start)) {
+            // Nothing was allocated, as a rule. Else the blocks read as zeros.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            punched => punched,
+        }
+    });
+    made.map_err(|errno| Error::system("extend", &path(), errno))
+}
+
 /// Makes a file's bytes durable, and its length.
 pub(crate) fn sync_data(file: &File, path: impl FnOnce() -> PathBuf) -> Result<()> {
     fdatasync(file).map_err(|errno| Error::system("sync", &path(), errno))
@@ -74,8 +102,13 @@ pub(crate) fn set_modified(file: &File, path: impl FnOnce() -> PathBuf, time: Ti
 }
 
 /// Sets the access time and the modification time.
-pub(crate) fn set_both_times(file: &File, path: impl FnOnce() -> PathBuf, time: Timestamp) -> Result<()> {
-    set_times(file, path, &time.as_both_times(), "set the times of")
+pub(crate) fn set_both_times(
+    file: &File,
+    path: impl FnOnce() -> PathBuf,
+    accessed: Timestamp,
+    modified: Timestamp,
+) -> Result<()> {
+    set_times(file, path, &accessed.as_access_and(modified), "set the times of")
 }
 
 fn set_times(file: &File, path: impl FnOnce() -> PathBuf, times: &Timestamps, operation: &'static str) -> Result<()> {
@@ -98,6 +131,15 @@ pub(crate) fn flush_by_closing(file: &File, path: impl FnOnce() -> PathBuf) -> R
         Err(errno) => Err(errno),
     });
     closed.map_err(|errno| Error::system("close", &path(), errno))
+}
+
+/// Closes a file, and returns what the kernel reports there: bytes may be lost (see [`flush_by_closing`]). After an interruption, the next
+/// close of the file reports it.
+pub(crate) fn close_reporting(file: File, path: impl FnOnce() -> PathBuf) -> Result<()> {
+    match close(file.into_raw_fd()) {
+        Ok(()) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(Error::system("close", &path(), errno)),
+    }
 }
 
 #[allow(unsafe_code, reason = "a close that can fail")]

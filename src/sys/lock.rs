@@ -48,6 +48,11 @@ pub(crate) fn is_locked_at_all(file: impl AsFd, byte: u64) -> Result<bool, Errno
     lock_call(file.as_fd(), libc::F_OFD_GETLK, libc::F_WRLCK, byte).map(|found| found != libc::F_UNLCK)
 }
 
+/// Whether another description has any byte of the file locked, in either way. Needs no permission to write.
+pub(crate) fn is_any_locked(file: impl AsFd) -> Result<bool, Errno> {
+    range_call(file.as_fd(), libc::F_OFD_GETLK, libc::F_WRLCK, 0, 0).map(|found| found != libc::F_UNLCK)
+}
+
 /// Repeats `attempt` until it succeeds, fails, or the deadline has passed; `None` then. There is one attempt at least.
 ///
 /// The kernel has no limit for the wait on a lock, except a signal, which is the host's. So this polls. The first intervals are
@@ -74,16 +79,27 @@ pub(crate) fn poll<T, E>(deadline: Instant, mut attempt: impl FnMut() -> Result<
 }
 
 /// Makes a call on the lock of one byte. Returns the kind of lock that the call reports.
+fn lock_call(file: BorrowedFd<'_>, command: libc::c_int, kind: libc::c_int, byte: u64) -> Result<libc::c_int, Errno> {
+    range_call(file, command, kind, byte, 1)
+}
+
+/// The same for several bytes; a length of 0 is all the rest.
 #[allow(unsafe_code, reason = "rustix has no such call")]
 #[allow(clippy::cast_possible_truncation, reason = "the kinds are 0, 1 and 2, and SEEK_SET is 0")]
-fn lock_call(file: BorrowedFd<'_>, command: libc::c_int, kind: libc::c_int, byte: u64) -> Result<libc::c_int, Errno> {
-    let start = byte.try_into().map_err(|_| Errno::INVAL)?;
+fn range_call(
+    file: BorrowedFd<'_>,
+    command: libc::c_int,
+    kind: libc::c_int,
+    start: u64,
+    length: libc::off64_t,
+) -> Result<libc::c_int, Errno> {
+    let start = start.try_into().map_err(|_| Errno::INVAL)?;
     // SAFETY: all fields are integers.
     let mut lock: libc::flock64 = unsafe { std::mem::zeroed() };
     lock.l_type = kind as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
     lock.l_start = start;
-    lock.l_len = 1;
+    lock.l_len = length;
     retry_on_intr(|| {
         // SAFETY: the descriptor is open for as long as the call takes, and the pointer is valid for it.
         let result = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) };

@@ -1,6 +1,9 @@
-//! Vectors whose length other programs or the caller choose. A failed allocation is an error, not an abort.
+//! Vectors whose length other programs or the caller choose. A failed allocation is an error, not an abort. And zeros.
 
 use crate::error::{Error, Result};
+
+/// Zeros, for the bytes of holes. They stay in the processor's cache.
+pub(crate) static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Appends a value. `operation` is for the message.
 pub(crate) fn push<T>(values: &mut Vec<T>, value: T, operation: &'static str) -> Result<()> {

@@ -21,10 +21,29 @@ pub(crate) fn check_is_movable(subdirectory: &Directory, directory: &Directory) 
     )))
 }
 
-/// How many bytes are free on the file system. The superuser's reserve does not count.
-pub(crate) fn free_bytes(directory: &Directory) -> Result<u64> {
-    let status = fstatvfs(directory).map_err(|errno| Error::system("stat", directory.path(), errno))?;
-    Ok(status.f_bavail.saturating_mul(status.f_frsize))
+/// What a file system has, and what is free of it. The superuser's reserve is not free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileSystemSpace {
+    pub bytes: u64,
+    pub free_bytes: u64,
+    /// 0 where it has no fixed number of them.
+    pub inodes: u64,
+    pub free_inodes: u64,
+    /// The smallest number of bytes that it allocates.
+    pub block: u64,
+}
+
+impl FileSystemSpace {
+    pub fn of(directory: &Directory) -> Result<Self> {
+        let status = fstatvfs(directory).map_err(|errno| Error::system("stat", directory.path(), errno))?;
+        Ok(Self {
+            bytes: status.f_blocks.saturating_mul(status.f_frsize),
+            free_bytes: status.f_bavail.saturating_mul(status.f_frsize),
+            inodes: status.f_files,
+            free_inodes: status.f_favail,
+            block: status.f_frsize.max(512),
+        })
+    }
 }
 
 /// The id of its mount at present; `None` on kernels without it (before 5.8).

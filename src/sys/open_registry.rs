@@ -41,6 +41,12 @@ impl OpenRegistration {
     }
 }
 
+/// Whether the index of a directory is open in this process, as far as that is known. Opening and closing its file would release the
+/// POSIX locks of SQLite then.
+pub(crate) fn is_registered(directory: FileId) -> bool {
+    enter().is_none_or(|_inside| open().iter().any(|entry| entry.directory == directory))
+}
+
 impl Drop for OpenRegistration {
     fn drop(&mut self) {
         // A process that may not enter has registered nothing.

@@ -1,6 +1,8 @@
-//! Signal masks of the calling thread: none of the host's signals reaches a thread of ours, and no write raises SIGXFSZ.
+//! Signal masks of the calling thread: none of the host's signals reaches a thread of ours, no write raises SIGXFSZ,
+//! and no lease SIGIO.
 
 use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
 use std::ptr;
 
 use rustix::process::{Resource, getrlimit};
@@ -30,31 +32,35 @@ pub(crate) fn without_size_signal<T>(write: impl FnOnce() -> T) -> T {
     if getrlimit(Resource::Fsize).current.is_none() {
         return write();
     }
-    let blocked = SizeSignalBlocked::new();
+    let blocked = SignalBlocked::new(libc::SIGXFSZ, None);
     let result = write();
     drop(blocked);
     result
 }
 
-/// Blocks SIGXFSZ on this thread, to which the kernel sends it, until it is dropped.
-struct SizeSignalBlocked {
+/// Blocks a signal on this thread, to which the kernel sends it, until it is dropped. Consumes it if it is pending then, and was
+/// not before.
+pub(crate) struct SignalBlocked {
+    signal: libc::c_int,
+    /// The descriptor for which the kernel sends it, if it says so (`F_SETSIG`). One for something else is not consumed.
+    descriptor: Option<RawFd>,
     /// The mask that is restored.
     before: libc::sigset_t,
     /// The signal was pending before: it is not ours to consume.
     was_pending: bool,
 }
 
-impl SizeSignalBlocked {
-    fn new() -> Self {
-        let before = set_mask(libc::SIG_BLOCK, &size_signal());
-        Self { before, was_pending: is_size_signal_pending() }
+impl SignalBlocked {
+    pub fn new(signal: libc::c_int, descriptor: Option<RawFd>) -> Self {
+        let before = set_mask(libc::SIG_BLOCK, &only(signal));
+        Self { signal, descriptor, before, was_pending: is_pending(signal) }
     }
 }
 
-impl Drop for SizeSignalBlocked {
+impl Drop for SignalBlocked {
     fn drop(&mut self) {
-        if !self.was_pending && is_size_signal_pending() {
-            consume_size_signal();
+        if !self.was_pending && is_pending(self.signal) {
+            consume(self.signal, self.descriptor, &self.before);
         }
         set_mask(libc::SIG_SETMASK, &self.before);
     }
@@ -71,13 +77,14 @@ fn all() -> libc::sigset_t {
     }
 }
 
+/// A set of one signal.
 #[allow(unsafe_code, reason = "signal masks")]
-fn size_signal() -> libc::sigset_t {
+fn only(signal: libc::c_int) -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
-    // SAFETY: sigemptyset initialises the set, and SIGXFSZ is a signal.
+    // SAFETY: sigemptyset initialises the set, and the callers name signals.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGXFSZ);
+        libc::sigaddset(set.as_mut_ptr(), signal);
         set.assume_init()
     }
 }
@@ -94,19 +101,90 @@ fn set_mask(how: libc::c_int, set: &libc::sigset_t) -> libc::sigset_t {
 }
 
 #[allow(unsafe_code, reason = "signal masks")]
-fn is_size_signal_pending() -> bool {
+fn is_pending(signal: libc::c_int) -> bool {
     let mut pending = MaybeUninit::uninit();
     // SAFETY: sigpending initialises the set.
     unsafe {
         libc::sigpending(pending.as_mut_ptr());
-        libc::sigismember(pending.as_ptr(), libc::SIGXFSZ) == 1
+        libc::sigismember(pending.as_ptr(), signal) == 1
     }
 }
 
+/// The fields of `siginfo_t` that a signal of `F_SETSIG` has. The libc crate lacks them.
+#[repr(C)]
+struct FileSignal {
+    numbers: [libc::c_int; 3],
+    _band: libc::c_long,
+    descriptor: libc::c_int,
+}
+
+/// Takes a pending signal. One that is another descriptor's, or another process's, is sent again: to this thread as it was, or to the
+/// process if the mask `before` blocks it here.
 #[allow(unsafe_code, reason = "signal masks")]
-fn consume_size_signal() {
-    let signal = size_signal();
+fn consume(signal: libc::c_int, descriptor: Option<RawFd>, before: &libc::sigset_t) {
+    let set = only(signal);
     let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the set and the time are valid, and a null pointer requests no details.
-    unsafe { libc::sigtimedwait(&raw const signal, ptr::null_mut(), &raw const no_time) };
+    let mut details = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: the set, the time and the details are valid.
+    let taken = unsafe { libc::sigtimedwait(&raw const set, details.as_mut_ptr(), &raw const no_time) };
+    let Some(descriptor) = descriptor.filter(|_| taken == signal) else { return };
+    // SAFETY: the details are zeroed at least, and longer than these fields, which are integers.
+    let FileSignal { numbers: [_, _, code], descriptor: sender, .. } =
+        unsafe { details.as_ptr().cast::<FileSignal>().read() };
+    // The codes of descriptors are POLL_IN to POLL_HUP; those of other senders are 0, negative, or SI_KERNEL.
+    if (1..0x80).contains(&code) && sender == descriptor {
+        return;
+    }
+    // SAFETY: the details are those of the kernel, which lets a thread send them to itself only.
+    unsafe {
+        if libc::sigismember(before, signal) == 1 {
+            // Another thread waits for it.
+            libc::kill(libc::getpid(), signal);
+        } else {
+            libc::syscall(libc::SYS_rt_tgsigqueueinfo, libc::getpid(), libc::gettid(), signal, details.as_ptr());
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(unsafe_code, reason = "signals")]
+mod tests {
+    use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    static SIGNALS: AtomicUsize = AtomicUsize::new(0);
+
+    extern "C" fn count(_signal: libc::c_int) {
+        SIGNALS.fetch_add(1, Ordering::SeqCst);
+    }
+
+    #[test]
+    fn the_signal_of_a_descriptor_is_consumed_and_others_reach_the_host() {
+        const SET_SIGNAL: libc::c_int = 10; // F_SETSIG
+        let (socket, mut sender) = UnixStream::pair().unwrap();
+        let number = socket.as_raw_fd();
+        // SAFETY: the calls take numbers, and a handler that adds to a number. No other test of this process uses SIGIO.
+        unsafe {
+            libc::signal(libc::SIGIO, count as *const () as libc::sighandler_t);
+            libc::fcntl(number, SET_SIGNAL, libc::SIGIO);
+            libc::fcntl(number, libc::F_SETFL, libc::O_ASYNC);
+        }
+        let mut raise_for = |descriptor| {
+            let blocked = SignalBlocked::new(libc::SIGIO, Some(descriptor));
+            let owner = [0, rustix::thread::gettid().as_raw_nonzero().get()]; // F_OWNER_TID
+            // SAFETY: the pointer is valid for the call, F_SETOWN_EX.
+            unsafe { libc::fcntl(number, 15, owner.as_ptr()) };
+            sender.write_all(b"x").unwrap();
+            assert!(is_pending(libc::SIGIO));
+            drop(blocked);
+        };
+        raise_for(number);
+        assert_eq!(SIGNALS.load(Ordering::SeqCst), 0);
+        raise_for(number + 1);
+        assert_eq!(SIGNALS.load(Ordering::SeqCst), 1);
+    }
 }

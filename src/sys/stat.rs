@@ -21,12 +21,12 @@ pub(crate) struct FileId {
     pub inode: u64,
 }
 
-/// A file that can be removed.
+/// A file that can be removed, or was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Removable {
     /// Its length, in bytes.
     pub size: u64,
-    /// What its removal frees on the disk, in bytes.
+    /// What it takes up on the disk, in bytes. Before the removal: 0 if it has another name, which keeps its bytes.
     pub allocated: u64,
 }
 
@@ -36,10 +36,14 @@ pub(crate) struct FileStat {
     pub id: FileId,
     /// A regular file, not a directory, symbolic link, fifo, socket or device.
     pub is_regular: bool,
+    /// How many names it has: 0 after it was removed.
+    pub links: u64,
     /// The mode without the file's type.
     pub permissions: u32,
     /// Bytes.
     pub size: u64,
+    /// What it takes up on the disk, in bytes. Blocks that were reserved behind its end are included.
+    pub allocated: u64,
     pub accessed: Timestamp,
     pub modified: Timestamp,
     /// The ctime: the last change of size, times or attributes. Reads do not set it.
@@ -73,8 +77,10 @@ impl From<Stat> for FileStat {
         Self {
             id: FileId { device: stat.st_dev, inode: stat.st_ino },
             is_regular: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
+            links: stat.st_nlink as u64,
             permissions: stat.st_mode & 0o7777,
             size: u64::try_from(stat.st_size).unwrap_or(0),
+            allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
             accessed: Timestamp::from_parts(stat.st_atime, stat.st_atime_nsec),
             modified: Timestamp::from_parts(stat.st_mtime, stat.st_mtime_nsec),
             changed: Timestamp::from_parts(stat.st_ctime, stat.st_ctime_nsec),
@@ -89,18 +95,34 @@ pub(crate) fn birth(file: impl AsFd, name: &OsStr, flags: AtFlags) -> Option<Tim
     is_known.then(|| Timestamp::from_parts(status.stx_btime.tv_sec, status.stx_btime.tv_nsec.into()))
 }
 
-/// How many names an open file has, and its size in bytes: 0 names after it was removed.
+/// What a writer asks of its open file before each chunk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Presence {
+    /// How many names it has: 0 after it was removed.
+    pub links: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Whether its mode has the sticky bit.
+    pub is_sticky: bool,
+}
+
+/// Looks at an open file.
 ///
-/// Writers call this before each chunk, so it does not request the times. After a query of the mtime, Linux 6.13 and newer
+/// It does not request the times. After a query of the mtime, Linux 6.13 and newer
 /// give the next write a finer time stamp, which costs the file system an update of the inode.
 #[allow(clippy::useless_conversion, clippy::cast_lossless, clippy::unnecessary_cast)]
-pub(crate) fn links_and_size(file: &File, path: impl FnOnce() -> PathBuf) -> Result<(u64, u64)> {
-    let status = match statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::NLINK | StatxFlags::SIZE) {
-        Ok(status) => Ok((status.stx_nlink.into(), status.stx_size)),
-        // The kernel lacks the call, or a sandbox filters it.
-        Err(Errno::NOSYS | Errno::PERM) => {
-            fstat(file).map(|stat| (stat.st_nlink as u64, u64::try_from(stat.st_size).unwrap_or(0)))
+pub(crate) fn presence(file: &File, path: impl FnOnce() -> PathBuf) -> Result<Presence> {
+    let requested = StatxFlags::NLINK | StatxFlags::SIZE | StatxFlags::MODE;
+    let status = match statx(file, c"", AtFlags::EMPTY_PATH, requested) {
+        Ok(status) => {
+            let is_sticky = u32::from(status.stx_mode) & STICKY != 0;
+            Ok(Presence { links: status.stx_nlink.into(), size: status.stx_size, is_sticky })
         }
+        // The kernel lacks the call, or a sandbox filters it.
+        Err(Errno::NOSYS | Errno::PERM) => fstat(file).map(|stat| {
+            let (links, is_sticky) = (stat.st_nlink as u64, stat.st_mode & STICKY != 0);
+            Presence { links, size: u64::try_from(stat.st_size).unwrap_or(0), is_sticky }
+        }),
         Err(errno) => Err(errno),
     };
     status.map_err(|errno| Error::system("stat", &path(), errno))

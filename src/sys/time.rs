@@ -27,9 +27,24 @@ impl Timestamp {
         Self(now - now.rem_euclid(1000) - 1000 + ACCESS_TAG)
     }
 
+    /// This time as an access time.
+    pub fn as_access(self) -> Self {
+        self.with_sub_microseconds(ACCESS_TAG)
+    }
+
     /// Whether [`Self::now_as_access`] made it, and the file system stores nanoseconds.
     pub fn is_access(self) -> bool {
         self.0.rem_euclid(1000) == ACCESS_TAG
+    }
+
+    /// The nanoseconds below the microsecond.
+    pub fn sub_microseconds(self) -> i64 {
+        self.0.rem_euclid(1000)
+    }
+
+    /// This time with other nanoseconds below the microsecond.
+    pub fn with_sub_microseconds(self, nanoseconds: i64) -> Self {
+        Self(self.0 - self.sub_microseconds() + nanoseconds)
     }
 
     /// Converts a time of the system. Times before 1678 and after 2262 are clamped.
@@ -107,7 +122,12 @@ impl Timestamp {
 
     /// For `futimens`: set both.
     pub fn as_both_times(self) -> Timestamps {
-        Timestamps { last_access: self.as_timespec(), last_modification: self.as_timespec() }
+        self.as_access_and(self)
+    }
+
+    /// For `futimens`: set the access time to this one, and the modification time to the other one.
+    pub fn as_access_and(self, modified: Self) -> Timestamps {
+        Timestamps { last_access: self.as_timespec(), last_modification: modified.as_timespec() }
     }
 
     fn as_timespec(self) -> Timespec {
@@ -121,6 +141,12 @@ impl Timestamp {
 /// The time since some point in the past, which all processes of the host share. No step of the host's clock changes it.
 pub(crate) fn monotonic() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0))
+}
+
+/// The time since the host's boot, suspension included. All processes of the host share it, and no step of the clock changes it.
+pub(crate) fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
     Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0))
 }
 
@@ -140,7 +166,7 @@ mod tests {
     fn a_tagged_access_time_differs_from_others() {
         let before = Timestamp::now();
         let accessed = Timestamp::now_as_access();
-        assert!(accessed.is_access() && accessed.distance(before) < Duration::from_mins(1));
+        assert!(accessed.is_access() && accessed.distance(before) < Duration::from_secs(60));
         assert!(!Timestamp(accessed.0 + 1).is_access() && !accessed.whole_second().is_access());
     }
 

@@ -1,10 +1,12 @@
 //! The rows, in the order of measurement and output.
 
+mod bounds;
 pub mod commits;
 mod crash;
 mod digests;
 pub mod growth;
 pub mod hits;
+mod in_and_out;
 mod memory;
 mod neighbours;
 mod processes;
@@ -12,6 +14,7 @@ mod prune;
 mod reads;
 mod shared;
 pub mod streams;
+mod verify;
 
 use anyhow::Result;
 
@@ -33,8 +36,14 @@ pub const ALL: &[Row] = &[
     row("hit-calls", hits::system_calls),
     row("is-cached", hits::is_cached),
     row("commit", commits::commit),
+    row("bounds", bounds::commit),
+    row("make-room", bounds::make_room),
     row("write", streams::write),
     row("digest", digests::digest),
+    row("verify", verify::verify),
+    row("inspect", in_and_out::inspect),
+    row("export", in_and_out::export),
+    row("import", in_and_out::import),
     row("read", reads::read),
     row("tee", streams::tee),
     row("stream", shared::fast_source),

@@ -237,7 +237,7 @@ mod tests {
             end: 1,
             of_all: 1,
             arrivals: 0.0,
-            limit: Duration::from_mins(1).as_secs_f64(),
+            limit: Duration::from_secs(60).as_secs_f64(),
         };
         let failure = |readers: &Readers| readers.read(None, &|_| ()).err().map(|error| error.to_string());
         assert_eq!(failure(&readers), None);

@@ -13,43 +13,30 @@
 //!    source that hangs may return at any time. Its bytes are dropped in step 2 if others were faster. If all sources are slower than
 //!    the time-out, the first one that returns counts: otherwise they would replace each other without end.
 //!
-//! # The end
-//!
-//! The file is complete when it has the expected size, or when a source has returned 0 at its length. Who finds it complete takes the append
-//! lock, and
-//!
-//! 1. verifies the bytes of the file, where no verdict is in the record. Bytes that were hashed as they came are not read again. The others
-//!    see that the hash advances, and wait for as long as that takes;
-//! 2. stores the verdict;
-//! 3. publishes the file as a writer does, or moves it to `invalid/`; and removes the record.
-//!
-//! The others wait for the append lock, and then end with the verdict: at the end of each of them, the image is published. After a death
-//! in between, the next one goes on: with step 1 without a verdict, else with step 3.
+//! # Expectations
 //!
 //! The expectations of all participants are verified. A stream that contradicts them goes on alone. Those of participants who have left
 //! hold as long as there are others. A stream that expects more than the verdict covers has the file verified again.
 //!
 //! A process that is stopped within the append lock delays others for the source time-out at most. They then go on alone.
+//!
+//! `conclude` has the end.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::cache::incomplete::IncompleteFile;
+use crate::cache::bounds::reserve;
+use crate::cache::incomplete::LEAST_ROOM;
 use crate::cache::inner::CacheInner;
-use crate::cache::publish::publish;
-use crate::cache::stream::hash::{hash, verify};
+use crate::cache::stream::hash::hash;
 use crate::cache::stream::lost::{abandon, spoil};
 use crate::cache::stream::room::{AppendGuard, Room};
-use crate::digest::algorithm::Algorithm;
 use crate::digest::expectations::Expectations;
 use crate::error::{Error, Result};
 use crate::options::Durability;
-use crate::store::layout::Area;
-use crate::store::stream_facts::{Facts, Verdict};
-use crate::store::stream_record::StreamRecord;
+use crate::store::stream_facts::Facts;
 use crate::sys::file;
 use crate::sys::signals::without_size_signal;
-use crate::sys::stat::STICKY;
 
 /// So many bytes are synced at once, so that they need not be fetched again after a restart of the host.
 const SYNCED: u64 = 32 << 20;
@@ -120,10 +107,40 @@ pub(crate) fn agree(cache: &CacheInner, room: &Room, own: &Expectations, within:
         facts.size = facts.size.or(own.size());
         let new: Vec<_> = own.digests().iter().filter(|digest| !facts.digests.contains(digest)).cloned().collect();
         facts.digests.extend(new);
+        if room.record.hash()?.is_some_and(|saved| Expectations::resume(&facts.digests, &saved).is_none()) {
+            // What was hashed so far is not what is expected now.
+            room.record.forget_hash()?;
+        }
         if facts.size.is_some_and(|size| room.look().is_ok_and(|look| look.length > size)) {
             return Err(room.lost("it has more bytes than are expected"));
         }
         room.record.set(&facts)?;
+    }
+    Ok(())
+}
+
+/// Reserves room on the disk for the file's first `end` bytes, or for all of them if their number is known. To be called by the one that
+/// has the turn, before it calls its source.
+pub(crate) fn reserve_room(cache: &CacheInner, room: &Room, end: u64, size: Option<u64>) -> Result<()> {
+    let reserved = room.reserved.load(Ordering::Relaxed);
+    if !cache.bounds.are_set() {
+        return Ok(());
+    }
+    let limit = cache.limit()?;
+    // Again if the limit was lowered meanwhile.
+    if end <= reserved && limit >= room.limit.swap(limit, Ordering::Relaxed) {
+        return Ok(());
+    }
+    room.limit.store(limit, Ordering::Relaxed);
+    let need = size.unwrap_or(end).max(end);
+    let wish = if size.is_some() || reserved == 0 { need } else { reserve::step_after(end) };
+    let patience = reserve::SHORT_PATIENCE;
+    let reserved = reserve::reserve(cache, &room.file, || room.path(), (reserved, 0), (need, wish), patience)?;
+    room.reserved.store(reserved, Ordering::Relaxed);
+    // Others may have published it meanwhile: the turn was taken over.
+    if let Err(error) = room.check_name(cache.layout()) {
+        file::set_length(&room.file, || room.path(), room.look()?.length)?;
+        return Err(error);
     }
     Ok(())
 }
@@ -136,7 +153,22 @@ pub(crate) fn append(cache: &CacheInner, room: &Room, offset: u64, data: &[u8], 
         if progress.length.is_some() || room.check_name(cache.layout())? != offset {
             return Ok(Appended::Dropped);
         }
-        without_size_signal(|| file::append(&room.file, || room.path(), data))?;
+        let appended = without_size_signal(|| file::append(&room.file, || room.path(), data));
+        if let Err(error) = &appended
+            && error.is_no_space()
+            && cache.bounds.are_set()
+            && !room.is_space_made.swap(true, Ordering::Relaxed)
+        {
+            // Once: the bytes that were written are right, and the others are fetched again.
+            let least = (data.len() as u64).max(LEAST_ROOM);
+            let made = reserve::make_room(cache, least, reserve::SHORT_PATIENCE);
+            return if made.is_ok_and(|pruned| pruned.images > 0) {
+                Ok(Appended::Dropped)
+            } else {
+                appended.map(|()| Appended::Kept)
+            };
+        }
+        appended?;
         if room.look()?.length != offset + data.len() as u64 {
             // Another program has shortened it since the look: these bytes are in the wrong place, and nobody may read them.
             let emptied = file::truncate(&room.file, || room.path());
@@ -220,113 +252,4 @@ pub(crate) fn note_end(cache: &CacheInner, room: &Room, length: u64, within: Dur
         room.record.set(&facts)?;
     }
     Ok(())
-}
-
-/// Ends the fetch of a complete file. Returns the verdict: `Ok` if the bytes are right; `None` while another participant does it. The
-/// outer result fails when there will be no verdict.
-pub(crate) fn conclude(cache: &Arc<CacheInner>, room: &Room) -> Result<Option<Result<()>>> {
-    if room.progress()?.has_verdict && room.check_name(cache.layout()).is_err() {
-        // The file was published, or is invalid.
-        let facts = room.facts()?;
-        return Ok(facts.verdict.clone().map(|verdict| as_result(room, &facts, verdict)));
-    }
-    let Some(lock) = room.lock_append(Duration::ZERO)? else { return Ok(None) };
-    let mut facts = room.facts()?;
-    let mut digest = None;
-    if facts.verdict.is_none() {
-        let length = room.check_name(cache.layout())?;
-        if facts.length.or(facts.size) != Some(length) {
-            // Since it was found complete. The hash may be that of the bytes which are gone.
-            return Err(room.lost("another program changed its length"));
-        }
-        let found = verify(room, &facts, length)?;
-        facts.length = Some(length);
-        facts.verdict = Some(match found {
-            Ok(strongest) => {
-                digest = strongest;
-                Verdict::Right
-            }
-            Err(Error::DigestMismatch { actual, algorithm, .. }) => {
-                Verdict::Wrong(Algorithm::from_name(algorithm)?, actual)
-            }
-            Err(error) => return Err(error),
-        });
-        room.record.set(&facts)?;
-        room.waiters.announce();
-    }
-    let verdict = facts.verdict.clone().unwrap_or(Verdict::Right);
-    let outcome = as_result(room, &facts, verdict);
-    if room.check_name(cache.layout()).is_ok() {
-        end_file(cache, room, &facts, &outcome, digest);
-    }
-    drop(lock);
-    room.waiters.announce();
-    Ok(Some(outcome))
-}
-
-/// The verdict as the end of a stream.
-pub(crate) fn as_result(room: &Room, facts: &Facts, verdict: Verdict) -> Result<()> {
-    match verdict {
-        Verdict::Right => Ok(()),
-        Verdict::Wrong(algorithm, actual) => {
-            let expected = facts.digests.iter().find(|(known, _)| *known == algorithm);
-            Err(Error::DigestMismatch {
-                image_id: room.id.to_string(),
-                algorithm: algorithm.name(),
-                expected: expected.map(|(_, hex)| hex.clone()).unwrap_or_default(),
-                actual,
-            })
-        }
-    }
-}
-
-/// Publishes the file or invalidates it, and removes the record. Where this fails, the bytes have been delivered all the same.
-fn end_file(cache: &Arc<CacheInner>, room: &Room, facts: &Facts, outcome: &Result<()>, digest: Option<String>) {
-    let length = facts.length.unwrap_or(0);
-    // Who may read the image may do so from the moment on that it has its name.
-    let opened = if outcome.is_ok() { file::set_mode(&room.file, || room.path(), STICKY | facts.mode) } else { Ok(()) };
-    if let Err(error) = &opened
-        && error.is_denied()
-    {
-        // Streams read the verified file as it is.
-        cache
-            .log()
-            .warning(|| format!("{error}; image '{}' is published by a stream of the user who began it", room.id));
-        return;
-    }
-    let ended = file::duplicated(&room.file, || room.path()).and_then(|file| {
-        let image = IncompleteFile::of_stream(cache, room.id.clone(), file, room.file_id, length);
-        match outcome {
-            Ok(()) => {
-                let strongest = || facts.digests.iter().max_by_key(|(algorithm, _)| *algorithm);
-                let digest =
-                    digest.or_else(|| strongest().map(|(algorithm, hex)| format!("{}:{hex}", algorithm.name())));
-                match opened {
-                    Ok(()) => publish(image, digest.as_deref()),
-                    Err(error) => {
-                        image.invalidate(&error.to_string());
-                        Err(error)
-                    }
-                }
-            }
-            Err(error) => {
-                image.invalidate(&error.to_string());
-                Ok(())
-            }
-        }
-    });
-    let removed = cache.lock.acquire().and_then(|lock| {
-        // Another fetch may have begun.
-        let is_taken = cache.layout().has(Area::Incomplete, &room.id)?;
-        if is_taken { Ok(()) } else { StreamRecord::remove(cache.layout(), &lock, &room.id) }
-    });
-    // A failed sync is final. It was too late for the cache lock only if nothing else has failed.
-    if matches!(&ended, Err(error) if !matches!(error, Error::TimedOut { .. }))
-        && room.check_name(cache.layout()).is_ok()
-    {
-        spoil(cache, room);
-    }
-    if let Err(error) = ended.and(removed) {
-        cache.log().warning(|| format!("{error}; the bytes were delivered only"));
-    }
 }

@@ -11,7 +11,7 @@ use crate::store::attributes::{self, Attribute};
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, Layout};
 use crate::sys::file;
-use crate::sys::stat::{FileId, links_and_size};
+use crate::sys::stat::{FileId, presence};
 
 /// A writer's incomplete file, open for reading.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl FollowedFile {
 
     /// Its length, in bytes.
     pub fn length(&self) -> Result<u64> {
-        links_and_size(&self.file, || self.path.clone()).map(|(_, length)| length)
+        presence(&self.file, || self.path.clone()).map(|present| present.size)
     }
 
     pub fn fate(&self, layout: &Layout, id: &ImageId) -> Result<Fate> {

@@ -23,7 +23,7 @@ const BEHIND: u64 = 4 * STORED;
 
 type Digest = (Algorithm, String);
 
-/// Compares the digests of the whole file with the facts. Returns the one to be stored. The outer result fails when the file cannot be
+/// Compares the digests of the whole file with the facts. Returns the one to be stored, also if none is expected. The outer result fails when the file cannot be
 /// read.
 pub(super) fn verify(room: &Room, facts: &Facts, length: u64) -> Result<Result<Option<String>>> {
     let mut work = room.work();
@@ -46,9 +46,6 @@ pub(super) fn verify(room: &Room, facts: &Facts, length: u64) -> Result<Result<O
 
 /// Hashes bytes that were appended at `offset`, if this process is the one that does. `expected`: how many digests.
 pub(super) fn hash(room: &Room, slot: &mut Option<RunningHash>, expected: u64, offset: u64, data: &[u8]) -> Result<()> {
-    if expected == 0 {
-        return Ok(());
-    }
     let end = offset + data.len() as u64;
     let stored = room.record.hashed()?;
     let hashed = stored.max(slot.as_ref().map_or(0, |hash| hash.hashed));
@@ -81,11 +78,11 @@ fn taken_over(room: &Room, digests: &[Digest]) -> Result<RunningHash> {
 }
 
 fn begun(digests: &[Digest]) -> Result<RunningHash> {
-    Ok(RunningHash { expectations: Expectations::of(None, digests)?, hashed: 0, stored: 0, is_own: true })
+    Ok(RunningHash { expectations: Expectations::of_publication(digests)?, hashed: 0, stored: 0, is_own: true })
 }
 
 fn add(room: &Room, hash: &mut RunningHash, data: &[u8]) -> Result<()> {
-    hash.expectations.count(room.id.as_str(), data.len())?;
+    hash.expectations.count(room.id.as_str(), data.len() as u64)?;
     hash.expectations.hash(data);
     hash.hashed += data.len() as u64;
     let behind = hash.hashed - hash.stored;
@@ -103,7 +100,7 @@ fn add(room: &Room, hash: &mut RunningHash, data: &[u8]) -> Result<()> {
 
 /// Reads bytes again, and hashes them.
 fn hash_until(room: &Room, hash: &mut RunningHash, end: u64) -> Result<()> {
-    if hash.hashed >= end || hash.expectations.digests().is_empty() {
+    if hash.hashed >= end {
         return Ok(());
     }
     let mut buffer = memory::buffer(PIECE, "verify the image")?;
@@ -150,7 +147,7 @@ mod tests {
 
     /// A record's hash after those bytes.
     fn saved(digests: &[Digest], hashed: &[u8]) -> crate::digest::hasher::SavedHash {
-        let mut expectations = Expectations::of(None, digests).unwrap();
+        let mut expectations = Expectations::of_publication(digests).unwrap();
         expectations.hash(hashed);
         expectations.save().unwrap()
     }
@@ -162,6 +159,18 @@ mod tests {
         room.record.set_hash(&saved(&facts.digests, b"other")).unwrap();
         let strongest = verify(&room, &facts, 7).unwrap().unwrap();
         assert_eq!(strongest, Some(format!("sha256:{}", digest(Algorithm::Sha256, b"content"))));
+    }
+
+    #[test]
+    fn without_expectations_a_crc_is_gone_on_with() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (_cache, room, mut facts) = room_with(scratch.path(), b"content");
+        facts.digests.clear();
+        room.record.set(&facts).unwrap();
+        room.record.set_hash(&saved(&[], b"con")).unwrap();
+        assert_eq!(taken_over(&room, &[]).unwrap().hashed, 3);
+        let stored = verify(&room, &facts, 7).unwrap().unwrap();
+        assert_eq!(stored, Some(format!("crc64nvme:{}", digest(Algorithm::Crc64Nvme, b"content"))));
     }
 
     #[test]

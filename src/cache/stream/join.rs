@@ -15,20 +15,23 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use crate::cache::incomplete::min_stall;
 use crate::cache::inner::CacheInner;
 use crate::cache::name_change::NameChange;
 use crate::cache::query::is_torn;
+use crate::cache::resized::withdraw_resized;
 use crate::cache::stream::fetch::contradicts;
 use crate::cache::stream::follow::FollowedFile;
 use crate::cache::stream::room::{Room, Work};
+use crate::cache::takeover::min_stall;
 use crate::cache::writeback::Writeback;
 use crate::digest::expectations::Expectations;
 use crate::error::{Error, Result};
+use crate::store::dir_entry::DirEntry;
 use crate::store::image_id::ImageId;
 use crate::store::incomplete_writer::writer_of;
-use crate::store::layout::{Area, DirEntry};
+use crate::store::layout::Area;
 use crate::store::lock::CacheLockGuard;
+use crate::store::removal;
 use crate::store::stream_facts::{Facts, Verdict};
 use crate::store::stream_record::StreamRecord;
 use crate::sys::file;
@@ -48,9 +51,11 @@ pub(crate) fn join(cache: &CacheInner, id: &ImageId, own: &Expectations, followe
     match cache.layout().stat(Area::Cached, id)? {
         DirEntry::Missing => {}
         DirEntry::Image(_) if is_torn(cache, id)? => NameChange::begin(&cache.catalog, &lock)?.drop_torn(id)?,
+        DirEntry::Image(stat) if withdraw_resized(cache, &lock, id, &stat)? => {}
         DirEntry::Image(_) => return Ok(Joined::Cached),
         DirEntry::Foreign => return Err(cache.layout().occupied(Area::Cached, id)),
     }
+    cache.hard_limit(&lock)?;
     let Some(present) = cache.layout().written(id)? else {
         if !matches!(cache.layout().stat(Area::Incomplete, id)?, DirEntry::Missing) {
             return Err(cache.layout().occupied(Area::Incomplete, id));
@@ -66,8 +71,8 @@ pub(crate) fn join(cache: &CacheInner, id: &ImageId, own: &Expectations, followe
     if let Some((record, facts)) = StreamRecord::open(cache.layout(), id, &present)? {
         if matches!(facts.verdict, Some(Verdict::Wrong(..))) {
             // Its participants need its name no more. The one who found it wrong would do the same now, or has died.
-            let moved = cache.layout().invalidate(&lock, Area::Incomplete, id);
-            moved.or_else(|_| cache.layout().remove(&lock, Area::Incomplete, id).map(drop))?;
+            let moved = removal::invalidate(cache.layout(), &lock, Area::Incomplete, id);
+            moved.or_else(|_| removal::remove(cache.layout(), &lock, Area::Incomplete, id).map(drop))?;
             return create(cache, &lock, id).map(Joined::Room);
         }
         if let Some(room) = take_part(cache, &lock, id, own, &present, record, facts)? {
@@ -83,7 +88,7 @@ pub(crate) fn join(cache: &CacheInner, id: &ImageId, own: &Expectations, followe
     {
         return begin_record(cache, &lock, id, file).map(Joined::Room);
     }
-    cache.layout().remove(&lock, Area::Incomplete, id)?;
+    removal::remove(cache.layout(), &lock, Area::Incomplete, id)?;
     create(cache, &lock, id).map(Joined::Room)
 }
 
@@ -113,7 +118,7 @@ fn take_part(
         let resumed = resume(cache, id, present.stat.size, &record, &mut facts, &file);
         // Lost bytes that are reported to this descriptor only.
         if resumed.is_err() && file::flush_by_closing(&file, || cache.layout().path(Area::Incomplete, id)).is_err() {
-            cache.layout().remove(lock, Area::Incomplete, id)?;
+            removal::remove(cache.layout(), lock, Area::Incomplete, id)?;
         }
         resumed?;
     }
@@ -166,7 +171,7 @@ fn create(cache: &CacheInner, lock: &CacheLockGuard<'_>, id: &ImageId) -> Result
     let file = created.ok_or_else(|| layout.occupied(Area::Incomplete, id))?;
     begin_record(cache, lock, id, file).inspect_err(|_| {
         // If this fails, it is a dead writer's file.
-        let _ = layout.remove(lock, Area::Incomplete, id);
+        let _ = removal::remove(layout, lock, Area::Incomplete, id);
     })
 }
 

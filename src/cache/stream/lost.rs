@@ -1,14 +1,18 @@
 //! Files whose bytes the kernel may have lost: nobody may publish them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::cache::counters::Counter;
 use crate::cache::inner::CacheInner;
 use crate::cache::remove::withdraw;
 use crate::cache::stream::room::Room;
 use crate::error::{Error, Result};
 use crate::store::attributes;
-use crate::store::layout::{Area, DirEntry};
+use crate::store::dir_entry::DirEntry;
+use crate::store::layout::Area;
+use crate::store::removal;
 use crate::store::stream_record::StreamRecord;
 use crate::sys::file;
 
@@ -23,16 +27,16 @@ pub(crate) fn abandon(cache: &CacheInner, room: &Room, cause: &Error) {
         if room.check_name(cache.layout()).is_err() {
             return Ok(false);
         }
-        cache.layout().invalidate(&lock, Area::Incomplete, &room.id).or_else(|error| {
+        removal::invalidate(cache.layout(), &lock, Area::Incomplete, &room.id).or_else(|error| {
             cache.log().warning(|| error.to_string());
             // A removed file is better than one that another process publishes.
-            cache.layout().remove(&lock, Area::Incomplete, &room.id).map(drop)
+            removal::remove(cache.layout(), &lock, Area::Incomplete, &room.id).map(drop)
         })?;
         StreamRecord::remove(cache.layout(), &lock, &room.id)?;
         Ok(true)
     });
     match moved {
-        Ok(true) => {}
+        Ok(true) => cache.counters().add(Counter::of_failure(cause), 1),
         // Another participant may have been faster.
         Ok(false) => {
             let published = cache.layout().stat(Area::Cached, &room.id).ok().and_then(DirEntry::image);
@@ -68,9 +72,32 @@ pub(crate) fn leave(cache: &CacheInner, room: &Arc<Room>) {
         // Without a descriptor for the duplicate, a sync reports lost bytes.
         if is_flushed { Ok(()) } else { file::sync_data(&room.file, || room.path()) }
     });
-    if let Err(error) = flushed {
-        abandon(cache, room, &error);
+    let left = flushed.map_err(|error| abandon(cache, room, &error));
+    if left.is_ok()
+        && let Err(error) = release_reserve(cache, room)
+    {
+        cache.log().warning(|| error.to_string());
     }
+}
+
+/// Frees what was reserved for a fetch that nobody takes part in any more. Who resumes it reserves again.
+fn release_reserve(cache: &CacheInner, room: &Arc<Room>) -> Result<()> {
+    if !cache.bounds.are_set() {
+        return Ok(());
+    }
+    let lock = cache.lock.acquire()?;
+    if is_left(room)? && room.check_name(cache.layout()).is_ok() {
+        let length = room.look()?.length;
+        file::set_length(&room.file, || room.path(), length)?;
+        room.reserved.store(length, Ordering::Relaxed);
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Whether the stream that leaves is the last one. Others join under the cache lock.
+fn is_left(room: &Arc<Room>) -> Result<bool> {
+    Ok(Arc::strong_count(room) == 1 && !room.record.is_attended()?)
 }
 
 /// A stream leaves a fetch for which the disk has no room. Without other participants, the bytes are of no use: they take up room that
@@ -85,10 +112,8 @@ pub(crate) fn leave_full_disk(cache: &CacheInner, room: &Arc<Room>) {
 /// Removes a file of at most so many bytes, if nobody else fetches it: its image would look as if it were being cached.
 fn remove_unattended(cache: &CacheInner, room: &Arc<Room>, longest: u64) -> Result<()> {
     let lock = cache.lock.acquire()?;
-    // Streams join under the cache lock.
-    let is_alone = Arc::strong_count(room) == 1 && !room.record.is_attended()?;
-    if is_alone && room.look()?.length <= longest && room.check_name(cache.layout()).is_ok() {
-        cache.layout().remove(&lock, Area::Incomplete, &room.id)?;
+    if is_left(room)? && room.look()?.length <= longest && room.check_name(cache.layout()).is_ok() {
+        removal::remove_own(cache.layout(), &lock, &room.id, &room.file)?;
         StreamRecord::remove(cache.layout(), &lock, &room.id)?;
     }
     Ok(())
@@ -100,7 +125,8 @@ mod tests {
 
     use super::*;
     use crate::cache::lifecycle;
-    use crate::cache::stream::fetch::{Appended, append, conclude, note_end};
+    use crate::cache::stream::conclude::conclude;
+    use crate::cache::stream::fetch::{Appended, append, note_end};
     use crate::cache::stream::join::{Joined, join};
     use crate::digest::expectations::Expectations;
     use crate::options::Options;

@@ -1,9 +1,11 @@
 //! Reads an image that may still have to be fetched, together with all others that want it.
 //!
 //! `handle` is the public API, `state` its reads and `steps` what each of them does; `join` begins, `fetch` is the protocol between
-//! processes, `hash` its verification. A `room` has the streams of one handle, `waiting` their wait, `follow` the file of a writer that
+//! processes, `conclude` its end, `hash` its verification. A `room` has the streams of one handle, `waiting` their wait, `follow` the file of a writer that
 //! they follow; `lost` ends a fetch whose bytes may be lost.
 
+pub(crate) mod conclude;
+mod delivered;
 pub(crate) mod fetch;
 pub(crate) mod follow;
 pub(crate) mod handle;

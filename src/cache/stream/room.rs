@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use crate::store::stream_record::StreamRecord;
 use crate::sys::file;
 use crate::sys::lock::poll;
 use crate::sys::memory;
-use crate::sys::stat::{FileId, links_and_size};
+use crate::sys::stat::{FileId, presence};
 
 /// The longest piece that is read from a source, in bytes. A death costs no more than that.
 pub(crate) const PIECE: usize = 1 << 20;
@@ -46,6 +47,12 @@ pub(crate) struct Room {
     joined: Instant,
     /// The length of the file then, in bytes.
     length_then: u64,
+    /// For so many bytes, this room has reserved room on the disk. Used by the one that has the turn.
+    pub reserved: AtomicU64,
+    /// The limit then, in bytes.
+    pub limit: AtomicU64,
+    /// On a full disk, room was made for it.
+    pub is_space_made: AtomicBool,
 }
 
 /// What the room does with the bytes beside appending them.
@@ -111,7 +118,7 @@ impl Room {
         path: PathBuf,
         work: Work,
     ) -> Result<Self> {
-        let (_, length_then) = links_and_size(&file, || path.clone())?;
+        let length_then = presence(&file, || path.clone())?.size;
         Ok(Self {
             id,
             record,
@@ -125,6 +132,9 @@ impl Room {
             buffer: Mutex::default(),
             joined: Instant::now(),
             length_then,
+            reserved: AtomicU64::new(0),
+            limit: AtomicU64::new(0),
+            is_space_made: AtomicBool::new(false),
         })
     }
 
@@ -139,8 +149,8 @@ impl Room {
     }
 
     pub fn look(&self) -> Result<Look> {
-        let (links, length) = links_and_size(&self.file, || self.path())?;
-        Ok(Look { length, is_linked: links > 0 })
+        let present = presence(&self.file, || self.path())?;
+        Ok(Look { length: present.size, is_linked: present.links > 0 })
     }
 
     /// How many bytes were appended per second since this room joined.

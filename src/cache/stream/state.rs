@@ -2,16 +2,19 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cache::inner::CacheInner;
 use crate::cache::reader::Reader;
+use crate::cache::stream::conclude::conclude;
+use crate::cache::stream::delivered::Delivered;
 use crate::cache::stream::fetch;
 use crate::cache::stream::follow::FollowedFile;
 use crate::cache::stream::join::{Joined, join};
 use crate::cache::stream::lost;
 use crate::cache::stream::room::{PIECE, Room, SHORTEST};
 use crate::cache::stream::source::RangeSource;
+use crate::cache::stream::waiting::Waiting;
 use crate::digest::expectations::Expectations;
 use crate::error::{Error, Result};
 use crate::log::LogLevel;
@@ -56,6 +59,7 @@ pub(super) struct State<S: RangeSource> {
     pub piece: usize,
     /// Its source has returned bytes up to this offset.
     pub fetched_to: u64,
+    pub delivered: Delivered,
 }
 
 pub(super) enum From {
@@ -80,39 +84,6 @@ pub(super) enum Step {
     Join,
 }
 
-/// The time that a call has left.
-pub(super) struct Waiting {
-    /// When the call began.
-    pub began: Instant,
-    /// Since when the file has not grown, as this call sees it.
-    pub idle_since: Instant,
-    /// The length of the file then, in bytes.
-    length: Option<u64>,
-    /// How many bytes of it were hashed, at its end.
-    hashed: Option<u64>,
-}
-
-impl Waiting {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self { began: now, idle_since: now, length: None, hashed: None }
-    }
-
-    /// The file has this length now.
-    pub fn note_length(&mut self, length: u64) {
-        if self.length.replace(length).is_some_and(|former| former != length) {
-            self.idle_since = Instant::now();
-        }
-    }
-
-    /// So many bytes of the complete file are hashed.
-    pub fn note_hashed(&mut self, hashed: u64) {
-        if self.hashed.replace(hashed).is_some_and(|former| former != hashed) {
-            self.idle_since = Instant::now();
-        }
-    }
-}
-
 impl<S: RangeSource> State<S> {
     pub fn open(cache: &Arc<CacheInner>, id: &ImageId, source: S) -> Self {
         let (from, role) = match Reader::open(cache, id) {
@@ -134,6 +105,7 @@ impl<S: RangeSource> State<S> {
             has_begun: false,
             piece: SHORTEST,
             fetched_to: 0,
+            delivered: Delivered::default(),
         }
     }
 
@@ -194,7 +166,9 @@ impl<S: RangeSource> State<S> {
         let mut waiting = Waiting::new();
         loop {
             if self.is_far(offset) {
-                return self.call(offset, buffer);
+                let length = self.call(offset, buffer)?;
+                self.delivered.bytes += length as u64;
+                return Ok(length);
             }
             match self.step(offset, buffer, &mut waiting, false)? {
                 Step::Read(length) => return Ok(length),
@@ -226,6 +200,22 @@ impl<S: RangeSource> State<S> {
 
     /// One step of a read at `offset`. `is_sequential`: of bytes at the stream's position, which end with a verdict.
     pub fn step(&mut self, offset: u64, buffer: &mut [u8], waiting: &mut Waiting, is_sequential: bool) -> Result<Step> {
+        let step = self.step_from(offset, buffer, waiting, is_sequential)?;
+        if let Step::Read(length) | Step::Alone(length, _) = &step
+            && !matches!(self.from, From::Cached(_))
+        {
+            self.delivered.bytes += *length as u64;
+        }
+        Ok(step)
+    }
+
+    fn step_from(
+        &mut self,
+        offset: u64,
+        buffer: &mut [u8],
+        waiting: &mut Waiting,
+        is_sequential: bool,
+    ) -> Result<Step> {
         self.has_begun = true;
         match &self.from {
             From::Unknown => Ok(Step::Join),
@@ -303,7 +293,7 @@ impl<S: RangeSource> State<S> {
         let mut expectations = Box::new(Expectations::of(self.expected.size(), self.expected.digests())?);
         // What was delivered so far counts and is hashed, so that the end has a verdict.
         let hashed = self.hash_delivered(&mut expectations, self.position).and_then(|()| {
-            expectations.count(self.id.as_str(), delivered.len())?;
+            expectations.count(self.id.as_str(), delivered.len() as u64)?;
             expectations.hash(delivered);
             Ok(())
         });
@@ -320,7 +310,7 @@ impl<S: RangeSource> State<S> {
     /// Counts and hashes the image's first bytes, up to `end`, which were delivered.
     pub fn hash_delivered(&mut self, expectations: &mut Expectations, end: u64) -> Result<()> {
         if expectations.digests().is_empty() {
-            return expectations.count(self.id.as_str(), usize::try_from(end).unwrap_or(usize::MAX));
+            return expectations.count(self.id.as_str(), end);
         }
         let mut buffer = memory::buffer(PIECE, "verify the image")?;
         let mut hashed = 0;
@@ -341,7 +331,7 @@ impl<S: RangeSource> State<S> {
                 let (expected, image_id) = (end, self.id.to_string());
                 return Err(Error::SizeMismatch { image_id, expected, actual: hashed });
             }
-            expectations.count(self.id.as_str(), length)?;
+            expectations.count(self.id.as_str(), length as u64)?;
             expectations.hash(&buffer[..length]);
             hashed += length as u64;
         }
@@ -353,7 +343,10 @@ impl<S: RangeSource> State<S> {
         let failed = |cause: String| Error::Source { image_id: self.id.to_string(), cause };
         loop {
             return match self.source.read_at(offset, buffer) {
-                Ok(length) if length <= buffer.len() => Ok(length),
+                Ok(length) if length <= buffer.len() => {
+                    self.delivered.of_own_source += length as u64;
+                    Ok(length)
+                }
                 Ok(length) => Err(failed(format!("it returned {length} bytes for a buffer of {}", buffer.len()))),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => Err(failed(error.to_string())),
@@ -365,6 +358,7 @@ impl<S: RangeSource> State<S> {
 impl<S: RangeSource> Drop for State<S> {
     /// A caller that knows the size need not read the end: with all bytes, this is it.
     fn drop(&mut self) {
+        self.delivered.count(self.cache.counters());
         let From::Room(room) = &self.from else { return };
         if self.end.is_none()
             && let (Ok(progress), Ok(look)) = (room.progress(), room.look())
@@ -372,7 +366,7 @@ impl<S: RangeSource> Drop for State<S> {
             && progress.complete_length() == Some(look.length)
         {
             // A mismatch is logged.
-            self.end = fetch::conclude(&self.cache, room).ok().flatten();
+            self.end = conclude(&self.cache, room).ok().flatten();
         }
         if !matches!(self.end, Some(Ok(()))) {
             lost::leave(&self.cache, room);

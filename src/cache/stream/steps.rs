@@ -4,11 +4,13 @@ use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::cache::reader::Reader;
+use crate::cache::stream::conclude;
 use crate::cache::stream::fetch::{self, Appended};
 use crate::cache::stream::follow::{Fate, FollowedFile};
 use crate::cache::stream::room::{PIECE, Room, SHORTEST};
 use crate::cache::stream::source::RangeSource;
-use crate::cache::stream::state::{From, State, Step, StreamRole, Waiting};
+use crate::cache::stream::state::{From, State, Step, StreamRole};
+use crate::cache::stream::waiting::Waiting;
 use crate::digest::algorithm::Algorithm;
 use crate::digest::expectations::Expectations;
 use crate::error::{Error, Result};
@@ -135,21 +137,23 @@ impl<S: RangeSource> State<S> {
 
     /// At the end of a complete file: verifies and publishes it, or waits for the one who does.
     fn end_in_room(&mut self, room: &Room, version: u64, waiting: &mut Waiting) -> Result<Step> {
-        if let Some(verdict) = fetch::conclude(&self.cache, room)? {
+        if let Some(verdict) = conclude::conclude(&self.cache, room)? {
             return Ok(Step::End(verdict));
         }
+        let turn = room.progress()?.turn;
         waiting.note_hashed(room.record.hashed()?);
         let end = waiting.idle_since + self.source_timeout;
         if Instant::now() >= end {
             let facts = room.facts()?;
             if let Some(verdict) = facts.verdict.clone() {
-                return Ok(Step::End(fetch::as_result(room, &facts, verdict)));
+                return Ok(Step::End(conclude::as_result(room, &facts, verdict)));
             }
             let path = room.record.path();
             return Err(Error::TimedOut { operation: "wait for the verdict", path, waited: self.source_timeout });
         }
         let deadline = self.deadline(waiting, end)?;
-        room.waiters.wait(version, deadline, || !room.is_append_locked());
+        let is_inspected = || self.cache.inspection.is_set() && room.is_turn_taken(turn);
+        room.waiters.wait(version, deadline, || !room.is_append_locked() && !is_inspected());
         Ok(Step::Again)
     }
 
@@ -168,6 +172,7 @@ impl<S: RangeSource> State<S> {
         let wanted = usize::try_from(offset - length).unwrap_or(PIECE).max(buffer.len()).max(self.piece).min(most);
         let is_direct = length == offset && wanted <= buffer.len();
         let mut between = if is_direct { Vec::new() } else { room.take_buffer(wanted)? };
+        fetch::reserve_room(&self.cache, room, length + wanted as u64, size)?;
         let piece = if is_direct { &mut buffer[..wanted] } else { &mut between[..wanted] };
         let called = Instant::now();
         let got = match self.call(length, piece) {
@@ -316,7 +321,7 @@ impl<S: RangeSource> State<S> {
         let From::Alone(expectations) = &mut self.from else { return Step::Again };
         match got {
             Ok(0) => Step::End(expectations.conclude(&id).map(drop)),
-            Ok(length) => match expectations.count(&id, length) {
+            Ok(length) => match expectations.count(&id, length as u64) {
                 Ok(()) => {
                     expectations.hash(&buffer[..length]);
                     Step::Read(length)

@@ -112,6 +112,39 @@ impl Waiters {
     }
 }
 
+/// The time that a call has left.
+pub(super) struct Waiting {
+    /// When the call began.
+    pub began: Instant,
+    /// Since when the file has not grown, as this call sees it.
+    pub idle_since: Instant,
+    /// The length of the file then, in bytes.
+    length: Option<u64>,
+    /// How many bytes of it were hashed, at its end.
+    hashed: Option<u64>,
+}
+
+impl Waiting {
+    pub fn new() -> Self {
+        let now = Instant::now();
+        Self { began: now, idle_since: now, length: None, hashed: None }
+    }
+
+    /// The file has this length now.
+    pub fn note_length(&mut self, length: u64) {
+        if self.length.replace(length).is_some_and(|former| former != length) {
+            self.idle_since = Instant::now();
+        }
+    }
+
+    /// So many bytes of the complete file are hashed.
+    pub fn note_hashed(&mut self, hashed: u64) {
+        if self.hashed.replace(hashed).is_some_and(|former| former != hashed) {
+            self.idle_since = Instant::now();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::thread;

@@ -116,6 +116,13 @@ pub(super) fn add_accesses(transaction: &Transaction<'_>, accesses: &Accesses) -
     Ok(unknown)
 }
 
+/// Sets the hits and the last access of an image. False when it has no row.
+pub(super) fn set_access(transaction: &Transaction<'_>, id: &ImageId, hits: u64, at: Timestamp) -> SqlResult<bool> {
+    let mut update =
+        transaction.prepare_cached("UPDATE cached_images SET hits = ?2, last_accessed = ?3 WHERE image_id = ?1")?;
+    Ok(update.execute(params![id.as_str(), to_sql(hits), at.as_seconds()])? > 0)
+}
+
 /// Sets the last access of images.
 pub(super) fn set_accessed<'a>(
     transaction: &Transaction<'_>,

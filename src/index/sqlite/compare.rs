@@ -6,14 +6,14 @@ use std::collections::VecDeque;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Row, Statement, Transaction, params};
 
-use crate::digest::algorithm::is_well_formed;
 use crate::index::driver::{Corrected, Found, Page, Record};
 use crate::index::sqlite::changes;
 use crate::index::sqlite::rows::to_sql;
 use crate::index::sqlite::sql::SqlResult;
-use crate::store::attributes::{self, Attribute};
+use crate::store::committed;
+use crate::store::dir_entry::DirEntry;
 use crate::store::image_id::ImageId;
-use crate::store::layout::{Area, DirEntry, Layout};
+use crate::store::layout::{Area, Layout};
 use crate::sys::stat::FileStat;
 
 /// How many rows are read under one lock at most.
@@ -231,7 +231,7 @@ impl Comparer<'_> {
     /// The digest that a commit stored on the file, if there is one.
     fn digest_on_file(&self, id: &ImageId) -> Option<String> {
         let (file, _) = self.layout.open_file(Area::Cached, id).ok()??;
-        attributes::get(&file, Attribute::Digest).ok()?.filter(|digest| is_well_formed(digest))
+        committed::digest(&file).ok()?
     }
 }
 

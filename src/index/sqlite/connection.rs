@@ -225,7 +225,21 @@ fn keep_journal(connection: &Connection, files: &IndexFiles) -> SqlResult<()> {
     if size.is_some_and(|size| size <= MAX_SIZE.into()) {
         return Ok(());
     }
-    connection.pragma_update(None, "journal_size_limit", MAX_SIZE)?;
+    shrink_journal(connection, MAX_SIZE)
+}
+
+/// Empties the journal, before the last handle closes. Glance counts each file but its database as an image's bytes, and evicts images
+/// for them. The journal's name stays, so this changes no stamp.
+pub(super) fn empty_journal(connection: &Connection, files: &IndexFiles) -> SqlResult<()> {
+    if files.stat("-journal").ok().flatten().is_none_or(|journal| journal.size == 0) {
+        return Ok(());
+    }
+    shrink_journal(connection, 0)
+}
+
+/// Makes a transaction after which SQLite truncates the journal to so many bytes.
+fn shrink_journal(connection: &Connection, max_size: u32) -> SqlResult<()> {
+    connection.pragma_update(None, "journal_size_limit", max_size)?;
     // Any transaction will do.
     let written = connection.pragma_update(None, "user_version", schema::version(connection)?);
     connection.pragma_update(None, "journal_size_limit", -1)?;

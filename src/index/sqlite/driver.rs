@@ -17,14 +17,16 @@ use crate::index::sqlite::database::{Database, WriteFailure, opened_for_reading}
 use crate::index::sqlite::files::IndexFiles;
 use crate::index::sqlite::rows::number;
 use crate::index::sqlite::sql::{SqlResult, in_sqlite, is_damage};
+use crate::index::sqlite::version;
 use crate::log::Log;
-use crate::store::attributes::{self, Attribute};
+use crate::store::committed;
 use crate::store::image_id::ImageId;
 use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
 use crate::store::stamp::{Stamp, StampChange};
 use crate::sys::boot::boot_id;
 use crate::sys::open_registry::OpenRegistration;
+use crate::sys::time::Timestamp;
 
 /// Where the index is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +59,7 @@ impl SqliteDriver {
         lock: &CacheLockGuard<'_>,
         is_only_handle: bool,
     ) -> Result<Self> {
+        version::check()?;
         let directory = layout.directory(Area::Cached);
         let files = IndexFiles::new(layout, database);
         let id = directory.id()?;
@@ -123,12 +126,10 @@ impl SqliteDriver {
         *self.skipped.lock().unwrap_or_else(PoisonError::into_inner) = skipped;
     }
 
-    /// Stores the digest on a finished file, where the file system has attributes. A comparison uses it where the times of files
-    /// are too coarse to distinguish two files of the same name.
-    pub fn prepare(file: &File, digest: Option<&str>) {
-        if let Some(digest) = digest {
-            let _ = attributes::set(file, Attribute::Digest, digest);
-        }
+    /// Stores digest and size on a finished file, where the file system has attributes; false elsewhere. A comparison uses the digest
+    /// where the times of files are too coarse to distinguish two files of the same name.
+    pub fn prepare(file: &File, digest: Option<&str>, size: u64) -> bool {
+        committed::store(file, digest, size).is_ok()
     }
 
     /// False where the index is a private one in memory: nobody else would see them.
@@ -163,6 +164,20 @@ impl SqliteDriver {
                 .optional()
         })?;
         Ok(hits.unwrap_or(0))
+    }
+
+    /// Sets the hits and the last access of an image. False when there is no row.
+    pub fn set_access(&self, lock: &CacheLockGuard<'_>, id: &ImageId, hits: u64, at: Timestamp) -> Result<bool> {
+        self.database
+            .write("set an access in the index", lock, |transaction| changes::set_access(transaction, id, hits, at))
+    }
+
+    /// Leaves nothing beside the database that Glance takes for an image's bytes. If this fails, the next last handle does it.
+    pub fn empty_journal(&self, _lock: &CacheLockGuard<'_>) {
+        if self.home == Home::File {
+            let files = self.database.files();
+            let _ = self.database.read("empty the index's journal", |open| connection::empty_journal(open, files));
+        }
     }
 
     /// Closes the database.

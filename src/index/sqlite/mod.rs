@@ -22,4 +22,5 @@ mod list;
 mod rows;
 mod schema;
 mod sql;
+mod version;
 mod vfs;

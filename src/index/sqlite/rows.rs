@@ -8,7 +8,7 @@ use crate::index::cached_image::CachedImage;
 use crate::index::sqlite::sql::SqlResult;
 use crate::sys::time::Timestamp;
 
-/// A row of a listing: id, size, hits, last access, last modification, checksum.
+/// A row of a listing: id, size, hits, last access, last modification, checksum. The rest is not in the index.
 pub(super) fn cached_image(row: &Row<'_>) -> SqlResult<CachedImage> {
     Ok(CachedImage {
         // An id that is not UTF-8 becomes empty, which is no image's.
@@ -18,6 +18,8 @@ pub(super) fn cached_image(row: &Row<'_>) -> SqlResult<CachedImage> {
         last_accessed: time(row, 3)?,
         last_modified: time(row, 4)?,
         digest: digest(row.get_ref(5)?),
+        pinned_until: 0,
+        allocated: 0,
     })
 }
 
