@@ -31,13 +31,11 @@ fn all_handles_share_one_access_order() {
         for id in ["1", "2", "3", "4"] {
             cache_image(&handles[0], id, b"x");
         }
-        // Two handles open readers in turn, and all readers stay open.
-        let _open = [
-            handles[0].open_for_read("4").unwrap(),
-            handles[1].open_for_read("3").unwrap(),
-            handles[0].open_for_read("2").unwrap(),
-            handles[1].open_for_read("1").unwrap(),
-        ];
+        // Two handles open readers in turn. They are closed in another order, which does not matter.
+        let [first, second] = [&handles[0], &handles[1]];
+        let opened = [(first, "4"), (second, "3"), (first, "2"), (second, "1")];
+        let readers = opened.map(|(handle, id)| handle.open_for_read(id).unwrap());
+        readers.into_iter().rev().for_each(drop);
         assert_eq!(handles[2].prune().unwrap().images, 2);
         assert_eq!(ids(&handles[0]), ["1", "2"]);
     }
@@ -210,7 +208,7 @@ fn an_access_in_the_future_ages_from_now() {
         for id in ["ahead", "2", "3", "4"] {
             cache_image(&cache, id, b"x");
         }
-        let next_year = SystemTime::now() + Duration::from_hours(365 * 24);
+        let next_year = SystemTime::now() + Duration::from_secs(365 * 24 * 60 * 60);
         let times = FileTimes::new().set_accessed(next_year);
         File::open(scratch.file("ahead")).unwrap().set_times(times).unwrap();
         if driver == DriverChoice::Sqlite {

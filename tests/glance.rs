@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{Scratch, ids, read_image};
-use image_cache::{DriverChoice, DriverKind};
+use image_cache::{DriverChoice, DriverKind, Error};
 
 /// What Glance 33 executes when its SQLite driver starts (`glance/image_cache/drivers/sqlite.py`, by name and column).
 const GLANCE_TABLE: &str = "CREATE TABLE IF NOT EXISTS cached_images (image_id TEXT PRIMARY KEY,
@@ -87,6 +87,24 @@ fn a_directory_of_the_xattr_driver_opens_in_place() {
     read_image(&cache, "1");
     drop(cache);
     assert_eq!(xattr::get(scratch.file("1"), "user.hits").unwrap().unwrap(), b"8");
+}
+
+#[test]
+fn files_that_glance_keeps_beside_the_images_are_no_images() {
+    for driver in [DriverChoice::Sqlite, DriverChoice::Xattr] {
+        let scratch = Scratch::new(driver);
+        make_directories(&scratch.path());
+        fs::write(scratch.file("1"), b"image").unwrap();
+        let locks = ["image_cache_db_init", "glance-cache", "glance-cache-clean", "glance-cache-prune"];
+        for name in locks.into_iter().chain(["sqlite_centralized_migrate", "checkme"]) {
+            fs::write(scratch.file(name), b"").unwrap();
+        }
+        let cache = scratch.open();
+        assert_eq!(ids(&cache), ["1"]);
+        assert!(matches!(cache.open_for_read("glance-cache"), Err(Error::InvalidImageId { .. })));
+        assert_eq!(cache.delete_all_cached_images().unwrap(), 1);
+        assert!(scratch.file("image_cache_db_init").exists());
+    }
 }
 
 #[test]

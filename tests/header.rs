@@ -3,16 +3,19 @@
 use std::path::Path;
 
 /// The header's headings, each before a function's documentation. The functions have the order of `src/ffi/mod.rs`.
-const HEADINGS: [(&str, &str); 12] = [
+const HEADINGS: [(&str, &str); 15] = [
     ("image_cache_open", "Cache: open, close"),
     ("image_cache_open_for_read", "Reading an image"),
     ("image_cache_begin_write", "Writing an image"),
+    ("image_cache_export", "In and out: images are copied to and from files"),
     ("image_cache_tee_open", "Tee: a stream is delivered, and cached on the way"),
     ("image_cache_stream_open", "Stream: one fetch for all readers"),
     ("image_cache_is_cached", "Queries"),
     ("image_cache_list_next", "Lists"),
     ("image_cache_queue_image", "Queue and prefetching"),
     ("image_cache_delete_cached_image", "Deleting, pruning, cleaning"),
+    ("image_cache_pin", "Pins"),
+    ("image_cache_get_statistics", "Statistics"),
     ("image_cache_options_new", "Options"),
     ("image_cache_status_name", "Statuses"),
     ("image_cache_version", "Version"),

@@ -68,7 +68,7 @@ fn changed(driver: DriverChoice, change: impl FnOnce(&Scratch)) -> (u64, bool) {
 
 fn touch(scratch: &Scratch) {
     let file = File::options().write(true).open(scratch.file("1")).unwrap();
-    file.set_modified(SystemTime::now() - Duration::from_hours(1)).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(60 * 60)).unwrap();
 }
 
 #[test]

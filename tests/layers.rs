@@ -9,8 +9,17 @@ use syn::visit::Visit;
 use syn::{ItemUse, UseTree};
 
 /// The layers, from the bottom up. Those of one line do not import each other.
-const LAYERS: &[&[&str]] =
-    &[&["error"], &["log"], &["sys"], &["digest"], &["store"], &["index"], &["options"], &["cache"], &["ffi"]];
+const LAYERS: &[&[&str]] = &[
+    &["error"],
+    &["log", "inspector"],
+    &["sys"],
+    &["digest", "format"],
+    &["store"],
+    &["index"],
+    &["options"],
+    &["cache"],
+    &["ffi"],
+];
 
 /// Longer files have more than one idea.
 const MAX_LINES: usize = 400;
@@ -22,6 +31,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("rusqlite", &["index/sqlite/"]),
     ("sha2", &["digest/"]),
     ("fast_md5", &["digest/"]),
+    ("crc_fast", &["digest/"]),
 ];
 
 /// The one file that makes descriptors, and the ends of paths that would make one elsewhere.

@@ -89,7 +89,9 @@ fn documents_comments_and_messages_have_plain_words() {
     let mut paths = vec![root.join("include/image_cache.h")];
     files(&root.join("docs"), "md", &mut paths);
     files(&root.join("examples"), "md", &mut paths);
+    files(&root.join("go"), "md", &mut paths);
     files(&root.join("src"), "rs", &mut paths);
+    files(&root.join("cachectl"), "rs", &mut paths);
     let top = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
     paths.extend(top.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
 

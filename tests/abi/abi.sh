@@ -38,7 +38,13 @@ describe() { # HEADER: writes $directory/new.abi
     [ "$(grep -c __builtin_trap interface.c)" -ge 40 ] || fail "the header's functions were not found"
     number=$(sed -nE 's/^const ABI: u32 = ([0-9]+);$/\1/p' "$here/../../build.rs")
     [ -n "$number" ] || fail "the ABI's number was not found in build.rs"
+    # The versions of the symbols, and a later one for the functions that an edit adds.
+    sed '0,/^global:$/s//global: constant_*;/' "$here/../../image_cache.map" >versions
+    functions=$(sed -nE 's/^.*[ *](image_cache_[a-z0-9_]+)\(.*__builtin_trap.*/\1/p' interface.c | grep -vwFf versions |
+        sed 's/$/;/')
+    [ -z "$functions" ] || echo "IMAGE_CACHE_LATER { global: $functions };" >>versions
     "${CC:-cc}" -std=c11 -w -gdwarf-4 -O0 -fPIC -shared -nostdlib "-Wl,-soname,libimage_cache.so.$number" \
+        -Wl,--version-script=versions \
         -o interface.so interface.c || fail "it does not compile"
     abidw --no-corpus-path --no-comp-dir-path --no-show-locs --no-elf-needed --no-architecture --no-write-default-sizes \
         --no-parameter-names --drop-undefined-syms --type-id-style hash --out-file new.abi interface.so ||

@@ -226,8 +226,8 @@ fn listed(scratch: &Scratch, waiting: u64, how: &str) -> Result<Option<String>, 
     let counts = traced("list_with_pending", &[text(&scratch.path()), &waiting.to_string(), how]);
     unprotect(scratch)?;
     let counts = counts?;
-    // Each access, and its writing, may look at its own image.
-    let allowed = LISTINGS * (100 + 12 * waiting);
+    // A listing looks at each image once, for what it takes up on the disk. Each access, and its writing, may look at its own image.
+    let allowed = LISTINGS * (LISTED + 100 + 12 * waiting);
     let looked = looks(&counts);
     assert!(looked < allowed, "{LISTINGS} listings made {looked} calls of stat; allowed are {allowed}: {counts:?}");
     assert_eq!(counts.get("getdents64"), None, "a listing reads no directory");

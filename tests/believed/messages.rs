@@ -8,12 +8,16 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 
+use image_cache::ffi::bounds::*;
 use image_cache::ffi::cache::*;
+use image_cache::ffi::copy::{image_cache_export, image_cache_import};
 use image_cache::ffi::list::image_cache_list_t;
 use image_cache::ffi::maintenance::*;
+use image_cache::ffi::pin::{image_cache_pin, image_cache_unpin};
 use image_cache::ffi::query::*;
 use image_cache::ffi::queue::*;
 use image_cache::ffi::reader::*;
+use image_cache::ffi::statistics::image_cache_get_statistics;
 use image_cache::ffi::stream::*;
 use image_cache::ffi::tee::*;
 use image_cache::ffi::writer::image_cache_begin_write;
@@ -162,6 +166,8 @@ fn nulls(scratch: &Scratch) -> Result<Option<String>, Failed> {
             ("reader", &|e| image_cache_open_for_read(c, id, null_mut(), e)),
             ("length", &|e| image_cache_read(reader.0, to, 8, null_mut(), e)),
             ("length", &|e| image_cache_read_at(reader.0, 0, to, 8, null_mut(), e)),
+            ("done", &|e| image_cache_import(c, c"new".as_ptr(), 0, 0, std::ptr::null(), 0, null_mut(), e)),
+            ("done", &|e| image_cache_export(c, id, 2, 0, std::ptr::null(), 0, null_mut(), e)),
             ("tee", &|e| image_cache_tee_open(c, id, Some(source), null_mut(), null_mut(), e)),
             ("stream", &|e| image_cache_stream_open(c, id, Some(range), null_mut(), null_mut(), e)),
             ("cached", &|e| image_cache_wait_cached(c, id, 0, null_mut(), e)),
@@ -177,7 +183,11 @@ fn nulls(scratch: &Scratch) -> Result<Option<String>, Failed> {
             ("freed", &|e| image_cache_prune_to(c, 0, number, null_mut(), e)),
             ("images", &|e| image_cache_make_room(c, 0, null_mut(), number, e)),
             ("freed", &|e| image_cache_make_room(c, 0, number, null_mut(), e)),
+            ("usage", &|e| image_cache_get_usage(c, null_mut(), 8, e)),
             ("removed", &|e| image_cache_clean(c, -1, null_mut(), e)),
+            ("statistics", &|e| image_cache_get_statistics(c, null_mut(), 8, e)),
+            ("holder", &|e| image_cache_pin(c, id, std::ptr::null(), 1, e)),
+            ("holder", &|e| image_cache_unpin(c, id, std::ptr::null(), e)),
         ]
     };
     for (name, function) in nulls {

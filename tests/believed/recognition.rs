@@ -17,7 +17,7 @@ const SUBDIRECTORIES: [&str; 3] = ["incomplete", "invalid", "queue"];
 const OWN: &str = ".image_cache";
 
 pub fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 24] = [
+    let tests: [(&str, Test); 27] = [
         ("the_subdirectories_are_removed_below_a_handle", |scratch| removed(scratch, subdirectories)),
         ("our_subdirectory_is_removed_below_a_handle", |scratch| removed(scratch, own)),
         ("our_files_are_removed_below_a_handle", |scratch| removed(scratch, own_files)),
@@ -39,6 +39,9 @@ pub fn trials() -> Vec<Trial> {
         ("downloads_with_others", |scratch| refused(scratch, &["music"], &["film.mkv", ".hidden"])),
         ("files_with_the_subdirectories_names", |scratch| refused(scratch, &[], &["incomplete", "invalid", "queue"])),
         ("our_mark_as_a_file", |scratch| refused(scratch, &[], &[OWN, "film.mkv"])),
+        ("a_text_with_the_index_s_name", |scratch| refused(scratch, &[], &["cache.db", "film.mkv"])),
+        ("another_program_s_database", foreign_database),
+        ("our_index_alone", our_index),
         ("glance_s_three_subdirectories", |scratch| accepted(scratch, &SUBDIRECTORIES, &["image"])),
         ("our_mark_alone", |scratch| accepted(scratch, &[OWN], &["image"])),
         ("an_empty_directory", |scratch| accepted(scratch, &[], &[])),
@@ -239,6 +242,33 @@ fn refused(scratch: &Scratch, directories: &[&str], files: &[&str]) -> Result<Op
     if files.contains(&"film.mkv") {
         assert_eq!(failure.status, IMAGE_CACHE_ERROR_INVALID_ARGUMENT, "{failure}");
         assert!(failure.message.contains("no cache"), "{failure}");
+    }
+    DONE
+}
+
+/// A database whose tables are not Glance's makes no cache.
+fn foreign_database(scratch: &Scratch) -> Result<Option<String>, Failed> {
+    fs::create_dir(scratch.path())?;
+    let sql = "CREATE TABLE app (text TEXT); INSERT INTO app VALUES ('mine')";
+    rusqlite::Connection::open(scratch.file("cache.db"))?.execute_batch(sql)?;
+    let before = fs::read(scratch.file("cache.db"))?;
+    let failure = scratch.settings().max_size(0).open(&scratch.path()).map(drop).unwrap_err();
+    assert!(failure.message.contains("no cache"), "{failure}");
+    assert_eq!((fs::read(scratch.file("cache.db"))?, names(&scratch.path())), (before, vec!["cache.db".to_owned()]));
+    DONE
+}
+
+/// Glance's and ours, in either encoding.
+fn our_index(scratch: &Scratch) -> Result<Option<String>, Failed> {
+    for encoding in ["UTF-8", "UTF-16"] {
+        let scratch = Scratch::new(scratch.driver);
+        make(&scratch, &[], &["image"])?;
+        let sql = format!(
+            "PRAGMA encoding = '{encoding}'; CREATE TABLE cached_images (image_id TEXT PRIMARY KEY, last_accessed REAL \
+             DEFAULT 0.0, last_modified REAL DEFAULT 0.0, size INTEGER DEFAULT 0, hits INTEGER DEFAULT 0, checksum TEXT)"
+        );
+        rusqlite::Connection::open(scratch.file("cache.db"))?.execute_batch(&sql)?;
+        assert_eq!(scratch.settings().open(&scratch.path())?.ids()?, ["image"], "{encoding}");
     }
     DONE
 }

@@ -41,14 +41,16 @@ static void statuses_and_versions(void)
         {IMAGE_CACHE_ERROR_INTERNAL, "IMAGE_CACHE_ERROR_INTERNAL"},
         {IMAGE_CACHE_ERROR_NO_MEMORY, "IMAGE_CACHE_ERROR_NO_MEMORY"},
         {IMAGE_CACHE_ERROR_TIMED_OUT, "IMAGE_CACHE_ERROR_TIMED_OUT"},
-        {-18, "IMAGE_CACHE_ERROR_UNKNOWN"},
+        {IMAGE_CACHE_ERROR_REFUSED, "IMAGE_CACHE_ERROR_REFUSED"},
+        {IMAGE_CACHE_ERROR_PINNED, "IMAGE_CACHE_ERROR_PINNED"},
+        {-20, "IMAGE_CACHE_ERROR_UNKNOWN"},
         {1, "IMAGE_CACHE_ERROR_UNKNOWN"},
         {INT32_MIN, "IMAGE_CACHE_ERROR_UNKNOWN"},
         {INT32_MAX, "IMAGE_CACHE_ERROR_UNKNOWN"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         CHECK(strcmp(image_cache_status_name(names[i].status), names[i].name) == 0);
-    for (int32_t i = 0; i < 18; i++) /* the numbers are part of the ABI */
+    for (int32_t i = 0; i < 20; i++) /* the numbers are part of the ABI */
         CHECK(names[i].status == -i);
 
     CHECK(sizeof(image_cache_error_t) == 512);
@@ -120,6 +122,7 @@ static void bad_image_ids(image_cache_t *cache)
         BAD_ID(image_cache_queue_image(cache, id, &value, &check_error));
         BAD_ID(image_cache_delete_queued_image(cache, id, &check_error));
         BAD_ID(image_cache_delete_cached_image(cache, id, &check_error));
+        BAD_ID(image_cache_delete_unused_image(cache, id, &value, &check_error));
         CHECK(writer == NULL && reader == NULL && tee == NULL && number == 0);
     }
     longest[255] = '\0'; /* 255 bytes are the longest file name, and the longest id */
@@ -397,6 +400,29 @@ static void stall_times(image_cache_t *cache)
     OK(image_cache_commit(writer, &check_error));
 }
 
+/* Programs that were compiled with an older or a newer header. */
+static void usage_of_other_headers(void)
+{
+    struct {
+        image_cache_usage_t known;
+        uint64_t newer[2];
+    } usage;
+    image_cache_t *cache = NULL;
+    OK(image_cache_open(in_directory("usage"), NULL, &cache, &check_error));
+    memset(&usage, 7, sizeof usage);
+    OK(image_cache_get_usage(cache, &usage.known, sizeof usage, &check_error));
+    CHECK(usage.known.limit == UINT64_C(10) << 30 && usage.newer[0] == 0 && usage.newer[1] == 0);
+    memset(&usage, 7, sizeof usage);
+    OK(image_cache_get_usage(cache, &usage.known, sizeof usage.known.cached, &check_error));
+    CHECK(usage.known.cached == 0 && usage.known.incomplete == UINT64_C(0x0707070707070707));
+    const size_t sizes[] = {0, 4097, SIZE_MAX};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        STATUS(IMAGE_CACHE_ERROR_INVALID_ARGUMENT, image_cache_get_usage(cache, &usage.known, sizes[i], &check_error));
+    OK(image_cache_set_max_size(cache, UINT64_MAX, &check_error));
+    OK(image_cache_set_max_size(cache, 0, &check_error));
+    image_cache_close(cache);
+}
+
 static void limits(void)
 {
     static const uint64_t sizes[] = {UINT64_MAX, 0};
@@ -436,6 +462,7 @@ int main(int argc, char **argv)
     bad_calls_of_streams(cache);
     callbacks_that_end_the_writer(cache);
     stall_times(cache);
+    usage_of_other_headers();
     limits();
 
     check_image(cache, "before", "cached before");

@@ -109,11 +109,30 @@ static void use_cache_in_child(void)
     FORKED(image_cache_prefetch(cache, fetch_nothing, NULL, &one, &two, &check_error));
     CHECK(one == 0 && two == 0);
     FORKED(image_cache_delete_cached_image(cache, "cached", &check_error));
+    value = true;
+    FORKED(image_cache_delete_unused_image(cache, "cached", &value, &check_error));
+    CHECK(!value);
     FORKED(image_cache_delete_all_cached_images(cache, &one, &check_error));
     FORKED(image_cache_prune(cache, &one, &two, &check_error));
     FORKED(image_cache_prune_to(cache, 0, &one, &two, &check_error));
     FORKED(image_cache_make_room(cache, 0, &one, &two, &check_error));
+    FORKED(image_cache_set_max_size(cache, 1, &check_error));
+    image_cache_usage_t usage;
+    FORKED(image_cache_get_usage(cache, &usage, sizeof usage, &check_error));
+    CHECK(usage.limit == 0);
+    int32_t how = 7;
+    FORKED(image_cache_export(cache, "cached", STDERR_FILENO, 0, NULL, 0, &how, &check_error));
+    FORKED(image_cache_import(cache, "new", STDIN_FILENO, 0, NULL, 0, &how, &check_error));
+    CHECK(how == 0);
+    image_cache_verify_result_t verified = {.verified = 7};
+    FORKED(image_cache_verify(cache, NULL, NULL, 0, &verified, sizeof verified, &check_error));
+    CHECK(verified.verified == 0);
     FORKED(image_cache_clean(cache, 0, &one, &check_error));
+    image_cache_statistics_t statistics;
+    FORKED(image_cache_get_statistics(cache, &statistics, sizeof statistics, &check_error));
+    CHECK(statistics.images == 0 && statistics.limit == 0);
+    FORKED(image_cache_pin(cache, "cached", "holder", 1, &check_error));
+    FORKED(image_cache_unpin(cache, "cached", "holder", &check_error));
 }
 
 static void use_readers_and_writers_in_child(void)
@@ -123,6 +142,7 @@ static void use_readers_and_writers_in_child(void)
     FORKED(image_cache_writer_expect_size(writer, 1, &check_error));
     FORKED(image_cache_writer_expect_digest(writer, "md5", "d41d8cd98f00b204e9800998ecf8427e", &check_error));
     FORKED(image_cache_write_chunk(writer, "child", 5, &check_error));
+    FORKED(image_cache_write_hole(writer, 5, &check_error));
     FORKED(image_cache_read(reader, buffer, sizeof buffer, &length, &check_error));
     CHECK(length == 0);
     FORKED(image_cache_read_at(reader, 0, buffer, sizeof buffer, &length, &check_error));
@@ -132,6 +152,7 @@ static void use_readers_and_writers_in_child(void)
     FORKED(image_cache_tee_read(tee, buffer, sizeof buffer, &length, &check_error));
     CHECK(!image_cache_tee_is_caching(tee) && source.calls == 0);
     CHECK(image_cache_reader_fd(reader) == -1);
+    CHECK(image_cache_reader_path(reader) == NULL);
     CHECK(image_cache_reader_size(reader) == strlen("cached bytes")); /* a number in memory, as is the next */
     CHECK(image_cache_get_driver(cache) == check_driver);
 

@@ -91,6 +91,7 @@ int main(int argc, char **argv)
     const image_cache_entry_t *entry = NULL;
     OK(image_cache_list_cached(cache, &list, &check_error));
     CHECK(image_cache_list_next(list, &entry) && entry->size == SIZE && entry->hits == 1);
+    CHECK(entry->allocated >= SIZE);
     image_cache_list_free(list);
     OK(image_cache_delete_all_cached_images(cache, &images, &check_error));
     CHECK(images == 1 && !exists(in_directory("cache/large")));

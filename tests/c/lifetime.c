@@ -113,7 +113,9 @@ static void image_deleted_under_its_reader(void)
     image_cache_reader_t *reader = NULL;
     cache_image(cache, "image", "first");
     OK(image_cache_open_for_read(cache, "image", &reader, &check_error));
+    CHECK(access(image_cache_reader_path(reader), R_OK) == 0);
     OK(image_cache_delete_cached_image(cache, "image", &check_error));
+    CHECK(access(image_cache_reader_path(reader), R_OK) == -1);
     cache_image(cache, "image", "second");
     check_rest(reader, "first");
     CHECK(image_cache_reader_size(reader) == 5);

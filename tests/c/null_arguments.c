@@ -44,12 +44,20 @@ static void options_and_open(image_cache_error_t *error)
     image_cache_t *out = JUNK;
     REFUSED(image_cache_options_set_driver(NULL, IMAGE_CACHE_DRIVER_SQLITE, error));
     REFUSED(image_cache_options_set_max_size(NULL, 1, error));
+    REFUSED(image_cache_options_set_limit_mode(NULL, IMAGE_CACHE_LIMIT_HARD, error));
+    REFUSED(image_cache_options_set_min_free(NULL, 1, 1, error));
+    REFUSED(image_cache_options_set_min_free_inodes(NULL, 1, 1, error));
+    REFUSED(image_cache_options_set_max_pinned(NULL, 1, error));
     REFUSED(image_cache_options_set_stall_time(NULL, 1, error));
     REFUSED(image_cache_options_set_database(NULL, "name.db", error));
     REFUSED(image_cache_options_set_database(options, NULL, error));
     REFUSED(image_cache_options_set_durability(NULL, IMAGE_CACHE_DURABILITY_FULL, error));
     REFUSED(image_cache_options_set_change_driver(NULL, true, error));
     REFUSED(image_cache_options_set_streaming(NULL, true, error));
+    REFUSED(image_cache_options_set_formats(NULL, "raw", error));
+    OK(image_cache_options_set_formats(options, NULL, error)); /* every format */
+    REFUSED(image_cache_options_set_inspector(NULL, NULL, NULL, error));
+    OK(image_cache_options_set_inspector(options, NULL, NULL, error)); /* no inspector */
     REFUSED(image_cache_options_set_log(NULL, NULL, NULL, error));
     OK(image_cache_options_set_log(options, NULL, NULL, error)); /* switches logging off */
     REFUSED(image_cache_open(NULL, options, &out, error));
@@ -162,6 +170,7 @@ static void readers(image_cache_error_t *error)
     OK(image_cache_read_at(reader, 2, NULL, 0, &length, error));
     CHECK(length == 0);
     CHECK(image_cache_reader_size(NULL) == 0);
+    CHECK(image_cache_reader_path(NULL) == NULL);
     CHECK(image_cache_reader_fd(NULL) == -1);
 }
 
@@ -267,6 +276,13 @@ static void queue_and_housekeeping(image_cache_error_t *error)
     REFUSED(image_cache_delete_queued_image(cache, NULL, error));
     REFUSED(image_cache_delete_cached_image(NULL, "cached", error));
     REFUSED(image_cache_delete_cached_image(cache, NULL, error));
+    bool deleted = true;
+    REFUSED(image_cache_delete_unused_image(NULL, "cached", &deleted, error));
+    CHECK(!deleted);
+    deleted = true;
+    REFUSED(image_cache_delete_unused_image(cache, NULL, &deleted, error));
+    CHECK(!deleted);
+    REFUSED(image_cache_delete_unused_image(cache, "cached", NULL, error));
 
     image_cache_status_t (*const count[])(const image_cache_t *, uint64_t *, image_cache_error_t *) = {
         image_cache_delete_all_queued_images, image_cache_delete_all_cached_images};
@@ -305,8 +321,49 @@ static void queue_and_housekeeping(image_cache_error_t *error)
         REFUSED(evict[i](cache, 0, &one, NULL, error));
         CHECK(one == 0 && two == 0);
     }
+    REFUSED(image_cache_set_max_size(NULL, 1, error));
+    image_cache_usage_t usage;
+    usage.limit = 7;
+    REFUSED(image_cache_get_usage(NULL, &usage, sizeof usage, error));
+    CHECK(usage.limit == 0);
+    REFUSED(image_cache_get_usage(cache, NULL, sizeof usage, error));
+    FILE *scratch = tmpfile();
+    int file = fileno(scratch);
+    int32_t how = 7;
+    REFUSED(image_cache_export(NULL, "cached", file, 0, NULL, 0, &how, error));
+    CHECK(how == 0);
+    REFUSED(image_cache_export(cache, NULL, file, 0, NULL, 0, &how, error));
+    REFUSED(image_cache_export(cache, "cached", file, 0, NULL, 0, NULL, error));
+    REFUSED(image_cache_export(cache, "cached", -1, 0, NULL, 0, &how, error));
+    REFUSED(image_cache_import(NULL, "imported", file, 0, NULL, 0, &how, error));
+    REFUSED(image_cache_import(cache, NULL, file, 0, NULL, 0, &how, error));
+    REFUSED(image_cache_import(cache, "imported", file, 0, NULL, 0, NULL, error));
+    REFUSED(image_cache_import(cache, "imported", -1, 0, NULL, 0, &how, error));
+    const image_cache_import_options_t unexpected = {.size = 1}, twice = {.expects_size = 2, .size = 1};
+    REFUSED(image_cache_import(cache, "imported", file, 0, &unexpected, sizeof unexpected, &how, error));
+    REFUSED(image_cache_import(cache, "imported", file, 0, &twice, sizeof twice, &how, error));
+    REFUSED(image_cache_write_hole(NULL, 1, error));
+    REFUSED(image_cache_options_set_sparse(NULL, true, error));
+    OK(image_cache_export(cache, "cached", file, 0, NULL, 0, &how, error));
+    CHECK(fclose(scratch) == 0 && how > 0);
+    image_cache_verify_result_t verified = {.verified = 7, .stopped = 7};
+    REFUSED(image_cache_verify(NULL, NULL, NULL, 0, &verified, sizeof verified, error));
+    CHECK(verified.verified == 0 && verified.stopped == 0);
+    REFUSED(image_cache_verify(cache, NULL, NULL, 0, NULL, sizeof verified, error));
+    OK(image_cache_verify(cache, NULL, NULL, 0, &verified, sizeof verified, error));
     one = 7;
     REFUSED(image_cache_clean(NULL, -1, &one, error));
+    image_cache_statistics_t statistics;
+    memset(&statistics, 7, sizeof statistics);
+    REFUSED(image_cache_get_statistics(NULL, &statistics, sizeof statistics, error));
+    CHECK(statistics.images == 0 && statistics.found_damaged == 0);
+    REFUSED(image_cache_get_statistics(cache, NULL, sizeof statistics, error));
+    REFUSED(image_cache_pin(NULL, "cached", "holder", 1, error));
+    REFUSED(image_cache_pin(cache, NULL, "holder", 1, error));
+    REFUSED(image_cache_pin(cache, "cached", NULL, 1, error));
+    REFUSED(image_cache_unpin(NULL, "cached", "holder", error));
+    REFUSED(image_cache_unpin(cache, NULL, "holder", error));
+    REFUSED(image_cache_unpin(cache, "cached", NULL, error));
     CHECK(one == 0);
     REFUSED(image_cache_clean(cache, -1, NULL, error));
     CHECK(is_cached(cache, "cached")); /* a refused call changes nothing */

@@ -274,6 +274,64 @@ static void killed_processes_leave_a_consistent_cache(void)
     image_cache_close(cache);
 }
 
+/* ---- one verification by all ---- */
+
+static int arrived[2], go_on[2];
+static bool has_arrived;
+
+/* Waits in its first call until all processes are in theirs: they are in one pass, each with an image of its own. */
+static int32_t wait_for_the_others(void *user_data, const char *image_id, uint64_t done, uint64_t total)
+{
+    (void)user_data, (void)image_id, (void)done, (void)total;
+    char byte = 0;
+    if (!has_arrived) {
+        has_arrived = true;
+        CHECK(write(arrived[1], &byte, 1) == 1);
+        CHECK(read(go_on[0], &byte, 1) == 0);
+    }
+    return 0;
+}
+
+static int verify_all(int me)
+{
+    close(go_on[1]);
+    image_cache_t *cache = open_cache("verified");
+    image_cache_verify_options_t verify_options = {.progress = wait_for_the_others};
+    image_cache_verify_result_t result;
+    OK(image_cache_verify(cache, NULL, &verify_options, sizeof verify_options, &result, sizeof result, &check_error));
+    CHECK(result.verified + result.skipped == IMAGES && result.failed == 0 && result.stopped == 0);
+    image_cache_close(cache);
+    return 2 * (int)result.verified + 0 * me;
+}
+
+static void each_image_is_verified_by_one_process(void)
+{
+    image_cache_t *cache = open_cache("verified");
+    for (int i = 0; i < IMAGES; i++) {
+        char id[32];
+        name_image(id, "verified", i);
+        cache_image(cache, id, id);
+    }
+    image_cache_close(cache);
+    CHECK(pipe2(arrived, O_CLOEXEC) == 0 && pipe2(go_on, O_CLOEXEC) == 0);
+    fork_children(verify_all);
+    close(start[0]);
+    close(start[1]);
+    for (int i = 0; i < PROCESSES; i++) {
+        char byte;
+        CHECK(read(arrived[0], &byte, 1) == 1);
+    }
+    close(go_on[1]);
+    int sum = 0;
+    for (int i = 0; i < PROCESSES; i++) {
+        int status = 0;
+        CHECK(waitpid(children[i], &status, 0) == children[i]);
+        CHECK(WIFEXITED(status));
+        sum += WEXITSTATUS(status);
+    }
+    CHECK(sum == 2 * IMAGES);
+}
+
 int main(int argc, char **argv)
 {
     CHECK(realpath(argv[0], program) != NULL);
@@ -285,6 +343,7 @@ int main(int argc, char **argv)
     no_hit_is_lost();
     the_queue_is_shared();
     concurrent_prunes_evict_no_more_than_the_excess();
+    each_image_is_verified_by_one_process();
     killed_processes_leave_a_consistent_cache();
     return 0;
 }

@@ -14,6 +14,14 @@
     X(options_set_change_driver, nothing, image_cache_options_set_change_driver(NULL, true, &error))                   \
     X(options_set_max_size, nothing, image_cache_options_set_max_size(options, 1, &error))                             \
     X(options_set_max_size, nothing, image_cache_options_set_max_size(NULL, 1, &error))                                \
+    X(options_set_limit_mode, nothing, image_cache_options_set_limit_mode(options, 1, &error))                         \
+    X(options_set_limit_mode, nothing, image_cache_options_set_limit_mode(options, 2, &error))                         \
+    X(options_set_min_free, nothing, image_cache_options_set_min_free(options, 1, 100, &error))                        \
+    X(options_set_min_free, nothing, image_cache_options_set_min_free(options, 1, 101, &error))                        \
+    X(options_set_min_free_inodes, nothing, image_cache_options_set_min_free_inodes(options, 1, 1, &error))            \
+    X(options_set_min_free_inodes, nothing, image_cache_options_set_min_free_inodes(NULL, 1, 1, &error))               \
+    X(options_set_max_pinned, nothing, image_cache_options_set_max_pinned(options, 100, &error))                       \
+    X(options_set_max_pinned, nothing, image_cache_options_set_max_pinned(options, 101, &error))                       \
     X(options_set_stall_time, nothing, image_cache_options_set_stall_time(options, 1, &error))                         \
     X(options_set_stall_time, nothing, image_cache_options_set_stall_time(NULL, 1, &error))                            \
     X(options_set_database, nothing, image_cache_options_set_database(options, "name", &error))                        \
@@ -22,6 +30,12 @@
     X(options_set_durability, nothing, image_cache_options_set_durability(options, 2, &error))                         \
     X(options_set_streaming, nothing, image_cache_options_set_streaming(options, true, &error))                        \
     X(options_set_streaming, nothing, image_cache_options_set_streaming(NULL, true, &error))                           \
+    X(options_set_sparse, nothing, image_cache_options_set_sparse(options, true, &error))                              \
+    X(options_set_sparse, nothing, image_cache_options_set_sparse(NULL, true, &error))                                 \
+    X(options_set_formats, nothing, image_cache_options_set_formats(options, "raw,iso", &error))                       \
+    X(options_set_formats, nothing, image_cache_options_set_formats(options, "floppy", &error))                        \
+    X(options_set_inspector, nothing, image_cache_options_set_inspector(options, NULL, NULL, &error))                  \
+    X(options_set_inspector, nothing, image_cache_options_set_inspector(NULL, NULL, NULL, &error))                     \
     X(options_set_log, nothing, image_cache_options_set_log(options, NULL, NULL, &error))                              \
     X(options_set_log, nothing, image_cache_options_set_log(NULL, NULL, NULL, &error))                                 \
     X(open, nothing, image_cache_open(inside("/new"), options, &new_cache, &error))                                    \
@@ -67,8 +81,14 @@
     X(delete_cached_image, nothing, image_cache_delete_cached_image(cache, "cached", &error))                          \
     X(delete_cached_image, nothing, image_cache_delete_cached_image(cache, "a/b", &error))                             \
     X(delete_cached_image, nothing, image_cache_delete_cached_image(cache, NULL, &error))                              \
+    X(delete_unused_image, nothing, image_cache_delete_unused_image(cache, "cached", &value, &error))                  \
+    X(delete_unused_image, nothing, image_cache_delete_unused_image(cache, "a/b", &value, &error))                     \
+    X(delete_unused_image, pin, image_cache_delete_unused_image(cache, "cached", &value, &error))                      \
+    X(delete_unused_image, nothing, image_cache_delete_unused_image(cache, "cached", NULL, &error))                    \
+    X(delete_cached_image, pin, image_cache_delete_cached_image(cache, "cached", &error))                              \
     X(delete_all_cached_images, nothing, image_cache_delete_all_cached_images(cache, &number, &error))                 \
     X(delete_all_cached_images, nothing, image_cache_delete_all_cached_images(NULL, &number, &error))                  \
+    X(delete_all_cached_images, pin, image_cache_delete_all_cached_images(cache, &number, &error))                     \
     X(prune, nothing, image_cache_prune(cache, &number, &second_number, &error))                                       \
     X(prune, nothing, image_cache_prune(NULL, &number, &second_number, &error))                                        \
     X(prune_to, nothing, image_cache_prune_to(cache, 0, &number, &second_number, &error))                              \
@@ -76,9 +96,33 @@
     X(make_room, nothing, image_cache_make_room(cache, 0, &number, &second_number, &error))                            \
     X(make_room, nothing, image_cache_make_room(cache, UINT64_MAX, &number, &second_number, &error))                   \
     X(make_room, nothing, image_cache_make_room(cache, 1, &number, NULL, &error))                                      \
+    X(set_max_size, nothing, image_cache_set_max_size(cache, 1, &error))                                               \
+    X(set_max_size, have_hard_limit, image_cache_set_max_size(cache, 1, &error))                                       \
+    X(set_max_size, nothing, image_cache_set_max_size(NULL, 1, &error))                                                \
+    X(get_usage, nothing, image_cache_get_usage(cache, &usage, sizeof usage, &error))                                  \
+    X(get_usage, nothing, image_cache_get_usage(cache, NULL, 0, &error))                                               \
+    X(verify, nothing, image_cache_verify(cache, NULL, NULL, 0, &verified, sizeof verified, &error))                   \
+    X(verify, nothing, image_cache_verify(cache, "cached", NULL, 0, &verified, sizeof verified, &error))               \
+    X(verify, nothing, image_cache_verify(cache, "absent", NULL, 0, &verified, sizeof verified, &error))               \
+    X(verify, nothing, image_cache_verify(cache, "a/b", NULL, 0, &verified, sizeof verified, &error))                  \
+    X(verify, nothing, image_cache_verify(cache, NULL, newer, sizeof newer, &verified, sizeof verified, &error))       \
+    X(verify, nothing, image_cache_verify(cache, NULL, NULL, 0, NULL, 0, &error))                                      \
     X(clean, leave_invalid, image_cache_clean(cache, 0, &number, &error))                                              \
     X(clean, chunk, image_cache_clean(cache, 0, &number, &error))                                                      \
     X(clean, nothing, image_cache_clean(NULL, 0, &number, &error))                                                     \
+    X(pin, have_room, image_cache_pin(cache, "cached", "holder", 60, &error))                                          \
+    X(pin, have_room, image_cache_pin(cache, "cached", "holder", 0, &error))                                           \
+    X(pin, nothing, image_cache_pin(cache, "missing", "holder", 60, &error))                                           \
+    X(pin, nothing, image_cache_pin(cache, "cached", "", 60, &error))                                                  \
+    X(pin, nothing, image_cache_pin(cache, "a/b", "holder", 60, &error))                                               \
+    X(pin, nothing, image_cache_pin(cache, "cached", "holder", 60, &error))                                            \
+    X(unpin, pin, image_cache_unpin(cache, "cached", "holder", &error))                                                \
+    X(unpin, nothing, image_cache_unpin(cache, "a/b", "holder", &error))                                               \
+    X(unpin, nothing, image_cache_unpin(cache, "cached", NULL, &error))                                                \
+    X(get_statistics, nothing, image_cache_get_statistics(cache, &statistics, sizeof statistics, &error))              \
+    X(get_statistics, newer_statistics, image_cache_get_statistics(cache, &statistics, sizeof statistics, &error))     \
+    X(get_statistics, add_a_file, image_cache_get_statistics(cache, &statistics, sizeof statistics, &error))           \
+    X(get_statistics, nothing, image_cache_get_statistics(cache, &statistics, 0, &error))                              \
     X(queue_image, nothing, image_cache_queue_image(cache, "new", &value, &error))                                     \
     X(queue_image, nothing, image_cache_queue_image(cache, "a/b", &value, &error))                                     \
     X(queue_image, nothing, image_cache_queue_image(cache, NULL, &value, &error))                                      \
@@ -101,6 +145,30 @@
     X(read_at, open_reader, image_cache_read_at(reader, 2, buffer, sizeof buffer, &length, &error))                    \
     X(read_at, shorten, image_cache_read_at(reader, 2, buffer, sizeof buffer, &length, &error))                        \
     X(read_at, open_reader, image_cache_read_at(reader, 2, NULL, sizeof buffer, &length, &error))                      \
+    X(export, open_target, image_cache_export(cache, "cached", target, 0, NULL, 0, &done, &error))                     \
+    X(export, open_target,                                                                                             \
+      image_cache_export(cache, "cached", target, IMAGE_CACHE_COPY_BYTES, NULL, 0, &done, &error))                     \
+    X(export, open_target, image_cache_export(cache, "absent", target, 0, NULL, 0, &done, &error))                     \
+    X(export, open_target, image_cache_export(cache, "a/b", target, 0, NULL, 0, &done, &error))                        \
+    X(export, open_target, image_cache_export(cache, "cached", target, 9, NULL, 0, &done, &error))                     \
+    X(export, nothing, image_cache_export(cache, "cached", -1, 0, NULL, 0, &done, &error))                             \
+    X(export, open_target,                                                                                             \
+      image_cache_export(cache, "cached", target, 0, newer_export, sizeof newer_export, &done, &error))                \
+    X(export, open_target, image_cache_export(cache, "cached", target, 0, &stopping, sizeof stopping, &done, &error))  \
+    X(import, open_source, image_cache_import(cache, "new", target, 0, NULL, 0, &done, &error))                        \
+    X(import, refused_source, image_cache_import(cache, "new", target, 0, NULL, 0, &done, &error))                     \
+    X(import, open_source, image_cache_import(cache, "cached", target, 0, NULL, 0, &done, &error))                     \
+    X(import, begin_and_open, image_cache_import(cache, "written", target, 0, NULL, 0, &done, &error))                 \
+    X(import, open_source, image_cache_import(cache, "a/b", target, 0, NULL, 0, &done, &error))                        \
+    X(import, open_source, image_cache_import(cache, "new", target, 9, NULL, 0, &done, &error))                        \
+    X(import, nothing, image_cache_import(cache, "new", -1, 0, NULL, 0, &done, &error))                                \
+    X(import, open_source,                                                                                             \
+      image_cache_import(cache, "new", target, 0, newer_import, sizeof newer_import, &done, &error))                   \
+    X(import, open_source, image_cache_import(cache, "new", target, 0, &of_7_bytes, sizeof of_7_bytes, &done, &error)) \
+    X(import, open_source, image_cache_import(cache, "new", target, 0, &of_nothing, sizeof of_nothing, &done, &error)) \
+    X(import, open_source, image_cache_import(cache, "new", target, 0, &stopped, sizeof stopped, &done, &error))       \
+    X(import, limited_source, image_cache_import(cache, "new", target, 0, NULL, 0, &done, &error))                     \
+    X(import, lost_source, image_cache_import(cache, "new", target, 0, &losing, sizeof losing, &done, &error))         \
     X(tee_open, nothing, image_cache_tee_open(cache, "teed", read_text, &source, &new_tee, &error))                    \
     X(tee_open, nothing, image_cache_tee_open(cache, "a/b", read_text, &source, &new_tee, &error))                     \
     X(tee_open, nothing, image_cache_tee_open(cache, "teed", NULL, &source, &new_tee, &error))                         \
@@ -150,6 +218,8 @@
     X(begin_write, nothing, image_cache_begin_write(cache, "cached", &new_writer, &error))                             \
     X(begin_write, nothing, image_cache_begin_write(cache, "a/b", &new_writer, &error))                                \
     X(begin_write, nothing, image_cache_begin_write(cache, NULL, &new_writer, &error))                                 \
+    X(writer_expect_size, begin_with_room, image_cache_writer_expect_size(writer, 7, &error))                          \
+    X(writer_expect_size, begin_within_limit, image_cache_writer_expect_size(writer, 7, &error))                       \
     X(writer_expect_size, begin, image_cache_writer_expect_size(writer, 1, &error))                                    \
     X(writer_expect_size, chunk, image_cache_writer_expect_size(writer, 1, &error))                                    \
     X(writer_expect_digest, begin, image_cache_writer_expect_digest(writer, "md5", EMPTY_MD5, &error))                 \
@@ -159,9 +229,14 @@
     X(write_chunk, expect_size, image_cache_write_chunk(writer, "too long", 8, &error))                                \
     X(write_chunk, lose, image_cache_write_chunk(writer, "chunk", 5, &error))                                          \
     X(write_chunk, begin, image_cache_write_chunk(writer, NULL, 5, &error))                                            \
+    X(write_hole, begin, image_cache_write_hole(writer, 5, &error))                                                    \
+    X(write_hole, expect_size, image_cache_write_hole(writer, 9, &error))                                              \
+    X(write_hole, lose, image_cache_write_hole(writer, 5, &error))                                                     \
+    X(write_hole, nothing, image_cache_write_hole(NULL, 5, &error))                                                    \
     X(commit, chunk, commit(&writer))                                                                                  \
     X(commit, expect_size, commit(&writer))                                                                            \
     X(commit, expect_digest, commit(&writer))                                                                          \
+    X(commit, inspect, commit(&writer))                                                                                \
     X(commit, lose, commit(&writer))                                                                                   \
     X(commit, race, commit(&writer))                                                                                   \
     X(commit, nothing, commit(&writer))
@@ -172,7 +247,7 @@ static const struct {
 } calls[] = {
 #define ROW(function, before, call) {"image_cache_" #function, before},
     CALLS(ROW)};
-enum { CALL_COUNT = sizeof calls / sizeof *calls, STATUS_COUNT = 18 };
+enum { CALL_COUNT = sizeof calls / sizeof *calls, STATUS_COUNT = 20 };
 
 static image_cache_status_t make_call(size_t which)
 {

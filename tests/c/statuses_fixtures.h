@@ -22,8 +22,28 @@ static image_cache_error_t error;
 static unsigned directories; /* each call has a new directory */
 static bool value;
 static uint64_t number, second_number;
+static image_cache_usage_t usage;
+static image_cache_verify_result_t verified;
+static const image_cache_verify_options_t newer[2] = {{0},
+                                                      {.skip_seconds = 1}}; /* a longer struct, with another field */
+static const image_cache_export_options_t newer_export[2] = {{0}, {.sync = 1}};
+static int32_t stop(void *user_data, uint64_t done, uint64_t total)
+{
+    (void)user_data, (void)done, (void)total;
+    return 1;
+}
+static const image_cache_export_options_t stopping = {.progress = stop};
+static const image_cache_import_options_t newer_import[2] = {{0}, {.size = 1}};
+static const image_cache_import_options_t stopped = {.progress = stop};
+static const image_cache_import_options_t of_7_bytes = {.expects_size = 1, .size = 7};
+static const image_cache_import_options_t of_nothing = {.md5 = EMPTY_MD5};
+static int32_t take_file(void *user_data, uint64_t done, uint64_t total);
+static const image_cache_import_options_t losing = {.progress = take_file};
+static int target = -1;
+static int32_t done;
 static size_t length;
 static char buffer[64];
+static image_cache_statistics_t statistics;
 
 static const char *inside(const char *name) { return in_directory("cache-%u%s", directories, name); }
 
@@ -45,6 +65,9 @@ static void tear_down(void)
     image_cache_tee_close(my_tee), image_cache_tee_close(new_tee);
     image_cache_stream_close(my_stream), image_cache_stream_close(new_stream);
     image_cache_list_free(list);
+    if (target >= 0)
+        CHECK(close(target) == 0 && unlink(inside("-target")) == 0);
+    target = -1;
     image_cache_close(cache), image_cache_close(new_cache);
     image_cache_options_free(options);
     writer = new_writer = NULL, reader = new_reader = NULL, my_tee = new_tee = NULL, list = NULL;
@@ -69,6 +92,17 @@ static void expect_digest(void)
     OK(image_cache_writer_expect_digest(writer, "md5", EMPTY_MD5, &check_error));
     OK(image_cache_write_chunk(writer, "not empty", 9, &check_error));
 }
+static void accept_iso_only(void)
+{
+    image_cache_close(cache);
+    OK(image_cache_options_set_formats(options, "iso", &check_error));
+    OK(image_cache_open(inside(""), options, &cache, &check_error));
+}
+static void inspect(void)
+{
+    accept_iso_only();
+    chunk();
+}
 static void lose(void)
 {
     chunk();
@@ -85,7 +119,70 @@ static void leave_invalid(void)
     image_cache_abort(writer, "tested");
     writer = NULL;
 }
+/* The other calls have a limit of 0, so that a prune evicts. */
+static void have_room(void)
+{
+    image_cache_close(cache);
+    OK(image_cache_options_set_max_size(options, 1000, &check_error));
+    OK(image_cache_open(inside(""), options, &cache, &check_error));
+}
+static void pin(void)
+{
+    have_room();
+    OK(image_cache_pin(cache, "cached", "holder", 60, &check_error));
+}
+/* A limit of 0 is a hard one's as well, so that a change of it is stored. */
+static void have_hard_limit(void)
+{
+    image_cache_close(cache);
+    OK(image_cache_options_set_limit_mode(options, IMAGE_CACHE_LIMIT_HARD, &check_error));
+    OK(image_cache_open(inside(""), options, &cache, &check_error));
+}
+static void begin_within_limit(void)
+{
+    have_hard_limit();
+    begin();
+}
+static void begin_with_room(void)
+{
+    OK(image_cache_options_set_max_size(options, 1 << 20, &check_error));
+    begin_within_limit();
+}
+static void newer_statistics(void) { make_file(inside("/.image_cache/statistics"), "ic stats\0022345678"); }
 static void open_reader(void) { OK(image_cache_open_for_read(cache, "cached", &reader, &check_error)); }
+static void open_target(void)
+{
+    target = open(inside("-target"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    CHECK(target >= 0);
+}
+static void open_source(void)
+{
+    open_target();
+    CHECK(write(target, "source", 6) == 6);
+}
+static void begin_and_open(void)
+{
+    begin();
+    open_source();
+}
+static void limited_source(void)
+{
+    have_hard_limit();
+    open_source();
+}
+static void refused_source(void)
+{
+    accept_iso_only();
+    open_source();
+}
+static void lost_source(void) { open_source(); }
+static int32_t take_file(void *user_data, uint64_t done, uint64_t total)
+{
+    (void)user_data, (void)total;
+    if (done == 0)
+        CHECK(unlink(inside("/incomplete/new")) == 0);
+    return 0;
+}
 static void shorten(void)
 {
     open_reader();

@@ -6,8 +6,12 @@ use std::process::Command;
 
 /// Declarations that the code assumes: an agent's functions.
 const BEFORE: &str = r"
+#define _POSIX_C_SOURCE 200809L
+#include <fcntl.h>
 #include <image_cache.h>
 #include <stdio.h>
+#include <sys/sendfile.h>
+#include <unistd.h>
 FILE *open_in_store(void *store, const char *image_id);
 extern image_cache_fetch_fn agents_fetch;
 extern image_cache_source_fn agents_source;
@@ -18,9 +22,9 @@ const VARIABLES: &str = r"
     image_cache_t *cache = NULL; image_cache_writer_t *writer = NULL; image_cache_reader_t *reader = NULL;
     image_cache_tee_t *tee = NULL; image_cache_stream_t *stream = NULL; image_cache_list_t *list = NULL; image_cache_error_t error; image_cache_status_t status = 0;
     const char *id = NULL, *hex = NULL; FILE *source = NULL, *store = NULL, *guest = NULL;
-    char buffer[4096]; size_t length = 0; uint64_t images = 0, bytes = 0, removed = 0;
+    char buffer[4096]; size_t length = 0; uint64_t images = 0, bytes = 0, removed = 0; int32_t done = 0; int client = -1;
     (void)cache, (void)writer, (void)reader, (void)stream, (void)tee, (void)list, (void)error, (void)status, (void)id, (void)hex;
-    (void)source, (void)store, (void)guest, (void)buffer, (void)length, (void)images, (void)bytes, (void)removed;
+    (void)source, (void)store, (void)guest, (void)buffer, (void)length, (void)images, (void)bytes, (void)removed, (void)done, (void)client;
 ";
 
 /// Functions that statements may call, if the code has no such function.

@@ -7,6 +7,7 @@ set -eu
 what=$1 work=$2 build=$3 root=$4 cargo=$5 build_type=$6
 here=$root/tests/consumers
 prefix="$work/moved prefix"
+go_prefix=$work/prefix-of-go # the same, for Go 1.19, which splits pkg-config's flags at spaces
 scratch="$work/$what here"
 cc="${CC:-cc} -std=c99 -D_GNU_SOURCE -Wall -Wextra -pedantic -Werror"
 
@@ -36,13 +37,14 @@ install_and_move() { # BUILD_DIRECTORY PREFIX TARGET
 
 do_install() {
     install_and_move "$build" "/opt/first prefix" "$prefix"
+    ln -sfn "$prefix" "$go_prefix"
     find "$prefix" ! -type d -printf '%P -> %l\n' | sort
     local names
     names=$(cd "$prefix" && find lib* -name 'libimage_cache.so*' | wc -l)
     [ "$names" -eq 3 ] || fail "the shared library should have three names"
     only_the_header_is_visible "$(library_directory)/libimage_cache.a"
     local document
-    for document in README.md docs/guide.md examples-c/quickstart.c examples/README.md; do
+    for document in README.md docs/guide.md examples-c/quickstart.c examples/README.md go/README.md; do
         [ -s "$prefix/share/doc/image_cache/$document" ] || fail "$document is not installed"
     done
 }
@@ -99,14 +101,49 @@ do_shared_object() {
     soname=$(sed -nE 's/.*\(SONAME\).*\[(.*)\]/\1/p' "$scratch/headers")
     expected=libimage_cache.so.$(sed -nE 's/^const ABI: u32 = ([0-9]+);/\1/p' "$root/build.rs")
     [ "$soname" = "$expected" ] || fail "the soname is '$soname', not $expected"
-    [ "$(readlink "$library")" = "$soname" ] || fail "libimage_cache.so is not a link to $soname"
+    local file
+    file=$soname.$(sed -nE 's/^version = "[0-9]+\.(.*)"/\1/p' "$root/Cargo.toml" | head -n 1)
+    [ "$(readlink "$library")" = "$file" ] || fail "libimage_cache.so is not a link to $file"
+    [ "$(readlink "$(library_directory)/$soname")" = "$file" ] || fail "$soname is not a link to $file"
     grep -q GNU_RELRO "$scratch/headers" || fail "no RELRO"
     grep -q 'BIND_NOW' "$scratch/headers" || fail "RELRO is partial: functions are bound lazily"
     grep -q 'FLAGS_1.*NODELETE' "$scratch/headers" || fail "dlclose would unload it"
     ! grep -E 'TEXTREL|RPATH|RUNPATH' "$scratch/headers" || fail "it has text relocations or a run path"
-    nm --dynamic --defined-only --format=posix "$library" | awk '{ print $1 }' | sort >"$scratch/exports"
-    functions_of_the_header | diff - "$scratch/exports" || fail "the header (<) and the exports (>) differ"
+    # Functions with their versions; the versions themselves are absolute symbols.
+    nm --dynamic --defined-only --format=posix "$library" | awk '$2 != "A" { print $1 }' | sort >"$scratch/exports"
+    ! grep -vE '@@IMAGE_CACHE_[0-9]+\.[0-9]+$' "$scratch/exports" || fail "these symbols have no version"
+    functions_of_the_header | diff - <(sed 's/@@.*//' "$scratch/exports") ||
+        fail "the header (<) and the exports (>) differ"
     grep NEEDED "$scratch/headers"
+}
+
+# A library with the header's functions, which do nothing, and OPTIONS of the linker. A program is linked with it to see what
+# the loader then does with another library.
+stub() { # DIRECTORY OPTIONS...
+    local directory=$1
+    shift
+    mkdir -p "$directory"
+    functions_of_the_header | sed 's/.*/void &(void); void &(void) {}/' >"$directory/stub.c"
+    $cc -shared -fPIC "-Wl,-soname,$(basename "$(library_directory)"/libimage_cache.so.[0-9])" "$@" \
+        -o "$directory/libimage_cache.so" "$directory/stub.c" || fail "cc"
+    ln -s libimage_cache.so "$directory/$(basename "$(library_directory)"/libimage_cache.so.[0-9])"
+}
+
+# A program that was linked before the symbols had versions runs with this library. One that needs a later version does not start,
+# and the loader says why, instead of a missing function in the middle of its work.
+do_symbol_versions() {
+    stub "$scratch/unversioned"
+    $cc -I "$prefix/include" "$here/plain.c" "$here/exercise.c" -o "$scratch/old" "-L$scratch/unversioned" -limage_cache
+    ! readelf --version-info "$scratch/old" | grep IMAGE_CACHE || fail "the old program needs a version"
+    LD_LIBRARY_PATH=$(library_directory) LD_BIND_NOW=1 run "$scratch/old" 2>"$scratch/loader"
+    ! grep version "$scratch/loader" || fail "the loader complains"
+
+    { echo 'IMAGE_CACHE_99.0 { global:' && functions_of_the_header | sed 's/$/;/' && echo 'local: *; };'; } >"$scratch/later"
+    stub "$scratch/later library" "-Wl,--version-script=$scratch/later"
+    $cc -I "$prefix/include" "$here/plain.c" "$here/exercise.c" -o "$scratch/new" "-L$scratch/later library" -limage_cache
+    ! LD_LIBRARY_PATH=$(library_directory) "$scratch/new" "$scratch/cache" 2>"$scratch/loader" || fail "it should not start"
+    cat "$scratch/loader"
+    grep -q "version .IMAGE_CACHE_99.0. not found" "$scratch/loader" || fail "the loader does not name the version"
 }
 
 # ---- How a consumer finds it ------------------------------------------------------------------------------------------
@@ -184,7 +221,7 @@ do_fetch_content() {
 # Before 1.0, another minor version is incompatible.
 do_cmake_version() {
     local version expected
-    for version in 0.1 0.1.0:1 0.2:0 1.0:0 0.0:0; do
+    for version in 0.2 0.2.0:1 0.1:0 0.3:0 1.0:0; do
         expected=1
         [ "${version#*:}" = 0 ] && expected=0
         cat >"$scratch/CMakeLists.txt" <<-END
@@ -255,6 +292,35 @@ do_static_with_rust() {
     run "$scratch/with_rust"
 }
 
+# image-cachectl works without the installed library, has pages and completions, and fills a cache that the library reads.
+do_tool() {
+    local tool=$prefix/bin/image-cachectl page
+    [ -x "$tool" ] || skip "image-cachectl was not built: IMAGE_CACHE_TOOLS is off"
+    loads_no_image_cache "$tool"
+    [ "$("$tool" --version)" = "image-cachectl $(sed -nE 's/^version = "(.*)"/\1/p' "$root/cachectl/Cargo.toml" | head -n 1)" ] ||
+        fail "its version is not that of its crate"
+    export IMAGE_CACHE_DIR=$scratch/cache IMAGE_CACHE_CONFIG=/dev/null
+    "$tool" create || fail "create: exit code $?"
+    echo hello | "$tool" add tool || fail "add: exit code $?"
+    "$tool" verify || fail "verify: exit code $?"
+    [ "$("$tool" export tool -)" = hello ] || fail "the image is not what was added"
+    for page in '' -add -queue-list; do
+        grep -q '^\.SH EXAMPLES$' "$prefix/share/man/man1/image-cachectl$page.1" || fail "image-cachectl$page.1 has no example"
+    done
+    for page in bash-completion/completions/image-cachectl zsh/site-functions/_image-cachectl \
+        fish/vendor_completions.d/image-cachectl.fish; do
+        grep -q make-room "$prefix/share/$page" || fail "$page does not know make-room"
+    done
+    for page in prune clean verify metrics; do
+        grep -q "^ExecStart=image-cachectl $page" "$prefix/lib/systemd/system/image-cache-$page.service" || fail "no service for $page"
+        [ -f "$prefix/lib/systemd/system/image-cache-$page.timer" ] || fail "no timer for $page"
+    done
+    for page in lib/sysusers.d/image-cache.conf lib/tmpfiles.d/image-cache.conf share/image-cache/image-cache.toml \
+        share/image-cache/grafana/image-cache.json; do
+        [ -f "$prefix/$page" ] || fail "$page is missing"
+    done
+}
+
 # ---- Other languages, and the loader ----------------------------------------------------------------------------------
 
 do_dlopen() {
@@ -264,30 +330,30 @@ do_dlopen() {
 
 do_python() {
     need python3
-    (cd "$scratch" && python3 -B "$root/tests/python/test_ctypes.py" "$(library_directory)/libimage_cache.so" sqlite) ||
-        fail "test_ctypes.py: exit code $?"
-    run_example "C++, Rust, Python, Node" python3 -B "$root/examples/python/agent.py" "$(library_directory)/libimage_cache.so"
+    local python=$scratch/environment/bin/python
+    python3 -m venv "$scratch/environment" >"$scratch/venv.log" 2>&1 || skip "python3 cannot create a virtual environment"
+    timeout 120 "$python" -m pip install --quiet --retries 1 flit_core cffi >"$scratch/pip.log" 2>&1 ||
+        skip "pip cannot install flit_core and cffi, which the wheel needs"
+    "$python" -m pip wheel --quiet --no-index --no-deps --no-build-isolation -w "$scratch/wheel" "$root/python" || fail "pip wheel"
+    "$python" -m pip install --quiet --no-index "$scratch"/wheel/image_cache-*-py3-none-any.whl || fail "pip install"
+    # The loader finds the library by its soname, as after `make install` and ldconfig.
+    export LD_LIBRARY_PATH PYTHONDONTWRITEBYTECODE=1
+    LD_LIBRARY_PATH=$(library_directory)
+    cd "$scratch" || fail "cd"
+    "$python" -c 'import image_cache, pathlib, sys
+directory = pathlib.Path(image_cache.__file__).parent
+sys.exit(not (directory.is_relative_to(sys.prefix) and (directory / "py.typed").exists()))' || fail "the wheel is not what is imported"
+    grep -q "$(library_directory)/libimage_cache.so" <("$python" -c 'import image_cache; print(open("/proc/self/maps").read())') ||
+        fail "another library is loaded"
+    "$python" -X dev "$root/tests/python/run_tests.py" sqlite || fail "run_tests.py: exit code $?"
+    "$python" "$root/tests/scenarios/python/scenario.py" sqlite "$root"/tests/scenarios/cases/*.scenario >"$scratch/transcript" ||
+        fail "the scenarios: exit code $?"
+    tail -n 1 "$scratch/transcript"
+    run_example "C++, Rust, Python, Node" "$python" "$root/examples/python/agent.py"
 }
 
-do_go() {
-    need go
-    need pkg-config
-    cp "$root"/examples/go/* "$scratch"
-    # Go 1.19 splits pkg-config's flags at spaces, so the path needs a name without a space.
-    local alias=$work/prefix-of-go directory
-    ln -sfn "$prefix" "$alias"
-    directory=$(library_directory)
-    directory=$alias${directory#"$prefix"}
-    (
-        cd "$scratch"
-        export HOME=$scratch GOCACHE=$work/go GOFLAGS=-mod=mod GOPROXY=off GOTOOLCHAIN=local
-        export CGO_ENABLED=1 PKG_CONFIG_PATH=$directory/pkgconfig CGO_LDFLAGS="'-Wl,-rpath,$directory'"
-        go vet . && go build -o agent .
-    ) || fail "go: exit code $?"
-    # The strictest cgo pointer checks, and more threads than the machine has processors.
-    export GODEBUG=cgocheck=2 GOMAXPROCS=8
-    run_example Go "$scratch/agent"
-}
+# shellcheck disable=SC1091 # checked by itself
+. "$here/go.sh"
 
 do_node() {
     need node

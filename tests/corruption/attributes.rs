@@ -287,7 +287,7 @@ fn moments() -> Vec<SystemTime> {
     let after = far.iter().filter_map(|seconds| epoch.checked_add(Duration::from_secs(*seconds)));
     let before = far.iter().filter_map(|seconds| epoch.checked_sub(Duration::from_secs(*seconds)));
     let now = SystemTime::now();
-    let near = [now, now + Duration::from_hours(1), now - Duration::from_hours(1)];
+    let near = [now, now + Duration::from_secs(60 * 60), now - Duration::from_secs(60 * 60)];
     after.chain(before).chain(near).chain([epoch]).collect()
 }
 
@@ -342,7 +342,7 @@ fn times() -> Result<(), Failed> {
         // A clean removes an incomplete file whose mtime is long ago. One in the future may be a live writer's, before whose time the
         // clock was set back: it must be seen like this for the stall time.
         let is_stalled = |moment: &&SystemTime| {
-            SystemTime::now().duration_since(**moment).is_ok_and(|idle| idle > Duration::from_hours(24))
+            SystemTime::now().duration_since(**moment).is_ok_and(|idle| idle > Duration::from_secs(24 * 60 * 60))
         };
         let stalled = moments.iter().filter(is_stalled).count();
         assert_eq!(cache.clean(None)?, (moments.len() + stalled) as u64);

@@ -52,6 +52,20 @@ pub fn run_as_child() -> bool {
             connection.execute_batch(begin).unwrap();
             Some(connection)
         }
+        // Locks the database again and again, as a busy Glance.
+        ("lock repeatedly", [database]) => {
+            let connection = rusqlite::Connection::open(database).unwrap();
+            std::thread::spawn(move || {
+                loop {
+                    // It fails while the cache has it locked.
+                    let _ =
+                        connection.execute_batch("BEGIN EXCLUSIVE; UPDATE cached_images SET hits = hits + 1; COMMIT");
+                    // So that the cache finds it locked in some of its transactions only.
+                    std::thread::sleep(std::time::Duration::from_micros(500));
+                }
+            });
+            None
+        }
         ("execute", [database, statements]) => {
             rusqlite::Connection::open(database).unwrap().execute_batch(statements).unwrap();
             None

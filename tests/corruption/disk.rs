@@ -125,6 +125,11 @@ fn whole_seconds(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
     Ok(())
 }
 
+/// The error of a prune. A child that another trial forks has the images open until it calls exec: a prune leaves them, and succeeds.
+fn failed_prune(cache: &ImageCache) -> Option<Error> {
+    std::iter::repeat_with(|| cache.prune()).take(200).find_map(Result::err)
+}
+
 /// The kernel finds the inode of one image broken.
 fn broken_inode(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
     let (log, messages) = recording_log();
@@ -167,8 +172,8 @@ fn broken_inode(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
     assert_eq!(cache.list_queued()?.len(), 0);
     assert!(matches!(cache.clean(None), Err(Error::System { .. })));
     assert!(!disk.cache().join("invalid/q1").exists());
-    let pruned = cache.prune();
-    assert!(matches!(pruned, Err(Error::System { .. })), "{pruned:?}");
+    let pruned = failed_prune(&cache);
+    assert!(matches!(pruned, Some(Error::System { .. })), "{pruned:?}");
     assert!(without_broken(ids(&cache)).len() <= 1);
     let deleted = cache.delete_all_cached_images();
     assert!(matches!(deleted, Err(Error::System { .. })), "{deleted:?}");
@@ -193,7 +198,8 @@ fn becomes_read_only(disk: &Disk, driver: DriverChoice) -> Result<(), Failed> {
     assert_eq!((cache.cache_size()?, ids(&cache).len()), (5, 1));
     assert!(cache.hit_count("1")? >= 1);
     assert!(matches!(cache.begin_write("2"), Err(Error::System { .. })));
-    assert!(matches!(cache.prune(), Err(Error::System { .. })));
+    let pruned = failed_prune(&cache);
+    assert!(matches!(pruned, Some(Error::System { .. })), "{pruned:?}");
     drop(cache);
     let cache = ImageCache::open(disk.cache(), Options::new().driver(driver))?;
     assert_eq!(read_image(&cache, "1"), b"hello");

@@ -60,7 +60,10 @@ impl Fixture {
             is_edited: false,
             messages: Arc::default(),
         };
-        fs::create_dir(fixture.path()).unwrap();
+        // Without them, a database without tables makes no cache.
+        for name in ["", "incomplete", "invalid", "queue"] {
+            fs::create_dir(fixture.path().join(name)).unwrap();
+        }
         rusqlite::Connection::open(fixture.file("cache.db")).unwrap().execute_batch(prepare).unwrap();
         {
             let cache = fixture.open(u64::MAX).unwrap();

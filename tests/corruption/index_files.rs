@@ -140,8 +140,12 @@ fn journal_stays() {
         use_all(&cache);
         assert_eq!(inode(), before);
     }
-    drop(cache);
     assert_eq!(fs::read(scratch.file("cache.db-journal")).unwrap()[0], 0, "no transaction is unfinished");
+    let other = scratch.open();
+    drop(cache);
+    assert!(!fs::read(scratch.file("cache.db-journal")).unwrap().is_empty(), "another handle is open");
+    drop(other);
+    assert!(fs::read(scratch.file("cache.db-journal")).unwrap().is_empty(), "Glance would count its bytes");
     drop(scratch.open());
     assert_eq!(inode(), before);
 }

@@ -11,6 +11,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("locked::a_live_handle_goes_on_beside_a_transaction_that_does_not_end", live),
         Trial::test("locked::a_live_handle_reads_beside_a_transaction_that_has_not_written", reads),
+        Trial::test("locked::a_prune_between_transactions_of_another_program_is_not_interrupted", prune),
         Trial::test("locked::a_cache_whose_index_is_locked_opens_without_it", open),
     ]
 }
@@ -62,6 +63,30 @@ fn reads() -> Result<(), Failed> {
     drop(cache);
     assert_eq!(scratch.open().hit_count("1")?, 3);
     Ok(())
+}
+
+/// Each of these prunes reads the order of access in many batches: all but the last images are in use.
+fn prune() -> Result<(), Failed> {
+    let scratch = Scratch::new(DriverChoice::Sqlite);
+    let cache = scratch.open();
+    let images: Vec<_> = (0..300).map(|number| format!("{number:03}")).collect();
+    let mut readers = Vec::new();
+    for id in &images {
+        cache_image(&cache, id, b"12345");
+        readers.push(cache.open_for_read(id)?);
+    }
+    let database = scratch.file("cache.db");
+    let _other = ChildProcess::start("lock repeatedly", &[database.to_str().unwrap()]);
+    for _ in 0..80 {
+        cache.prune_to(5 * 299)?;
+        cache.statistics()?;
+        assert!(ids_in(&scratch) == images.len(), "all are in use");
+    }
+    Ok(())
+}
+
+fn ids_in(scratch: &Scratch) -> usize {
+    std::fs::read_dir(scratch.path()).unwrap().filter(|entry| entry.as_ref().unwrap().file_name().len() == 3).count()
 }
 
 fn open() -> Result<(), Failed> {

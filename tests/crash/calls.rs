@@ -50,6 +50,9 @@ const CALLS: &[(c_long, &str, Kind)] = &[
     (libc::SYS_mkdirat, "mkdirat", Kind::Name),
     (libc::SYS_ftruncate, "ftruncate", Kind::Change),
     (libc::SYS_fallocate, "fallocate", Kind::Change),
+    // Sharing blocks.
+    (libc::SYS_ioctl, "ioctl", Kind::Change),
+    (libc::SYS_copy_file_range, "copy_file_range", Kind::Change),
     (libc::SYS_utimensat, "utimensat", Kind::Change),
     (libc::SYS_fsetxattr, "fsetxattr", Kind::Change),
     (libc::SYS_setxattr, "setxattr", Kind::Change),

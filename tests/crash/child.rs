@@ -119,6 +119,10 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
         for message in setup.take_messages() {
             eprintln!("{message}");
         }
+        if operation.is_within_a_limit() {
+            // What follows caches further images.
+            operations::set_limit(&directory, u64::MAX);
+        }
         if let Some(cache) = &setup.cache {
             exercise(cache).expect("the cache works after the fault");
         }

@@ -28,6 +28,10 @@ impl Configuration {
         if self.durability == Durability::Full { "full" } else { "none" }
     }
 
+    pub fn is_xattr_without_durability(self) -> bool {
+        !self.is_sqlite() && self.durability == Durability::None
+    }
+
     pub fn is_sqlite(self) -> bool {
         self.driver == DriverChoice::Sqlite
     }

@@ -23,6 +23,9 @@ pub struct Expected {
     pub written: BTreeSet<&'static str>,
     /// Images whose file may have its final name, and which the next open may drop.
     pub unsynced: BTreeSet<&'static str>,
+    /// Images that are pinned, and that may be.
+    pub pinned: BTreeSet<&'static str>,
+    pub may_be_pinned: BTreeSet<&'static str>,
     /// Whether a clean removed everything from `incomplete/` and `invalid/`.
     pub is_cleaned: bool,
     /// The largest size that the cache may have.
@@ -85,6 +88,7 @@ impl Expected {
             Effect::Enqueues(id) => drop(self.may_be_queued.insert(id)),
             Effect::Dequeues(id) => drop(self.queued.remove(id)),
             Effect::Reads(id) | Effect::ReadsOnly(id) => self.hits.entry(id).or_default().1 += 1,
+            Effect::Pins(id) | Effect::Unpins(id) => drop(self.may_be_pinned.insert(id)),
             Effect::Cleans => {}
         }
     }
@@ -100,6 +104,8 @@ impl Expected {
             Effect::Enqueues(id) => drop(self.queued.insert(id)),
             Effect::Dequeues(id) => drop(self.may_be_queued.remove(id)),
             Effect::Reads(id) => self.hits.entry(id).or_default().0 += 1,
+            Effect::Pins(id) => drop(self.pinned.insert(id)),
+            Effect::Unpins(id) => drop(self.may_be_pinned.remove(id)),
             Effect::Cleans => self.is_cleaned = true,
         }
     }
@@ -132,7 +138,8 @@ impl Expected {
                 // Where one image cannot be evicted, another one is.
                 (Effect::Evicts(_), outcome) => {
                     expected.cached.clear();
-                    expected.limit = (outcome == Some(Outcome::Done)).then_some(LIMIT);
+                    let is_to_limit = outcome == Some(Outcome::Done) && !operation.is_within_a_limit();
+                    expected.limit = is_to_limit.then_some(LIMIT);
                 }
                 (effect, Some(Outcome::Done)) => expected.complete(*effect),
                 // A commit that failed publishes nothing. (Of two prefetched images one may fail.)

@@ -320,7 +320,10 @@ impl<'a> Sweep<'a> {
         if report.outcome.is_none() {
             // Or the directory's parent, which is synced when the directory is new.
             let directory = self.workspace.path("");
-            let names_something = report.error.contains(directory.to_string_lossy().trim_end_matches('/'))
+            // A file of the caller's may have no name that can be read.
+            let is_of_the_caller = report.error.contains("'file descriptor ");
+            let names_something = is_of_the_caller
+                || report.error.contains(directory.to_string_lossy().trim_end_matches('/'))
                 || self.operation.effects.iter().any(|effect| report.error.contains(&format!("'{}'", effect.id())));
             if !names_something || !report.error.starts_with("cannot ") {
                 return Err("the error does not say what was tried on what".to_owned());
@@ -412,6 +415,8 @@ fn image_file(process: Pid, call: &Call, directory: &Path) -> Option<ImageFile> 
     let path = fs::read_link(&link).ok()?;
     let metadata = fs::metadata(&link).ok()?;
     let name = path.file_name()?.to_str()?;
-    let is_image = metadata.is_file() && path.starts_with(directory) && !INDEX_FILES.contains(&name);
+    // A pin whose sync failed may be made again.
+    let is_pin = path.starts_with(directory.join(".image_cache/pins"));
+    let is_image = metadata.is_file() && path.starts_with(directory) && !is_pin && !INDEX_FILES.contains(&name);
     is_image.then(|| ImageFile { path: path.clone(), inode: metadata.ino() })
 }

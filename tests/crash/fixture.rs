@@ -90,7 +90,7 @@ impl Fixture {
         // The mark of a writer's file.
         fs::set_permissions(&dead, PermissionsExt::from_mode(0o1644)).unwrap();
         // It was written before the lock file, which copies of this directory get later.
-        let hour = std::time::Duration::from_hours(1);
+        let hour = std::time::Duration::from_secs(60 * 60);
         fs::File::options().write(true).open(&dead).unwrap().set_modified(std::time::SystemTime::now() - hour).unwrap();
         fs::write(directory.join("invalid").join(FAILED), &bytes_of(FAILED)[..1000]).unwrap();
         match self {

@@ -6,11 +6,12 @@
 //! uses the inherited handle, another cache and the same cache. Both processes must end well, and every promise holds.
 
 use std::io::Read as _;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
-use image_cache::{Error, ImageCache};
+use image_cache::{Error, ExportOptions, ImageCache, ImportOptions, VerifyOptions};
 use libtest_mimic::{Completion, Failed};
 use nix::libc;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -208,14 +209,29 @@ fn use_inherited(cache: &ImageCache) -> CheckResult {
         ("list_invalid", cache.list_invalid().map(drop)),
         ("get_image", cache.get_image(IMAGE).map(drop)),
         ("open_for_read", cache.open_for_read(IMAGE).map(drop)),
+        ("export", {
+            let target = std::io::stderr();
+            cache.export(IMAGE, target, ExportOptions::default(), |_, _| ControlFlow::Continue(())).map(drop)
+        }),
+        ("import", {
+            let source = std::io::stdin();
+            cache.import("new", source, &ImportOptions::default(), |_, _| ControlFlow::Continue(())).map(drop)
+        }),
         ("begin_write", cache.begin_write("new").map(drop)),
         ("queue_image", cache.queue_image("new").map(drop)),
         ("delete_queued_image", cache.delete_queued_image("queued")),
         ("delete_cached_image", cache.delete_cached_image(IMAGE)),
+        ("delete_unused_image", cache.delete_unused_image(IMAGE).map(drop)),
         ("prune", cache.prune().map(drop)),
         ("prune_to", cache.prune_to(0).map(drop)),
         ("make_room", cache.make_room(0).map(drop)),
+        ("set_max_size", cache.set_max_size(1)),
+        ("usage", cache.usage().map(drop)),
+        ("verify", cache.verify(None, &VerifyOptions::default(), |_, _, _| ControlFlow::Continue(())).map(drop)),
         ("clean", cache.clean(None).map(drop)),
+        ("statistics", cache.statistics().map(drop)),
+        ("pin", cache.pin(IMAGE, "holder", None)),
+        ("unpin", cache.unpin(IMAGE, "holder")),
     ];
     for (name, result) in results {
         check(matches!(result, Err(Error::Forked { .. })), || format!("{name} of an inherited handle: {result:?}"))?;

@@ -40,6 +40,8 @@ mod kill;
 #[cfg(target_arch = "x86_64")]
 mod launcher;
 #[cfg(target_arch = "x86_64")]
+mod operation;
+#[cfg(target_arch = "x86_64")]
 mod operations;
 #[cfg(target_arch = "x86_64")]
 mod promises;

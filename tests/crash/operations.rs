@@ -1,99 +1,28 @@
-//! The operations: how each is prepared, what the sweep traces, and what it may change.
+//! The operations: how each is prepared, what the sweep traces, and what it changes.
 
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::Duration;
 
-use image_cache::{Algorithm, Error, Options};
+use image_cache::{Algorithm, CopyMode, Error, Inspector, LimitMode, Options, VerifyOptions};
 
 use crate::checks::md5_hex;
 use crate::configuration::Configuration;
 use crate::fixture::{DEAD, Fixture, bytes_of};
+pub use crate::operation::{Effect, Operation, OperationResult, Outcome};
 use crate::setup::Setup;
 use crate::{shared, streams};
-
-/// One operation.
-pub struct Operation {
-    pub name: &'static str,
-    pub fixture: Fixture,
-    /// Comes before the traced part.
-    pub prepare: fn(&mut Setup) -> Result<(), Error>,
-    /// The traced part.
-    pub run: fn(&mut Setup) -> OperationResult,
-    /// What it may change, and has changed once it returned success.
-    pub effects: &'static [Effect],
-}
-
-impl Operation {
-    /// Whether it streams an image.
-    pub fn is_stream(&self) -> bool {
-        self.name.starts_with("stream")
-    }
-
-    /// Whether it caches exactly one image.
-    pub fn caches_one(&self) -> bool {
-        self.effects.iter().filter(|effect| effect.is_caching()).count() == 1
-    }
-}
-
-/// What an operation returns.
-pub type OperationResult = Result<Outcome, Error>;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Everything that was called for is done.
-    Done,
-    /// It kept its promise and reported that it skipped the rest (a tee that stopped caching, for example).
-    Partial,
-}
-
-/// What an operation does to an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// The image is cached afterwards, and not queued.
-    Caches(&'static str),
-    /// The image is being written, and is not cached in the end.
-    Writes(&'static str),
-    Deletes(&'static str),
-    /// The image is deleted for the limit; where that fails, another one is.
-    Evicts(&'static str),
-    Enqueues(&'static str),
-    Dequeues(&'static str),
-    /// The image has one more hit.
-    Reads(&'static str),
-    /// The image has one more hit, unless the process is killed before the hit is written.
-    ReadsOnly(&'static str),
-    /// Invalid and stalled files are gone.
-    Cleans,
-}
-
-impl Effect {
-    /// The image's id; empty where all images are meant.
-    pub fn id(self) -> &'static str {
-        match self {
-            Self::Caches(id)
-            | Self::Writes(id)
-            | Self::Deletes(id)
-            | Self::Evicts(id)
-            | Self::Enqueues(id)
-            | Self::Dequeues(id)
-            | Self::Reads(id)
-            | Self::ReadsOnly(id) => id,
-            Self::Cleans => "",
-        }
-    }
-
-    pub fn is_caching(self) -> bool {
-        matches!(self, Self::Caches(_))
-    }
-
-    pub fn is_read(self) -> bool {
-        matches!(self, Self::Reads(_) | Self::ReadsOnly(_))
-    }
-}
 
 #[allow(clippy::needless_pass_by_value, reason = "for map")]
 fn done<T>(_: T) -> Outcome {
     Outcome::Done
 }
+
+/// Who pins images, and for how long.
+pub const HOLDER: &str = "holder";
+pub const ANOTHER: &str = "another";
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Any two of the three images are over the limit.
 pub const LIMIT: u64 = 5999;
@@ -101,6 +30,34 @@ pub const LIMIT: u64 = 5999;
 /// A prune removes the two least recently used images.
 fn limited(setup: &Setup) -> Options {
     setup.configuration.options().max_size(LIMIT)
+}
+
+/// Each image is inspected: by its format, which is raw, and by an inspector.
+fn inspected(setup: &Setup, verdict: Result<(), &'static str>) -> Options {
+    let inspector = Inspector::new(move |id, _, length| {
+        assert!(length > 0, "an empty image is inspected");
+        // The checks cache another one with this handle.
+        if id == "new" { verdict.map_err(str::to_owned) } else { Ok(()) }
+    });
+    setup.configuration.options().formats("raw").expect("raw is a format").inspector(inspector)
+}
+
+/// The directory has room for the new image and the one used last. The open does not evict down to it: the limit is set afterwards.
+fn limited_to_one(setup: &mut Setup) -> Result<(), Error> {
+    const BLOCK: usize = 4096;
+    setup.open_with(setup.configuration.options().max_size(u64::MAX).limit_mode(LimitMode::Hard))?;
+    // It is missing if this is repeated, after the checks have evicted it.
+    let kept = std::fs::metadata(setup.directory.join("kept")).map_or(0, |stat| stat.blocks() * 512);
+    // And what is kept free for it: a block for its attributes, and two for extents.
+    let new = bytes_of("new").len().next_multiple_of(BLOCK) + 3 * BLOCK;
+    let limit = kept + new as u64;
+    set_limit(&setup.directory, limit);
+    Ok(())
+}
+
+/// As another process sets it.
+pub fn set_limit(directory: &Path, bytes: u64) {
+    std::fs::write(directory.join(".image_cache/limit"), format!("{bytes}\n")).expect("the limit is written");
 }
 
 /// What every program does first. The second kill interrupts it as well.
@@ -200,6 +157,24 @@ pub const OPERATIONS: &[Operation] = &[
         effects: &[Effect::Writes("new")],
     },
     Operation {
+        name: "commit_of_an_inspected_image",
+        fixture: Fixture::Usual,
+        prepare: |setup| setup.open_with(inspected(setup, Ok(()))).and_then(|()| setup.write_whole("new")),
+        run: Setup::commit,
+        effects: &[Effect::Caches("new")],
+    },
+    Operation {
+        name: "commit_of_a_refused_image",
+        fixture: Fixture::Usual,
+        prepare: |setup| setup.open_with(inspected(setup, Err("unsafe"))).and_then(|()| setup.write_whole("new")),
+        run: |setup| match setup.commit() {
+            Err(Error::Refused { .. }) => Ok(Outcome::Done),
+            Ok(_) => panic!("a refused image was cached"),
+            Err(error) => Err(error),
+        },
+        effects: &[Effect::Writes("new")],
+    },
+    Operation {
         name: "abort",
         fixture: Fixture::Usual,
         prepare: |setup| setup.open().and_then(|()| setup.write_whole("new")),
@@ -208,6 +183,41 @@ pub const OPERATIONS: &[Operation] = &[
             Ok(Outcome::Done)
         },
         effects: &[Effect::Writes("new")],
+    },
+    Operation {
+        name: "write_hole",
+        fixture: Fixture::Usual,
+        prepare: |setup| setup.open().and_then(|()| setup.begin("new")),
+        run: |setup| {
+            let writer = setup.writer.as_mut().expect("there is a writer");
+            writer.write_hole(70_000)?;
+            writer.write_chunk(b"bytes")?;
+            writer.write_hole(1)?;
+            setup.writer.take().expect("there is a writer").abort("enough");
+            Ok(Outcome::Done)
+        },
+        effects: &[Effect::Writes("new")],
+    },
+    Operation {
+        name: "import",
+        fixture: Fixture::Usual,
+        prepare: |setup| setup.open_with_file("new"),
+        run: |setup| setup.import("new"),
+        effects: &[Effect::Caches("new")],
+    },
+    Operation {
+        name: "export",
+        fixture: Fixture::Usual,
+        prepare: |setup| setup.open_with_file("new"),
+        run: |setup| setup.export("older", CopyMode::Any),
+        effects: &[Effect::ReadsOnly("older")],
+    },
+    Operation {
+        name: "export_bytes",
+        fixture: Fixture::Usual,
+        prepare: |setup| setup.open_with_file("new"),
+        run: |setup| setup.export("older", CopyMode::Copy),
+        effects: &[Effect::ReadsOnly("older")],
     },
     Operation {
         name: "tee",
@@ -243,6 +253,21 @@ pub const OPERATIONS: &[Operation] = &[
         fixture: Fixture::Usual,
         prepare: Setup::open,
         run: |setup| streams::read_wrong(setup, "new"),
+        effects: &[Effect::Writes("new")],
+    },
+    Operation {
+        name: "stream_of_an_inspected_image",
+        fixture: Fixture::Usual,
+        prepare: |setup| setup.open_with(inspected(setup, Ok(()))),
+        run: |setup| streams::read_whole(setup, "new"),
+        effects: &[Effect::Caches("new"), Effect::ReadsOnly("new")],
+    },
+    // Not by the name of a stream: another process that streams it without an inspection caches it.
+    Operation {
+        name: "refused_stream",
+        fixture: Fixture::Usual,
+        prepare: |setup| setup.open_with(inspected(setup, Err("unsafe"))),
+        run: |setup| streams::read_refused(setup, "new"),
         effects: &[Effect::Writes("new")],
     },
     Operation {
@@ -289,6 +314,13 @@ pub const OPERATIONS: &[Operation] = &[
         effects: &[Effect::Deletes("older")],
     },
     Operation {
+        name: "delete_unused",
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| Ok(setup.counted(setup.cache().delete_unused_image("older")?.into(), 1)),
+        effects: &[Effect::Deletes("older")],
+    },
+    Operation {
         name: "delete_all",
         fixture: Fixture::Usual,
         prepare: Setup::open,
@@ -303,11 +335,73 @@ pub const OPERATIONS: &[Operation] = &[
         effects: &[Effect::Evicts("older"), Effect::Evicts("oldest")],
     },
     Operation {
+        name: "write_within_a_hard_limit",
+        fixture: Fixture::Usual,
+        prepare: limited_to_one,
+        run: |setup| {
+            setup.write_whole("new")?;
+            setup.commit()
+        },
+        effects: &[Effect::Caches("new"), Effect::Evicts("older"), Effect::Evicts("oldest")],
+    },
+    Operation {
         name: "make_room",
         fixture: Fixture::Usual,
         prepare: |setup| setup.open_with(limited(setup)),
         run: |setup| Ok(setup.counted(setup.cache().make_room(0)?.images, 2)),
         effects: &[Effect::Evicts("older"), Effect::Evicts("oldest")],
+    },
+    Operation {
+        name: "pin",
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| setup.cache().pin("older", HOLDER, Some(DAY)).map(done),
+        effects: &[Effect::Pins("older")],
+    },
+    Operation {
+        name: "pin_again",
+        fixture: Fixture::Usual,
+        prepare: |setup| setup.open().and_then(|()| setup.cache().pin("older", HOLDER, Some(DAY))),
+        run: |setup| {
+            setup.cache().pin("older", ANOTHER, Some(DAY))?;
+            setup.cache().pin("older", HOLDER, Some(DAY / 2)).map(done)
+        },
+        effects: &[Effect::Pins("older")],
+    },
+    Operation {
+        name: "unpin",
+        fixture: Fixture::Usual,
+        prepare: |setup| {
+            setup.open()?;
+            setup.cache().pin("oldest", HOLDER, Some(DAY))?;
+            setup.cache().pin("older", HOLDER, Some(DAY))
+        },
+        run: |setup| setup.cache().unpin("oldest", HOLDER).map(done),
+        effects: &[Effect::Pins("older"), Effect::Unpins("oldest")],
+    },
+    Operation {
+        name: "prune_beside_pins",
+        fixture: Fixture::Usual,
+        prepare: |setup| {
+            setup.open()?;
+            setup.cache().pin("oldest", HOLDER, Some(DAY))?;
+            setup.open_with(limited(setup))
+        },
+        run: |setup| Ok(setup.counted(setup.cache().prune()?.images, 2)),
+        effects: &[Effect::Evicts("older"), Effect::Evicts("kept"), Effect::Pins("oldest")],
+    },
+    Operation {
+        name: "verify",
+        fixture: Fixture::Usual,
+        prepare: Setup::open,
+        run: |setup| {
+            let go_on = |_: &str, _, _| ControlFlow::Continue(());
+            let result = setup.cache().verify(None, &VerifyOptions::default(), go_on)?;
+            // With a fault, an image is unreadable. None is damaged.
+            assert_eq!(result.failed, 0, "{result:?}");
+            Ok(if result.unreadable + result.skipped == 0 { Outcome::Done } else { Outcome::Partial })
+        },
+        effects: &[],
     },
     Operation {
         name: "clean",

@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use image_cache::{CachedImage, ImageCache};
+use image_cache::{CachedImage, Error, ImageCache, LimitMode};
 
 use crate::checks::{
     CLOSED_INDEX_FILES, CheckResult, begin_unless_cached, check, check_clean, check_image, check_listing, check_queue,
@@ -17,6 +17,7 @@ use crate::checks::{
 use crate::configuration::Configuration;
 use crate::expected::Expected;
 use crate::fixture::{QUEUED, bytes_of, write_image};
+use crate::operations::{ANOTHER, HOLDER};
 use crate::state::State;
 
 /// What was checked already: the same directory keeps the same promises.
@@ -42,7 +43,7 @@ pub fn check_all(
     let found = image_files(directory)?;
     check_opens(directory, fixture, scratch, configuration, expected, &found)?;
     check_in_use(directory, configuration, expected)?;
-    check_emptied(directory, configuration)
+    check_emptied(directory, configuration, expected)
 }
 
 /// The first open finds what it must find, and the second open changes nothing.
@@ -74,7 +75,9 @@ fn check_first_open(
     expected: &Expected,
     found: &BTreeMap<String, u64>,
 ) -> CheckResult<Vec<CachedImage>> {
-    let cache = context("the first open", ImageCache::open(directory, configuration.options()))?;
+    // A hard limit would be in the way of the checks.
+    let options = configuration.options().limit_mode(LimitMode::Soft);
+    let cache = context("the first open", ImageCache::open(directory, options))?;
     let listed = check_images(directory, &cache)?;
     let is_listed = |id: &str| listed.iter().any(|image| image.image_id == id);
     for id in found.keys().map(String::as_str).chain(expected.cached.iter().copied()) {
@@ -88,6 +91,16 @@ fn check_first_open(
         check((least..=most).contains(&image.hits), || {
             format!("'{id}' has {} hits, not {least} to {most}", image.hits)
         })?;
+    }
+    for image in &listed {
+        let (id, is_pinned) = (&image.image_id[..], image.pinned_until != 0);
+        check(!is_pinned || expected.may_be_pinned.contains(id), || format!("'{id}' is pinned"))?;
+        check(is_pinned || !expected.pinned.contains(id), || format!("'{id}' is not pinned any more"))?;
+        if is_pinned {
+            let deleted = cache.delete_cached_image(id);
+            let is_refused = matches!(deleted, Err(Error::Pinned { .. }));
+            check(is_refused, || format!("deleting the pinned '{id}': {deleted:?}"))?;
+        }
     }
     let size = listed.iter().map(|image| image.size).sum::<u64>();
     check(expected.limit.is_none_or(|limit| size <= limit), || format!("{size} bytes are more than the limit"))?;
@@ -160,14 +173,17 @@ fn check_in_use(directory: &Path, configuration: Configuration, expected: &Expec
 }
 
 /// Clean, prune and the queue's deletion remove every file but the index.
-fn check_emptied(directory: &Path, configuration: Configuration) -> CheckResult {
+fn check_emptied(directory: &Path, configuration: Configuration, expected: &Expected) -> CheckResult {
     let cache = context("the last open", ImageCache::open(directory, configuration.options().max_size(0)))?;
     check_clean(directory, &cache)?;
+    for id in &expected.may_be_pinned {
+        context("unpin", cache.unpin(id, HOLDER).and_then(|()| cache.unpin(id, ANOTHER)))?;
+    }
     context("prune", cache.prune())?;
     check(context("cache_size", cache.cache_size())? == 0, || "a prune to 0 bytes leaves images".to_owned())?;
     context("delete_all_queued", cache.delete_all_queued_images())?;
     drop(cache);
-    for subdirectory in ["incomplete", "invalid", "queue", ".image_cache/streams"] {
+    for subdirectory in ["incomplete", "invalid", "queue", ".image_cache/streams", ".image_cache/pins"] {
         let left = file_names(&directory.join(subdirectory))?;
         check(left.is_empty(), || format!("{left:?} stay in {subdirectory}/"))?;
     }

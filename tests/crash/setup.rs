@@ -1,10 +1,13 @@
 //! The handles of an operation, and the steps that operations share.
 
+use std::fs::File;
 use std::io::Read;
+use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use image_cache::{Algorithm, Error, ImageCache, Log, Options, Writer};
+use image_cache::{Algorithm, CopyMode, Error, ExportOptions, ImageCache, ImportOptions, Log, Options, Writer};
 
 use crate::checks::md5_hex;
 use crate::configuration::Configuration;
@@ -19,6 +22,8 @@ pub struct Setup {
     pub writer: Option<Writer>,
     /// The image that the operation streams, to be cached at its end.
     pub streamed: Option<&'static str>,
+    /// A file of the caller's, which is imported, or to which an image is exported.
+    pub file: Option<File>,
     /// Whether the operation ran here before, and may find less to do.
     pub is_repeat: bool,
     /// The cache's log. It is printed at the end, since printing is a system call.
@@ -48,6 +53,7 @@ impl Setup {
             cache: None,
             writer: None,
             streamed: None,
+            file: None,
             is_repeat: false,
             messages: Arc::default(),
         }
@@ -106,6 +112,43 @@ impl Setup {
 
     pub fn commit(&mut self) -> OperationResult {
         self.writer.take().expect("there is a writer").commit().map(|()| Outcome::Done)
+    }
+
+    /// Opens the cache, and creates a file with the bytes of an image.
+    pub fn open_with_file(&mut self, id: &str) -> Result<(), Error> {
+        // Other operations have their directories beside this one.
+        let path = self.directory.with_extension("file-of-the-caller");
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(path).expect("a new file");
+        file.write_all_at(&bytes_of(id), 0).expect("the file is written");
+        self.file = Some(file);
+        self.open()
+    }
+
+    pub fn import(&mut self, id: &str) -> OperationResult {
+        let digests = vec![(Algorithm::Md5, md5_hex(&bytes_of(id)))];
+        let options = ImportOptions { digests, ..ImportOptions::default() };
+        let file = self.file.as_ref().expect("there is a file");
+        self.cache().import(id, file, &options, |_, _| ControlFlow::Continue(())).map(|_| Outcome::Done)
+    }
+
+    /// The file is the image after success, and empty after a failure.
+    pub fn export(&mut self, id: &str, mode: CopyMode) -> OperationResult {
+        let file = self.file.as_ref().expect("there is a file");
+        let options = ExportOptions { mode, sync: true };
+        let exported = self.cache().export(id, file, options, |_, _| ControlFlow::Continue(()));
+        // The fault can be in these calls as well.
+        let Ok(length) = file.metadata().map(|metadata| metadata.len()) else { return exported.map(|_| Outcome::Done) };
+        let mut bytes = vec![0; usize::try_from(length).expect("a short file")];
+        match (&exported, file.read_exact_at(&mut bytes, 0)) {
+            (_, Err(_)) => {}
+            (Ok(_), _) => assert!(bytes == bytes_of(id), "wrong bytes were exported"),
+            (Err(error), _) => {
+                // The fault can be in the truncation as well.
+                let is_good = bytes.is_empty() || bytes == bytes_of("new") || file.set_len(length).is_err();
+                assert!(is_good, "a failed export left {length} bytes: {error}");
+            }
+        }
+        exported.map(|_| Outcome::Done)
     }
 
     /// Reads an image to its end, and closes it.

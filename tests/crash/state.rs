@@ -19,6 +19,10 @@ const FINGERPRINT: Range<usize> = 16..24;
 /// The attribute that marks an image that may not be on the disk, and the directory of such images.
 const UNSYNCED: &str = "user.image_cache.unsynced";
 
+/// The records of pins, and their length in bytes.
+const PINS: &str = ".image_cache/pins/";
+const PIN: usize = 512;
+
 /// The records of streams.
 const STREAMS: &str = ".image_cache/streams/";
 
@@ -132,6 +136,10 @@ impl State {
             }
             let is_index = INDEX_FILES.contains(&name.as_str());
             let mut contents = if is_index { Vec::new() } else { read_without_atime(&path)? };
+            if prefix == PINS {
+                // Of each record: whether there is one. They have times.
+                contents = contents.chunks(PIN).map(|pin| u8::from(pin.iter().any(|byte| *byte != 0))).collect();
+            }
             if prefix == STREAMS {
                 make_comparable(&mut contents, &path);
             }

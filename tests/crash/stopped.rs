@@ -21,7 +21,7 @@ use crate::counters::COUNTERS;
 use crate::expected::Expected;
 use crate::fixture::{Fixture, bytes_of, copy_tree};
 use crate::kill::{MAX_CALLS, ended};
-use crate::operations::Operation;
+use crate::operations::{Effect, Operation};
 use crate::promises::check_all;
 use crate::sweep::{Stop, completed};
 use crate::tracer::{Decision, Event, trace};
@@ -48,7 +48,8 @@ pub fn sweep(operation: &Operation, configuration: Configuration) -> Result<Comp
 
 /// Whether a handle can be open before the operation: the others begin with a directory that nobody has open.
 pub fn can_be_beside(operation: &Operation) -> bool {
-    operation.fixture == Fixture::Usual
+    // A hit of an image keeps it from eviction.
+    operation.fixture == Fixture::Usual && !operation.effects.contains(&Effect::Evicts(IMAGE))
 }
 
 fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), Stop> {

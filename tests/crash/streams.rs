@@ -113,6 +113,19 @@ pub fn read_wrong(setup: &mut Setup, id: &str) -> OperationResult {
     Ok(Outcome::Done)
 }
 
+/// Streams an image that the inspection refuses: it is delivered.
+pub fn read_refused(setup: &mut Setup, id: &str) -> OperationResult {
+    let mut stream = setup.cache().stream(id, source(id))?;
+    stream.expect_digest(Algorithm::Md5, &md5_hex(&bytes_of(id)))?;
+    let mut bytes = Vec::new();
+    read(&mut stream, &mut bytes, usize::MAX).expect("a stream goes on delivering");
+    assert!(bytes == bytes_of(id), "wrong bytes were streamed");
+    drop(stream);
+    let is_cached = setup.cache().is_cached(id).unwrap_or(false);
+    assert!(!is_cached, "a refused image was cached");
+    Ok(Outcome::Done)
+}
+
 // ---- Beside one that is killed or stopped ---------------------------------------------------------------------------
 
 /// Kills one operation.

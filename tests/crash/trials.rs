@@ -24,7 +24,14 @@ pub fn run() -> ExitCode {
         trials.push(trial(name, move || recovery::sweep(&configurations)));
     }
     for configuration in Configuration::ALL {
+        // Each of the two is swept with the other driver, or the other durability.
+        if configuration.is_xattr_without_durability() && !is_in_full() {
+            continue;
+        }
         for operation in operations(configuration) {
+            if !is_in_full() && !operation.is_swept(configuration) {
+                continue;
+            }
             let (what, driver, durability) =
                 (operation.name, configuration.driver_name(), configuration.durability_name());
             let name = format!("a_kill_before_each_call_of_{what}_harms_nothing::{driver}::{durability}");
@@ -52,7 +59,9 @@ pub fn run() -> ExitCode {
                 let name = format!("an_open_beside_a_stopped_commit_ends::{driver}::{durability}");
                 trials.push(trial(name, move || stopped::open_beside_a_commit(operation, configuration)));
             }
-            if (is_full || is_in_full()) && !is_equal {
+            // A child has the same locks and descriptors with both drivers, and those of SQLite besides.
+            let is_forked = is_in_full() || (is_full && configuration.is_sqlite());
+            if is_forked && !is_equal && !operation.evicts_others_beside_a_fork() {
                 let name = format!("a_fork_in_the_midst_of_{what}_harms_neither_process::{driver}::{durability}");
                 trials.push(trial(name, move || forks::sweep(operation, configuration)));
             }

@@ -12,15 +12,20 @@ use std::path::Path;
 use std::ptr::null_mut;
 use std::sync::{Mutex, PoisonError};
 
+use image_cache::ffi::bounds::*;
 use image_cache::ffi::cache::*;
+use image_cache::ffi::copy::*;
 use image_cache::ffi::list::*;
 use image_cache::ffi::maintenance::*;
 use image_cache::ffi::options::*;
+use image_cache::ffi::pin::*;
 use image_cache::ffi::query::*;
 use image_cache::ffi::queue::*;
 use image_cache::ffi::reader::*;
+use image_cache::ffi::statistics::*;
 use image_cache::ffi::status::*;
 use image_cache::ffi::tee::*;
+use image_cache::ffi::verify::*;
 use image_cache::ffi::writer::*;
 
 pub use self::handles::{Reader, Tee, Writer};
@@ -30,6 +35,7 @@ pub const BEING_CACHED: i32 = IMAGE_CACHE_ERROR_BEING_CACHED;
 pub const FORKED: i32 = IMAGE_CACHE_ERROR_FORKED;
 pub const INTERNAL: i32 = IMAGE_CACHE_ERROR_INTERNAL;
 pub const LOST: i32 = IMAGE_CACHE_ERROR_LOST;
+pub const NOT_FOUND: i32 = IMAGE_CACHE_ERROR_NOT_FOUND;
 pub const NO_MEMORY: i32 = IMAGE_CACHE_ERROR_NO_MEMORY;
 pub const TIMED_OUT: i32 = IMAGE_CACHE_ERROR_TIMED_OUT;
 pub const UNSUPPORTED: i32 = IMAGE_CACHE_ERROR_UNSUPPORTED;
@@ -103,11 +109,12 @@ pub struct Settings {
     pub max_size: u64,
     pub stall_time: u64,
     pub durable: bool,
+    pub hard: bool,
 }
 
 impl Settings {
     pub fn new(driver: Driver) -> Self {
-        Self { driver, max_size: 10 << 30, stall_time: 86400, durable: false }
+        Self { driver, max_size: 10 << 30, stall_time: 86400, durable: false, hard: false }
     }
 
     pub fn max_size(self, max_size: u64) -> Self {
@@ -116,6 +123,10 @@ impl Settings {
 
     pub fn stall_time(self, stall_time: u64) -> Self {
         Self { stall_time, ..self }
+    }
+
+    pub fn hard(self) -> Self {
+        Self { hard: true, ..self }
     }
 
     pub fn durable(self) -> Self {
@@ -181,6 +192,12 @@ impl Cache {
             let options = image_cache_options_new();
             let set = call(|error| image_cache_options_set_driver(options, driver, error))
                 .and_then(|()| call(|error| image_cache_options_set_max_size(options, settings.max_size, error)))
+                .and_then(|()| call(|error| image_cache_options_set_max_pinned(options, 100, error)))
+                .and_then(|()| {
+                    let mode = IMAGE_CACHE_LIMIT_HARD;
+                    let set = || call(|error| image_cache_options_set_limit_mode(options, mode, error));
+                    if settings.hard { set() } else { Ok(()) }
+                })
                 .and_then(|()| call(|error| image_cache_options_set_stall_time(options, settings.stall_time, error)))
                 .and_then(|()| call(|error| image_cache_options_set_durability(options, durability, error)))
                 .and_then(|()| call(|error| image_cache_options_set_log(options, log, null_mut(), error)));
@@ -283,12 +300,68 @@ impl Cache {
         Ok((images, bytes))
     }
 
-    /// The same.
+    /// Whether the image is gone.
+    pub fn delete_unused(&self, id: &str) -> Outcome<bool> {
+        self.question(id, image_cache_delete_unused_image)
+    }
+
+    /// The same as of a prune.
     pub fn make_room(&self, size: u64) -> Outcome<(u64, u64)> {
         let (mut images, mut bytes) = (0, 0);
         // SAFETY: see `question`.
         call(|error| unsafe { image_cache_make_room(self.0, size, &raw mut images, &raw mut bytes, error) })?;
         Ok((images, bytes))
+    }
+
+    pub fn pin(&self, id: &str, seconds: u64) -> Outcome<()> {
+        let id = text(id);
+        // SAFETY: see `question`.
+        call(|error| unsafe { image_cache_pin(self.0, id.as_ptr(), c"holder".as_ptr(), seconds, error) })
+    }
+
+    pub fn unpin(&self, id: &str) -> Outcome<()> {
+        let id = text(id);
+        // SAFETY: see `question`.
+        call(|error| unsafe { image_cache_unpin(self.0, id.as_ptr(), c"holder".as_ptr(), error) })
+    }
+
+    pub fn statistics(&self) -> Outcome<()> {
+        let mut statistics = std::mem::MaybeUninit::uninit();
+        let size = size_of::<image_cache_statistics_t>();
+        // SAFETY: see `question`.
+        call(|error| unsafe { image_cache_get_statistics(self.0, statistics.as_mut_ptr(), size, error) })
+    }
+
+    /// Exports an image to a file.
+    pub fn export(&self, id: &str, file: &std::fs::File) -> Outcome<()> {
+        use std::os::fd::AsRawFd as _;
+        let (id, mut done) = (text(id), 0);
+        // SAFETY: see `question`.
+        call(|error| unsafe {
+            image_cache_export(self.0, id.as_ptr(), file.as_raw_fd(), 0, std::ptr::null(), 0, &raw mut done, error)
+        })
+    }
+
+    /// Imports a file.
+    pub fn import(&self, id: &str, file: &std::fs::File) -> Outcome<()> {
+        use std::os::fd::AsRawFd as _;
+        let (id, mut done) = (text(id), 0);
+        // SAFETY: see `question`.
+        call(|error| unsafe {
+            image_cache_import(self.0, id.as_ptr(), file.as_raw_fd(), 0, std::ptr::null(), 0, &raw mut done, error)
+        })
+    }
+
+    /// Verifies all images. Returns how many are good, and how many are damaged.
+    pub fn verify(&self) -> Outcome<(u64, u64)> {
+        // SAFETY: all fields are numbers.
+        let mut result: image_cache_verify_result_t = unsafe { std::mem::zeroed() };
+        let size = size_of_val(&result);
+        // SAFETY: see `question`.
+        call(|error| unsafe {
+            image_cache_verify(self.0, std::ptr::null(), std::ptr::null(), 0, &raw mut result, size, error)
+        })?;
+        Ok((result.verified, result.failed))
     }
 
     pub fn clean(&self, stall_time: i64) -> Outcome<u64> {

@@ -18,7 +18,7 @@ const TASK: &str = "IMAGE_CACHE_FAULTS_TASK";
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A child that outlives its trial is killed by its own alarm.
-const MAX_LIFE: Duration = Duration::from_mins(2);
+const MAX_LIFE: Duration = Duration::from_secs(2 * 60);
 
 /// A user who owns nothing.
 pub const NOBODY: u32 = 65534;

@@ -9,6 +9,8 @@ mod beside_glance;
 mod c;
 mod child;
 mod forks;
+mod fragmented;
+mod freed_late;
 mod frozen;
 mod held_locks;
 mod late_failures;
@@ -16,6 +18,7 @@ mod machine;
 mod only_readers;
 mod operations;
 mod overlay;
+mod removed_at_the_open;
 mod slow_work;
 mod stopped_process;
 mod tasks;
@@ -28,12 +31,13 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 
 /// Each performs the task of a child process, if it knows it.
-const TASKS: [fn(&str, &[&str]) -> bool; 10] = [
+const TASKS: [fn(&str, &[&str]) -> bool; 11] = [
     tasks::perform,
     beside_glance::perform,
     forks::perform,
     held_locks::perform,
     only_readers::perform,
+    removed_at_the_open::perform,
     slow_work::perform,
     stopped_process::perform,
     the_host_is_killed::perform,
@@ -54,11 +58,14 @@ fn main() -> ExitCode {
     let trials = [
         beside_glance::trials_of_kind(),
         forks::trials_of_kind(),
+        fragmented::trials_of_kind(),
+        freed_late::trials_of_kind(),
         frozen::trials_of_kind(),
         held_locks::trials_of_kind(),
         late_failures::trials_of_kind(),
         only_readers::trials_of_kind(),
         overlay::trials_of_kind(),
+        removed_at_the_open::trials_of_kind(),
         slow_work::trials_of_kind(),
         stopped_process::trials_of_kind(),
         the_host_is_killed::trials_of_kind(),

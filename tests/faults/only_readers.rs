@@ -34,6 +34,7 @@ pub fn trials_of_kind() -> Vec<Trial> {
     }
     all.push(trial("only_readers::lists_beside_the_index_of_glance::sqlite", root, lists_beside_glances_index));
     all.push(trial("only_readers::may_lock_the_index_of_another_user::sqlite", root, another_users_index));
+    all.extend(trials("only_readers::exports_beside_a_private_directory", root, exports_beside_a_private_directory));
     all.extend(trials("only_readers::is_stopped_in_the_library", root, is_stopped_in_the_library));
     all
 }
@@ -47,6 +48,7 @@ pub fn perform(task: &str, arguments: &[&str]) -> bool {
         }
         ("publish and wait", [driver, directory]) => publish_and_wait(Driver::of_name(driver), Path::new(directory)),
         ("list and read", [directory]) => list_and_read(Path::new(directory)),
+        ("export", [driver, directory]) => export(Driver::of_name(driver), Path::new(directory)),
         ("only read", [driver, directory]) => only_read(Driver::of_name(driver), Path::new(directory)),
         _ => return false,
     }
@@ -294,6 +296,29 @@ fn locks_at_a_restart(driver: Driver, kind: &str) -> Result<(), Failed> {
         drop(locker);
     }
     Ok(())
+}
+
+fn export(driver: Driver, directory: &Path) {
+    let cache = Cache::open(directory, Settings::new(driver)).unwrap();
+    let file = tempfile::tempfile_in("/dev/shm").unwrap();
+    let exported = cache.export(operations::KEPT, &file);
+    let length = file.metadata().unwrap().len();
+    say(&exported.map_or_else(|failure| failure.to_string(), |()| format!("exported {length} bytes")));
+}
+
+/// A process with another umask has created one of the cache's own subdirectories.
+fn exports_beside_a_private_directory(driver: Driver) -> Result<(), Failed> {
+    let scratch = scratch();
+    let directory = scratch.path().join("cache");
+    let mut owner = ChildProcess::start("use in rounds", &[driver.name(), text(&directory)]);
+    owner.expect("opened")?;
+    let private = directory.join(".image_cache/pins");
+    fs::create_dir_all(&private).unwrap();
+    fs::set_permissions(&private, Permissions::from_mode(0o700)).unwrap();
+    let mut reader = ChildProcess::start_as_nobody("export", &[driver.name(), text(&directory)]);
+    reader.expect(&format!("exported {} bytes", operations::kept_bytes().len()))?;
+    reader.finish()?;
+    owner.finish()
 }
 
 /// A user without permission to write uses the cache all the time.

@@ -1,6 +1,7 @@
 //! Every operation on a cache, as a list, for trials that do something before or after each.
 
 use std::ffi::{c_char, c_void};
+use std::fs::File;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -25,6 +26,7 @@ pub const ALL: &[(&str, Operation)] = &[
     ("open, read, close", |cache| {
         status_of(&cache.open_for_read(KEPT).and_then(|mut reader| reader.each_piece(|_| {})))
     }),
+    ("export", |cache| FILES.as_ref().map_or(0, |(target, _)| status_of(&cache.export(KEPT, target)))),
     ("get_hit_count", |cache| status_of(&cache.hit_count(KEPT))),
     ("get_cache_size", |cache| status_of(&cache.size())),
     ("list_cached", |cache| status_of(&cache.count_cached())),
@@ -40,13 +42,21 @@ pub const ALL: &[(&str, Operation)] = &[
     ("tee, close early", |cache| {
         status_of(&cache.tee("half", &mut &[2; 100_000][..]).and_then(|mut tee| tee.read(&mut [0; 100])))
     }),
+    ("import", |cache| FILES.as_ref().map_or(0, |(_, source)| status_of(&cache.import("imported", source)))),
     ("queue_image, prefetch", |cache| status_of(&cache.queue("fetched").and_then(|_| cache.prefetch(Some(fetch))))),
     ("delete_cached_image", |cache| {
-        ["written", "hashed", "teed", "fetched"].map(|id| status_of(&cache.delete(id))).into_iter().fold(0, i32::min)
+        ["written", "hashed", "teed", "imported", "fetched"]
+            .map(|id| status_of(&cache.delete(id)))
+            .into_iter()
+            .fold(0, i32::min)
     }),
+    ("delete_unused_image", |cache| status_of(&cache.delete_unused("written"))),
     ("delete_all_queued_images", |cache| status_of(&cache.dequeue_all())),
     ("prune", |cache| status_of(&cache.prune())),
     ("make_room", |cache| status_of(&cache.make_room(0))),
+    ("pin, unpin", |cache| status_of(&cache.pin(KEPT, 60).and_then(|()| cache.unpin(KEPT)))),
+    ("get_statistics", |cache| status_of(&cache.statistics())),
+    ("verify", |cache| status_of(&cache.verify())),
     ("clean", |cache| status_of(&cache.clean(-1))),
 ];
 
@@ -58,11 +68,28 @@ pub fn kept_bytes() -> Vec<u8> {
 /// Opens a cache, and writes what the operations read.
 pub fn open(directory: &Path, driver: Driver) -> Outcome<Cache> {
     LazyLock::force(&DIGESTS_OF_SEVENS);
+    LazyLock::force(&FILES);
     let cache = Cache::open(directory, Settings::new(driver).durable())?;
     if !cache.is_cached(KEPT)? {
         cache.write(KEPT, &kept_bytes())?;
     }
     Ok(cache)
+}
+
+/// A file to export to, and one to import. They are opened beforehand: an open is a cancellation point, and may get a free standard
+/// descriptor.
+static FILES: LazyLock<Option<(File, File)>> = LazyLock::new(|| {
+    let new = || {
+        let file = tempfile::tempfile_in("/dev/shm").ok()?;
+        file.set_len(5000).ok()?;
+        rustix::io::fcntl_dupfd_cloexec(&file, 3).ok().map(File::from)
+    };
+    new().zip(new())
+});
+
+/// Opens them now.
+pub fn open_files() {
+    LazyLock::force(&FILES);
 }
 
 /// A long image, and its digests, which are computed when there is memory.

@@ -19,23 +19,13 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 pub fn trials_of_kind() -> Vec<Trial> {
     let volume = &[Need::Volume("ext4")];
     [
-        trials("slow_work::cleans_a_large_file", volume, |driver| with_a_large_file(driver, "clean", fill_invalid)),
-        trials("slow_work::deletes_a_large_image", volume, |driver| {
-            with_a_large_file(driver, "delete", add_a_large_image)
-        }),
-        trials("slow_work::prunes_a_large_image", volume, |driver| {
-            with_a_large_file(driver, "prune", add_a_large_image)
-        }),
-        trials("slow_work::lists_many_new_images", &[], |driver| {
-            beside(scratch().path(), driver, "list", add_many_images)
-        }),
-        trials("slow_work::opens_with_many_new_images", &[], |driver| {
-            beside(scratch().path(), driver, "open", add_many_images)
-        }),
-        trials("slow_work::sums_many_new_images", &[], |driver| {
-            beside(scratch().path(), driver, "size", add_many_images)
-        }),
-        trials("slow_work::commits_a_large_image", &[], |driver| beside(scratch().path(), driver, "commit", |_| {})),
+        trials("slow_work::cleans_a_large_file", volume, |driver| with_a_large_file(driver, "clean")),
+        trials("slow_work::deletes_a_large_image", volume, |driver| with_a_large_file(driver, "delete")),
+        trials("slow_work::prunes_a_large_image", volume, |driver| with_a_large_file(driver, "prune")),
+        trials("slow_work::lists_many_new_images", &[], |driver| beside(scratch().path(), driver, "list")),
+        trials("slow_work::opens_with_many_new_images", &[], |driver| beside(scratch().path(), driver, "open")),
+        trials("slow_work::sums_many_new_images", &[], |driver| beside(scratch().path(), driver, "size")),
+        trials("slow_work::commits_a_large_image", &[], |driver| beside(scratch().path(), driver, "commit")),
         vec![trial("slow_work::foreign_lock_on_the_database::sqlite", &[], foreign_lock)],
     ]
     .into_iter()
@@ -65,16 +55,18 @@ fn reserve(file: &Path) {
         fallocate(&file, hole, offset, STEP / 2).unwrap();
     }
     // It is pruned before the images that are read.
-    let hour_ago = SystemTime::now() - Duration::from_hours(1);
+    let hour_ago = SystemTime::now() - Duration::from_secs(60 * 60);
     file.set_times(FileTimes::new().set_accessed(hour_ago).set_modified(hour_ago)).unwrap();
 }
 
-fn fill_invalid(directory: &Path) {
-    reserve(&directory.join("invalid/large"));
-}
-
-fn add_a_large_image(directory: &Path) {
-    reserve(&directory.join("large"));
+/// Adds the large file. The worker does it, which has no threads: what a test opens may be open in the children that other tests
+/// start meanwhile, and a prune leaves an image that is in use.
+fn add_a_large_file(directory: &Path, what: &str) {
+    match what {
+        "clean" => reserve(&directory.join("invalid/large")),
+        "delete" | "prune" => reserve(&directory.join("large")),
+        _ => {}
+    }
 }
 
 fn add_many_images(directory: &Path) {
@@ -87,7 +79,8 @@ fn work(driver: Driver, directory: &Path, what: &str) {
     // A file that nobody has read is the first one to be pruned.
     let settings = Settings::new(driver).max_size(1 << 20).durable();
     let cache = (what != "open").then(|| Cache::open(directory, settings).unwrap());
-    say("opened");
+    add_a_large_file(directory, what);
+    say("prepared");
     listen().unwrap();
     let status = match (what, &cache) {
         ("clean", Some(cache)) => status_of(&cache.clean(-1)),
@@ -131,18 +124,20 @@ fn report(what: &str, driver: Driver, mut times: Vec<Duration>) {
 }
 
 /// The file is on a disk in memory: it takes no room there, and the time is the file system's.
-fn with_a_large_file(driver: Driver, what: &str, prepare: fn(&Path)) -> Result<(), Failed> {
+fn with_a_large_file(driver: Driver, what: &str) -> Result<(), Failed> {
     let volume = Volume::new("ext4", 5 << 10, &["-E", "nodiscard", "-m", "0"])?;
-    beside(volume.path(), driver, what, prepare)
+    beside(volume.path(), driver, what)
 }
 
 /// Another process works, while a reader of a handle of its own reads.
-fn beside(directory: &Path, driver: Driver, what: &str, prepare: fn(&Path)) -> Result<(), Failed> {
+fn beside(directory: &Path, driver: Driver, what: &str) -> Result<(), Failed> {
     let directory = directory.join("cache");
     let cache = operations::open(&directory, driver)?;
     let mut worker = ChildProcess::start("work slowly", &[driver.name(), text(&directory), what]);
-    worker.expect("opened")?;
-    prepare(&directory);
+    worker.expect("prepared")?;
+    if ["list", "size", "open"].contains(&what) {
+        add_many_images(&directory);
+    }
     let has_ended = AtomicBool::new(false);
     let (outcome, times) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| read_until(&has_ended, &cache));

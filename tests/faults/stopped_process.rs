@@ -99,7 +99,7 @@ fn read_and_work(driver: Driver, directory: &Path) {
         }
         if what == "work" {
             // What the time before left.
-            for id in ["written", "hashed", "teed", "fetched"] {
+            for id in ["written", "hashed", "teed", "imported", "fetched"] {
                 cache.delete(id).unwrap();
             }
         }

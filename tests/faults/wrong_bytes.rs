@@ -77,6 +77,7 @@ fn opened(number: i32) -> Option<String> {
 fn print_to_closed(driver: Driver, directory: &Path, closed: &str) {
     // SAFETY: the duplicate is this function's. It is above the standard descriptors.
     let mut parent = unsafe { File::from_raw_fd(libc::fcntl(1, libc::F_DUPFD_CLOEXEC, 100)) };
+    operations::open_files();
     let closed: Vec<i32> = closed.bytes().map(|digit| i32::from(digit - b'0')).collect();
     let has_ended = AtomicBool::new(false);
     let (prints, looks) = (AtomicU64::new(0), AtomicU64::new(0));

@@ -4,9 +4,10 @@
 //! have by the commits that the workload acknowledged before the cut (`promises.rs`).
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use image_cache::{CachedImage, DriverChoice, ImageCache, Options};
+use image_cache::{CachedImage, DriverChoice, Error, ImageCache, Options, VerifyOptions};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::checks::{
@@ -84,6 +85,12 @@ fn check_first_open(directory: &Path, options: &Options, promises: &mut Promises
     for id in versions.keys() {
         check(ids.contains(id), || format!("image '{id}' was never written"))?;
     }
+    check_pins(&cache, promises)?;
+    let usage = context("usage", cache.usage())?;
+    promises.found_limit(usage.is_hard.then_some(usage.limit))?;
+    // What was not flushed is lost.
+    context("statistics", cache.statistics())?;
+    check_digests(&cache, versions.len())?;
     let resumable = check_streams(directory, &cache, promises)?;
     for id in &ids {
         if let Some(writer) = begin_unless_cached(&cache, id)? {
@@ -94,6 +101,28 @@ fn check_first_open(directory: &Path, options: &Options, promises: &mut Promises
     let found = Found { kept: required, whole: versions.len() - required, dropped: 0, resumable };
     versions.remove(PROBE.0);
     Ok((found, FirstOpen { listed: check_listing(directory, &cache)?, versions }))
+}
+
+/// Pinned images that are there are still pinned.
+fn check_pins(cache: &ImageCache, promises: &mut Promises) -> CheckResult {
+    let ids: Vec<_> = promises.pinned().map(str::to_owned).collect();
+    for id in ids {
+        match cache.get_image(&id) {
+            Ok(image) => check(image.pinned_until > 0, || {
+                format!("image '{id}' is not pinned any more\n{}", promises.history_of(&id))
+            })?,
+            Err(Error::NotFound { .. }) => promises.forget_pin(&id),
+            Err(error) => return Err(format!("get_image: {error}")),
+        }
+    }
+    Ok(())
+}
+
+/// Each image has the digest of its commit.
+fn check_digests(cache: &ImageCache, images: usize) -> CheckResult {
+    let verified = cache.verify(None, &VerifyOptions::default(), |_, _, _| ControlFlow::Continue(()));
+    let verified = context("verify", verified)?;
+    check(verified.verified == images as u64, || format!("{images} images, of which verify says {verified:?}"))
 }
 
 /// The version of each image: every byte is right.

@@ -9,13 +9,31 @@ use crate::content::Version;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Commits a version of an image.
-    Commit { id: String, version: Version, durable: bool },
+    Commit {
+        id: String,
+        version: Version,
+        durable: bool,
+    },
     /// Deletes an image.
-    Remove { id: String },
+    Remove {
+        id: String,
+    },
     /// Deletes or prunes any images.
     RemoveAny,
     /// Closes the worker's cache.
     Close,
+    /// Pins an image for a day.
+    Pin {
+        id: String,
+        durable: bool,
+    },
+    Unpin {
+        id: String,
+    },
+    /// Sets the directory's hard limit.
+    Limit {
+        bytes: u64,
+    },
     /// Changes no image.
     Other(String),
 }
@@ -55,6 +73,10 @@ impl fmt::Display for Action {
             Self::Remove { id } => write!(formatter, "remove {id}"),
             Self::RemoveAny => write!(formatter, "remove_any"),
             Self::Close => write!(formatter, "close"),
+            Self::Pin { id, durable: true } => write!(formatter, "pin {id} durable"),
+            Self::Pin { id, durable: false } => write!(formatter, "pin {id} unsynced"),
+            Self::Unpin { id } => write!(formatter, "unpin {id}"),
+            Self::Limit { bytes } => write!(formatter, "limit {bytes}"),
             Self::Other(what) => write!(formatter, "other {what}"),
         }
     }
@@ -91,6 +113,9 @@ fn parse_action(text: &str) -> Option<Action> {
             Action::Commit { id: id.to_owned(), version: version.parse().ok()?, durable: durability == "durable" }
         }
         ["remove", id] => Action::Remove { id: id.to_owned() },
+        ["pin", id, durability] => Action::Pin { id: id.to_owned(), durable: durability == "durable" },
+        ["unpin", id] => Action::Unpin { id: id.to_owned() },
+        ["limit", bytes] => Action::Limit { bytes: bytes.parse().ok()? },
         ["remove_any"] => Action::RemoveAny,
         ["close"] => Action::Close,
         ["other", what] => Action::Other(what.to_owned()),

@@ -78,7 +78,7 @@ fn locked(recording: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
 const NAME: &str = "disk";
 const FILE: INodeNo = INodeNo(2);
 /// Only the disk itself changes its metadata.
-const FOR_EVER: Duration = Duration::from_hours(24);
+const FOR_EVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 struct Files(Arc<Mutex<Recording>>);
 

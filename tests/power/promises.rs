@@ -2,7 +2,8 @@
 //!
 //! A durable commit that returned leaves one possibility. A commit that began, or was not synced, adds one. A deletion
 //! that began adds absence and removes nothing, since deletions are not synced. What was found after a cut is on the
-//! disk, and is the only possibility from then on.
+//! disk, and is the only possibility from then on. A durable pin that returned lasts until its unpin begins. A hard limit that was set
+//! is the limit until the next one begins to be set, with either durability.
 //!
 //! This oracle knows reports from before the cut, and no outcome of what was in progress. The crash sweep knows the
 //! exact outcome of one operation (`tests/crash/expected.rs`), the races know times (`tests/races/history_checker.rs`).
@@ -24,6 +25,10 @@ pub struct Promises {
     unsynced: BTreeMap<usize, BTreeMap<String, Begun>>,
     /// How many removals of any image began, and how many ended.
     removals: (u64, u64),
+    /// Images that are pinned, if they are there.
+    pinned: BTreeSet<String>,
+    /// What the hard limit may be: `None` for a soft one.
+    limits: BTreeSet<Option<u64>>,
     history: Vec<String>,
     /// How many commits were acknowledged.
     pub acknowledged: u64,
@@ -58,7 +63,8 @@ impl Promises {
     pub fn makes_durable(&self, event: &Event) -> bool {
         let Event::End(worker) = event else { return false };
         match self.in_progress.get(worker).map(|begun| &begun.action) {
-            Some(Action::Commit { durable, .. }) => *durable,
+            Some(Action::Commit { durable, .. } | Action::Pin { durable, .. }) => *durable,
+            Some(Action::Limit { .. }) => true,
             Some(Action::Close) => self.unsynced.get(worker).is_some_and(|commits| !commits.is_empty()),
             _ => false,
         }
@@ -86,6 +92,25 @@ impl Promises {
     /// The ids of all images in the reports.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.possible.keys().map(String::as_str)
+    }
+
+    /// The images that are pinned, if they are there.
+    pub fn pinned(&self) -> impl Iterator<Item = &str> {
+        self.pinned.iter().map(String::as_str)
+    }
+
+    /// An image is not there, so that the next clean removes its pins.
+    pub fn forget_pin(&mut self, id: &str) {
+        self.pinned.remove(id);
+    }
+
+    /// A limit was found when only the disk can have it: `None` for a soft one.
+    pub fn found_limit(&mut self, found: Option<u64>) -> Result<(), String> {
+        if !self.limits.is_empty() && !self.limits.contains(&found) {
+            return Err(format!("the hard limit is {found:?}, and may be {:?} only", self.limits));
+        }
+        self.limits = BTreeSet::from([found]);
+        Ok(())
     }
 
     /// How many images must be there.
@@ -122,7 +147,14 @@ impl Promises {
                     possible.insert(None);
                 }
             }
-            Action::Close | Action::Other(_) => {}
+            Action::Unpin { id } => drop(self.pinned.remove(id)),
+            Action::Limit { bytes } => {
+                if self.limits.is_empty() {
+                    self.limits.insert(None);
+                }
+                self.limits.insert(Some(*bytes));
+            }
+            Action::Pin { .. } | Action::Close | Action::Other(_) => {}
         }
         self.in_progress.insert(worker, Begun { action: action.clone(), removals_ended: self.removals.1 });
     }
@@ -144,7 +176,9 @@ impl Promises {
                     self.is_durable(&begun);
                 }
             }
-            Action::Remove { .. } | Action::Other(_) => {}
+            Action::Pin { id, durable: true } => drop(self.pinned.insert(id.clone())),
+            Action::Limit { bytes } => self.limits = BTreeSet::from([Some(*bytes)]),
+            Action::Pin { .. } | Action::Unpin { .. } | Action::Remove { .. } | Action::Other(_) => {}
         }
     }
 

@@ -4,11 +4,16 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
-use image_cache::{Algorithm, DriverChoice, Durability, Error, ImageCache, Options, Result, StreamRole};
+use image_cache::{
+    Algorithm, Copied, DriverChoice, Durability, Error, ImageCache, ImportOptions, LimitMode, Options, Result,
+    StreamRole,
+};
 
 use crate::checks::md5_hex;
 use crate::content::{self, Version};
@@ -21,6 +26,16 @@ const WORKERS: usize = 2;
 const IMAGES: usize = 4;
 /// So small that prune has something to evict.
 const MAX_SIZE: u64 = 300_000;
+
+/// The least hard limit: all images fit.
+const HARD_LIMIT: u64 = 1 << 30;
+
+/// Its number in `statfs`.
+const XFS: i64 = 0x5846_5342;
+
+/// Who pins images, and for how long.
+const PINNER: &str = "workload";
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The ids that only this worker uses.
 fn ids(worker: usize) -> impl Iterator<Item = String> {
@@ -102,6 +117,11 @@ impl Workload {
         }
     }
 
+    /// Every second workload sets one.
+    fn has_hard_limit(&self) -> bool {
+        self.generation % 2 == 1
+    }
+
     fn open(&self, worker: usize, random: &mut fastrand::Rng) -> (ImageCache, Durability) {
         let durability = match self.durabilities {
             Durabilities::Full => Durability::Full,
@@ -127,6 +147,11 @@ impl Workload {
 
     /// Reports the images at the start. They come from the disk, so an earlier workload's promises apply.
     fn report_found(&self) {
+        if self.has_hard_limit() {
+            let options = Options::new().driver(self.driver).limit_mode(LimitMode::Hard).max_size(HARD_LIMIT);
+            let directory = cache_directory(&self.volume);
+            drop(self.perform(0, Action::Limit { bytes: HARD_LIMIT }, || ImageCache::open(directory, options)));
+        }
         let (cache, _) = self.open(0, &mut fastrand::Rng::with_seed(0));
         let ids: Vec<_> = (0..WORKERS).flat_map(ids).collect();
         let images =
@@ -163,17 +188,27 @@ impl Worker<'_> {
                 0..50 if streams::is_streamed(&id) => self.stream(&id),
                 0..50 => self.write(&id),
                 50..62 => {
-                    self.perform(Action::Remove { id: id.clone() }, |cache| cache.delete_cached_image(&id));
+                    self.perform(Action::Remove { id: id.clone() }, |cache| {
+                        unless_pinned(cache.delete_cached_image(&id))
+                    });
                     self.committed.remove(&id);
                 }
-                62..76 => self.read(&id),
-                76..81 => drop(self.perform(Action::RemoveAny, ImageCache::prune)),
-                81 => drop(self.perform(Action::RemoveAny, ImageCache::delete_all_cached_images)),
+                62..72 => self.read(&id),
+                72..75 => self.pin(&id),
+                75 => self.perform(Action::Unpin { id: id.clone() }, |cache| cache.unpin(&id, PINNER)),
+                76..81 => drop(self.perform(Action::RemoveAny, |cache| cache.prune_to(MAX_SIZE))),
+                81 => {
+                    self.perform(Action::RemoveAny, |cache| unless_pinned(cache.delete_all_cached_images().map(drop)));
+                }
                 82..86 => drop(self.perform(other("queue"), |cache| cache.queue_image(&id))),
                 86..88 => self.perform(other("dequeue"), |cache| cache.delete_queued_image(&id)),
                 88..91 => drop(self.perform(other("list"), ImageCache::list_cached)),
                 91..93 => drop(self.perform(other("clean"), |cache| cache.clean(None))),
-                93..96 => self.workload.sync_elsewhere(self.number),
+                93..95 => self.workload.sync_elsewhere(self.number),
+                95 if self.number == 0 && self.workload.has_hard_limit() => {
+                    let bytes = HARD_LIMIT + self.random.u64(1..1000);
+                    self.perform(Action::Limit { bytes }, |cache| cache.set_max_size(bytes));
+                }
                 _ => self = self.reopen(),
             }
         }
@@ -183,7 +218,34 @@ impl Worker<'_> {
         self.workload.perform(self.number, action, || operation(&self.cache.0))
     }
 
+    /// Imports a file of the same file system: on XFS, its blocks are shared.
+    fn import(&mut self, id: &str) {
+        // Nobody else caches this worker's images.
+        if self.perform(other("is_cached"), |cache| cache.is_cached(id)) {
+            return;
+        }
+        self.writers += 1;
+        let version = Version::new(self.workload.generation, self.number as u64, self.writers, true);
+        let path = self.workload.volume.join(format!("source-{}", self.number));
+        let file = self.perform(other("source"), |_| {
+            let written = fs::write(&path, version.bytes(id)).and_then(|()| File::open(&path));
+            written.map_err(|error| Error::Unsupported(error.to_string()))
+        });
+        let durable = self.cache.1 == Durability::Full;
+        let copied = self.perform(Action::Commit { id: id.to_owned(), version, durable }, |cache| {
+            cache.import(id, &file, &ImportOptions::default(), |_, _| ControlFlow::Continue(()))
+        });
+        let is_xfs = rustix::fs::fstatfs(&file).is_ok_and(|status| status.f_type == XFS);
+        if is_xfs && copied != Copied::Reflink {
+            self.workload.report(&Event::Wrong(format!("{id}: its blocks are not shared on XFS")));
+        }
+        self.committed.insert(id.to_owned(), version);
+    }
+
     fn write(&mut self, id: &str) {
+        if self.random.u8(0..3) == 0 {
+            return self.import(id);
+        }
         let writer = self.perform(other("begin"), |cache| match cache.begin_write(id) {
             Err(Error::AlreadyCached(_)) => Ok(None),
             begun => begun.map(Some),
@@ -256,6 +318,19 @@ impl Worker<'_> {
         }
     }
 
+    /// The promise counts from the report that follows. An image that is not cached, and one that does not fit, are not pinned.
+    fn pin(&self, id: &str) {
+        let is_pinned = self.perform(other("pin"), |cache| match cache.pin(id, PINNER, Some(DAY)) {
+            Ok(()) => Ok(true),
+            Err(Error::NotFound { .. } | Error::PinnedFull { .. }) => Ok(false),
+            Err(error) => Err(error),
+        });
+        if is_pinned {
+            let durable = self.cache.1 == Durability::Full;
+            self.perform(Action::Pin { id: id.to_owned(), durable }, |_| Ok(()));
+        }
+    }
+
     fn read(&mut self, id: &str) {
         let Some(bytes) = self.perform(other("read"), |cache| read(cache, id)) else {
             self.committed.remove(id);
@@ -289,6 +364,14 @@ impl Worker<'_> {
         }
         let cache = workload.open(number, &mut random);
         Self { workload, number, random, cache, committed, writers }
+    }
+}
+
+/// Pinned images stay.
+fn unless_pinned(deleted: Result<()>) -> Result<()> {
+    match deleted {
+        Err(Error::Pinned { .. }) => Ok(()),
+        deleted => deleted,
     }
 }
 

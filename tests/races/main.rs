@@ -37,7 +37,7 @@ const TESTS: &[(&str, Test)] = &[
     ("a_writer_that_races_with_a_clean_publishes_or_returns_lost", schedules::a_writer_against_clean),
     ("a_tee_whose_file_is_cleaned_away_delivers_all_bytes", schedules::a_tee_whose_file_is_cleaned_away),
     ("a_writer_against_deletes_of_its_image", schedules::a_writer_against_delete_of_the_same_image),
-    ("readers_keep_their_bytes_while_everything_is_pruned", accesses::prune_against_readers),
+    ("no_image_is_evicted_while_a_reader_has_it_open", accesses::prune_against_readers),
     ("concurrent_prunes_evict_no_more_than_the_excess", accesses::two_prunes_evict_the_excess),
     ("prune_counts_what_it_evicted", accesses::prune_against_an_image_that_is_cached_again),
     ("prefetchers_that_share_a_queue_fetch_each_image_once", schedules::prefetchers_that_share_a_queue),

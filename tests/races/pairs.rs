@@ -135,6 +135,9 @@ fn is_intermediate(first: &str, second: &str, outcome: &Outcome) -> bool {
         ("prefetch", "clean") => outcome.first == "Prefetched { fetched: 0, failed: 1 }" && outcome.second == "1",
         // A query over all images has no lock that keeps an operation of several images out.
         ("delete_all" | "prune", "list" | "size") | ("list" | "size", "delete_all" | "prune") => true,
+        // The clean syncs an image, and has it open: prune leaves it.
+        ("clean", "prune") => outcome.second.starts_with("Pruned") && !outcome.left.starts_with("0 bytes"),
+        ("prune", "clean") => outcome.first.starts_with("Pruned") && !outcome.left.starts_with("0 bytes"),
         // The clean has passed invalid/ already.
         ("clean", "abort") => outcome.first == "0" && outcome.left.contains("invalid [\"disputed\"]"),
         ("abort", "clean") => outcome.second == "0" && outcome.left.contains("invalid [\"disputed\"]"),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than any step takes on a slow machine, shorter than the time limit of a test run.
-pub const TIMEOUT: Duration = Duration::from_mins(3);
+pub const TIMEOUT: Duration = Duration::from_secs(3 * 60);
 
 /// The first argument of this program as a child process.
 pub const CHILD: &str = "--race-child";

@@ -1,5 +1,7 @@
 //! A child process with a time limit for its replies, and what it waits for when that passes.
 
+#![allow(dead_code, reason = "each test uses a part")]
+
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than any step takes on a slow machine.
-pub const LONGEST: Duration = Duration::from_mins(2);
+pub const LONGEST: Duration = Duration::from_secs(2 * 60);
 
 /// The first argument of this program as a child process.
 pub const CHILD: &str = "--roles-child";
@@ -68,6 +70,11 @@ impl Process {
     pub fn kill(mut self) {
         self.signal(Signal::KILL);
         self.child.wait().unwrap();
+    }
+
+    /// Closes its input, by which it knows that it has to end.
+    pub fn end_input(&mut self) {
+        drop(self.input.take());
     }
 
     /// Closes its input, and waits for its end.

@@ -114,7 +114,7 @@ fn cleaned(driver: DriverChoice) {
     drop(stream);
     assert_eq!(cache.clean(None).unwrap(), 0);
     assert_eq!(files(&scratch.file("incomplete")), ["1"]);
-    crate::common::age(&scratch.file("incomplete/1"), std::time::Duration::from_hours(25));
+    crate::common::age(&scratch.file("incomplete/1"), std::time::Duration::from_secs(25 * 60 * 60));
     assert_eq!(cache.clean(None).unwrap(), 1);
     assert!(files(&scratch.file("incomplete")).is_empty() && files(&scratch.file(".image_cache/streams")).is_empty());
 }
@@ -208,7 +208,7 @@ fn known_wrong(driver: DriverChoice) {
     let mut bytes = std::fs::read(&record).unwrap();
     bytes[88] = 2;
     let digest = format!("sha256:{}", "0".repeat(64));
-    bytes[96 + 4 * 144..][..digest.len()].copy_from_slice(digest.as_bytes());
+    bytes[96 + 5 * 144..][..digest.len()].copy_from_slice(digest.as_bytes());
     std::fs::write(&record, bytes).unwrap();
     let store = Store::new(SIZE);
     stream_whole(&other, "1", &store);

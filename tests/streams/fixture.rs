@@ -37,6 +37,12 @@ pub fn content(size: u64) -> Vec<u8> {
     content
 }
 
+/// The digest of an image with [`content`] of which none was expected.
+pub fn computed(size: u64) -> String {
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &content(size));
+    format!("crc64nvme:{crc:016x}")
+}
+
 /// SHA-256 of [`content`].
 pub fn sha256(size: u64) -> String {
     hex::<sha2::Sha256>(&content(size))

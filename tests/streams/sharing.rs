@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 
 use crate::children::{Streamer, Task, recorded};
 use crate::common::{Scratch, cache_image, files, read_image};
-use crate::fixture::{SHORTEST, Store, assert_whole, content, read_all, sha256, stream_whole};
+use crate::fixture::{SHORTEST, Store, assert_whole, computed, content, read_all, sha256, stream_whole};
 use crate::with_drivers;
 
 const SIZE: u64 = (3 << 19) + 5;
@@ -122,6 +122,7 @@ fn processes(driver: DriverChoice) {
     });
     assert_eq!(end, SIZE);
     assert_whole(&read_image(&scratch.open(), "image"), SIZE);
+    assert_eq!(scratch.open().get_image("image").unwrap().digest, Some(computed(SIZE)));
 }
 
 fn late(driver: DriverChoice) {
@@ -143,6 +144,7 @@ fn late(driver: DriverChoice) {
     let rest = read_all(&mut second, 30_000).unwrap();
     assert_whole(&[buffer, rest].concat(), SIZE);
     assert_eq!(store.fetched(), SIZE);
+    assert_eq!(cache.get_image("1").unwrap().digest, Some(computed(SIZE)));
 }
 
 fn cached(driver: DriverChoice) {

@@ -44,6 +44,11 @@ impl Writer {
         call(|error| unsafe { image_cache_writer_expect_digest(self.0, algorithm.as_ptr(), hex.as_ptr(), error) })
     }
 
+    pub fn expect_size(&mut self, bytes: u64) -> Outcome<()> {
+        // SAFETY: see above.
+        call(|error| unsafe { image_cache_writer_expect_size(self.0, bytes, error) })
+    }
+
     pub fn write_chunk(&mut self, data: &[u8]) -> Outcome<()> {
         // SAFETY: see above.
         call(|error| unsafe { image_cache_write_chunk(self.0, data.as_ptr().cast(), data.len(), error) })

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "scenario.h"
 
@@ -44,12 +45,27 @@ static bool set_option(struct scenario *scenario, struct call *call, const struc
 #define IS(NAME) (length == strlen(NAME) && strncmp(word->bytes, NAME, length) == 0)
     if (IS("max_size") && is_number) {
         *status = image_cache_options_set_max_size(options, number, &call->error);
+    } else if (IS("limit")) {
+        int32_t mode = strcmp(value, "soft") == 0   ? IMAGE_CACHE_LIMIT_SOFT
+                       : strcmp(value, "hard") == 0 ? IMAGE_CACHE_LIMIT_HARD
+                                                    : 99;
+        *status = image_cache_options_set_limit_mode(options, mode, &call->error);
+    } else if (IS("min_free") && is_number) {
+        *status = image_cache_options_set_min_free(options, number, 0, &call->error);
+    } else if (IS("min_free_percent") && is_number) {
+        *status = image_cache_options_set_min_free(options, 0, (uint32_t)number, &call->error);
+    } else if (IS("min_free_inodes") && is_number) {
+        *status = image_cache_options_set_min_free_inodes(options, number, 0, &call->error);
+    } else if (IS("max_pinned") && is_number) {
+        *status = image_cache_options_set_max_pinned(options, (uint32_t)number, &call->error);
     } else if (IS("stall_time") && is_number) {
         *status = image_cache_options_set_stall_time(options, number, &call->error);
     } else if (IS("database")) {
         *status = image_cache_options_set_database(options, value, &call->error);
     } else if (IS("driver")) {
         *status = image_cache_options_set_driver(options, driver_named(value), &call->error);
+    } else if (IS("formats")) {
+        *status = image_cache_options_set_formats(options, value, &call->error);
     } else if (IS("durability")) {
         int32_t durability = strcmp(value, "none") == 0   ? IMAGE_CACHE_DURABILITY_NONE
                              : strcmp(value, "full") == 0 ? IMAGE_CACHE_DURABILITY_FULL
@@ -196,7 +212,9 @@ static void print_image(struct text *result, const image_cache_entry_t *entry)
 {
     print_id(result, entry->image_id);
     text_print(result, ",%" PRIu64 ",%" PRIu64 ",%s", entry->size, entry->hits,
-               entry->digest != NULL ? entry->digest : "-");
+               entry->digest == NULL                           ? "-"
+               : strncmp(entry->digest, "crc64nvme:", 10) == 0 ? "crc"
+                                                               : entry->digest);
 }
 
 OPERATION(list_cached)
@@ -286,6 +304,8 @@ OPERATION(delete_all_queued_images)
 
 OPERATION(delete_cached_image) { report(call, image_cache_delete_cached_image(CACHE, TEXT(0).bytes, &call->error)); }
 
+YES_OR_NO(delete_unused_image)
+
 OPERATION(delete_all_cached_images)
 {
     uint64_t deleted = UNCLEARED;
@@ -297,6 +317,20 @@ static void print_pruned(struct call *call, image_cache_status_t status, uint64_
 {
     if (report_out(call, status, images == 0 && bytes == 0))
         text_print(&call->result, " %" PRIu64 " images %" PRIu64 " bytes", images, bytes);
+}
+
+OPERATION(set_max_size) { report(call, image_cache_set_max_size(CACHE, NUMBER(0), &call->error)); }
+
+/* In whole MiB: file systems differ in what they add to the bytes. */
+OPERATION(get_usage)
+{
+    image_cache_usage_t usage;
+    memset(&usage, 0xff, sizeof usage);
+    image_cache_status_t status = image_cache_get_usage(CACHE, &usage, sizeof usage, &call->error);
+    if (report_out(call, status, usage.cached == 0 && usage.limit == 0))
+        text_print(&call->result, " %" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 " %s %" PRIu64,
+                   usage.cached >> 20, usage.incomplete >> 20, usage.reserved >> 20, usage.invalid >> 20,
+                   usage.deleted >> 20, usage.is_hard == 1 ? "hard" : "soft", usage.limit);
 }
 
 OPERATION(prune)
@@ -319,6 +353,134 @@ OPERATION(make_room)
     image_cache_status_t status = image_cache_make_room(CACHE, NUMBER(0), &images, &bytes, &call->error);
     print_pruned(call, status, images, bytes);
 }
+
+OPERATION(pin_image) { report(call, image_cache_pin(CACHE, TEXT(0).bytes, TEXT(1).bytes, NUMBER(2), &call->error)); }
+
+OPERATION(unpin_image) { report(call, image_cache_unpin(CACHE, TEXT(0).bytes, TEXT(1).bytes, &call->error)); }
+
+OPERATION(pinned)
+{
+    const int64_t minute = INT64_C(60000000000);
+    const image_cache_entry_t *entry;
+    char anything;
+    image_cache_list_t *list = (image_cache_list_t *)(void *)&anything;
+    image_cache_status_t status = image_cache_get_image(CACHE, TEXT(0).bytes, &list, &call->error);
+    if (!report_out(call, status, list == NULL))
+        return;
+    if (image_cache_list_next(list, &entry)) {
+        struct timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
+        int64_t left = entry->pinned_until - (now.tv_sec * INT64_C(1000000000) + now.tv_nsec);
+        if (entry->pinned_until == 0)
+            text_print(&call->result, " no");
+        else if (entry->pinned_until == INT64_MAX)
+            text_print(&call->result, " for_life");
+        else
+            text_print(&call->result, " %" PRId64 " min", (left + minute - 1) / minute);
+    }
+    image_cache_list_free(list);
+}
+
+/* The fields by their names. */
+static const struct {
+    const char *name;
+    size_t offset;
+} statistics_fields[] = {
+#define FIELD(NAME)                                                                                                    \
+    {                                                                                                                  \
+#NAME, offsetof(image_cache_statistics_t, NAME)                                                                \
+    }
+    FIELD(images),
+    FIELD(bytes),
+    FIELD(allocated),
+    FIELD(limit),
+    FIELD(free),
+    FIELD(next_victim_idle),
+    FIELD(hits),
+    FIELD(misses),
+    FIELD(commits),
+    FIELD(aborted_by_call),
+    FIELD(closed_early),
+    FIELD(wrong_digest),
+    FIELD(wrong_size),
+    FIELD(no_space),
+    FIELD(lost),
+    FIELD(source_failed),
+    FIELD(other_failures),
+    FIELD(evictions),
+    FIELD(evicted_bytes),
+    FIELD(streams_followed),
+    FIELD(bytes_not_fetched),
+    FIELD(bytes_served),
+    FIELD(verified),
+    FIELD(found_damaged),
+#undef FIELD
+};
+
+OPERATION(statistics)
+{
+    image_cache_statistics_t statistics;
+    memset(&statistics, 7, sizeof statistics);
+    image_cache_status_t status = image_cache_get_statistics(CACHE, &statistics, sizeof statistics, &call->error);
+    if (!report_out(call, status, statistics.images == 0 && statistics.found_damaged == 0))
+        return;
+    for (size_t i = 0; i < call->count; i++) {
+        size_t field = 0, count = sizeof statistics_fields / sizeof statistics_fields[0];
+        while (field < count && strcmp(statistics_fields[field].name, TEXT(i).bytes) != 0)
+            field++;
+        if (field == count) {
+            bad_line(call, "no such field");
+            return;
+        }
+        uint64_t number;
+        memcpy(&number, (const char *)&statistics + statistics_fields[field].offset, sizeof number);
+        text_print(&call->result, " %" PRIu64, number);
+    }
+}
+
+struct stop {
+    uint64_t at, calls;
+};
+
+static int32_t stop_at(void *user_data, const char *image_id, uint64_t done, uint64_t total)
+{
+    (void)image_id, (void)done, (void)total;
+    struct stop *stop = user_data;
+    return ++stop->calls == stop->at;
+}
+
+/* The options, from the word `first` on, are rate=N, skip=N and stop=N: the N-th call of the progress function stops it. */
+static void verify(struct scenario *scenario, struct call *call, const char *id, size_t first)
+{
+    struct stop stop = {0, 0};
+    image_cache_verify_options_t options = {0};
+    options.progress = stop_at, options.user_data = &stop;
+    for (size_t i = first; i < call->count; i++) {
+        const char *word = TEXT(i).bytes;
+        uint64_t *value = strncmp(word, "rate=", 5) == 0   ? &options.bytes_per_second
+                          : strncmp(word, "skip=", 5) == 0 ? &options.skip_seconds
+                          : strncmp(word, "stop=", 5) == 0 ? &stop.at
+                                                           : NULL;
+        if (value == NULL || !parse_number(word + 5, value)) {
+            bad_line(call, "no such option");
+            return;
+        }
+    }
+    image_cache_verify_result_t result = {7, 7, 7, 7, 7, 7, 7};
+    const image_cache_verify_result_t cleared = {0, 0, 0, 0, 0, 0, 0};
+    image_cache_status_t status =
+        image_cache_verify(CACHE, id, &options, sizeof options, &result, sizeof result, &call->error);
+    if (report_out(call, status, memcmp(&result, &cleared, sizeof result) == 0))
+        text_print(&call->result,
+                   " %" PRIu64 " verified %" PRIu64 " failed %" PRIu64 " unreadable %" PRIu64 " without %" PRIu64
+                   " skipped %" PRIu64 " bytes%s",
+                   result.verified, result.failed, result.unreadable, result.without_digest, result.skipped,
+                   result.bytes_read, result.stopped == 1 ? " stopped" : "");
+}
+
+OPERATION(verify_all) { verify(scenario, call, NULL, 0); }
+
+OPERATION(verify_one) { verify(scenario, call, TEXT(0).bytes, 1); }
 
 OPERATION(clean)
 {
@@ -350,10 +512,19 @@ const struct operation cache_operations[] = {
     {"delete_queued_image", "@t", delete_queued_image},
     {"delete_all_queued_images", "@", delete_all_queued_images},
     {"delete_cached_image", "@t", delete_cached_image},
+    {"delete_unused_image", "@t", delete_unused_image},
     {"delete_all_cached_images", "@", delete_all_cached_images},
+    {"set_max_size", "@n", set_max_size},
+    {"get_usage", "@", get_usage},
     {"prune", "@", prune},
     {"prune_to", "@n", prune_to},
     {"make_room", "@n", make_room},
+    {"pin", "@ttn", pin_image},
+    {"unpin", "@tt", unpin_image},
+    {"pinned", "@t", pinned},
+    {"statistics", "@*", statistics},
+    {"verify_all", "@*", verify_all},
+    {"verify", "@t*", verify_one},
     {"clean", "@s", clean},
     {NULL, NULL, NULL},
 };

@@ -2,7 +2,9 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "scenario.h"
 
@@ -146,6 +148,19 @@ OPERATION(read_all)
 
 OPERATION(reader_size) { text_print(&call->result, "OK %" PRIu64, image_cache_reader_size(HANDLE(0).reader)); }
 
+OPERATION(reader_path)
+{
+    struct stat open_file, named;
+    const char *path = image_cache_reader_path(HANDLE(0).reader);
+    if (fstat(image_cache_reader_fd(HANDLE(0).reader), &open_file) != 0 || path == NULL || path[0] != '/')
+        text_print(&call->result, "OK relative");
+    else if (stat(path, &named) != 0)
+        text_print(&call->result, "OK absent");
+    else
+        text_print(&call->result, "OK %s",
+                   open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino ? "its_file" : "another_file");
+}
+
 OPERATION(reader_fd)
 {
     int descriptor = image_cache_reader_fd(HANDLE(0).reader);
@@ -181,6 +196,35 @@ static int64_t no_bytes(void *user_data, void *buffer, size_t capacity)
     return 0;
 }
 
+OPERATION(export_image)
+{
+    struct text data = {NULL, 0};
+    int32_t how = 7;
+    FILE *file = tmpfile();
+    image_cache_status_t status =
+        image_cache_export(CACHE, TEXT(0).bytes, fileno(file), IMAGE_CACHE_COPY_ANY, NULL, 0, &how, &call->error);
+    char piece[4096];
+    size_t length;
+    while ((length = fread(piece, 1, sizeof piece, file)) > 0)
+        text_append(&data, piece, length);
+    fclose(file);
+    report_read(call, status, &data, status == IMAGE_CACHE_OK ? 0 : (size_t)how + data.length);
+}
+
+OPERATION(import_image)
+{
+    int32_t how = 7;
+    FILE *file = tmpfile();
+    fwrite(TEXT(1).bytes, 1, TEXT(1).length, file);
+    fflush(file);
+    image_cache_status_t status =
+        image_cache_import(CACHE, TEXT(0).bytes, fileno(file), IMAGE_CACHE_COPY_ANY, NULL, 0, &how, &call->error);
+    fclose(file);
+    report_out(call, status, how == 0);
+}
+
+OPERATION(write_hole) { report(call, image_cache_write_hole(HANDLE(0).writer, NUMBER(1), &call->error)); }
+
 static int64_t no_range(void *user_data, uint64_t offset, void *buffer, size_t capacity)
 {
     (void)offset;
@@ -191,6 +235,8 @@ OPERATION(every_call_with)
 {
     bool value;
     uint64_t number;
+    int32_t how;
+    FILE *file = tmpfile();
     const char *image_id = TEXT(0).bytes;
     image_cache_error_t *error = &call->error;
     image_cache_writer_t *writer = NULL;
@@ -211,7 +257,11 @@ OPERATION(every_call_with)
         {"queue_image", image_cache_queue_image(CACHE, image_id, &value, error)},
         {"delete_queued_image", image_cache_delete_queued_image(CACHE, image_id, error)},
         {"delete_cached_image", image_cache_delete_cached_image(CACHE, image_id, error)},
+        {"delete_unused_image", image_cache_delete_unused_image(CACHE, image_id, &value, error)},
+        {"pin", image_cache_pin(CACHE, image_id, "holder", 0, error)},
+        {"unpin", image_cache_unpin(CACHE, image_id, "holder", error)},
         {"open_for_read", image_cache_open_for_read(CACHE, image_id, &reader, error)},
+        {"export", image_cache_export(CACHE, image_id, fileno(file), IMAGE_CACHE_COPY_ANY, NULL, 0, &how, error)},
         {"begin_write", image_cache_begin_write(CACHE, image_id, &writer, error)},
         {"tee_open", image_cache_tee_open(CACHE, image_id, no_bytes, NULL, &tee, error)},
         {"stream_open", image_cache_stream_open(CACHE, image_id, no_range, NULL, &stream, error)},
@@ -221,6 +271,7 @@ OPERATION(every_call_with)
     image_cache_stream_close(stream);
     image_cache_tee_close(tee);
     image_cache_reader_close(reader);
+    fclose(file);
     if (writer != NULL)
         image_cache_abort(writer, "every call");
     while (same < count && calls[same].status == calls[0].status)
@@ -245,9 +296,13 @@ const struct operation read_write_operations[] = {
     {"read_at", "rnn", read_at},
     {"read_all", "rn", read_all},
     {"reader_size", "r", reader_size},
+    {"reader_path", "r", reader_path},
     {"reader_fd", "r", reader_fd},
     {"reader_close", "r", reader_close},
     {"read_image", "@t", read_image},
+    {"export", "@t", export_image},
+    {"import", "@td", import_image},
+    {"write_hole", "wn", write_hole},
     {"every_call_with", "@t", every_call_with},
     {NULL, NULL, NULL},
 };

@@ -1,12 +1,16 @@
 //! Operations on a cache: open, close, queries, listings, the queue, deletes, prune and clean.
 
 use std::ffi::OsStr;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use image_cache::{CachedImage, DriverChoice, DriverKind, Durability, Error, ImageCache, Log, Options, Pruned};
+use image_cache::{
+    CachedImage, DriverChoice, DriverKind, Durability, Error, ImageCache, LimitMode, Log, Options, Pruned, Statistics,
+    Usage, Verified, VerifyOptions,
+};
 
 use super::words::{escape, list, number, text};
 use super::{Handle, OpenCache, OperationResult, Output, Scenario, Stop, disk};
@@ -57,15 +61,31 @@ fn operate_on(cache: &ImageCache, name: &str, arguments: &[&[u8]]) -> Result<Opt
         }),
         ("delete_queued_image", [id]) => Output::status(with_image_id(id, |id| cache.delete_queued_image(id))),
         ("delete_cached_image", [id]) => Output::status(with_image_id(id, |id| cache.delete_cached_image(id))),
+        ("delete_unused_image", [id]) => {
+            Output::of(with_image_id(id, |id| cache.delete_unused_image(id)), |deleted| deleted.to_string())
+        }
         ("delete_all_queued_images", []) => {
             Output::of(cache.delete_all_queued_images(), |deleted| format!("{deleted} deleted"))
         }
         ("delete_all_cached_images", []) => {
             Output::of(cache.delete_all_cached_images(), |deleted| format!("{deleted} deleted"))
         }
+        ("set_max_size", [bytes]) => Output::status(cache.set_max_size(number(bytes)?)),
+        ("get_usage", []) => Output::of(cache.usage(), |usage| format_usage(&usage)),
         ("prune", []) => pruned(cache.prune()),
         ("prune_to", [bytes]) => pruned(cache.prune_to(number(bytes)?)),
         ("make_room", [bytes]) => pruned(cache.make_room(number(bytes)?)),
+        ("pin", [id, holder, seconds]) => Output::status(pin(cache, id, holder, number(seconds)?)),
+        ("unpin", [id, holder]) => Output::status(with_image_id(id, |id| cache.unpin(id, holder))),
+        ("pinned", [id]) => Output::of(with_image_id(id, |id| cache.get_image(id)), |image| pinned(image.pinned_until)),
+        ("statistics", names) => {
+            let known = cache.statistics();
+            let shown = known.as_ref().ok().map(|known| names.iter().map(|name| statistic(known, name)));
+            let shown: Vec<_> = shown.into_iter().flatten().collect::<Result<_, _>>()?;
+            Output::of(known, |_| list(shown.iter().map(u64::to_string)))
+        }
+        ("verify_all", options) => verify(cache, None, options)?,
+        ("verify", [id, options @ ..]) => verify(cache, Some(id), options)?,
         ("clean", [seconds]) => Output::of(cache.clean(stall_time(seconds)?), |removed| format!("{removed} removed")),
         _ => return Ok(None),
     }))
@@ -85,11 +105,107 @@ fn yes_or_no(outcome: image_cache::Result<bool>) -> Output {
 
 fn format_image(image: &CachedImage) -> String {
     let digest = image.digest.as_deref().unwrap_or("-");
+    let digest = if digest.starts_with("crc64nvme:") { "crc" } else { digest };
     format!("{},{},{},{digest}", escape(image.image_id.as_bytes()), image.size, image.hits)
+}
+
+/// In whole MiB: file systems differ in what they add to the bytes.
+fn format_usage(usage: &Usage) -> String {
+    let Usage { cached, incomplete, reserved, invalid, deleted, limit, is_hard, .. } = *usage;
+    let [cached, incomplete, reserved, invalid, deleted] =
+        [cached, incomplete, reserved, invalid, deleted].map(|bytes| bytes >> 20);
+    let mode = if is_hard { "hard" } else { "soft" };
+    format!("{cached},{incomplete},{reserved},{invalid},{deleted} {mode} {limit}")
+}
+
+fn percent(word: &[u8]) -> Result<u32, Stop> {
+    number(word)?.try_into().map_err(|_| Stop::BadLine("not a percentage"))
+}
+
+/// The C function refuses what looks like a negative number.
+fn pin(cache: &ImageCache, id: &[u8], holder: &[u8], seconds: u64) -> image_cache::Result<()> {
+    if i64::try_from(seconds).is_err() {
+        return Err(Error::InvalidArgument(format!("{seconds} s")));
+    }
+    with_image_id(id, |id| cache.pin(id, holder, (seconds > 0).then(|| Duration::from_secs(seconds))))
+}
+
+fn pinned(until: i64) -> String {
+    match until {
+        0 => "no".to_owned(),
+        i64::MAX => "for_life".to_owned(),
+        until => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+            let left = u128::try_from(until).unwrap_or(0).saturating_sub(now);
+            format!("{} min", left.div_ceil(60_000_000_000))
+        }
+    }
+}
+
+fn statistic(statistics: &Statistics, name: &[u8]) -> Result<u64, Stop> {
+    Ok(match name {
+        b"images" => statistics.images,
+        b"bytes" => statistics.bytes,
+        b"allocated" => statistics.allocated,
+        b"limit" => statistics.limit,
+        b"free" => statistics.free,
+        b"next_victim_idle" => statistics.next_victim_idle,
+        b"hits" => statistics.hits,
+        b"misses" => statistics.misses,
+        b"commits" => statistics.commits,
+        b"aborted_by_call" => statistics.aborted_by_call,
+        b"closed_early" => statistics.closed_early,
+        b"wrong_digest" => statistics.wrong_digest,
+        b"wrong_size" => statistics.wrong_size,
+        b"no_space" => statistics.no_space,
+        b"lost" => statistics.lost,
+        b"source_failed" => statistics.source_failed,
+        b"other_failures" => statistics.other_failures,
+        b"evictions" => statistics.evictions,
+        b"evicted_bytes" => statistics.evicted_bytes,
+        b"streams_followed" => statistics.streams_followed,
+        b"bytes_not_fetched" => statistics.bytes_not_fetched,
+        b"bytes_served" => statistics.bytes_served,
+        b"verified" => statistics.verified,
+        b"found_damaged" => statistics.found_damaged,
+        _ => return Err(Stop::BadLine("no such field")),
+    })
 }
 
 fn pruned(outcome: image_cache::Result<Pruned>) -> Output {
     Output::of(outcome, |pruned| format!("{} images {} bytes", pruned.images, pruned.bytes))
+}
+
+/// The options are `rate=N`, `skip=N` and `stop=N`: the N-th call of the progress function stops it.
+fn verify(cache: &ImageCache, id: Option<&[u8]>, words: &[&[u8]]) -> Result<Output, Stop> {
+    let mut options = VerifyOptions::default();
+    let (mut stop, mut calls) = (0, 0);
+    for word in words {
+        let equals = word.iter().position(|&byte| byte == b'=').ok_or(Stop::BadLine("no such option"))?;
+        let value = number(&word[equals + 1..])?;
+        match &word[..equals] {
+            b"rate" => options.bytes_per_second = value,
+            b"skip" => options.skip_verified_within = Duration::from_secs(value),
+            b"stop" => stop = value,
+            _ => return Err(Stop::BadLine("no such option")),
+        }
+    }
+    let progress = |_: &str, _, _| {
+        calls += 1;
+        if calls == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let outcome = match id {
+        Some(id) => with_image_id(id, |id| cache.verify(Some(id), &options, progress)),
+        None => cache.verify(None, &options, progress),
+    };
+    Ok(Output::of(outcome, |result| {
+        let Verified { verified, failed, unreadable, without_digest, skipped, bytes_read, stopped } = result;
+        let stopped = if stopped { " stopped" } else { "" };
+        format!(
+            "{verified} verified {failed} failed {unreadable} unreadable {without_digest} without {skipped} skipped \
+             {bytes_read} bytes{stopped}"
+        )
+    }))
 }
 
 fn uncached(id: &str, size: u64, reason: Option<String>) -> String {
@@ -137,8 +253,21 @@ fn set_option(options: Options, key: &[u8], value: &[u8]) -> Result<image_cache:
     let unknown = || Error::InvalidArgument(format!("{} is unknown", escape(value)));
     Ok(match key {
         b"max_size" => Ok(options.max_size(number(value)?)),
+        b"limit" => match value {
+            b"soft" => Ok(options.limit_mode(LimitMode::Soft)),
+            b"hard" => Ok(options.limit_mode(LimitMode::Hard)),
+            _ => Err(unknown()),
+        },
+        b"min_free" => options.min_free(number(value)?, 0),
+        b"min_free_percent" => options.min_free(0, percent(value)?),
+        b"min_free_inodes" => options.min_free_inodes(number(value)?, 0),
+        b"max_pinned" => match u32::try_from(number(value)?) {
+            Ok(percent) => options.max_pinned(percent),
+            Err(_) => Err(unknown()),
+        },
         b"stall_time" => Ok(options.stall_time(Duration::from_secs(number(value)?))),
         b"database" => options.database(OsStr::from_bytes(value)),
+        b"formats" => options.formats(&String::from_utf8_lossy(value)),
         b"durability" => match value {
             b"none" => Ok(options.durability(Durability::None)),
             b"full" => Ok(options.durability(Durability::Full)),

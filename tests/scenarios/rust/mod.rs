@@ -95,7 +95,7 @@ pub fn name_of(path: &Path) -> String {
 }
 
 /// A scenario that runs longer has failed.
-const TIMEOUT: Duration = Duration::from_mins(5);
+const TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// Runs a scenario file.
 pub fn run(path: &Path, driver: DriverChoice) -> Report {
@@ -283,6 +283,8 @@ fn status_of(error: &image_cache::Error) -> &'static str {
         Error::SizeMismatch { .. } | Error::Empty(_) => "SIZE_MISMATCH",
         error if error.is_no_space() => "NO_SPACE",
         Error::System { .. } | Error::MissingParent { .. } | Error::Damaged { .. } => "IO",
+        Error::Refused { .. } => "REFUSED",
+        Error::Pinned { .. } => "PINNED",
         Error::NoMemory { .. } => "NO_MEMORY",
         Error::TimedOut { .. } => "TIMED_OUT",
         Error::Index { .. } => "INDEX",

@@ -1,8 +1,9 @@
 //! Operations on writers and readers, and shorthands that cache or read a whole image.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use image_cache::{Algorithm, ImageCache, Reader};
+use image_cache::{Algorithm, ExportOptions, ImageCache, ImportOptions, Reader};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{FdFlags, fcntl_getfd};
 
@@ -26,9 +27,13 @@ pub fn operate(scenario: &mut Scenario, name: &str, arguments: &[&[u8]]) -> Opti
         ("read_at", [name, offset, capacity]) => read_at(scenario, name, offset, capacity),
         ("read_all", [name, capacity]) => read_all(scenario, name, capacity),
         ("reader_size", [name]) => scenario.reader(name).map(|reader| Output::ok(&reader.size().to_string())),
+        ("reader_path", [name]) => scenario.reader(name).map(|reader| path(reader)),
         ("reader_fd", [name]) => scenario.reader(name).map(|reader| descriptor(reader)),
         ("reader_close", [name]) => close(scenario, name),
         ("read_image", [id]) => scenario.cache().map(|cache| bytes_output(read_image(cache, id))),
+        ("export", [id]) => scenario.cache().map(|cache| bytes_output(with_image_id(id, |id| export(cache, id)))),
+        ("import", [id, bytes]) => import(scenario, id, bytes),
+        ("write_hole", [name, length]) => write_hole(scenario, name, length),
         ("every_call_with", [id]) => scenario.cache().map(|cache| every_call(cache, id)),
         _ => return None,
     })
@@ -133,6 +138,22 @@ fn read_image(cache: &ImageCache, id: &[u8]) -> image_cache::Result<Vec<u8>> {
     read_to_end(&mut with_image_id(id, |id| cache.open_for_read(id))?, &mut vec![0; 65536])
 }
 
+fn path(reader: &Reader) -> Output {
+    Output::of(reader.path(), |path| {
+        let is_same = |named: rustix::fs::Stat| {
+            let open = rustix::fs::fstat(reader.descriptor().unwrap()).unwrap();
+            (open.st_dev, open.st_ino) == (named.st_dev, named.st_ino)
+        };
+        let found = match rustix::fs::stat(path) {
+            _ if !path.is_absolute() => "relative",
+            Err(_) => "absent",
+            Ok(named) if is_same(named) => "its_file",
+            Ok(_) => "another_file",
+        };
+        found.to_owned()
+    })
+}
+
 fn descriptor(reader: &Reader) -> Output {
     Output::of(reader.descriptor(), |descriptor| {
         let read_only =
@@ -149,6 +170,29 @@ fn close(scenario: &mut Scenario, name: &[u8]) -> OperationResult {
     Ok(Output::ok(""))
 }
 
+/// Exports an image to a new file, and returns what is in it.
+fn export(cache: &ImageCache, id: &str) -> image_cache::Result<Vec<u8>> {
+    let (mut file, mut bytes) = (tempfile::tempfile().expect("a scratch file"), Vec::new());
+    cache.export(id, &file, ExportOptions::default(), |_, _| ControlFlow::Continue(()))?;
+    std::io::Read::read_to_end(&mut file, &mut bytes).expect("the file can be read");
+    Ok(bytes)
+}
+
+/// Imports a new file with these bytes.
+fn import(scenario: &mut Scenario, id: &[u8], bytes: &[u8]) -> OperationResult {
+    let mut file = tempfile::tempfile().expect("a scratch file");
+    std::io::Write::write_all(&mut file, &data(bytes)?).expect("the file can be written");
+    let cache = scenario.cache()?;
+    let go_on = |_, _| ControlFlow::Continue(());
+    let imported = with_image_id(id, |id| cache.import(id, &file, &ImportOptions::default(), go_on));
+    Ok(Output::of(imported, |_| String::new()))
+}
+
+fn write_hole(scenario: &mut Scenario, name: &[u8], length: &[u8]) -> OperationResult {
+    let length = number(length)?;
+    Ok(Output::status(scenario.writer(name)?.write_hole(length)))
+}
+
 /// Makes every call that takes an image id.
 fn every_call(cache: &ImageCache, id: &[u8]) -> Output {
     let calls = [
@@ -162,7 +206,11 @@ fn every_call(cache: &ImageCache, id: &[u8]) -> Output {
         ("queue_image", with_image_id(id, |id| cache.queue_image(id)).err()),
         ("delete_queued_image", with_image_id(id, |id| cache.delete_queued_image(id)).err()),
         ("delete_cached_image", with_image_id(id, |id| cache.delete_cached_image(id)).err()),
+        ("delete_unused_image", with_image_id(id, |id| cache.delete_unused_image(id)).err()),
+        ("pin", with_image_id(id, |id| cache.pin(id, "holder", None)).err()),
+        ("unpin", with_image_id(id, |id| cache.unpin(id, "holder")).err()),
         ("open_for_read", with_image_id(id, |id| cache.open_for_read(id)).err()),
+        ("export", with_image_id(id, |id| export(cache, id)).err()),
         ("begin_write", with_image_id(id, |id| cache.begin_write(id)).err()),
         ("tee_open", with_image_id(id, |id| cache.tee(id, std::io::empty())).err()),
         ("stream_open", with_image_id(id, |id| cache.stream(id, |_: u64, _: &mut [u8]| Ok(0))).err()),
