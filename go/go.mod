@@ -1,0 +1,3 @@
+module imagecache
+
+go 1.19
