@@ -51,9 +51,48 @@ elseif(CMAKE_CROSSCOMPILING)
   message(FATAL_ERROR "to cross-compile libimage_cache, set the target: -DIMAGE_CACHE_CARGO_TARGET=TRIPLE")
 endif()
 
+# A release has no path of the build machine, so it is the same wherever it is built. Other builds keep the paths: debuggers find
+# the sources by them. Flags in the variable RUSTFLAGS replace these.
+option(IMAGE_CACHE_REMAP_PATHS "Leave the paths of the build machine out of a release build" ON)
+set(cargo_config)
+set(c_flags "$ENV{CFLAGS}")
+if(IMAGE_CACHE_REMAP_PATHS AND NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
+  if(DEFINED ENV{CARGO_HOME})
+    set(cargo_home "$ENV{CARGO_HOME}")
+  else()
+    set(cargo_home "$ENV{HOME}/.cargo")
+  endif()
+  # The last one that fits counts: the build tree can be below the source tree, and that below cargo's directory.
+  set(remapped)
+  foreach(pair "${cargo_home}=cargo" "${CMAKE_CURRENT_SOURCE_DIR}=image_cache" "${IMAGE_CACHE_CARGO_TARGET_DIR}=target")
+    list(APPEND remapped "'--remap-path-prefix=${pair}'")
+    if(NOT pair MATCHES " ") # variables with flags cannot quote
+      string(APPEND c_flags " -ffile-prefix-map=${pair}")
+    endif()
+  endforeach()
+  list(JOIN remapped "," remapped)
+  set(cargo_config --config "target.'cfg(all())'.rustflags=[${remapped}]")
+endif()
+
 # SQLite must be machine code: Rust's linker cannot read the intermediate code of gcc's -flto.
-if("$ENV{CFLAGS}" MATCHES "-flto")
-  list(APPEND cargo_target_environment "CFLAGS=$ENV{CFLAGS} -fno-lto")
+if(c_flags MATCHES "-flto")
+  string(APPEND c_flags " -fno-lto")
+endif()
+set(cargo_flags)
+if(NOT c_flags STREQUAL "$ENV{CFLAGS}")
+  string(STRIP "${c_flags}" c_flags)
+  set(cargo_flags "CFLAGS=${c_flags}")
+endif()
+
+# Where SQLite comes from, and other features of the crate.
+set(IMAGE_CACHE_FEATURES "" CACHE STRING "Features of the crate instead of the default ones, such as system-sqlite; empty: the default")
+set(cargo_features)
+if(IMAGE_CACHE_FEATURES)
+  set(cargo_features --no-default-features --features "${IMAGE_CACHE_FEATURES}")
+endif()
+set(missing_library) # that programs link beside the static library
+if(IMAGE_CACHE_FEATURES MATCHES "system-sqlite")
+  set(missing_library sqlite3)
 endif()
 
 set(image_cache_header "${CMAKE_CURRENT_SOURCE_DIR}/include/image_cache.h")
@@ -65,8 +104,8 @@ add_custom_target(
   image_cache_cargo ALL
   # A default target triple of the user would move the output to a subdirectory.
   COMMAND "${CMAKE_COMMAND}" -E env --unset=CARGO_BUILD_TARGET "CARGO_TARGET_DIR=${IMAGE_CACHE_CARGO_TARGET_DIR}"
-          ${debug_information} ${cargo_target_environment}
-          "${CARGO_EXECUTABLE}" build --locked --lib --profile ${cargo_profile} ${cargo_target_option}
+          ${debug_information} ${cargo_flags} ${cargo_target_environment}
+          "${CARGO_EXECUTABLE}" build --locked --lib --profile ${cargo_profile} ${cargo_target_option} ${cargo_config} ${cargo_features}
           --manifest-path "${CMAKE_CURRENT_SOURCE_DIR}/Cargo.toml"
   BYPRODUCTS "${cargo_shared_library}" "${cargo_static_library}"
   WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}"
@@ -77,7 +116,8 @@ add_custom_target(
 
 set(library_directory "${CMAKE_CURRENT_BINARY_DIR}/lib")
 set(soname libimage_cache.so.${abi})
-set(versioned_name ${soname}.${PROJECT_VERSION})
+# The version's first number is the ABI's, as cargo-c names the file.
+set(versioned_name ${soname}.${PROJECT_VERSION_MINOR}.${PROJECT_VERSION_PATCH})
 set(shared_library "${library_directory}/libimage_cache.so")
 add_custom_command(
   OUTPUT "${library_directory}/${versioned_name}" "${library_directory}/${soname}" "${shared_library}"
@@ -86,7 +126,7 @@ add_custom_command(
   COMMAND "${CMAKE_COMMAND}" -E rm -f "${library_directory}/${versioned_name}"
   COMMAND "${CMAKE_COMMAND}" -E copy "${cargo_shared_library}" "${library_directory}/${versioned_name}"
   COMMAND "${CMAKE_COMMAND}" -E create_symlink ${versioned_name} "${library_directory}/${soname}"
-  COMMAND "${CMAKE_COMMAND}" -E create_symlink ${soname} "${shared_library}"
+  COMMAND "${CMAKE_COMMAND}" -E create_symlink ${versioned_name} "${shared_library}"
   DEPENDS "${cargo_shared_library}"
   COMMENT "The shared library ${versioned_name}"
   VERBATIM)
@@ -118,7 +158,7 @@ add_custom_command(
   COMMAND
     "${CMAKE_COMMAND}" "-DLINKER=${linker_for_groups}" "-DOBJCOPY=${CMAKE_OBJCOPY}" "-DREADELF=${CMAKE_READELF}"
     "-DAR=${CMAKE_AR}" "-DHEADER=${image_cache_header}" "-DARCHIVE=${cargo_static_library}" "-DOUTPUT=${static_library}"
-    "-DSTRIP=${strip_static_library}"
+    "-DSTRIP=${strip_static_library}" "-DMISSING=${missing_library}"
     -P "${CMAKE_CURRENT_LIST_DIR}/hide_private_symbols.cmake"
   DEPENDS "${cargo_static_library}" "${image_cache_header}" "${CMAKE_CURRENT_LIST_DIR}/hide_private_symbols.cmake"
   COMMENT "The static library, with only the header's functions global"
@@ -146,6 +186,9 @@ function(query_native_libraries variable)
   set(${variable} "${libraries}" PARENT_SCOPE)
 endfunction()
 query_native_libraries(native_libraries)
+if(missing_library)
+  string(PREPEND native_libraries "-l${missing_library} ")
+endif()
 string(REPLACE " " ";" native_library_list "${native_libraries}")
 
 # ---- Targets to link ----------------------------------------------------------------------------------------------------

@@ -15,10 +15,16 @@ install(FILES "${library_directory}/${versioned_name}" "${library_directory}/${s
 foreach(document README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE)
   install(FILES "${CMAKE_CURRENT_SOURCE_DIR}/${document}" DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 endforeach()
-foreach(directory docs examples-c examples)
+foreach(directory docs examples-c examples python)
   install(DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}/${directory}" DESTINATION "${CMAKE_INSTALL_DOCDIR}"
           PATTERN CMakeLists.txt EXCLUDE PATTERN __pycache__ EXCLUDE PATTERN node_modules EXCLUDE)
 endforeach()
+
+# The Go module. Programs name its directory in their go.mod, and the Go example finds it by the link beside it.
+set(go_directory "${CMAKE_INSTALL_DATADIR}/image_cache/go")
+install(DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}/go/" DESTINATION "${go_directory}")
+file(RELATIVE_PATH relative_go "${CMAKE_INSTALL_FULL_DOCDIR}" "${CMAKE_INSTALL_FULL_DATADIR}/image_cache/go")
+install(CODE "file(CREATE_LINK \"${relative_go}\" \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DOCDIR}/go\" SYMBOLIC)")
 
 set(package_directory "${CMAKE_INSTALL_LIBDIR}/cmake/image_cache")
 set(generated "${CMAKE_CURRENT_BINARY_DIR}/package")

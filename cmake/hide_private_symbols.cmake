@@ -1,6 +1,6 @@
 # Makes the static library from cargo's: one object with the code that the header's functions need. Only those functions are
 # global symbols, so a program may have its own SQLite, and other libraries written in Rust.
-# Given: LINKER OBJCOPY READELF AR HEADER ARCHIVE OUTPUT, and STRIP, an option of objcopy or nothing
+# Given: LINKER OBJCOPY READELF AR HEADER ARCHIVE OUTPUT; STRIP, an option of objcopy or nothing; MISSING, what programs link
 file(READ "${HEADER}" header)
 string(REGEX REPLACE "/\\*([^*]|\\*+[^*/])*\\*+/" "" header "${header}")
 string(REGEX MATCHALL "[ *]image_cache_[a-z0-9_]+\\(" declared "${header}")
@@ -41,9 +41,14 @@ string(REGEX MATCHALL " LOCAL +DEFAULT +UND +[^ \n]+" unused "${symbols}")
 list(TRANSFORM unused REPLACE ".* " "--strip-symbol=")
 
 run("${OBJCOPY}" --remove-section=.llvmbc --remove-section=.llvmcmd ${visible} ${unused} ${STRIP} "${object}")
-# All of SQLite must be in the object. A partial link (-r) reports no missing symbols, so this checks them.
+# All of SQLite must be in the object, unless programs link the host's. A partial link (-r) reports no missing symbols, so this
+# checks them.
 execute_process(COMMAND "${READELF}" --symbols --wide "${object}" RESULT_VARIABLE result OUTPUT_VARIABLE symbols)
-if(NOT result EQUAL 0 OR symbols MATCHES " UND +(sqlite3_[^ \n]+|image_cache_[^ \n]+)")
+set(must_be_defined "sqlite3_[^ \n]+|image_cache_[^ \n]+")
+if(MISSING STREQUAL "sqlite3")
+  set(must_be_defined "image_cache_[^ \n]+")
+endif()
+if(NOT result EQUAL 0 OR symbols MATCHES " UND +(${must_be_defined})")
   message(FATAL_ERROR "${ARCHIVE} lacks ${CMAKE_MATCH_1}")
 endif()
 run("${AR}" qcs "${OUTPUT}" "${object}")

@@ -7,7 +7,7 @@ scripts/install-tools.sh mkdocs
 source=build/docs-source
 rm -rf "$source" build/docs
 mkdir -p "$source"
-cp --parents -- *.md LICENSE docs/*.md examples/*.md examples/*/* examples-c/*.[ch] include/image_cache.h "$source"
+cp --parents -- *.md LICENSE docs/*.md examples/*.md examples/*/* examples-c/*.[ch] go/README.md include/image_cache.h "$source"
 # The reference is made from the header, as the manual pages are.
 CARGO_TARGET_DIR=build/manual/cargo cargo run --quiet --locked --manifest-path tools/manual/Cargo.toml -- include/image_cache.h build/manual
 cp build/manual/reference.md "$source/docs/reference.md"

@@ -11,6 +11,7 @@ describe() { # TOOL: sets `package` and `reason`
     case $1 in
         cmake) reason="builds and installs the library for C" ;;
         qemu-img) package=qemu-utils reason="creates the demo's disk image, and checks the cached file" ;;
+        xorriso) reason="creates ISO images for tests" ;;
         mkfs.ext4) package=e2fsprogs reason="creates file systems for the demo's disk image and for tests" ;;
         mkfs.btrfs) package=btrfs-progs reason="creates file systems with quotas, subvolumes and shared blocks for tests" ;;
         strace) reason="counts system calls in tests, and stops and delays processes at one" ;;
@@ -28,8 +29,10 @@ describe() { # TOOL: sets `package` and `reason`
         pkg-config) reason="finds the installed library for the C programs of the tests" ;;
         sqlite3.h) package=libsqlite3-dev reason="is for a test program with its own SQLite beside the library's" ;;
         go) package=golang-go reason="builds the Go program that uses the installed library" ;;
+        go-staticcheck) reason="finds mistakes in the Go code" ;;
         rsync) reason="copies caches in tests" ;;
         mandoc) reason="checks the manual pages" ;;
+        zsh | fish) reason="reads the completions of image-cachectl in a test" ;;
         systemd-tmpfiles) package=systemd reason="ages files out of a cache in tests" ;;
         debugfs) package=e2fsprogs reason="damages file systems in tests" ;;
         btrfs) package=btrfs-progs reason="creates file systems and snapshots for tests" ;;
@@ -44,18 +47,40 @@ describe() { # TOOL: sets `package` and `reason`
         traffic_server) package=trafficserver reason="shares one fetch between many clients, for a comparison in the benchmark" ;;
         varnishd) package=varnish reason="shares one fetch between many clients, for a comparison in the benchmark" ;;
         nginx) reason="shares one fetch between many clients, for a comparison in the benchmark" ;;
+        bindfs) reason="mounts a FUSE file system with a chosen name in tests" ;;
+        promtool) package=prometheus reason="checks the metrics, and runs the dashboard's queries in tests" ;;
+        prometheus_client) package=python3-prometheus-client reason="parses OpenMetrics in tests" ;;
+        systemd-analyze) package=systemd reason="checks the units and how they are sandboxed" ;;
+        sqlite3) reason="queries Glance's database in tests against it" ;;
+        postgres) package=postgresql reason="has Glance's database in tests against it" ;;
+        openssl.h) package=libssl-dev reason="is for cargo-c, which the tests of packages use" ;;
+        dpkg-buildpackage) package=dpkg-dev reason="builds the Debian packages" ;;
+        dh) package=debhelper reason="builds the Debian packages" ;;
+        lintian) reason="checks the Debian packages" ;;
+        debootstrap) reason="makes a fresh Debian system, in which the packages are tried" ;;
+        jq) reason="reads the list of components in the release" ;;
+        xz) package=xz-utils reason="compresses the release" ;;
         python3) reason="acts as Glance in some tests, and calls the library in others" ;;
+        python3-venv) reason="installs Python packages for tests below build/: ours, and Glance" ;;
+        python3-cffi) reason="loads the library in the Python package" ;;
         *) echo "install-tools: unknown tool: $1" >&2 && exit 2 ;;
     esac
 }
 
-is_installed() { # TOOL: a command, or a C header
+is_installed() { # TOOL: a command, a C header, or a Python module
     case $1 in
+        openssl.h) echo "#include <openssl/ssl.h>" | cc -E -x c - >/dev/null 2>&1 ;;
         *.h) echo "#include <$1>" | cc -E -x c - >/dev/null 2>&1 ;;
+        # Debian's module is for Debian's Python, which may not be the first one of the path.
+        prometheus_client) /usr/bin/python3 -c 'import prometheus_client' 2>/dev/null ;;
+        postgres) compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ;;
+        python3-venv) python3 -c 'import ensurepip' 2>/dev/null ;;
         clang-runtime)
             echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' |
                 clang -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null
             ;;
+        # Where python3 is not the system's, the tests install cffi with pip.
+        python3-cffi) python3 -c 'import cffi' 2>/dev/null || /usr/bin/python3 -c 'import cffi' 2>/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }
@@ -65,7 +90,7 @@ services=()
 for tool in "$@"; do
     describe "$tool"
     is_installed "$tool" && continue
-    case $tool in traffic_server | varnishd | nginx) services+=("$package") ;; esac
+    case $tool in traffic_server | varnishd | nginx | promtool | postgres) services+=("$package") ;; esac
     printf '%-13s is missing: it %s (Debian package %s)\n' "$tool" "$reason" "$package"
     packages+=("$package")
 done

@@ -16,86 +16,17 @@ export PATH="$PATH:/usr/sbin:/sbin"
 unset MAKEFLAGS MAKELEVEL
 jobs=$(nproc)
 longest=1800 # seconds for one stage, so that a hang ends as a failure
-passed=0 failed=0 skipped=0 table=''
 
 command -v cargo >/dev/null || { echo "Rust is missing: cargo builds and tests the library." && exit 1; }
-scripts/install-tools.sh cmake g++ clang valgrind abidiff python3 curl-config nbdkit nbdkit-plugin.h nbdcopy qemu-img \
-    qemu-io pkg-config sqlite3.h go mkfs.ext4 mkfs.xfs mkfs.btrfs mkfs.ntfs mkfs.exfat mount.exfat-fuse debugfs strace \
-    rsync systemd-tmpfiles mandoc shellcheck codespell clang-format ||
+scripts/install-tools.sh cmake g++ clang valgrind abidiff python3 python3-venv python3-cffi curl-config nbdkit nbdkit-plugin.h nbdcopy \
+    qemu-img xorriso qemu-io pkg-config sqlite3.h go go-staticcheck mkfs.ext4 mkfs.xfs mkfs.btrfs mkfs.ntfs mkfs.exfat \
+    mount.exfat-fuse debugfs strace rsync systemd-tmpfiles systemd-analyze bindfs promtool prometheus_client mandoc zsh fish \
+    shellcheck codespell clang-format ||
     echo "The tests that need what is missing are skipped, and counted so."
-
-# What a failing stage's output is shown without: compilations, and tests that passed.
-no_news='^ +(Compiling|Checking|Download(ed|ing)|PASS|Start) |^test .* ok$|Passed +[0-9.]+ sec$'
 
 # ---- Stages ---------------------------------------------------------------------------------------------------------
 
-number() { # PATTERN TEXT: the sum of the numbers that stand before PATTERN
-    grep -oE "[0-9]+ $1" <<<"$2" | awk '{ sum += $1 } END { print sum + 0 }'
-}
-
-# Each counter reads a log and sets p, f and s. A stage that is one check has none: its counter is "one".
-count_nextest() {
-    local line
-    line=$(grep -E 'Summary \[' "$1" | tail -n 1)
-    p=$(number passed "$line") s=$(number skipped "$line")
-    f=$(($(number failed "$line") + $(number 'timed out' "$line")))
-}
-
-count_cargo() {
-    local lines
-    lines=$(grep -E '^test result: ' "$1")
-    p=$(number passed "$lines") f=$(number failed "$lines") s=$(number ignored "$lines")
-}
-
-count_doc_tests() { count_cargo "$1" && may_be_empty=1; }
-
-count_ctest() {
-    local total
-    total=$(sed -nE 's/.* tests failed out of ([0-9]+)$/\1/p' "$1" | tail -n 1)
-    f=$(sed -nE 's/.*, ([0-9]+) tests failed out of [0-9]+$/\1/p' "$1" | tail -n 1)
-    s=$(grep -cE '^ *[0-9]+/[0-9]+ Test +#.*\*\*\*Skipped' "$1")
-    f=${f:-0}
-    p=$((${total:-0} - f - s))
-}
-
-row() { table+=$(printf '%-14s %-8s %7d %7d %8d %7d s' "$@")$'\n'; }
-
-stage() { # NAME COUNTER COMMAND...
-    local name=$1 counter=$2 log=$logs/${1// /-}.log start=$SECONDS code p=0 f=0 s=0 result=passed may_be_empty=0
-    shift 2
-    if [ -n "${CI:-}${VERBOSE:-}" ]; then
-        printf '\n==== %s ====\n' "$name"
-        timeout -k 10 "$longest" "$@" 2>&1 | tee "$log"
-        code=${PIPESTATUS[0]}
-    else
-        printf '%-14s ' "$name"
-        timeout -k 10 "$longest" "$@" >"$log" 2>&1
-        code=$?
-    fi
-    if [ "$counter" = one ]; then
-        [ "$code" -eq 0 ] && p=1
-    else
-        "$counter" "$log"
-    fi
-    # Whatever the counter found: a failure of the command is one, and so are tests of which none ran.
-    [ "$f" -eq 0 ] && [ "$code" -ne 0 ] && f=1
-    [ $((p + f + s + may_be_empty)) -eq 0 ] && f=1
-    [ "$f" -gt 0 ] && result=failed
-    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-    row "$name" "$result" "$p" "$f" "$s" $((SECONDS - start))
-    echo "$result, $((SECONDS - start)) s"
-    if [ "$f" -gt 0 ] && [ -z "${CI:-}${VERBOSE:-}" ]; then
-        grep -vE "$no_news" "$log" | tail -n 200 | sed 's/^/    | /'
-        echo "    (exit code $code; the whole log: $log)"
-    fi
-    [ "$f" -eq 0 ]
-}
-
-skip() { # NAME WHY
-    printf '%-14s skipped: %s\n' "$1" "$2"
-    skipped=$((skipped + 1))
-    row "$1" skipped 0 0 1 0
-}
+. scripts/stages.sh
 
 cargo_has() { cargo "$1" --version >/dev/null 2>&1; }
 
@@ -105,21 +36,26 @@ sources() { # one line per file of the source tree, with its digest
 }
 
 build_c() {
-    cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Debug -DIMAGE_CACHE_WARNINGS_ARE_ERRORS=ON \
+    cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Debug -DIMAGE_CACHE_WARNINGS_ARE_ERRORS=ON -DIMAGE_CACHE_TOOLS=ON \
         "-DIMAGE_CACHE_CARGO_TARGET_DIR=$CARGO_TARGET_DIR" &&
         cmake --build "$build" --parallel "$jobs"
 }
 
-run_ctest() { cd "$build" && ctest --output-on-failure --parallel "$jobs"; }
+run_ctest() { cd "$build" && ctest --output-on-failure --parallel "$jobs" --label-exclude more; }
 
-# The sweeps of system calls use the processors while the others, most of which run at one pace, leave them idle.
+# The sweeps of system calls, which wait for deadlines at times, use the processors while the others, most of which run at one pace, leave
+# them idle.
 run_sweeps() { # OPTIONS of cargo for the others
-    local code=0
-    cargo test --locked --no-run --test=crash "$@" || return
-    nice -n 19 cargo test --locked --test=crash >"$logs/crash.log" 2>&1 &
+    local code=0 crash roles
+    cargo test --locked --no-run --test=crash --test=roles "$@" || return
+    nice -n 19 cargo test --locked --test=crash -- --test-threads=$((2 * jobs)) >"$logs/crash.log" 2>&1 &
+    crash=$!
+    nice -n 10 cargo test --locked --test=roles >"$logs/roles.log" 2>&1 &
+    roles=$!
     cargo test --locked --no-fail-fast "$@" || code=$?
-    wait $! || code=$?
-    cat "$logs/crash.log"
+    wait "$roles" || code=$?
+    wait "$crash" || code=$?
+    cat "$logs/roles.log" "$logs/crash.log"
     return "$code"
 }
 
@@ -135,12 +71,12 @@ export build logs jobs
 sources >"$logs/sources.before"
 
 if cargo_has fmt; then
-    stage formatting one cargo fmt --check
+    stage formatting one cargo fmt --package image-cache --package image-cachectl --check
 else
     skip formatting "cargo fmt is not installed"
 fi
 if cargo_has clippy; then
-    stage clippy one cargo clippy --locked --all-targets -- -D warnings
+    stage clippy one cargo clippy --locked --workspace --all-targets -- -D warnings
 else
     skip clippy "cargo clippy is not installed"
 fi
@@ -152,17 +88,18 @@ elif stage "C build" one bash -c build_c; then
     export IMAGE_CACHE_SCENARIO_C=$build/tests/c/scenario
 fi
 # Each of the sweeps is one process, which counts what it swept.
-sweeps=(power races corruption faults believed roles)
+sweeps=(power races corruption faults believed limit)
 if cargo_has nextest; then
-    printf -v others ' | binary(%s)' crash "${sweeps[@]}"
+    printf -v others ' | binary(%s)' crash roles "${sweeps[@]}"
     stage "Rust tests" count_nextest cargo nextest run --locked --no-fail-fast -E "not (${others# | })"
 else
     mapfile -t others < <(printf '%s\n' tests/*.rs tests/*/main.rs | sed -E 's,^tests/,,; s,(/main)?\.rs$,,' |
-        grep -vxF "$(printf '%s\n' crash "${sweeps[@]}")" | sed 's/^/--test=/')
+        grep -vxF "$(printf '%s\n' crash roles "${sweeps[@]}")" | sed 's/^/--test=/')
     stage "Rust tests" count_cargo cargo test --locked --lib "${others[@]}" --no-fail-fast
 fi
 stage sweeps count_cargo bash -c 'run_sweeps "$@"' run_sweeps "${sweeps[@]/#/--test=}"
 stage "doc tests" count_doc_tests cargo test --locked --doc
+stage "tool tests" count_cargo cargo test --locked --package image-cachectl --no-fail-fast
 if [ -n "${IMAGE_CACHE_SCENARIO_C:-}" ]; then
     stage "C tests" count_ctest bash -c run_ctest
 else
@@ -170,7 +107,7 @@ else
 fi
 stage "source tree" one bash -c same_sources
 
-printf '\n%-14s %-8s %7s %7s %8s %9s\n%s' stage result passed failed skipped time "$table"
+print_table
 reasons=$(sed -nE 's/^SKIPPED( .*\))?: /  /p' "$build/Testing/Temporary/LastTest.log" 2>/dev/null | sort -u)
 [ -n "$reasons" ] && printf '\nSkipped C tests, because:\n%s\n' "$reasons"
 printf '\nSwept, in this run (make test-crash sweeps longer):\n'
