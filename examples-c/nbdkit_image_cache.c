@@ -13,7 +13,8 @@
  *   - each connection has a stream of its own, since a stream is used by one thread at a time. nbdkit serializes the
  *     requests of a connection, and serves connections in parallel;
  *   - one thread per server reads a stream to the end, so that the image is verified and cached, whatever the guests
- *     read. It begins after nbdkit has forked, and ends before the plugin is unloaded;
+ *     read. It begins after nbdkit has forked, and ends before the plugin is unloaded. If all bytes have come by then, it
+ *     verifies them first, for 10 seconds at most;
  *   - bytes are verified at the end only. With another digest, the image is not cached, the server logs an error, and
  *     all later reads fail with EIO.
  */
@@ -39,7 +40,8 @@
 enum {
     PIECE = 256 << 10, /* bytes that the reader thread requests at once; a guest may wait for that long */
     LOOK = 1000,       /* milliseconds until the reader thread looks whether it must end */
-    PAUSE = 5          /* seconds after a failure of the server */
+    PAUSE = 5,         /* seconds after a failure of the server */
+    LINGER = 10        /* seconds in which an ending server verifies an image that has come as a whole */
 };
 
 /* The command line. */
@@ -63,6 +65,7 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t end;
     bool must_end;
+    time_t linger_until; /* once it must end; of CLOCK_MONOTONIC */
     bool is_wrong;       /* the image has another digest */
     http_source_t *http; /* of its stream, while there is one */
 } reader = {.lock = PTHREAD_MUTEX_INITIALIZER, .end = PTHREAD_COND_INITIALIZER};
@@ -131,6 +134,21 @@ static bool must_end(void)
     return answer;
 }
 
+static time_t seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec;
+}
+
+/* An image that has come as a whole needs no web server: a client that read it all would otherwise leave it uncached. */
+static bool may_read(const fetch_t *fetch)
+{
+    if (!must_end())
+        return true;
+    return image_cache_stream_available(fetch->stream) == (uint64_t)config.size && seconds() < reader.linger_until;
+}
+
 static void set_http(http_source_t *http)
 {
     pthread_mutex_lock(&reader.lock);
@@ -152,7 +170,7 @@ static image_cache_status_t read_whole(fetch_t *fetch, image_cache_error_t *erro
     image_cache_status_t status = IMAGE_CACHE_OK;
     int32_t role = IMAGE_CACHE_STREAM_FOLLOWING;
     size_t length = 1;
-    while (!must_end() && role != IMAGE_CACHE_STREAM_CACHED && role != IMAGE_CACHE_STREAM_ALONE && length > 0
+    while (may_read(fetch) && role != IMAGE_CACHE_STREAM_CACHED && role != IMAGE_CACHE_STREAM_ALONE && length > 0
            && status == IMAGE_CACHE_OK) {
         status = image_cache_stream_read(fetch->stream, piece, sizeof piece, &length, error);
         role = image_cache_stream_role(fetch->stream);
@@ -161,7 +179,7 @@ static image_cache_status_t read_whole(fetch_t *fetch, image_cache_error_t *erro
     }
     if (status == IMAGE_CACHE_OK && role == IMAGE_CACHE_STREAM_ALONE)
         nbdkit_error("%s: not cached and not verified: all reads go to the server", config.image);
-    else if (status == IMAGE_CACHE_OK && !must_end())
+    else if (status == IMAGE_CACHE_OK && (role == IMAGE_CACHE_STREAM_CACHED || length == 0))
         nbdkit_debug("%s: cached", config.image);
     return status;
 }
@@ -212,6 +230,7 @@ static void end_reader(void)
 {
     pthread_mutex_lock(&reader.lock);
     reader.must_end = true;
+    reader.linger_until = seconds() + LINGER;
     if (reader.http != NULL)
         http_stop(reader.http);
     pthread_cond_signal(&reader.end);
