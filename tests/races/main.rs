@@ -1,5 +1,8 @@
 //! Races: many threads in many processes on few images, and schedules that bring two operations to the same moment. A
 //! child process is this program, with another first argument.
+//!
+//! Each test has a process of its own: a process that another test forks has this one's images open until it calls exec,
+//! so a prune leaves them.
 
 mod accesses;
 mod caches;
@@ -23,14 +26,17 @@ mod timed_child;
 mod worker;
 
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use image_cache::DriverChoice;
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 
 use common::DRIVERS;
 
 type Test = fn(DriverChoice);
+
+/// The first argument of the process of one test.
+const ALONE: &str = "--race-test";
 
 const TESTS: &[(&str, Test)] = &[
     ("one_of_two_writers_of_an_image_publishes_it", schedules::two_writers_of_one_image),
@@ -81,16 +87,25 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let trials = DRIVERS.iter().flat_map(|driver| {
-        TESTS.iter().map(|(name, test)| {
-            let (driver, test) = (*driver, *test);
-            Trial::test(format!("{}::{name}", driver_name(driver)), move || {
-                test(driver);
-                Ok(())
-            })
-        })
-    });
+    if let [ALONE, wanted] = &words[..] {
+        let (_, driver, test) = tests().find(|(name, ..)| name == wanted).expect("a test of that name");
+        test(driver);
+        return ExitCode::SUCCESS;
+    }
+    let trials = tests().map(|(name, ..)| Trial::test(name.clone(), move || run_alone(&name)));
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+/// Each test with each driver.
+fn tests() -> impl Iterator<Item = (String, DriverChoice, Test)> {
+    DRIVERS.iter().flat_map(|driver| {
+        TESTS.iter().map(|(name, test)| (format!("{}::{name}", driver_name(*driver)), *driver, *test))
+    })
+}
+
+fn run_alone(test: &str) -> Result<(), Failed> {
+    let ended = Command::new(std::env::current_exe()?).args([ALONE, test]).status()?;
+    if ended.success() { Ok(()) } else { Err(format!("its process ended with {ended}").into()) }
 }
 
 /// The driver's name in test names, and for child processes.

@@ -300,9 +300,11 @@ pub fn every_pair(driver: DriverChoice) {
             }
         }
     }
-    let messages = setup.scratch.messages.lock().unwrap();
-    let message = messages.iter().find(|message| message.contains("later") || message.contains("rebuilt"));
-    violations.extend(message.map(|message| format!("the log has: {message}")));
+    {
+        let messages = setup.scratch.messages.lock().unwrap();
+        let message = messages.iter().find(|message| message.contains("later") || message.contains("rebuilt"));
+        violations.extend(message.map(|message| format!("the log has: {message}")));
+    }
     println!("swept: {driver:?}: {pairs} pairs of operations, {runs} interleavings, {} violations", violations.len());
     assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
