@@ -2640,7 +2640,7 @@ image_cache_status_t image_cache_get_usage(const struct image_cache_t *cache,
  * process one descriptor for each directory, until it ends.
  *
  * A pin names the id. If another program removes the image, and it is cached again, it is still pinned, unless
- * image_cache_clean() was called meanwhile. An image that moves to invalid/ loses its pins. An image that is pinned
+ * image_cache_clean() was called meanwhile. An image that moves to invalid/ loses its pins: the log names their holders. An image that is pinned
  * already counts once, and a further pin of it always fits.
  *
  * A pin whose record is damaged holds until image_cache_clean() removes it, which is logged.

@@ -144,6 +144,28 @@ fn a_flipped_byte_is_found_and_its_image_goes_to_invalid_with_both_digests() {
 }
 
 #[test]
+fn the_pins_of_a_damaged_image_end_and_the_log_names_their_holders() {
+    for driver in DRIVERS {
+        let scratch = Scratch::new(driver);
+        let cache = scratch.open();
+        for id in ["bad", "pinned", "good"] {
+            cache_image(&cache, id, &[7; 100]);
+        }
+        for id in ["pinned", "good"] {
+            cache.pin(id, "boot set", None).unwrap();
+        }
+        for id in ["bad", "pinned"] {
+            flip(&scratch.file(id), 0);
+        }
+        assert_eq!(all(&cache).failed, 2, "{driver:?}");
+        assert!(scratch.logged("image 'pinned' was pinned, and is no longer: 'boot set'"), "{driver:?}");
+        assert!(!scratch.logged("image 'bad' was pinned") && !scratch.logged("image 'good' was pinned"), "{driver:?}");
+        cache_image(&cache, "pinned", &[7; 100]);
+        assert_eq!((cache.pins("pinned").unwrap().len(), cache.pins("good").unwrap().len()), (0, 1), "{driver:?}");
+    }
+}
+
+#[test]
 fn an_expected_digest_is_what_is_verified() {
     const SHA256: &str = "sha256:15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225";
     const MD5: &str = "md5:25f9e794323b453885f5181f1b624d0b";

@@ -188,13 +188,22 @@ impl<'a> NameChange<'a> {
                 removal::remove(layout, lock, Area::Cached, id).map(drop)
             })
         })?;
-        if let Err(error) =
-            Pins::open(layout, log).and_then(|pins| pins.map_or(Ok(()), |pins| pins.remove_all(lock, id)))
-        {
+        if let Err(error) = self.drop_pins(id) {
             log.warning(|| error.to_string());
         }
         self.finish(|index, change| index.remove(lock, std::slice::from_ref(id), change));
         Ok(())
+    }
+
+    /// Removes the pins of an image. The log names their holders, who have to pin it again once it is cached again.
+    fn drop_pins(&self, id: &ImageId) -> Result<()> {
+        let Catalog { layout, log, .. } = self.catalog;
+        let Some(pins) = Pins::open(layout, log)? else { return Ok(()) };
+        let dropped = pins.of_or_unknown(id);
+        if !dropped.is_empty() {
+            log.warning(|| format!("image '{id}' was pinned, and is no longer: {}", dropped.holders()));
+        }
+        pins.remove_all(self.lock, id)
     }
 
     /// Step 2, for one file.
