@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, fsync, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fremovexattr, fsync, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,8 @@ use crate::kept_driver::{self, OWN, is_bare};
 
 const NAME: &str = "conversion";
 const NEW: &str = "conversion.new";
+/// Where the xattr driver, and Glance's, keep an image's hits.
+const HITS: &str = "user.hits";
 /// Some million images.
 const MAX_LENGTH: u64 = 1 << 30;
 
@@ -78,7 +80,8 @@ impl Conversion {
         let _ = open_own(directory).and_then(|own| remove(own, NAME));
     }
 
-    /// Removes the former index, which would count as an image if its name is not the default one, and then the stored conversion.
+    /// Removes the former index, which would count as an image if its name is not the default one, or the former driver's hits from the
+    /// images, and then the stored conversion.
     pub fn remove(&self, directory: &Path) -> Result<(), Failure> {
         let failed = |name: &str, errno: Errno| {
             Failure::io(&format!("remove the former index '{}'", directory.join(name).display()), &errno.into())
@@ -89,6 +92,12 @@ impl Conversion {
                 let name = format!("{database}{suffix}");
                 remove(&opened, &name).map_err(|errno| failed(&name, errno))?;
             }
+        }
+        if self.from == Driver::Xattr {
+            self.images.iter().filter(|Access(id, ..)| is_bare(id)).for_each(|Access(id, ..)| {
+                // Where this fails, doctor names the image (IC046). The hits are in the index now.
+                let _ = reading::open_file(&opened, id).and_then(|image| fremovexattr(image, HITS));
+            });
         }
         let removed = reading::open_subdirectory(opened, OWN).and_then(|own| remove(own, NAME));
         removed.map_err(|errno| Failure::io(&format!("remove '{}'", shown(directory, NAME)), &errno.into()))

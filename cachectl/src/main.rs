@@ -10,6 +10,7 @@
 mod cli;
 mod commands;
 mod conversion;
+mod counters;
 mod doctor;
 mod each;
 mod exit;

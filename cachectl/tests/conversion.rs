@@ -106,6 +106,19 @@ fn a_conversion_that_cannot_be_finished_is_finished_later() {
 }
 
 #[test]
+fn a_conversion_leaves_no_trace_of_the_former_driver() {
+    let cache = Cache::new("sqlite");
+    cache.add("1", b"hello");
+    for to in ["xattr", "sqlite", "xattr", "sqlite"] {
+        cache.run(&["export", "1", "-"]).expect(0);
+        cache.run(&["convert", to]).expect(0);
+        let findings = cache.run(&["doctor", "--json"]).json()["findings"].clone();
+        assert!(!findings.to_string().contains("IC046"), "{to}: {findings}");
+    }
+    assert_eq!(cache.json(&["list"])["images"][0]["hits"], 4);
+}
+
+#[test]
 fn kills_lose_no_hits() {
     for driver in DRIVERS {
         let cache = Cache::new(driver);

@@ -21,7 +21,8 @@ use crate::units::{parse_size, size};
 a shorter image, so give a digest or the size. With --size, an image that is
 larger than the limit is refused before anything is evicted for it. An image without bytes is
 refused, unless --size is 0. What fails stays in invalid/, with the reason,
-until the next 'clean'.
+until the next 'clean'. With --verbose, each image that is evicted for it is
+named.
 
 Examples:
   image-cachectl add cirros cirros.img --digest sha256:$SHA256

@@ -3,7 +3,7 @@
 //! 1. The hits and last accesses are listed through the former driver, and stored in a file: [`Conversion`].
 //! 2. The directory is opened with the new driver. From here on, the former one is refused.
 //! 3. Each image gets its hits and its last access. Glance's xattr driver cannot read an image without hits: 0 are written, too.
-//! 4. The former index is removed, and then the file.
+//! 4. The former index, or the hits in the attributes, are removed, and then the file.
 //!
 //! While the file is there and the driver is not the former one, steps 3 and 4 are to be finished. The next `convert` does that first.
 

@@ -7,6 +7,8 @@ use rustix::fs::lgetxattr;
 use super::finding::{Findings, counted};
 use super::scan::{DATABASE, Driver, ImageFile, Scan};
 use super::{kind, reading};
+use crate::cli;
+use crate::conversion::Conversion;
 
 const HITS: &str = "user.hits";
 const DIGEST: &str = "user.image_cache.digest";
@@ -16,6 +18,7 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 
 pub fn check(scan: &Scan, findings: &mut Findings) {
     check_lengths(scan, findings);
+    check_conversion(scan, findings);
     let mut traces = Vec::new();
     match scan.driver {
         Some(Driver::Xattr) => {
@@ -36,6 +39,24 @@ pub fn check(scan: &Scan, findings: &mut Findings) {
     findings.add_if_any(&kind::SECOND_DRIVER, traces, |count| {
         counted(count, "trace of another driver", "traces of another driver")
     });
+}
+
+/// One of the present driver was not begun.
+fn check_conversion(scan: &Scan, findings: &mut Findings) {
+    let from = match Conversion::of(&scan.path) {
+        Ok(None) => return,
+        Ok(Some(conversion)) => conversion.from,
+        Err(failure) => return findings.add(&kind::HALF_CONVERTED, failure.message),
+    };
+    let present = match scan.driver {
+        Some(Driver::Xattr) => cli::Driver::Xattr,
+        Some(Driver::Sqlite) => cli::Driver::Sqlite,
+        None => return,
+    };
+    if from != present {
+        let message = format!("hits are still to be carried over from {} to {}", from.name(), present.name());
+        findings.add(&kind::HALF_CONVERTED, message);
+    }
 }
 
 /// A file that another program truncated or appended to is not served.

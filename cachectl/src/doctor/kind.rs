@@ -128,6 +128,8 @@ kinds! {
         "Delete them, and fetch them again. They are not served.";
     NOT_COMPARED, "IC048", Info, None, "The index could not be compared",
         "Run doctor as the user of the agent, when the cache is less busy, or with TMPDIR on a larger disk.";
+    HALF_CONVERTED, "IC049", Warning, None, "A conversion to another driver is not finished",
+        "Run image-cachectl convert again, with the driver that the directory has now: it carries over the remaining hits.";
     DEAD_WRITERS, "IC050", Warning, Clean, "Dead writers left files",
         "Clean, or nothing: the next writer of the image replaces the file at once.";
     STALLED_WRITERS, "IC051", Warning, Clean, "Writers write nothing for a long time",

@@ -55,13 +55,13 @@ impl From<&Snapshot> for Sample {
             limit: snapshot.limit,
             free: snapshot.free,
             next_victim_idle: snapshot.next_victim_idle,
-            hits: snapshot.hits,
-            misses: snapshot.misses,
-            commits: snapshot.commits,
-            failures: snapshot.failures.sum(),
-            evictions: snapshot.evictions,
-            evicted_bytes: snapshot.evicted_bytes,
-            bytes_served: snapshot.bytes_served,
+            hits: snapshot.counters.hits,
+            misses: snapshot.counters.misses,
+            commits: snapshot.counters.commits,
+            failures: snapshot.counters.failures.sum(),
+            evictions: snapshot.counters.evictions,
+            evicted_bytes: snapshot.counters.evicted_bytes,
+            bytes_served: snapshot.counters.bytes_served,
         }
     }
 }

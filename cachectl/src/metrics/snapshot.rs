@@ -6,6 +6,7 @@ use image_cache::{Holder, ImageCache};
 use serde::{Serialize, Serializer};
 
 use crate::cli::Driver;
+use crate::counters::Counters;
 use crate::exit::Failure;
 use crate::units::rfc3339;
 
@@ -42,56 +43,14 @@ pub struct Snapshot {
     pub free_inodes: Option<u64>,
     /// For how long the image that is evicted next was not accessed, in seconds.
     pub next_victim_idle: u64,
-    pub hits: u64,
-    pub misses: u64,
-    pub commits: u64,
-    pub failures: Failures,
-    pub evictions: u64,
-    pub evicted_bytes: u64,
-    pub bytes_served: u64,
-    pub bytes_not_fetched: u64,
-    pub streams_followed: u64,
-    pub verified: u64,
-    pub found_damaged: u64,
+    #[serde(flatten)]
+    pub counters: Counters,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn as_text<S: Serializer>(seconds: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     let nanoseconds = i64::try_from(*seconds).unwrap_or(0).saturating_mul(1_000_000_000);
     serializer.serialize_str(&rfc3339(nanoseconds))
-}
-
-/// Images that were not cached, by their reasons.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Failures {
-    pub aborted: u64,
-    pub closed_early: u64,
-    pub wrong_digest: u64,
-    pub wrong_size: u64,
-    pub no_space: u64,
-    pub lost: u64,
-    pub source_failed: u64,
-    pub other: u64,
-}
-
-impl Failures {
-    /// The reasons by name.
-    pub fn named(&self) -> [(&'static str, u64); 8] {
-        [
-            ("aborted", self.aborted),
-            ("closed_early", self.closed_early),
-            ("wrong_digest", self.wrong_digest),
-            ("wrong_size", self.wrong_size),
-            ("no_space", self.no_space),
-            ("lost", self.lost),
-            ("source_failed", self.source_failed),
-            ("other", self.other),
-        ]
-    }
-
-    pub fn sum(&self) -> u64 {
-        self.named().iter().map(|(_, count)| count).sum()
-    }
 }
 
 impl Snapshot {
@@ -129,26 +88,7 @@ impl Snapshot {
             free: usage.free,
             free_inodes: (usage.free_inodes > 0).then_some(usage.free_inodes),
             next_victim_idle: counted.next_victim_idle,
-            hits: counted.hits,
-            misses: counted.misses,
-            commits: counted.commits,
-            failures: Failures {
-                aborted: counted.aborted_by_call,
-                closed_early: counted.closed_early,
-                wrong_digest: counted.wrong_digest,
-                wrong_size: counted.wrong_size,
-                no_space: counted.no_space,
-                lost: counted.lost,
-                source_failed: counted.source_failed,
-                other: counted.other_failures,
-            },
-            evictions: counted.evictions,
-            evicted_bytes: counted.evicted_bytes,
-            bytes_served: counted.bytes_served,
-            bytes_not_fetched: counted.bytes_not_fetched,
-            streams_followed: counted.streams_followed,
-            verified: counted.verified,
-            found_damaged: counted.found_damaged,
+            counters: Counters::from(&counted),
         })
     }
 
@@ -165,6 +105,7 @@ impl Snapshot {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::counters::Failures;
 
     /// Numbers that all differ.
     pub fn snapshot() -> Snapshot {
@@ -191,26 +132,28 @@ pub mod tests {
             free: 116,
             free_inodes: Some(117),
             next_victim_idle: 118,
-            hits: 119,
-            misses: 120,
-            commits: 121,
-            failures: Failures {
-                aborted: 122,
-                closed_early: 123,
-                wrong_digest: 124,
-                wrong_size: 125,
-                no_space: 126,
-                lost: 127,
-                source_failed: 128,
-                other: 129,
+            counters: Counters {
+                hits: 119,
+                misses: 120,
+                commits: 121,
+                failures: Failures {
+                    aborted: 122,
+                    closed_early: 123,
+                    wrong_digest: 124,
+                    wrong_size: 125,
+                    no_space: 126,
+                    lost: 127,
+                    source_failed: 128,
+                    other: 129,
+                },
+                evictions: 130,
+                evicted_bytes: 131,
+                bytes_served: 132,
+                bytes_not_fetched: 133,
+                streams_followed: 134,
+                verified: 135,
+                found_damaged: 136,
             },
-            evictions: 130,
-            evicted_bytes: 131,
-            bytes_served: 132,
-            bytes_not_fetched: 133,
-            streams_followed: 134,
-            verified: 135,
-            found_damaged: 136,
         }
     }
 

@@ -105,8 +105,8 @@ fn tiles(snapshot: &Snapshot) -> String {
         number => format!("{} pinned, {}", count(number), size(snapshot.pinned_allocated)),
     };
     tile(&mut html, "Images", &count(snapshot.images), &pinned);
-    let reads = snapshot.hits.saturating_add(snapshot.misses);
-    let (ratio, of) = match percent(snapshot.hits, reads) {
+    let reads = snapshot.counters.hits.saturating_add(snapshot.counters.misses);
+    let (ratio, of) = match percent(snapshot.counters.hits, reads) {
         Some(ratio) => (ratio, format!("hits of all reads ({}) since the cache was created", count(reads))),
         None => ("none".to_owned(), "nothing was read yet".to_owned()),
     };
@@ -119,8 +119,8 @@ fn tiles(snapshot: &Snapshot) -> String {
         &idle,
         "the image that is evicted next; a short time means that the limit is too small",
     );
-    let evicted = format!("{} since the cache was created", size(snapshot.evicted_bytes));
-    tile(&mut html, "Evicted images", &count(snapshot.evictions), &evicted);
+    let evicted = format!("{} since the cache was created", size(snapshot.counters.evicted_bytes));
+    tile(&mut html, "Evicted images", &count(snapshot.counters.evictions), &evicted);
     html + "</div>\n"
 }
 
@@ -236,31 +236,19 @@ fn listed(facts: &Facts) -> String {
 }
 
 fn failures(snapshot: &Snapshot) -> String {
-    let names = [
-        "aborted by the agent",
-        "closed before the end",
-        "wrong digest",
-        "wrong size",
-        "no space",
-        "file lost",
-        "source failed",
-        "other reasons",
-    ];
-    let list: Vec<_> = names
-        .iter()
-        .zip(snapshot.failures.named())
-        .map(|(name, (_, number))| Bar { name: (*name).to_owned(), value: number, text: count(number) })
+    let list: Vec<_> = (snapshot.counters.failures.reasons().into_iter())
+        .map(|reason| Bar { name: reason.words.to_owned(), value: reason.images, text: count(reason.images) })
         .collect();
-    let damaged = match snapshot.found_damaged {
-        0 if snapshot.verified == 0 => "none yet".to_owned(),
-        0 => format!("{}, none was damaged", images(snapshot.verified)),
+    let damaged = match snapshot.counters.found_damaged {
+        0 if snapshot.counters.verified == 0 => "none yet".to_owned(),
+        0 => format!("{}, none was damaged", images(snapshot.counters.verified)),
         number => format!(
             "<span class=\"wrong\">{} found damaged</span>, {} intact",
             images(number),
-            count(snapshot.verified)
+            count(snapshot.counters.verified)
         ),
     };
-    let note = format!("since the cache was created; {} cached", images(snapshot.commits));
+    let note = format!("since the cache was created; {} cached", images(snapshot.counters.commits));
     section("Failed fetches", &note, &format!("{}<p class=\"note\">Verifications: {damaged}.</p>\n", bars(&list)))
 }
 

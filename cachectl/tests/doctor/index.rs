@@ -14,6 +14,7 @@ pub const TESTS: &[(&str, bool, Test)] = &[
     ("images_without_an_entry", false, orphans),
     ("entries_without_an_image", false, phantoms),
     ("traces_of_the_other_driver", false, second_driver),
+    ("half_a_conversion", false, half_converted),
     ("images_of_another_length", false, wrong_length),
     ("an_index_that_may_not_be_read", true, not_compared),
 ];
@@ -116,6 +117,20 @@ fn second_driver(driver: DriverChoice) -> Completion {
     let cache = Cache::new(driver);
     Connection::open(cache.file("old.db")).unwrap().execute_batch("CREATE TABLE cached_images (image_id)").unwrap();
     assert!(cache.doctor(&[]).items("IC046").contains("old.db: a SQLite database"));
+    Completion::Completed
+}
+
+fn half_converted(driver: DriverChoice) -> Completion {
+    let cache = Cache::new(driver);
+    let stored = |from: &str| format!(r#"{{"from": "{from}", "database": null, "images": [["one", 3, 0]]}}"#);
+    let (present, former) = if cache.is_sqlite() { ("sqlite", "xattr") } else { ("xattr", "sqlite") };
+    fs::write(cache.file(".image_cache/conversion"), stored(former)).unwrap();
+    cache.doctor(&[]).assert_only(&["IC049"]);
+    // One that was not begun.
+    fs::write(cache.file(".image_cache/conversion"), stored(present)).unwrap();
+    cache.doctor(&[]).assert_only(&[]);
+    fs::write(cache.file(".image_cache/conversion"), "{").unwrap();
+    cache.doctor(&[]).assert_only(&["IC049"]);
     Completion::Completed
 }
 
