@@ -11,16 +11,18 @@
 //! - Of an operation that extends another one ([`extended_by`]), faults of a call that the other one makes as well, at the same
 //!   place. Calls beside one that the two do not share are swept, and all that may change files: what they leave undone
 //!   differs.
+//! - With the xattr driver, in the same way those of a call that the operation makes with SQLite as well.
 //! - `EDQUOT`: the library treats it like `ENOSPC` (`Error::is_no_space`), and SQLite like `EIO`.
 //! - `ENOLCK`: the library treats it like `EIO`, and SQLite like `EACCES` (`sqliteErrorFromPosixError`).
 //! - One signal at a call: three signals in a row begin with it.
-//! - Failures from a call on, where the call before is the same system call: they begin at the first of several in a row.
+//! - Failures from a call on, where the same failures from an earlier call on are made, and no call in between may have changed
+//!   files: as for kills, what the operation has done by then is the same. Each of these calls fails once.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use image_cache::Durability;
+use image_cache::{DriverChoice, Durability};
 use libtest_mimic::{Completion, Failed};
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -85,9 +87,17 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
     }
     let is_swept = without_equals(operation, configuration, &calls)?;
     let mut violations = Vec::new();
-    for (at, call) in calls.iter().enumerate().filter(|(at, _)| is_swept[*at]) {
-        let begins_row = at == 0 || calls[at - 1].number != call.number || is_in_full();
-        for (what, when) in faults_of(call).into_iter().filter(|(_, when)| begins_row || *when != Repetition::Always) {
+    // Those that were made from a call on, since the last one that may have changed files.
+    let mut lasting = Vec::new();
+    for (at, call) in calls.iter().enumerate() {
+        let faults = if is_swept[at] { faults_of(call) } else { Vec::new() };
+        for (what, when) in faults {
+            if when == Repetition::Always {
+                if lasting.contains(&what) && !is_in_full() {
+                    continue;
+                }
+                lasting.push(what);
+            }
             let (_, observed) = sweep.run(Some(Fault { at, what, when }))?;
             COUNTERS.faults.add(1);
             if let Err(violation) = sweep.check(&observed, &baseline) {
@@ -95,6 +105,9 @@ fn try_sweep(operation: &Operation, configuration: Configuration) -> Result<(), 
                 let fault = format!("{what:?} {when:?} at call {at}, {}", call.name());
                 violations.push(format!("{fault}: {violation}; the child printed: {child}"));
             }
+        }
+        if calls::may_change_files(call) {
+            lasting.clear();
         }
     }
     if violations.is_empty() {
@@ -116,8 +129,15 @@ fn without_equals(operation: &Operation, configuration: Configuration, calls: &[
     if configuration.durability == Durability::None && operation.fixture != Fixture::Restarted {
         is_swept = differing_from(operation, Configuration { durability: Durability::Full, ..configuration })?;
     }
-    if let Some(extended) = extended_by(operation) {
-        let differs = differing_from(extended, configuration)?;
+    let with_sqlite = Configuration { driver: DriverChoice::Sqlite, ..configuration };
+    // Streams are swept with the xattr driver only.
+    let has_equal = !configuration.is_sqlite() && !operation.is_stream() && operation.is_swept(with_sqlite);
+    let equals = [
+        extended_by(operation).map(|extended| (extended, configuration)),
+        has_equal.then_some((operation, with_sqlite)),
+    ];
+    for (equal, configuration) in equals.into_iter().flatten() {
+        let differs = differing_from(equal, configuration)?;
         for (at, call) in calls.iter().enumerate() {
             is_swept[at] &= differs[at] || calls::may_change_files(call);
         }
@@ -128,10 +148,16 @@ fn without_equals(operation: &Operation, configuration: Configuration, calls: &[
 /// The operation that makes most of this one's calls, for the same reasons.
 fn extended_by(operation: &Operation) -> Option<&'static Operation> {
     let extended = match operation.name {
-        "open_after_a_crash" | "open_after_a_restart" => "open",
+        "open_after_a_crash" | "open_after_a_restart" | "open_of_a_new_directory" => "open",
         "open_with_a_damaged_index" => "open_of_a_new_directory",
-        "commit_of_a_queued_image" => "commit",
+        "commit_of_a_queued_image" | "commit_of_an_inspected_image" | "prefetch" | "tee" | "import" => "commit",
+        "commit_of_a_refused_image" => "commit_of_wrong_bytes",
+        "refused_stream" => "stream",
+        "export_bytes" => "export",
         "read_and_ask_for_hits" => "read",
+        "delete_unused" => "delete",
+        "make_room" | "prune_beside_pins" => "prune",
+        "pin_again" => "pin",
         other if streams::is_fetch(operation) && other != "stream" => "stream",
         _ => return None,
     };

@@ -13,12 +13,13 @@ use proptest_state_machine::prop_state_machine;
 
 use system::CacheUnderTest;
 
-/// Sequences for each driver.
-const SEQUENCES: u32 = 2_000;
+/// Sequences for each driver, without `IMAGE_CACHE_MODEL_SEQUENCES`.
+const SEQUENCES: u32 = 1_000;
 
 fn config() -> Config {
     // A failure is printed in full; no file is written into the source tree.
-    Config { cases: SEQUENCES, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() }
+    let cases = std::env::var("IMAGE_CACHE_MODEL_SEQUENCES").map_or(SEQUENCES, |number| number.parse().unwrap());
+    Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() }
 }
 
 /// The driver as a type, which the state machine's traits need.
