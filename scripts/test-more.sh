@@ -35,7 +35,7 @@ slow_c_tests() {
 export -f slow_c_tests
 
 # What has an equal in `make test`: the other driver without durability, forks and many streams with the other driver. And more of it.
-more crash count_cargo env IMAGE_CACHE_CRASH=all IMAGE_CACHE_ROLES=all IMAGE_CACHE_MODEL_SEQUENCES=5000 \
+longest=14400 more crash count_cargo env IMAGE_CACHE_CRASH=all IMAGE_CACHE_ROLES=all IMAGE_CACHE_MODEL_SEQUENCES=5000 \
     cargo test --locked --no-fail-fast --test crash --test roles --test model
 more memory count_ctest bash -c slow_c_tests
 more go count_last_line scripts/test-go.sh

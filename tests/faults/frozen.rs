@@ -2,14 +2,13 @@
 //! file, or another program puts a file into the directory.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Stdio};
 
 use libtest_mimic::{Failed, Trial};
 
 use crate::c::{Cache, Driver, LOST, Settings, status_of};
-use crate::child::{ChildProcess, DEADLINE, until};
-use crate::machine::{Need, age, command, scratch, text, trial, trials};
+use crate::child::ChildProcess;
+use crate::machine::{Need, age, scratch, text, trial, trials};
+use crate::tracer::Tracer;
 
 pub fn trials_of_kind() -> Vec<Trial> {
     let strace = &[Need::Tool("strace")];
@@ -21,36 +20,6 @@ pub fn trials_of_kind() -> Vec<Trial> {
     all
 }
 
-/// A tracer that stops a process after its call of that number for a file in a directory.
-struct Tracer(Child);
-
-impl Tracer {
-    /// Returns when the process was told to go on, and is stopped.
-    fn stop(child: &mut ChildProcess, directory: &Path, number: usize, trace: &Path) -> Result<Self, Failed> {
-        let pid = child.id();
-        let inject = format!("inject=newfstatat:signal=SIGSTOP:when={number}");
-        let mut strace = command("strace");
-        strace.args(["-f", "-o", text(trace), "-P", text(directory), "-e", "trace=newfstatat", "-e", &inject]);
-        let tracer = Self(strace.args(["-p", &pid.to_string()]).stderr(Stdio::null()).spawn().unwrap());
-        let is_traced = || {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0")).then_some(())
-        };
-        until(DEADLINE, is_traced).ok_or("strace did not attach")?;
-        child.tell("go on")?;
-        let is_stopped = || fs::read_to_string(trace).unwrap_or_default().contains("stopped by SIGSTOP").then_some(());
-        until(DEADLINE, is_stopped).ok_or("the call was not made")?;
-        Ok(tracer)
-    }
-}
-
-impl Drop for Tracer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// It has found that the incomplete name is its own. Then another writer gets that name, and has written a half.
 fn publisher(driver: Driver) -> Result<(), Failed> {
     let scratch = scratch();
@@ -58,7 +27,7 @@ fn publisher(driver: Driver) -> Result<(), Failed> {
     let mut child = ChildProcess::start("work once", &[driver.name(), text(&directory), "commit"]);
     child.expect("opened")?;
     let incomplete = directory.join("incomplete");
-    let tracer = Tracer::stop(&mut child, &incomplete, 1, &scratch.path().join("trace"))?;
+    let tracer = Tracer::stop(&mut child, "newfstatat", 1, Some(text(&incomplete)), &scratch.path().join("trace"))?;
     fs::remove_file(directory.join(".image_cache/lock")).unwrap();
     // Until then, the file counts as that of a live writer that has not noticed.
     age(&incomplete.join("committed"), 60);
@@ -91,7 +60,8 @@ fn beside_a_prune(victim: usize) -> Result<(), Failed> {
     let mut child = ChildProcess::start("prune slowly", &[driver.name(), text(&directory), "0"]);
     child.expect("opened")?;
     // Each removal ends with two looks at the queue.
-    let tracer = Tracer::stop(&mut child, &directory.join("queue"), 2 * victim, &scratch.path().join("trace"))?;
+    let (queue, trace) = (directory.join("queue"), scratch.path().join("trace"));
+    let tracer = Tracer::stop(&mut child, "newfstatat", 2 * victim, Some(text(&queue)), &trace)?;
     fs::write(directory.join("foreign"), b"from another program").unwrap();
     child.resume();
     child.expect(&VICTIMS.to_string())?;

@@ -23,6 +23,7 @@ mod slow_work;
 mod stopped_process;
 mod tasks;
 mod the_host_is_killed;
+mod tracer;
 mod unopened_index;
 mod wrong_bytes;
 

@@ -2,16 +2,14 @@
 //!
 //! The reader is stopped when `openat` has returned, before it looks at the file. To it, that is the same.
 
-use std::fs;
 use std::path::Path;
 
 use libtest_mimic::{Failed, Trial};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::c::{Cache, Driver, NOT_FOUND, Settings};
-use crate::child::{ChildProcess, DEADLINE, listen, say, until};
-use crate::machine::{Need, command, scratch, text, trials};
+use crate::child::{ChildProcess, listen, say};
+use crate::machine::{Need, scratch, text, trials};
+use crate::tracer::Tracer;
 
 const IMAGE: &str = "image";
 
@@ -66,32 +64,13 @@ fn removed(driver: Driver, is_within_a_limit: bool, successor: Option<u8>) -> Re
         &[driver.name(), text(&directory), if is_within_a_limit { HARD } else { "soft" }],
     );
     reader.expect("opened")?;
-    let pid = reader.id();
-    let mut strace = command("strace");
-    let mut tracer = strace
-        .args(["-f", "-P", IMAGE, "-e", "trace=openat", "-e", "inject=openat:signal=SIGSTOP:when=1"])
-        .args(["-o", text(&trace), "-p", &pid.to_string()])
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let result = (|| {
-        let is_traced = || {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0")).then_some(())
-        };
-        until(DEADLINE, is_traced).ok_or("strace did not attach")?;
-        reader.tell("read")?;
-        let is_stopped = || fs::read_to_string(&trace).unwrap_or_default().contains("stopped by SIGSTOP").then_some(());
-        until(DEADLINE, is_stopped).ok_or("the reader opened no file")?;
-        cache.delete(IMAGE)?;
-        if let Some(byte) = successor {
-            cache.write(IMAGE, &vec![byte; LENGTH])?;
-        }
-        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGCONT).unwrap();
-        reader.expect(&successor.map_or("none".to_owned(), |byte| format!("image {byte}")))?;
-        reader.finish()
-    })();
-    let _ = tracer.kill();
-    let _ = tracer.wait();
-    result
+    let tracer = Tracer::stop(&mut reader, "openat", 1, Some(IMAGE), &trace)?;
+    cache.delete(IMAGE)?;
+    if let Some(byte) = successor {
+        cache.write(IMAGE, &vec![byte; LENGTH])?;
+    }
+    reader.resume();
+    reader.expect(&successor.map_or("none".to_owned(), |byte| format!("image {byte}")))?;
+    drop(tracer);
+    reader.finish()
 }

@@ -5,13 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::c::{Cache, Driver, Settings, TIMED_OUT, status_of};
-use crate::child::{ChildProcess, DEADLINE, listen, say, until};
-use crate::machine::{Need, command, scratch, text, trials};
+use crate::child::{ChildProcess, DEADLINE, listen, say};
+use crate::machine::{Need, scratch, text, trials};
 use crate::operations::{self, Operation};
+use crate::tracer::Tracer;
 
 /// What the other process does, and the system call before which it stops, within that.
 const POINTS: [(&str, &str); 7] = [
@@ -171,38 +170,18 @@ fn at_a_call(driver: Driver, what: &str, call: &str) -> Result<(), Failed> {
     // The signal comes at the first such call that the operation makes, not at one of the open.
     let mut child = ChildProcess::start("work once", &[driver.name(), text(&directory), what]);
     child.expect("opened")?;
-    let pid = child.id();
-    let inject = format!("inject={call}:signal=SIGSTOP:when=1");
-    let mut strace = command("strace");
-    let mut tracer = strace
-        .args(["-f", "-e", &inject, "-o", text(&trace), "-p", &pid.to_string()])
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let result = (|| {
-        let is_traced = || {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0")).then_some(())
-        };
-        until(DEADLINE, is_traced).ok_or("strace did not attach")?;
-        child.tell("go on")?;
-        let is_stopped = || fs::read_to_string(&trace).unwrap_or_default().contains("stopped by SIGSTOP").then_some(());
-        until(DEADLINE, is_stopped).ok_or_else(|| format!("the operation made no {call}"))?;
-
-        reader.tell("read")?;
-        reader.expect("read").map_err(|failed| describe("a reader", &failed))?;
-        reader.tell("work or time out")?;
-        reader.expect("worked").map_err(|failed| describe("another call", &failed))?;
-        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGCONT).unwrap();
-        child.expect(&format!("{what}: 0"))?;
-        child.finish()?;
-        reader.tell("work")?;
-        reader.expect("worked").map_err(|failed| describe("afterwards", &failed))?;
-        reader.finish()
-    })();
-    let _ = tracer.kill();
-    let _ = tracer.wait();
-    result
+    let tracer = Tracer::stop(&mut child, call, 1, None, &trace)?;
+    reader.tell("read")?;
+    reader.expect("read").map_err(|failed| describe("a reader", &failed))?;
+    reader.tell("work or time out")?;
+    reader.expect("worked").map_err(|failed| describe("another call", &failed))?;
+    child.resume();
+    child.expect(&format!("{what}: 0"))?;
+    drop(tracer);
+    child.finish()?;
+    reader.tell("work")?;
+    reader.expect("worked").map_err(|failed| describe("afterwards", &failed))?;
+    reader.finish()
 }
 
 fn describe(who: &str, failed: &Failed) -> String {
