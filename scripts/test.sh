@@ -41,7 +41,8 @@ build_c() {
         cmake --build "$build" --parallel "$jobs"
 }
 
-run_ctest() { cd "$build" && ctest --output-on-failure --parallel "$jobs" --label-exclude more; }
+# One more than there are processors: some wait for servers and locks.
+run_ctest() { cd "$build" && ctest --output-on-failure --parallel $((jobs + 1)) --label-exclude more; }
 
 # The sweeps of system calls, which wait for deadlines at times, use the processors while the others, most of which run at one pace, leave
 # them idle.
