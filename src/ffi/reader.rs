@@ -36,7 +36,8 @@ handle!(image_cache_reader_t, Reader, "reader", exclusive);
 /// Until the reader closes, the image is in use, and no call evicts it. Then prune evicts it last. A failing index does
 /// not fail the call.
 ///
-/// If a process is stopped at the moment when it evicts the image, the call takes 2 ms and finds no image, for up to 45 s.
+/// If a process is stopped at the moment when it evicts the image, the call takes 2 ms of processor time, and finds no
+/// image, for up to 45 s.
 ///
 /// Threads: any. Blocks: for a few system calls. It waits for no lock: the index is written only while the cache lock
 /// is free.
