@@ -216,7 +216,7 @@ impl IncompleteFile {
     /// Frees what was reserved behind the end: also by others, and by a reservation that got a part of what it wished.
     pub fn release(&self) -> Result<()> {
         let has_more = || {
-            let block = self.cache.layout().space()?.block;
+            let block = self.cache.bounds.block(self.cache.layout())?;
             let stat = FileStat::of(&self.file, || self.path())?;
             // With holes, their number says nothing.
             Ok(self.holes > 0 || stat.allocated > stat.size.next_multiple_of(block))

@@ -106,7 +106,9 @@ impl Ingest {
     /// Publishes the file, if there is one. True when the image is cached then.
     pub fn publish(&mut self, digest: Option<&str>) -> Result<bool> {
         let Some(file) = self.file.take() else { return Ok(false) };
-        let inspected = file.check_intact().and_then(|()| inspect(&file.cache, &file.id, &file.file, file.written));
+        // The publish checks it as well.
+        let checked = if file.cache.inspects() { file.check_intact() } else { Ok(()) };
+        let inspected = checked.and_then(|()| inspect(&file.cache, &file.id, &file.file, file.written));
         match inspected {
             Ok(inspected) => publish(file, digest, &inspected).map(|()| true),
             Err(error) => {

@@ -19,6 +19,13 @@ use crate::sys::stat::FileStat;
 /// The image passed the inspection of this handle. Only [`inspect`] makes one, so nothing is published without it.
 pub(crate) struct Inspected(());
 
+impl CacheInner {
+    /// Whether images are inspected.
+    pub fn inspects(&self) -> bool {
+        self.inspection.formats.is_some() || self.inspection.inspector.is_some()
+    }
+}
+
 /// Inspects the incomplete file of an image, of that length in bytes.
 pub(crate) fn inspect(cache: &CacheInner, id: &ImageId, file: &File, length: u64) -> Result<Inspected> {
     let refused = |why| Error::Refused { image_id: id.to_string(), why };

@@ -1,16 +1,14 @@
 //! A directory by descriptor. Names are looked up in it alone, and no symbolic link is followed, so renaming or replacing a
 //! parent directory has no effect.
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, accessat, fchmod,
-    fstat, fstatvfs, fsync, ftruncate, futimens, mkdirat, renameat, renameat_with, stat, statat, statx, syncfs,
-    unlinkat,
+    Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, accessat, fchmod, fstat,
+    fstatvfs, fsync, ftruncate, futimens, mkdirat, renameat, renameat_with, stat, statat, statx, syncfs, unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
@@ -20,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::sys::attribute::has_access_list;
 use crate::sys::descriptors::{self, open_at};
 use crate::sys::leased::open_beside_leases;
+use crate::sys::names::Names;
 use crate::sys::stat::{FileId, FileStat, Removable, STICKY, birth};
 use crate::sys::time::Timestamp;
 
@@ -372,14 +371,7 @@ impl Directory {
             let path = self.path.clone();
             move |errno| Error::system("list", &path, errno)
         };
-        // An open file description of its own has an offset of its own.
-        let entries = Dir::new(self.reopen()?).map_err(&failed)?;
-        Ok(entries.filter_map(move |entry| match entry {
-            Ok(entry) => {
-                is_name(entry.file_name()).then(|| Ok(OsString::from_vec(entry.file_name().to_bytes().to_vec())))
-            }
-            Err(errno) => Some(Err(failed(errno))),
-        }))
+        Ok(Names::new(self.reopen()?).map(move |name| name.map_err(&failed)))
     }
 
     fn failed(&self, operation: &'static str, name: &OsStr, errno: Errno) -> Error {
@@ -391,8 +383,4 @@ impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
-}
-
-fn is_name(name: &CStr) -> bool {
-    !matches!(OsStr::from_bytes(name.to_bytes()).as_bytes(), b"." | b"..")
 }

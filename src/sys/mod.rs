@@ -18,6 +18,7 @@ pub(crate) mod leased;
 pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod mount;
+mod names;
 pub(crate) mod open_registry;
 pub(crate) mod private;
 pub(crate) mod process_life;

@@ -40,17 +40,17 @@ pub(super) fn most_extents(bytes: u64, block: u64) -> u64 {
     (bytes / block).saturating_sub(1).div_ceil(fan_out).saturating_mul(block)
 }
 
-/// Allocates the blocks of a file's first bytes, within `room` bytes. Those before `start` have theirs, or are holes. Returns how many
-/// bytes have blocks then: less than `bytes` if these do not fit.
+/// Allocates the blocks of a file's first bytes, within `room` bytes. Those before `start` have theirs, or are holes. `before` is the
+/// file's present status. Returns how many bytes have blocks then: less than `bytes` if these do not fit.
 pub(super) fn allocate(
     file: &File,
     path: impl Fn() -> PathBuf,
+    before: &FileStat,
     (start, bytes): (u64, u64),
     has_holes: bool,
     block: u64,
     room: u64,
 ) -> Result<u64> {
-    let before = FileStat::of(file, &path)?;
     let (mut end, mut taken) = (start.max(before.size), 0);
     while end < bytes {
         let left = room.saturating_sub(taken);
@@ -95,7 +95,9 @@ mod tests {
             let bytes = blocks * BLOCK;
             for (room, fits) in [(bytes, true), (bytes - BLOCK, false)] {
                 let file = File::create(&path).unwrap();
-                let allocated = allocate(&file, || path.clone(), (0, bytes), false, BLOCK, room).unwrap() >= bytes;
+                let before = FileStat::of(&file, || path.clone()).unwrap();
+                let end = allocate(&file, || path.clone(), &before, (0, bytes), false, BLOCK, room).unwrap();
+                let allocated = end >= bytes;
                 let taken = FileStat::of(&file, || path.clone()).unwrap().allocated;
                 assert!(taken <= room.max(BLOCK * 2) || taken <= room, "{taken} of {room}");
                 assert!(!fits || allocated || taken + 2 * BLOCK > room, "{blocks} blocks in {room}: {taken}");

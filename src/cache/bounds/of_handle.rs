@@ -1,11 +1,14 @@
 //! The bounds of one handle: what its options said, and what it has seen of the directory.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::cache::bounds::known_empty::KnownEmpty;
+use crate::error::Result;
 use crate::log::LogOnce;
 use crate::store::floor::Floor;
 use crate::store::kept_limit::KeptLimit;
+use crate::store::layout::Layout;
 
 /// The bounds of one handle.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub(crate) struct Bounds {
     pub invalid: KnownEmpty,
     pub deleted: KnownEmpty,
     pub unkept_ledger: LogOnce,
+    /// See [`Self::block`].
+    block: OnceLock<u64>,
 }
 
 impl Bounds {
@@ -31,12 +36,21 @@ impl Bounds {
             invalid: KnownEmpty::default(),
             deleted: KnownEmpty::default(),
             unkept_ledger: LogOnce::default(),
+            block: OnceLock::new(),
         }
     }
 
     /// Whether a writer has to reserve what it writes, as of the last look.
     pub fn are_set(&self) -> bool {
         self.is_hard.load(Ordering::Relaxed) || self.floor.is_set()
+    }
+
+    /// The smallest number of bytes that the file system allocates. It stays the same.
+    pub fn block(&self, layout: &Layout) -> Result<u64> {
+        match self.block.get() {
+            Some(block) => Ok(*block),
+            None => layout.space().map(|space| *self.block.get_or_init(|| space.block)),
+        }
     }
 
     /// See `own`.

@@ -48,13 +48,13 @@ pub(crate) fn reserve(
     let mut count = count_for_bounds(cache)?;
     let block = count.space.block;
     // How much is missing for so many bytes: with a tree of extents as usual, or the largest one.
-    let wanted = |bytes: u64, extents: fn(u64, u64) -> u64| {
-        let has = FileStat::of(file, &path)?.allocated;
+    let wanted = |before: &FileStat, bytes: u64, extents: fn(u64, u64) -> u64| {
         let rounded = bytes.checked_next_multiple_of(block).unwrap_or(u64::MAX).saturating_sub(holes);
-        Ok::<_, Error>(rounded.saturating_add(extents(rounded, block)).saturating_sub(has))
+        rounded.saturating_add(extents(rounded, block)).saturating_sub(before.allocated)
     };
-    if wish > need && count.shortage(wanted(wish, extents)?).is_none() {
-        match allocate(file, &path, (start, wish), holes > 0, block, count.room()) {
+    let mut before = FileStat::of(file, &path)?;
+    if wish > need && count.shortage(wanted(&before, wish, extents)).is_none() {
+        match allocate(file, &path, &before, (start, wish), holes > 0, block, count.room()) {
             Ok(end) if end >= need => return Ok(end),
             Err(error) if error.is_unsupported() && !count.usage.is_hard => return Ok(wish),
             Ok(end) => start = end,
@@ -63,14 +63,15 @@ pub(crate) fn reserve(
             Err(error) => return Err(error),
         }
         count = count_for_bounds(cache)?;
+        before = FileStat::of(file, &path)?;
     }
     // A second time if the file system has less room than it says, or its free space is fragmented.
     for (is_last, extents) in [(false, extents as fn(u64, u64) -> u64), (true, most_extents)] {
-        let wanted = wanted(need, extents)?;
+        let wanted = wanted(&before, need, extents);
         if !count.shortage(wanted).is_none() {
             make(cache, &lock, &mut count, wanted)?;
         }
-        match allocate(file, &path, (start, need), holes > 0, block, count.room()) {
+        match allocate(file, &path, &before, (start, need), holes > 0, block, count.room()) {
             Ok(end) if end >= need => return Ok(end),
             // A floor alone need not be reserved: it is checked before each step.
             Err(error) if error.is_unsupported() && !count.usage.is_hard => return Ok(need),
@@ -79,10 +80,12 @@ pub(crate) fn reserve(
             Ok(end) => {
                 start = end;
                 count = count_for_bounds(cache)?;
+                before = FileStat::of(file, &path)?;
             }
             Err(_) => {
                 count.space.free_bytes = count.usage.min_free;
                 count.usage.free = count.usage.min_free;
+                before = FileStat::of(file, &path)?;
             }
         }
     }
