@@ -12,7 +12,6 @@ typedef struct {
     uint64_t size; /* of the source */
     size_t step;   /* the most that the source returns at once */
     bool source_fails;
-    bool begun;    /* with the first read that is not empty */
     uint64_t last; /* the end of the last bytes that the source returned */
 } fetch_t;
 
@@ -35,7 +34,6 @@ static bool read_anywhere(fetch_t *fetch, uint64_t size)
     size_t length = next_length(), got = 77;
     uint64_t offset = next_length();
     bool at_end = offset >= size && length > 0;
-    fetch->begun = length > 0;
     memset(buffer, 0, sizeof buffer);
     STATUS(at_end && fetch->source_fails ? IMAGE_CACHE_ERROR_SOURCE : IMAGE_CACHE_OK,
            image_cache_stream_read_at(fetch->stream, offset, buffer, length, &got, &last_error));
@@ -89,8 +87,9 @@ void fetch_stream(image_cache_t *cache)
             read_to_end(&fetch, size);
         if (!cached && (ended || to_end) && !fetch.source_fails)
             publish(image, fetch.seed, size);
-        else if (!cached && (fetch.begun || to_end))
-            image->fetched_seed = fetch.seed, image->fetched = fetch.last;
+        else if (!cached && fetch.last > 0)
+            image->fetched_seed = fetch.seed,
+            image->fetched = fetch.last; /* without bytes there is nothing to resume */
     }
     image_cache_stream_close(fetch.stream);
     if (cached)
