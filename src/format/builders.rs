@@ -107,6 +107,20 @@ pub fn vmdk() -> Made {
     made
 }
 
+/// As qemu leaves it when it has written a CID of one digit in place of eight: the end of the former text is still there.
+pub fn vmdk_with_a_new_cid() -> Made {
+    let mut made = vmdk();
+    let end = vmdk_text_end(&made);
+    let text = String::from_utf8(made.0[512..end].to_vec()).unwrap().replace("CID=12345678", "CID=1");
+    made.put(512, text.as_bytes()).put(512 + text.len(), &[0]);
+    made
+}
+
+/// Where the text of its descriptor ends.
+pub fn vmdk_text_end(made: &Made) -> usize {
+    512 + made.0[512..].iter().position(|byte| *byte == 0).unwrap()
+}
+
 /// With a footer, which says where the directory is.
 pub fn vmdk_stream() -> Made {
     let mut made = vmdk();

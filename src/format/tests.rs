@@ -40,12 +40,13 @@ fn verdict(source: &dyn Source) -> std::result::Result<(), Failure> {
 }
 
 /// An image of each format, and of each kind of it that has other structures.
-fn images() -> [Made; 9] {
+fn images() -> [Made; 10] {
     [
         builders::raw(),
         builders::qcow2(2),
         builders::qcow2(3),
         builders::vmdk(),
+        builders::vmdk_with_a_new_cid(),
         builders::vmdk_stream(),
         builders::vhd_fixed(),
         builders::vhd_dynamic(),

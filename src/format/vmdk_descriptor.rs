@@ -13,10 +13,16 @@ pub(super) enum Kind {
     StreamOptimized,
 }
 
+/// qemu writes a new CID of 1 to 8 digits into the text, and leaves the end of the longer one behind the new end: so many bytes.
+const LEFT_OVER: usize = 6;
+
 pub(super) fn check_descriptor(bytes: &[u8]) -> Checked<Kind> {
-    // For some programs the text ends at the first NUL, and for others it does not.
+    // For some programs the text ends at the first NUL, and for others it does not. To these, the end of its last line is there twice.
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    require(is_zero(&bytes[end..]), "its descriptor continues after its end")?;
+    let rest = bytes[end..].strip_prefix(&[0]).unwrap_or_default();
+    let left = &rest[..rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len())];
+    let is_left_over = left.len() <= LEFT_OVER && bytes[..end].ends_with(left) && is_zero(&rest[left.len()..]);
+    require(is_left_over, "its descriptor continues after its end")?;
     let Ok(text) = std::str::from_utf8(&bytes[..end]) else { return refuse("its descriptor is no text") };
     require(text.is_ascii(), "its descriptor is no ASCII text")?;
     let mut kind = None;

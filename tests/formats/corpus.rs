@@ -2,7 +2,7 @@
 
 use image_cache::{DriverChoice, Error, ImageCache, Result};
 
-use crate::builders::{Made, iso, qcow2, raw, vhd_dynamic, vhd_fixed, vhdx, vmdk, vmdk_stream};
+use crate::builders::{Made, iso, qcow2, raw, vhd_dynamic, vhd_fixed, vhdx, vmdk, vmdk_stream, vmdk_text_end};
 use crate::common::Scratch;
 
 pub const ALL: &str = "raw,qcow2,vmdk,vhd,vhdx,iso";
@@ -159,6 +159,11 @@ fn vmdk_hints() -> Vec<Attack> {
     ]
 }
 
+fn behind_the_text<'a>(made: &'a mut Made, bytes: &[u8]) -> &'a mut Made {
+    let end = vmdk_text_end(made);
+    made.put(end + 1, bytes)
+}
+
 fn vmdk_attacks() -> Vec<Attack> {
     let v = |change: fn(&mut Made) -> &mut Made| changed(vmdk(), change);
     let text = |text: &[u8]| changed(raw(), |i| i.put(0, text));
@@ -182,6 +187,12 @@ fn vmdk_attacks() -> Vec<Attack> {
         Attack("the CID of a parent", v(|i| i.replace(b"parentCID=ffffffff", b"parentCID=12345678")), "parent"),
         Attack("an image of several files", v(|i| i.replace(b"monolithicSparse", b"twoGbMaxExtentSp")), "type"),
         Attack("a text behind the end of the descriptor", v(|i| i.put(512 + 1000, b"RW 1 FLAT")), "after its end"),
+        Attack(
+            "a word behind the end that is not the text's last one",
+            v(|i| behind_the_text(i, b"CID=2\n")),
+            "after its end",
+        ),
+        Attack("the text's last line, a second time", v(|i| behind_the_text(i, b"rtance\"\n")), "after its end"),
         Attack("a capacity of 0, so that qemu opens the descriptor's files", v(|i| i.le64(12, 0)), "capacity"),
         Attack("a capacity that overflows", v(|i| i.le64(12, u64::MAX)), "capacity"),
         Attack("no descriptor", v(|i| i.le64(28, 0)), "no descriptor"),

@@ -2,19 +2,20 @@
 
 use image_cache::{DriverChoice, Error};
 
-use crate::builders::{Made, iso, qcow2, raw, vhd_dynamic, vhd_fixed, vhdx, vmdk, vmdk_stream};
+use crate::builders::{Made, iso, qcow2, raw, vhd_dynamic, vhd_fixed, vhdx, vmdk, vmdk_stream, vmdk_with_a_new_cid};
 use crate::common::Scratch;
 use crate::corpus::{ALL, write};
 
 /// What each builder makes is good, so each attack is refused for its one change. In every other format's place it is refused.
 pub fn accepted(driver: DriverChoice) {
     let scratch = Scratch::new(driver);
-    let images: [(&str, Made); 10] = [
+    let images: [(&str, Made); 11] = [
         ("raw", raw()),
         ("raw", Made(Vec::new())),
         ("qcow2", qcow2(2)),
         ("qcow2", qcow2(3)),
         ("vmdk", vmdk()),
+        ("vmdk", vmdk_with_a_new_cid()),
         ("vmdk", vmdk_stream()),
         ("vhd", vhd_fixed()),
         ("vhd", vhd_dynamic()),
