@@ -371,7 +371,7 @@ impl Directory {
             let path = self.path.clone();
             move |errno| Error::system("list", &path, errno)
         };
-        Ok(Names::new(self.reopen()?).map(move |name| name.map_err(&failed)))
+        Ok(Names::new(self.reopen()?).map_err(&failed)?.map(move |name| name.map_err(&failed)))
     }
 
     fn failed(&self, operation: &'static str, name: &OsStr, errno: Errno) -> Error {

@@ -3,33 +3,35 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::RawDir;
 use rustix::io::{Errno, Result, retry_on_intr};
 
-/// For some two hundred names at once. It is on the stack.
-const BUFFER: usize = 8 << 10;
+/// For a thousand names at once.
+const BUFFER: usize = 32 << 10;
 
 /// Iterates over the names, in no order, without `.` and `..`.
 pub(super) struct Names {
     /// An open file description of its own, which has an offset of its own.
     directory: OwnedFd,
+    /// Has no elements, and a capacity.
+    buffer: Vec<u8>,
     ready: VecDeque<OsString>,
     has_ended: bool,
 }
 
 impl Names {
-    pub fn new(directory: OwnedFd) -> Self {
-        Self { directory, ready: VecDeque::new(), has_ended: false }
+    pub fn new(directory: OwnedFd) -> Result<Self> {
+        let mut buffer = Vec::new();
+        buffer.try_reserve_exact(BUFFER).map_err(|_| Errno::NOMEM)?;
+        Ok(Self { directory, buffer, ready: VecDeque::new(), has_ended: false })
     }
 
     /// Reads what one call returns.
     fn read(&mut self) -> Result<()> {
-        let mut buffer = [MaybeUninit::uninit(); BUFFER];
-        let mut entries = RawDir::new(&self.directory, &mut buffer);
+        let mut entries = RawDir::new(&self.directory, self.buffer.spare_capacity_mut());
         loop {
             // Only the first one makes a call, which a signal may interrupt.
             let entry = retry_on_intr(|| {
