@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
@@ -152,21 +152,25 @@ fn long_work_has_a_bar_on_a_terminal_and_nothing_in_a_pipe() {
     assert_eq!(piped.stderr, "");
 }
 
+/// A pipe without a reader.
+fn closed_output() -> Stdio {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
 #[test]
 fn a_closed_output_ends_the_program_quietly() {
     let cache = filled("sqlite");
     for arguments in
         [["list"].as_slice(), &["list", "--json"], &["status"], &["export", "short", "-"], &["completions", "bash"]]
     {
-        let mut child = cache.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // Before it prints: it opens the cache first.
-        drop(child.stdout.take());
+        let mut child = cache.command(arguments).stdout(closed_output()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = String::new();
         child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(141), ""), "{arguments:?}");
     }
-    let mut help = cache.command(&["--help"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(help.stdout.take());
+    let mut help = cache.command(&["--help"]).stdout(closed_output()).stderr(Stdio::piped()).spawn().unwrap();
     assert_eq!(help.wait().unwrap().code(), Some(0));
 }
 
