@@ -16,7 +16,7 @@ use crate::kept_driver::{self, OWN, is_bare};
 const NAME: &str = "conversion";
 const NEW: &str = "conversion.new";
 /// Where the xattr driver, and Glance's, keep an image's hits.
-const HITS: &str = "user.hits";
+pub const HITS: &str = "user.hits";
 /// Some million images.
 const MAX_LENGTH: u64 = 1 << 30;
 

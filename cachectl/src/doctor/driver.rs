@@ -8,9 +8,8 @@ use super::finding::{Findings, counted};
 use super::scan::{DATABASE, Driver, ImageFile, Scan};
 use super::{kind, reading};
 use crate::cli;
-use crate::conversion::Conversion;
+use crate::conversion::{Conversion, HITS};
 
-const HITS: &str = "user.hits";
 const DIGEST: &str = "user.image_cache.digest";
 
 /// How each SQLite database begins.
