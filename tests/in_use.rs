@@ -44,8 +44,16 @@ fn main() -> ExitCode {
         both("room_that_needs_images_in_use_is_refused_with_their_bytes", make_room),
         both("a_leased_image_is_not_cached_for_readers_and_nobody_waits", leased),
         both("readers_beside_a_prune_get_the_whole_image_or_none", readers_beside_a_prune),
-        both("opens_of_others_send_no_signal_to_a_process_that_prunes", |driver| signals(driver, "prune")),
-        both("opens_of_others_are_not_counted_by_the_hosts_handler", |driver| signals(driver, "prune_with_handler")),
+        both("opens_of_others_send_no_signal_to_a_process_that_takes_a_lease", |driver| {
+            signals(driver, "prune", TAKEN)
+        }),
+        both("opens_of_others_send_no_signal_to_a_process_that_has_a_lease", |driver| signals(driver, "prune", HELD)),
+        both("the_hosts_handler_gets_no_signal_while_a_lease_is_taken", |driver| {
+            signals(driver, "prune_with_handler", TAKEN)
+        }),
+        both("the_hosts_handler_gets_no_signal_while_there_is_a_lease", |driver| {
+            signals(driver, "prune_with_handler", HELD)
+        }),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }
@@ -373,16 +381,25 @@ fn evict_often(cache: &ImageCache, handler: libc::sighandler_t) {
     }
 }
 
-/// Opens an image until that has met leases many times.
-fn signals(driver: DriverChoice, role: &str) -> Completion {
-    const LEASES: usize = 300;
+/// Makes a process slow where it has just taken a lease, and its thread still is the owner.
+const TAKEN: [&str; 4] = ["-e", "trace=fcntl", "-e", "inject=fcntl:delay_exit=1000"];
+
+/// Makes a process slow where it removes what it has leased, and nobody is the owner.
+const HELD: [&str; 4] = ["-e", "trace=unlinkat", "-e", "inject=unlinkat:delay_enter=1000"];
+
+/// Opens an image until that has met leases of a process that is made slow by strace.
+fn signals(driver: DriverChoice, role: &str, slow: [&str; 4]) -> Completion {
+    const LEASES: usize = 20;
     let _alone = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = Scratch::new(driver);
     drop(scratch.open());
-    let mut child = start(&mut as_role(role, driver, &scratch)).unwrap();
-    let (mut met, mut opens) = (0, 0);
-    while met < LEASES && opens < 3_000_000 && child.try_wait().unwrap().is_none() {
-        opens += 1;
+    let role = as_role(role, driver, &scratch);
+    let mut slowed = Command::new("strace");
+    slowed.args(["-f", "--seccomp-bpf", "-qq", "-o", "/dev/null"]).args(slow).arg(std::env::current_exe().unwrap());
+    slowed.envs(role.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = start(&mut slowed).expect("strace is installed");
+    let mut met = 0;
+    while met < LEASES && child.try_wait().unwrap().is_none() {
         let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(scratch.file("open"));
         met += usize::from(opened.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
         // This one waits for the lease.
@@ -391,6 +408,6 @@ fn signals(driver: DriverChoice, role: &str) -> Completion {
     close_input(&mut child);
     let status = child.wait().unwrap();
     assert!(status.success(), "signal {:?}", status.signal());
-    assert_eq!(met, LEASES, "in {opens} opens");
+    assert_eq!(met, LEASES);
     Completion::Completed
 }
