@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cache::bounds::reserve;
+use crate::cache::bounds::reserve::{self, Reserved};
 use crate::cache::counters::Counter;
 use crate::cache::inner::CacheInner;
 use crate::cache::name_change::NameChange;
@@ -206,10 +206,9 @@ impl IncompleteFile {
     }
 
     fn reserve_up_to(&mut self, need: u64, wish: u64) -> Result<()> {
-        self.limit = self.cache.limit()?;
-        let (start, path) = ((self.reserved, self.holes), || self.path());
-        let reserved = reserve::reserve(&self.cache, &self.file, path, start, (need, wish), self.patience);
-        self.reserved = reserved.inspect_err(|error| self.free_space(error))?;
+        let (present, path) = ((self.reserved, self.holes), || self.path());
+        let reserved = reserve::reserve(&self.cache, &self.file, path, present, (need, wish), self.patience);
+        Reserved { end: self.reserved, limit: self.limit } = reserved.inspect_err(|error| self.free_space(error))?;
         Ok(())
     }
 

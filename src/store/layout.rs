@@ -22,10 +22,10 @@ use crate::store::image_id::{ImageId, ReservedNames};
 use crate::store::lock::CacheLockGuard;
 use crate::store::recognise::{LOCK_PATH, OWN_SUBDIRECTORY, check_is_a_cache};
 use crate::sys::dir::Directory;
+use crate::sys::file;
 use crate::sys::mount::{FileSystemSpace, check_is_movable, has_exact_times, is_overlay};
 use crate::sys::stat::{FileStat, Removable, StatAndBirth};
 use crate::sys::time::Timestamp;
-use crate::sys::{file, memory};
 
 /// The subdirectories of the cache's directory.
 pub(crate) const SUBDIRECTORIES: [&str; 3] = ["incomplete", "invalid", "queue"];
@@ -200,8 +200,12 @@ impl Layout {
     ///
     /// Fails when the names cannot be listed. An image that cannot be stat'ed is included with its error.
     pub fn images(&self, area: Area) -> Result<impl Iterator<Item = (ImageId, Result<FileStat>)> + '_> {
-        self.follow(area)?;
-        let names = memory::collect(self.directory(area).names()?, "list a directory")?;
+        let directory = self.directory(area);
+        let mut names = directory.all_names()?;
+        // One that was removed has none.
+        if names.is_empty() && self.follow(area)? {
+            names = directory.all_names()?;
+        }
         Ok(names.into_iter().filter_map(move |name| {
             let id = self.reserved.image_id_of(&name)?;
             let stat = self.stat(area, &id).map(DirEntry::image).transpose()?;
@@ -210,9 +214,8 @@ impl Layout {
     }
 
     /// The ids that names in a directory have, in no order, of files of any kind.
-    pub fn ids(&self, area: Area) -> Result<impl Iterator<Item = Result<ImageId>> + '_> {
-        let names = self.directory(area).names()?;
-        Ok(names.filter_map(|name| name.map(|name| self.reserved.image_id_of(&name)).transpose()))
+    pub fn ids(&self, area: Area) -> Result<impl Iterator<Item = Result<ImageId>> + use<'_>> {
+        self.ids_in(self.directory(area))
     }
 
     /// Creates the image's incomplete file, with our mark (see `writers`). `None` when its name is taken.
@@ -290,9 +293,9 @@ impl Layout {
     }
 
     /// The images that have a file in a directory of ours.
-    pub fn ids_in(&self, directory: &Directory) -> Result<Vec<ImageId>> {
-        let ids = directory.names()?.filter_map(|name| name.map(|name| self.reserved.image_id_of(&name)).transpose());
-        memory::collect(ids, "list a directory")
+    pub fn ids_in(&self, directory: &Directory) -> Result<impl Iterator<Item = Result<ImageId>> + use<'_>> {
+        let names = directory.names()?;
+        Ok(names.filter_map(|name| name.map(|name| self.reserved.image_id_of(&name)).transpose()))
     }
 
     /// Whether deleted files that are still open may be in sight (see `removal`), as far as this handle has seen.

@@ -43,7 +43,7 @@ impl Stamp {
     /// The stamp of a directory in this state, after its mtime was set so that each later change of names changes the stamp.
     /// `former`: the mtime before the change.
     fn settled(layout: &Layout, state: DirectoryState, former: Timestamp) -> Result<Self> {
-        if layout.has_exact_times() && !state.changed.is_whole_second() {
+        if Self::is_settled(layout, &state) {
             return Ok(Self::from_state(&state));
         }
         match layout.directory(Area::Cached).set_both_times(chosen_after(former)) {
@@ -52,6 +52,11 @@ impl Stamp {
         }
         // Some file systems store a time less exactly than it was set.
         Self::of(layout)
+    }
+
+    /// Whether the kernel gives each later change another ctime.
+    fn is_settled(layout: &Layout, state: &DirectoryState) -> bool {
+        layout.has_exact_times() && !state.changed.is_whole_second()
     }
 
     /// Another version of the standard library may compute other numbers. Then the index is compared once.
@@ -105,11 +110,14 @@ impl StampedChange {
         result
     }
 
-    /// Ends it, after all names were changed. What other programs changed since the last step is noticed, too. A lock that was lost
-    /// meanwhile counts as another program.
+    /// Ends it, after all names were changed. What other programs changed since the last step is noticed, too: as soon as the stamp is
+    /// compared, or here, before the stamp is set. A lock that was lost meanwhile counts as another program.
     pub fn finish(&self, lock: &CacheLockGuard<'_>, layout: &Layout) -> StampChange {
-        let present = layout.directory(Area::Cached).state().ok();
-        let undisturbed = self.expected.filter(|expected| present == Some(*expected));
+        let is_as_expected = |expected: &DirectoryState| {
+            Stamp::is_settled(layout, expected)
+                || layout.directory(Area::Cached).state().is_ok_and(|state| state == *expected)
+        };
+        let undisturbed = self.expected.filter(is_as_expected);
         let undisturbed = undisturbed.filter(|_| lock.is_on_present_file().unwrap_or(false));
         let after = undisturbed.and_then(|state| Stamp::settled(layout, state, self.before.modified).ok());
         StampChange { before: Stamp::from_state(&self.before), after }
@@ -159,5 +167,11 @@ mod tests {
         fs::write(path.join("foreign"), b"x").unwrap();
         change.step(&layout, || fs::remove_file(path.join("2"))).unwrap();
         assert!(change.finish(&lock, &layout).after.is_none());
+
+        let mut change = StampedChange::begin(&lock, &layout).unwrap();
+        change.step(&layout, || fs::write(path.join("3"), b"x")).unwrap();
+        fs::write(path.join("foreign after the last step"), b"x").unwrap();
+        let after = change.finish(&lock, &layout).after;
+        assert!(after != Some(Stamp::of(&layout).unwrap()), "the change of another program is not ours");
     }
 }

@@ -26,6 +26,7 @@ use crate::store::stream_facts::{Facts, LENGTH, Progress, TEXTS_AT, VERDICT_AT};
 use crate::store::stream_hash;
 use crate::sys::file;
 use crate::sys::lock::{LockKind, is_locked, is_locked_at_all, try_lock, unlock};
+use crate::sys::memory;
 use crate::sys::signals::without_size_signal;
 use crate::sys::stat::{FileStat, StatAndBirth};
 
@@ -84,7 +85,8 @@ impl StreamRecord {
 
     /// The images that have one.
     pub fn ids(layout: &Layout) -> Result<Vec<ImageId>> {
-        layout.own_subdirectory(STREAMS)?.map_or_else(|| Ok(Vec::new()), |directory| layout.ids_in(&directory))
+        let Some(directory) = layout.own_subdirectory(STREAMS)? else { return Ok(Vec::new()) };
+        memory::collect(layout.ids_in(&directory)?, "list a directory")
     }
 
     /// The content; `None` when it is no record, because its creation was interrupted.

@@ -24,6 +24,7 @@ use crate::store::lock::CacheLockGuard;
 use crate::store::recognise::OWN_SUBDIRECTORY;
 use crate::sys::boot::boot_id;
 use crate::sys::dir::Directory;
+use crate::sys::mount::unique_mount_of;
 use crate::sys::time::Timestamp;
 
 /// The place of the cache's mark while marked files are left behind, and the mark of a file that could not be synced. No boot and no
@@ -67,7 +68,7 @@ impl CacheMark {
 
 /// The mark of the present boot and of the directory's mount.
 pub(super) fn present(directory: &Directory) -> Option<String> {
-    Some(format!("{} {}", boot_id()?, directory.mount_id()?))
+    Some(format!("{} {}", boot_id()?, unique_mount_of(directory)?))
 }
 
 /// Whether a mark is of another boot than the present one. False where that is unknown.

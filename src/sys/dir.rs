@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{
     Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, accessat, fchmod, fstat,
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::sys::attribute::has_access_list;
 use crate::sys::descriptors::{self, open_at};
 use crate::sys::leased::open_beside_leases;
+use crate::sys::memory;
 use crate::sys::names::Names;
 use crate::sys::stat::{FileId, FileStat, Removable, STICKY, birth};
 use crate::sys::time::Timestamp;
@@ -31,9 +33,15 @@ pub(super) const PLAIN: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(
 pub(crate) struct Directory {
     descriptor: OwnedFd,
     path: PathBuf,
+    /// Who has it uses the descriptor's offset.
+    listing: Mutex<()>,
 }
 
 impl Directory {
+    fn new(descriptor: OwnedFd, path: PathBuf) -> Self {
+        Self { descriptor, path, listing: Mutex::new(()) }
+    }
+
     /// Creates a directory; false when the name is taken. On a read-only file system that, too, counts as taken if it is.
     pub fn create_at(path: &Path) -> Result<bool> {
         match mkdirat(CWD, path, Mode::from_raw_mode(0o777)) {
@@ -48,7 +56,7 @@ impl Directory {
     /// Opens a directory by its path, following symbolic links: the caller chose it.
     pub fn open(path: &Path) -> Result<Self> {
         descriptors::open(path, DIRECTORY)
-            .map(|descriptor| Self { descriptor, path: path.to_owned() })
+            .map(|descriptor| Self::new(descriptor, path.to_owned()))
             .map_err(|errno| Error::system("open the directory", path, errno))
     }
 
@@ -63,7 +71,7 @@ impl Directory {
             Err(errno) => return Err(Error::system("create the directory", &path, errno)),
         };
         match open_at(&self.descriptor, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
-            Ok(descriptor) => Ok((Self { descriptor, path }, created)),
+            Ok(descriptor) => Ok((Self::new(descriptor, path), created)),
             Err(Errno::NOTDIR | Errno::LOOP) => Err(self.not_a_directory(name)),
             Err(errno) => Err(Error::system("open the directory", &path, errno)),
         }
@@ -81,7 +89,7 @@ impl Directory {
     pub fn open_subdirectory(&self, name: &str) -> Result<Option<Self>> {
         let path = self.path.join(name);
         match open_at(&self.descriptor, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
-            Ok(descriptor) => Ok(Some(Self { descriptor, path })),
+            Ok(descriptor) => Ok(Some(Self::new(descriptor, path))),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(errno) => Err(Error::system("open the directory", &path, errno)),
         }
@@ -332,14 +340,6 @@ impl Directory {
         Ok(status.f_bavail > FEW_BLOCKS && has_inodes)
     }
 
-    /// The unique id of its mount, which no other mount gets until the host restarts. `None` on kernels without it.
-    pub fn mount_id(&self) -> Option<u64> {
-        // STATX_MNT_ID_UNIQUE, Linux 6.8.
-        const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
-        let status = statx(&self.descriptor, c"", AtFlags::EMPTY_PATH, UNIQUE).ok()?;
-        StatxFlags::from_bits_retain(status.stx_mask).contains(UNIQUE).then_some(status.stx_mnt_id)
-    }
-
     /// Whether this process may write to a file in it, or to the directory itself (`.`). True when there is no such file.
     pub fn is_writable(&self, name: &OsStr) -> Result<bool> {
         // The effective ids count, not those of the user who started the program.
@@ -372,6 +372,14 @@ impl Directory {
             move |errno| Error::system("list", &path, errno)
         };
         Ok(Names::new(self.reopen()?).map_err(&failed)?.map(move |name| name.map_err(&failed)))
+    }
+
+    /// The same, all at once: with its own descriptor, which makes a short listing twice as fast. Other threads wait.
+    pub fn all_names(&self) -> Result<Vec<OsString>> {
+        let failed = |errno| Error::system("list", &self.path, errno);
+        let _listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = Names::again(&self.descriptor).map_err(failed)?;
+        memory::collect(names.map(|name| name.map_err(failed)), "list a directory")
     }
 
     fn failed(&self, operation: &'static str, name: &OsStr, errno: Errno) -> Error {

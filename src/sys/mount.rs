@@ -52,6 +52,14 @@ fn mount_of(directory: &Directory) -> Option<u64> {
     StatxFlags::from_bits_retain(status.stx_mask).contains(StatxFlags::MNT_ID).then_some(status.stx_mnt_id)
 }
 
+/// The unique id of its mount, which no other mount gets until the host restarts. `None` on kernels without it.
+pub(crate) fn unique_mount_of(directory: &Directory) -> Option<u64> {
+    // STATX_MNT_ID_UNIQUE, Linux 6.8.
+    const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+    let status = statx(directory, c"", AtFlags::EMPTY_PATH, UNIQUE).ok()?;
+    StatxFlags::from_bits_retain(status.stx_mask).contains(UNIQUE).then_some(status.stx_mnt_id)
+}
+
 /// Whether a change of a directory after a stat of it always gives the directory another ctime: Linux 6.13 and newer, on these
 /// file systems (fs.h, `FS_MGTIME`), unless they store whole seconds.
 pub(crate) fn has_exact_times(directory: &Directory) -> bool {

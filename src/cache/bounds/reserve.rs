@@ -34,27 +34,50 @@ pub(crate) fn step_after(end: u64) -> u64 {
     end.saturating_add(end.clamp(SHORTEST_STEP, LONGEST_STEP))
 }
 
+/// A reservation that was made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reserved {
+    /// So many of the file's first bytes have room.
+    pub end: u64,
+    /// The limit in bytes that held then.
+    pub limit: u64,
+}
+
 /// Reserves room for the first `need` bytes of an incomplete file, or up to `wish` if these fit without an eviction. The first `start`
-/// bytes have theirs, except for `holes` bytes. Returns how many have it then. Fails with [`Error::NoRoom`] if so much room cannot be made.
+/// bytes have theirs, except for `holes` bytes. Fails with [`Error::NoRoom`] if so much room cannot be made.
 pub(crate) fn reserve(
     cache: &CacheInner,
     file: &File,
     path: impl Fn() -> PathBuf,
+    present: (u64, u64),
+    wanted: (u64, u64),
+    patience: Duration,
+) -> Result<Reserved> {
+    let lock = cache.lock.acquire_prune_within(patience)?;
+    let count = count_for_bounds(cache)?;
+    let limit = count.usage.limit;
+    let end = reserve_as_counted(cache, &lock, count, (file, &path), present, wanted)?;
+    Ok(Reserved { end, limit })
+}
+
+/// Returns how many bytes have room then.
+fn reserve_as_counted(
+    cache: &CacheInner,
+    lock: &LongLockGuard<'_>,
+    mut count: Count,
+    (file, path): (&File, &dyn Fn() -> PathBuf),
     (mut start, holes): (u64, u64),
     (need, wish): (u64, u64),
-    patience: Duration,
 ) -> Result<u64> {
-    let lock = cache.lock.acquire_prune_within(patience)?;
-    let mut count = count_for_bounds(cache)?;
     let block = count.space.block;
     // How much is missing for so many bytes: with a tree of extents as usual, or the largest one.
     let wanted = |before: &FileStat, bytes: u64, extents: fn(u64, u64) -> u64| {
         let rounded = bytes.checked_next_multiple_of(block).unwrap_or(u64::MAX).saturating_sub(holes);
         rounded.saturating_add(extents(rounded, block)).saturating_sub(before.allocated)
     };
-    let mut before = FileStat::of(file, &path)?;
+    let mut before = FileStat::of(file, path)?;
     if wish > need && count.shortage(wanted(&before, wish, extents)).is_none() {
-        match allocate(file, &path, &before, (start, wish), holes > 0, block, count.room()) {
+        match allocate(file, path, &before, (start, wish), holes > 0, block, count.room()) {
             Ok(end) if end >= need => return Ok(end),
             Err(error) if error.is_unsupported() && !count.usage.is_hard => return Ok(wish),
             Ok(end) => start = end,
@@ -63,15 +86,15 @@ pub(crate) fn reserve(
             Err(error) => return Err(error),
         }
         count = count_for_bounds(cache)?;
-        before = FileStat::of(file, &path)?;
+        before = FileStat::of(file, path)?;
     }
     // A second time if the file system has less room than it says, or its free space is fragmented.
     for (is_last, extents) in [(false, extents as fn(u64, u64) -> u64), (true, most_extents)] {
         let wanted = wanted(&before, need, extents);
         if !count.shortage(wanted).is_none() {
-            make(cache, &lock, &mut count, wanted)?;
+            make(cache, lock, &mut count, wanted)?;
         }
-        match allocate(file, &path, &before, (start, need), holes > 0, block, count.room()) {
+        match allocate(file, path, &before, (start, need), holes > 0, block, count.room()) {
             Ok(end) if end >= need => return Ok(end),
             // A floor alone need not be reserved: it is checked before each step.
             Err(error) if error.is_unsupported() && !count.usage.is_hard => return Ok(need),
@@ -80,12 +103,12 @@ pub(crate) fn reserve(
             Ok(end) => {
                 start = end;
                 count = count_for_bounds(cache)?;
-                before = FileStat::of(file, &path)?;
+                before = FileStat::of(file, path)?;
             }
             Err(_) => {
                 count.space.free_bytes = count.usage.min_free;
                 count.usage.free = count.usage.min_free;
-                before = FileStat::of(file, &path)?;
+                before = FileStat::of(file, path)?;
             }
         }
     }

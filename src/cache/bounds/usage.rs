@@ -140,7 +140,8 @@ pub(crate) fn count_for_bounds(cache: &CacheInner) -> Result<Count> {
     drop(lock);
     let space = cache.layout().space()?;
     let floor = cache.bounds.floor;
-    let usage = Usage { min_free: floor.least_bytes(&space), free: space.free_bytes, ..Usage::default() };
+    let (limit, free, min_free) = (cache.own_limit(), space.free_bytes, floor.least_bytes(&space));
+    let usage = Usage { limit, free, min_free, ..Usage::default() };
     Ok(Count { usage, space, min_free_inodes: floor.least_inodes(&space), overhead: 0 })
 }
 

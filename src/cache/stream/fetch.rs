@@ -131,12 +131,12 @@ pub(crate) fn reserve_room(cache: &CacheInner, room: &Room, end: u64, size: Opti
     if end <= reserved && limit >= room.limit.swap(limit, Ordering::Relaxed) {
         return Ok(());
     }
-    room.limit.store(limit, Ordering::Relaxed);
     let need = size.unwrap_or(end).max(end);
     let wish = if size.is_some() || reserved == 0 { need } else { reserve::step_after(end) };
     let patience = reserve::SHORT_PATIENCE;
     let reserved = reserve::reserve(cache, &room.file, || room.path(), (reserved, 0), (need, wish), patience)?;
-    room.reserved.store(reserved, Ordering::Relaxed);
+    room.reserved.store(reserved.end, Ordering::Relaxed);
+    room.limit.store(reserved.limit, Ordering::Relaxed);
     // Others may have published it meanwhile: the turn was taken over.
     if let Err(error) = room.check_name(cache.layout()) {
         file::set_length(&room.file, || room.path(), room.look()?.length)?;

@@ -25,6 +25,7 @@ use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
 use crate::store::stamp::{Stamp, StampChange};
 use crate::sys::boot::boot_id;
+use crate::sys::mount::unique_mount_of;
 use crate::sys::open_registry::OpenRegistration;
 use crate::sys::time::Timestamp;
 
@@ -316,7 +317,7 @@ fn was_closed(files: &IndexFiles, lock: &CacheLockGuard<'_>) -> Result<bool> {
 fn fingerprint(files: &IndexFiles) -> Result<Option<u64>> {
     let Some((boot, file)) = boot_id().zip(files.stat("")?) else { return Ok(None) };
     let mut hasher = DefaultHasher::new();
-    (boot, files.directory().mount_id(), file.id, file.size, file.changed).hash(&mut hasher);
+    (boot, unique_mount_of(files.directory()), file.id, file.size, file.changed).hash(&mut hasher);
     Ok(Some(hasher.finish()))
 }
 
