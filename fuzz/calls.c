@@ -13,10 +13,11 @@
  *     content, model, caches                            bytes of images; images; handles of the cache
  *     compare, streams, prefetch, readers, lists, ids   the calls, with the handles that they open
  *     fetches                                           streams, each from its open to its close
- *     housekeeping                                      the calls that remove images and unfinished files
+ *     bounds, housekeeping                              pins; the calls that remove images and unfinished files
  *     calls                                             the decoder: bytes to calls
  *     replay                                            a main function without libFuzzer
  */
+#include "bounds.h"
 #include "caches.h"
 #include "checks.h"
 #include "compare.h"
@@ -70,6 +71,7 @@ static void one_call(void)
         switch (next_byte() % 4) {
         case 0: compare(cache); break;
         case 2: fetch_stream(cache); break;
+        case 3: keep_within_bounds(cache); break;
         default: open_cache(number); break;
         }
         break;

@@ -47,8 +47,17 @@ static void delete_image(image_t *image, bool queued)
 {
     if (queued)
         image->queued = false;
-    else if (image->cached)
+    else if (image->cached && image->pins == 0)
         remove_cached(image);
+}
+
+/* Of a deletion of these images. */
+static image_cache_status_t status_of_deletion(const image_t *first, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (first[i].pins != 0)
+            return IMAGE_CACHE_ERROR_PINNED;
+    return IMAGE_CACHE_OK;
 }
 
 void delete_one(image_cache_t *cache)
@@ -56,8 +65,10 @@ void delete_one(image_cache_t *cache)
     image_t *image = &images[below(IMAGES)];
     bool queued = next_byte() % 2;
     trace("delete_%s %.20s\n", queued ? "queued" : "cached", image->id);
-    OK(queued ? image_cache_delete_queued_image(cache, image->id, &last_error)
-              : image_cache_delete_cached_image(cache, image->id, &last_error));
+    if (queued)
+        OK(image_cache_delete_queued_image(cache, image->id, &last_error));
+    else
+        STATUS(status_of_deletion(image, 1), image_cache_delete_cached_image(cache, image->id, &last_error));
     delete_image(image, queued);
 }
 
@@ -66,9 +77,10 @@ void delete_all(image_cache_t *cache)
     bool queued = next_byte() % 2;
     uint64_t deleted = 77;
     trace("delete_all_%s\n", queued ? "queued" : "cached");
-    OK(queued ? image_cache_delete_all_queued_images(cache, &deleted, &last_error)
-              : image_cache_delete_all_cached_images(cache, &deleted, &last_error));
-    MUST(deleted == (queued ? count_queued() : count_cached()));
+    image_cache_status_t expected = queued ? IMAGE_CACHE_OK : status_of_deletion(images, IMAGES);
+    STATUS(expected, queued ? image_cache_delete_all_queued_images(cache, &deleted, &last_error)
+                            : image_cache_delete_all_cached_images(cache, &deleted, &last_error));
+    MUST(deleted == (expected != IMAGE_CACHE_OK ? 0 : queued ? count_queued() : count_cached()));
     for (int i = 0; i < IMAGES; i++)
         delete_image(&images[i], queued);
 }

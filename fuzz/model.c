@@ -64,6 +64,7 @@ void publish(image_t *image, unsigned seed, uint64_t size)
 
 void remove_cached(image_t *image)
 {
+    MUST(image->pins == 0);
     image->cached = false;
     image->revision++;
     image->open = 0;
@@ -91,12 +92,13 @@ void close_image(image_t *image, unsigned revision)
 
 /* ---- Questions --------------------------------------------------------------------------------------------------- */
 
+static bool is_evictable(const image_t *image) { return image->cached && image->open == 0 && image->pins == 0; }
+
 image_t *next_victim(void)
 {
     image_t *oldest = NULL;
     for (int i = 0; i < IMAGES; i++)
-        if (images[i].cached && images[i].open == 0 && images[i].size > 0
-            && (oldest == NULL || images[i].accessed < oldest->accessed))
+        if (is_evictable(&images[i]) && images[i].size > 0 && (oldest == NULL || images[i].accessed < oldest->accessed))
             oldest = &images[i];
     return oldest;
 }
@@ -106,6 +108,22 @@ uint64_t cached_bytes(void)
     uint64_t bytes = 0;
     for (int i = 0; i < IMAGES; i++)
         bytes += images[i].cached ? images[i].size : 0;
+    return bytes;
+}
+
+uint64_t pinned_bytes(void)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < IMAGES; i++)
+        bytes += images[i].pins != 0 ? images[i].size : 0;
+    return bytes;
+}
+
+uint64_t bytes_in_use(void)
+{
+    uint64_t bytes = cached_bytes();
+    for (int i = 0; i < IMAGES; i++)
+        bytes -= is_evictable(&images[i]) ? images[i].size : 0;
     return bytes;
 }
 

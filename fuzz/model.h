@@ -17,6 +17,7 @@ typedef struct {
     unsigned revision; /* counts how often an image of this id came or went */
     unsigned readers;  /* open ones, of any revision */
     unsigned open;     /* those of the present revision */
+    unsigned pins;     /* a bit for each holder */
     uint64_t size, hits, accessed, queued_at;
     unsigned fetched_seed; /* of an unfinished fetch; 0 for none */
     uint64_t fetched;      /* its bytes */
@@ -42,6 +43,8 @@ bool is_cacheable(const image_t *image);
 bool has_incomplete_file(const image_t *image);
 image_t *next_victim(void);
 uint64_t cached_bytes(void);
+uint64_t pinned_bytes(void);
+uint64_t bytes_in_use(void); /* or pinned */
 uint64_t count_cached(void);
 uint64_t count_queued(void);
 

@@ -39,6 +39,13 @@ pub enum Step {
     /// Fetches each queued image; those with an odd number fail.
     Prefetch,
     Prune,
+    /// For an image of so many bytes.
+    MakeRoom(u8),
+    Pin(Id, Holder),
+    Unpin(Id, Holder),
+    Verify,
+    /// Another program changes the image's bytes, and all images are verified.
+    Damage(Id),
     /// With a stall time of 0: removes every incomplete file.
     CleanAll,
     /// With the default stall time: removes invalid files, keeps incomplete ones.
@@ -62,6 +69,9 @@ pub const PIECE: u64 = 7;
 /// Few images, so that steps meet.
 pub type Id = u8;
 
+/// 0 pins for as long as the process lives, others for an hour.
+pub type Holder = u8;
+
 pub fn name(id: Id) -> String {
     format!("image {id}")
 }
@@ -78,6 +88,18 @@ pub struct Cached {
     pub hits: u64,
 }
 
+/// What the statistics count, since the cache was created.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub hits: u64,
+    pub misses: u64,
+    pub commits: u64,
+    pub evictions: u64,
+    pub evicted_bytes: u64,
+    pub verified: u64,
+    pub found_damaged: u64,
+}
+
 /// A cache, as its users see it.
 #[derive(Debug, Clone, Default)]
 pub struct Model {
@@ -91,11 +113,48 @@ pub struct Model {
     pub invalid: BTreeSet<Id>,
     /// Oldest first.
     pub queue: Vec<Id>,
+    /// Of cached images only.
+    pub pins: BTreeMap<Id, BTreeSet<Holder>>,
+    pub counts: Counts,
 }
 
 impl Model {
     pub fn size(&self) -> u64 {
         self.cached.values().map(|image| image.size).sum()
+    }
+
+    pub fn is_pinned(&self, id: Id) -> bool {
+        self.pins.contains_key(&id)
+    }
+
+    /// Whether a pin of the image would exceed the half of the limit that can be pinned.
+    pub fn is_pinned_full(&self, id: Id) -> bool {
+        let pinned: u64 = self.pins.keys().map(|id| self.cached[id].size).sum();
+        !self.is_pinned(id) && pinned + self.cached[&id].size > LIMIT / 2
+    }
+
+    /// The images that are evicted for a limit, in their order, and whether they are enough. Pinned and empty images stay.
+    pub fn victims(&self, limit: u64) -> (Vec<Id>, bool) {
+        let mut size = self.size();
+        let mut victims = self.access_order.clone();
+        victims.retain(|id| {
+            let is_victim = size > limit && !self.is_pinned(*id) && self.cached[id].size > 0;
+            size -= if is_victim { self.cached[id].size } else { 0 };
+            is_victim
+        });
+        (victims, size <= limit)
+    }
+
+    fn evict(&mut self, victims: Vec<Id>) {
+        for id in victims {
+            self.counts.evictions += 1;
+            self.counts.evicted_bytes += self.cached[&id].size;
+            self.remove(id);
+        }
+    }
+
+    fn verify(&mut self) {
+        self.counts.verified += self.cached.len() as u64;
     }
 
     fn is_free(&self, id: Id) -> bool {
@@ -107,6 +166,7 @@ impl Model {
     }
 
     fn publish(&mut self, id: Id, size: u64) {
+        self.counts.commits += 1;
         self.fetches.remove(&id);
         self.cached.insert(id, Cached { size, hits: 0 });
         self.access(id);
@@ -114,9 +174,7 @@ impl Model {
     }
 
     fn stream(&mut self, id: Id, length: u64, ends: TeeEnd) {
-        if let Some(image) = self.cached.get_mut(&id) {
-            image.hits += 1;
-            self.access(id);
+        if self.read(id) {
             return;
         }
         let before = self.fetches.get(&id).copied().unwrap_or(0);
@@ -140,6 +198,18 @@ impl Model {
         if length > 0 {
             self.fetches.insert(id, length);
         }
+    }
+
+    /// Whether it is a hit.
+    fn read(&mut self, id: Id) -> bool {
+        let Some(image) = self.cached.get_mut(&id) else {
+            self.counts.misses += 1;
+            return false;
+        };
+        image.hits += 1;
+        self.counts.hits += 1;
+        self.access(id);
+        true
     }
 
     fn access(&mut self, id: Id) {
@@ -175,12 +245,7 @@ impl Model {
                     self.invalid.insert(id);
                 }
             }
-            Step::Read(id) => {
-                if let Some(image) = self.cached.get_mut(&id) {
-                    image.hits += 1;
-                    self.access(id);
-                }
-            }
+            Step::Read(id) => drop(self.read(id)),
             Step::Tee { id, length, ends } => {
                 if self.is_free(id) {
                     match ends {
@@ -195,10 +260,14 @@ impl Model {
                 }
             }
             Step::Stream { id, length, ends } => self.stream(id, u64::from(length), ends),
-            Step::Delete(id) => self.remove(id),
+            Step::Delete(id) => {
+                if !self.is_pinned(id) {
+                    self.remove(id);
+                }
+            }
             Step::DeleteAll => {
-                self.cached.clear();
-                self.access_order.clear();
+                self.cached.retain(|id, _| self.pins.contains_key(id));
+                self.access_order.retain(|id| self.pins.contains_key(id));
             }
             Step::Queue(id) => {
                 if self.is_free(id) && !self.queue.contains(&id) {
@@ -219,12 +288,30 @@ impl Model {
                     }
                 }
             }
-            Step::Prune => {
-                while self.size() > LIMIT {
-                    // An empty image stays.
-                    let victim = self.access_order.iter().find(|id| self.cached[id].size > 0);
-                    self.remove(*victim.unwrap());
+            Step::Prune => self.evict(self.victims(LIMIT).0),
+            Step::MakeRoom(bytes) => {
+                if let Some((victims, true)) = LIMIT.checked_sub(bytes.into()).map(|limit| self.victims(limit)) {
+                    self.evict(victims);
                 }
+            }
+            Step::Pin(id, holder) => {
+                if self.cached.contains_key(&id) && !self.is_pinned_full(id) {
+                    self.pins.entry(id).or_default().insert(holder);
+                }
+            }
+            Step::Unpin(id, holder) => {
+                if let Some(holders) = self.pins.get_mut(&id) {
+                    holders.remove(&holder);
+                }
+                self.pins.retain(|_, holders| !holders.is_empty());
+            }
+            Step::Verify => self.verify(),
+            Step::Damage(id) => {
+                self.remove(id);
+                self.pins.remove(&id);
+                self.invalid.insert(id);
+                self.counts.found_damaged += 1;
+                self.verify();
             }
             Step::CleanAll => {
                 self.invalid.clear();
@@ -273,6 +360,11 @@ impl ReferenceStateMachine for Model {
             1 => Just(Step::DequeueAll),
             3 => Just(Step::Prefetch),
             3 => Just(Step::Prune),
+            2 => (0..120_u8).prop_map(Step::MakeRoom),
+            6 => (id(), 0..2_u8).prop_map(|(id, holder)| Step::Pin(id, holder)),
+            2 => (id(), 0..2_u8).prop_map(|(id, holder)| Step::Unpin(id, holder)),
+            1 => Just(Step::Verify),
+            2 => id().prop_map(Step::Damage),
             1 => Just(Step::CleanAll),
             2 => Just(Step::CleanFailed),
             2 => Just(Step::Reopen),
@@ -290,6 +382,7 @@ impl ReferenceStateMachine for Model {
         match step {
             Step::Begin(id) => !matches!(state.writers.get(id), Some(None)),
             Step::Stream { id, .. } => !state.is_being_written(*id),
+            Step::Damage(id) => state.cached.get(id).is_some_and(|image| image.size > 0),
             _ => true,
         }
     }

@@ -1,15 +1,19 @@
 //! The real cache under the model's steps, and the comparison after each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::{self, Read};
 use std::marker::PhantomData;
+use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
 
-use image_cache::{Durability, Error, ImageCache, Options, Writer};
+use image_cache::{Durability, Error, ImageCache, Options, Statistics, VerifyOptions, Writer};
 use proptest_state_machine::StateMachineTest;
 
 use crate::Driver;
 use crate::common::{Scratch, files, read_image};
-use crate::reference::{Id, LIMIT, Model, PIECE, Step, TeeEnd, bytes, name};
+use crate::reference::{Counts, Id, LIMIT, Model, PIECE, Step, TeeEnd, bytes, name};
 
 pub struct CacheUnderTest<D> {
     scratch: Scratch,
@@ -20,6 +24,14 @@ pub struct CacheUnderTest<D> {
 
 fn options<D: Driver>() -> Options {
     Options::new().driver(D::CHOICE).durability(Durability::None).max_size(LIMIT)
+}
+
+/// A deletion fails exactly if something that it would delete is pinned.
+fn refused_if(is_pinned: bool, deleted: Result<(), Error>) {
+    match deleted {
+        Err(Error::Pinned { .. }) => assert!(is_pinned),
+        deleted => assert!(!is_pinned && deleted.is_ok(), "{deleted:?}"),
+    }
 }
 
 /// A source that returns an image in uneven pieces, and may fail after them.
@@ -105,6 +117,13 @@ impl<D: Driver> CacheUnderTest<D> {
         }
     }
 
+    /// `model`: after it. So many images are damaged.
+    fn verify(&self, model: &Model, damaged: u64) {
+        let go_on = |_: &str, _, _| ControlFlow::Continue(());
+        let found = self.cache.verify(None, &VerifyOptions::default(), go_on).unwrap();
+        assert_eq!((found.verified, found.failed), (model.cached.len() as u64, damaged), "{found:?}");
+    }
+
     fn prefetch(&self) {
         self.cache
             .prefetch(|image_id, writer| {
@@ -165,8 +184,12 @@ impl<D: Driver> StateMachineTest for CacheUnderTest<D> {
                 let size = model.cached.get(&id).map(|image| image.size);
                 system.stream(id, u64::from(length), ends, size);
             }
-            Step::Delete(id) => system.cache.delete_cached_image(&name(id)).unwrap(),
-            Step::DeleteAll => drop(system.cache.delete_all_cached_images().unwrap()),
+            Step::Delete(id) => {
+                refused_if(model.is_pinned(id), system.cache.delete_cached_image(&name(id)));
+            }
+            Step::DeleteAll => {
+                refused_if(!model.pins.is_empty(), system.cache.delete_all_cached_images().map(drop));
+            }
             Step::Queue(id) => drop(system.cache.queue_image(&name(id)).unwrap()),
             Step::Dequeue(id) => system.cache.delete_queued_image(&name(id)).unwrap(),
             Step::DequeueAll => drop(system.cache.delete_all_queued_images().unwrap()),
@@ -174,6 +197,33 @@ impl<D: Driver> StateMachineTest for CacheUnderTest<D> {
             Step::Prune => {
                 let before = system.cache.cache_size().unwrap();
                 assert_eq!(system.cache.prune().unwrap().bytes, before - model.size());
+            }
+            Step::MakeRoom(bytes) => {
+                let before = system.cache.cache_size().unwrap();
+                match system.cache.make_room(bytes.into()) {
+                    Ok(pruned) => assert_eq!(pruned.bytes, before - model.size()),
+                    Err(error) => {
+                        assert!(matches!(error, Error::NoRoom { .. }), "{error}");
+                        let limit = LIMIT.checked_sub(bytes.into());
+                        assert!(limit.is_none_or(|limit| !model.victims(limit).1), "nothing is evicted in vain");
+                    }
+                }
+            }
+            Step::Pin(id, holder) => {
+                let time = (holder > 0).then_some(Duration::from_secs(60 * 60));
+                match system.cache.pin(&name(id), [holder + 1], time) {
+                    Ok(()) => assert!(model.pins[&id].contains(&holder)),
+                    Err(Error::NotFound { .. }) => assert!(!model.cached.contains_key(&id)),
+                    Err(Error::PinnedFull { .. }) => assert!(model.is_pinned_full(id)),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            Step::Unpin(id, holder) => system.cache.unpin(&name(id), [holder + 1]).unwrap(),
+            Step::Verify => system.verify(model, 0),
+            Step::Damage(id) => {
+                let file = File::options().write(true).open(system.scratch.file(&name(id))).unwrap();
+                file.write_all_at(&[!id], 0).unwrap();
+                system.verify(model, 1);
             }
             Step::CleanAll => drop(system.cache.clean(Some(std::time::Duration::ZERO)).unwrap()),
             Step::CleanFailed => drop(system.cache.clean(None).unwrap()),
@@ -201,6 +251,16 @@ impl<D: Driver> StateMachineTest for CacheUnderTest<D> {
         assert_eq!(by_use, model.access_order.iter().copied().map(name).collect::<Vec<_>>(), "the order of use");
 
         assert_eq!(system.cache.cache_size().unwrap(), model.size(), "the size");
+        for id in model.cached.keys() {
+            let pins =
+                system.cache.pins(&name(*id)).unwrap().into_iter().map(|pin| pin.holder).collect::<BTreeSet<_>>();
+            let holders = model.pins.get(id).into_iter().flatten();
+            assert_eq!(pins, holders.map(|holder| vec![holder + 1]).collect(), "the holders of image {id}");
+        }
+        let found = system.cache.statistics().unwrap();
+        let Statistics { hits, misses, commits, evictions, evicted_bytes, verified, found_damaged, .. } = found;
+        let found = Counts { hits, misses, commits, evictions, evicted_bytes, verified, found_damaged };
+        assert_eq!(found, model.counts, "the statistics");
         let queue: Vec<_> = system.cache.list_queued().unwrap().into_iter().map(|image| image.image_id).collect();
         assert_eq!(queue, model.queue.iter().copied().map(name).collect::<Vec<_>>(), "the queue");
 

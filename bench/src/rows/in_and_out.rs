@@ -20,11 +20,14 @@ use crate::report::{Finding, Target};
 const CHUNK: usize = 1 << 20;
 const ID: &str = "image";
 
+/// A format's name, and an image of it.
+type Example = (&'static str, fn() -> Made);
+
 /// What an inspection adds to a commit.
 pub fn inspect(bench: &mut Bench) -> Result<()> {
-    let made: [(&str, fn() -> Made); 6] =
+    let examples: [Example; 6] =
         [("raw", raw), ("qcow2", || qcow2(3)), ("vmdk", vmdk), ("vhd", vhd_dynamic), ("vhdx", vhdx), ("iso", iso)];
-    for (format, image) in made {
+    for (format, image) in examples {
         let Made(image) = image();
         let options = Options::new().driver(DriverChoice::Sqlite).durability(Durability::None);
         let (inspected, _) = bench.new_cache_with(options.clone().formats(format)?)?;
