@@ -157,20 +157,29 @@ mod tests {
         let change = change.finish(&lock, &layout);
         assert!(change.before == stamp && change.after.unwrap() != stamp);
 
+        // A change in another step of the clock, where the clock has steps.
+        let change_by_others = || {
+            let state = || layout.directory(Area::Cached).state().unwrap();
+            let before = state();
+            while state().changed == before.changed {
+                fs::write(path.join("foreign"), b"x").unwrap();
+                fs::remove_file(path.join("foreign")).unwrap();
+            }
+        };
         let modified = layout.directory(Area::Cached).state().unwrap().modified;
-        fs::remove_file(path.join("1")).unwrap();
+        change_by_others();
         layout.directory(Area::Cached).set_both_times(modified).unwrap();
         assert_ne!(Stamp::of(&layout).unwrap(), change.after.unwrap());
 
         let mut change = StampedChange::begin(&lock, &layout).unwrap();
         change.step(&layout, || fs::write(path.join("2"), b"x")).unwrap();
-        fs::write(path.join("foreign"), b"x").unwrap();
+        change_by_others();
         change.step(&layout, || fs::remove_file(path.join("2"))).unwrap();
         assert!(change.finish(&lock, &layout).after.is_none());
 
         let mut change = StampedChange::begin(&lock, &layout).unwrap();
         change.step(&layout, || fs::write(path.join("3"), b"x")).unwrap();
-        fs::write(path.join("foreign after the last step"), b"x").unwrap();
+        change_by_others();
         let after = change.finish(&lock, &layout).after;
         assert!(after != Some(Stamp::of(&layout).unwrap()), "the change of another program is not ours");
     }
