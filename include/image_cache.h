@@ -1259,8 +1259,9 @@ image_cache_status_t image_cache_write_chunk(struct image_cache_writer_t *writer
  *
  * Returns as image_cache_write_chunk().
  *
- * The bytes count for size and digests as written zeros do. They are hashed, at the speed of the slowest digest, but neither written
- * nor read: 1 TiB takes minutes with a crc64nvme, and half an hour or more with a SHA-256. To report progress, or to be able to stop, append a long
+ * The bytes count for size and digests as written zeros do, but are neither written nor read. With crc64nvme, the digest that is
+ * computed where none is expected, any number of them takes milliseconds. Other digests hash them: 1 TiB takes half an hour or more with
+ * a SHA-256. To report progress, or to be able to stop, append a long
  * hole in several calls. With a hard limit or a floor, what was reserved for these bytes is freed.
  *
  * Threads: one at a time. Blocks: for the disk.

@@ -268,7 +268,7 @@ impl Import<'_> {
         while at < size {
             let data = copy::next_data(&file.file, at, size).map_err(unreadable)?.unwrap_or(size..size);
             while at < data.start {
-                let length = (data.start - at).min(STEP);
+                let length = expectations.zeros_at_once(data.start - at, STEP);
                 count(expectations, length)?;
                 expectations.hash_zeros(length);
                 at += length;
@@ -297,7 +297,7 @@ impl Import<'_> {
         while at < self.size {
             let data = self.next_data(at)?.unwrap_or(self.size..self.size);
             while at < data.start {
-                let length = (data.start - at).min(STEP);
+                let length = self.image.expectations.zeros_at_once(data.start - at, STEP);
                 self.image.push_hole(length).map_err(error_of)?;
                 at += length;
                 self.report(at)?;

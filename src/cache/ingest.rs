@@ -70,7 +70,7 @@ impl Ingest {
         file.append_hole(length).map_err(Rejected::NotKept)?;
         let mut left = length;
         while left > 0 {
-            let part = left.min(HOLE_PART);
+            let part = self.expectations.zeros_at_once(left, HOLE_PART);
             self.expectations.hash_zeros(part);
             file.beat();
             left -= part;

@@ -33,13 +33,15 @@ impl Writeback {
         if self.durability == Durability::None && !self.streaming {
             return Ok(());
         }
-        while written - self.started >= WINDOW {
-            writeback::start(file, &path, self.started, WINDOW)?;
-            // The window that was just started stays: while the disk writes it, the next one is filled.
+        // Many at once after a hole, or after blocks that are shared.
+        let windows = (written - self.started) / WINDOW * WINDOW;
+        if windows > 0 {
+            writeback::start(file, &path, self.started, windows)?;
+            // What was just started stays: while the disk writes it, the next window is filled.
             if self.streaming && self.started > self.dropped {
-                self.drop_window(file, &path)?;
+                self.drop_started(file, &path)?;
             }
-            self.started += WINDOW;
+            self.started += windows;
         }
         Ok(())
     }
@@ -66,10 +68,11 @@ impl Writeback {
         Ok(())
     }
 
-    fn drop_window(&mut self, file: &File, path: impl Fn() -> PathBuf) -> Result<()> {
-        writeback::finish(file, path, self.dropped, WINDOW)?;
-        writeback::drop_pages(file, self.dropped, NonZeroU64::new(WINDOW));
-        self.dropped += WINDOW;
+    fn drop_started(&mut self, file: &File, path: impl Fn() -> PathBuf) -> Result<()> {
+        let length = self.started - self.dropped;
+        writeback::finish(file, path, self.dropped, length)?;
+        writeback::drop_pages(file, self.dropped, NonZeroU64::new(length));
+        self.dropped = self.started;
         Ok(())
     }
 }

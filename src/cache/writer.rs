@@ -59,7 +59,8 @@ impl Writer {
 
     /// Appends a hole of so many bytes, which are 0, and take up no room on the disk. The first failure is final, as that of a chunk.
     ///
-    /// The bytes are hashed, which takes its time for a long hole: they are neither written nor read.
+    /// The bytes are hashed, and neither written nor read. That takes no time with the digest that is computed where none is expected. A
+    /// SHA-256 of a long hole takes its time.
     ///
     /// # Errors
     /// As for [`Self::write_chunk`].

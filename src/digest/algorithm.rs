@@ -50,7 +50,7 @@ impl Algorithm {
     }
 
     /// Whether hashing bytes takes less time than copying them for another thread.
-    pub(super) fn is_fast(self) -> bool {
+    pub(crate) fn is_fast(self) -> bool {
         self == Self::Crc64Nvme
     }
 

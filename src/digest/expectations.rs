@@ -3,7 +3,6 @@
 use crate::digest::algorithm::{Algorithm, parse};
 use crate::digest::hasher::{Hasher, SavedHash};
 use crate::error::{Error, Result};
-use crate::sys::memory::ZEROS;
 
 /// The digest of an image of which none is expected.
 pub(crate) const COMPUTED: Algorithm = Algorithm::Crc64Nvme;
@@ -156,12 +155,13 @@ impl Expectations {
     }
 
     /// Hashes zeros that were counted: the bytes of a hole.
-    pub fn hash_zeros(&mut self, mut length: u64) {
-        while length > 0 {
-            let part = usize::try_from(length).unwrap_or(usize::MAX).min(ZEROS.len());
-            self.hasher.update(&ZEROS[..part]);
-            length -= part as u64;
-        }
+    pub fn hash_zeros(&mut self, length: u64) {
+        self.hasher.update_zeros(length);
+    }
+
+    /// How many of the zeros of a hole are to be hashed at once: all that are left if they take no time, else at most so many.
+    pub fn zeros_at_once(&self, left: u64, most: u64) -> u64 {
+        if self.hasher.is_fast() { left } else { left.min(most) }
     }
 
     /// Whether a size is expected, and exactly that many bytes were received.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::digest::algorithm::Algorithm;
-use crate::digest::state::{HashState, SAVED};
+use crate::digest::state::{HashState, SAVED, in_parts};
 use crate::digest::worker::{Batch, Worker};
 use crate::error::{Error, Result};
 use crate::sys::lock::poll;
@@ -97,6 +97,22 @@ impl Hasher {
         }
     }
 
+    /// Hashes zeros. That takes as long as for other bytes, unless the hasher [`Self::is_fast`].
+    pub fn update_zeros(&mut self, length: u64) {
+        if !self.is_fast() {
+            return in_parts(length, |zeros| self.update(zeros));
+        }
+        for (_, worker) in &mut self.workers {
+            worker.update_zeros(length);
+        }
+        self.received += length;
+    }
+
+    /// Whether zeros take no time: nothing is computed, or a CRC alone.
+    pub fn is_fast(&self) -> bool {
+        self.workers.iter().all(|(algorithm, _)| algorithm.is_fast())
+    }
+
     /// The digests of all bytes, in hexadecimal digits.
     pub fn finish(&mut self) -> Result<Vec<(Algorithm, String)>> {
         if !self.filling.is_empty() {
@@ -161,7 +177,7 @@ impl Hasher {
             return;
         }
         // A fast one among others gets its thread, too: all of them can be saved only while they have hashed the same bytes.
-        if self.workers.iter().all(|(algorithm, _)| algorithm.is_fast()) {
+        if self.is_fast() {
             return;
         }
         for (algorithm, worker) in self.workers.iter_mut().take(most) {

@@ -82,6 +82,13 @@ impl Worker {
         }
     }
 
+    /// The same, of zeros.
+    pub fn update_zeros(&mut self, length: u64) {
+        if let Self::Inline { state, .. } = self {
+            state.update_zeros(length);
+        }
+    }
+
     /// Has its thread hash a batch. If the thread has ended, [`Self::into_state`] shows it.
     pub fn send(&self, batch: &Batch) {
         if let Self::Threaded { batches: Some(batches), .. } = self {

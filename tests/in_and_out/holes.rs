@@ -3,7 +3,7 @@
 use std::fs;
 use std::ops::ControlFlow;
 
-use image_cache::{DriverChoice, Error, LimitMode, Options, VerifyOptions};
+use image_cache::{DriverChoice, Error, ImportOptions, LimitMode, Options, VerifyOptions};
 
 use crate::common::{Scratch, cache_image, read_image};
 use crate::volume::{DATA, LENGTH, Volume, allocated, bytes, data_of, sparse_bytes};
@@ -109,6 +109,27 @@ pub fn lists_of_images_that_are_not_cached_show_their_blocks(driver: DriverChoic
     let shown = cache.list_invalid().unwrap().pop().unwrap();
     assert_eq!((shown.size, shown.allocated), (8192 + HOLE + 1, allocated(&scratch.file("invalid/sparse"))));
     assert!((8192..HOLE).contains(&shown.allocated), "{} bytes", shown.allocated);
+}
+
+/// Nobody waits until the zeros of terabytes are hashed: written, verified and imported, they take no time.
+pub fn a_hole_of_terabytes_is_cached_verified_and_imported(driver: DriverChoice) {
+    const TERABYTES: u64 = 4 << 40;
+    let scratch = Scratch::new(driver);
+    let cache = scratch.open();
+    let mut writer = cache.begin_write("written").unwrap();
+    writer.write_chunk(b"begin").unwrap();
+    writer.write_hole(TERABYTES).unwrap();
+    writer.write_chunk(b"end").unwrap();
+    writer.commit().unwrap();
+    let file = fs::File::open(scratch.file("written")).unwrap();
+    let go_on = |_: u64, _: u64| ControlFlow::Continue(());
+    cache.import("imported", &file, &ImportOptions::default(), go_on).unwrap();
+    let verified = cache.verify(None, &VerifyOptions::default(), |_, _, _| ControlFlow::Continue(())).unwrap();
+    assert!(verified.verified == 2 && verified.bytes_read < 64 << 20, "{verified:?}");
+    let [written, imported] = ["written", "imported"].map(|id| cache.get_image(id).unwrap());
+    assert_eq!((written.size, imported.size), (TERABYTES + 8, TERABYTES + 8));
+    assert!(written.digest.is_some() && written.digest == imported.digest);
+    assert!(written.allocated < 1 << 20 && imported.allocated < 1 << 20);
 }
 
 /// More than is expected, and more than a file can have.

@@ -68,6 +68,10 @@ fn main() -> ExitCode {
         mounting("import::block_devices_are_sources", "ext4", |_, driver| import::block_devices_are_sources(driver)),
         both("holes::holes_that_are_too_long_fail", holes::holes_that_are_too_long_fail),
         both(
+            "holes::a_hole_of_terabytes_is_cached_verified_and_imported",
+            holes::a_hole_of_terabytes_is_cached_verified_and_imported,
+        ),
+        both(
             "holes::lists_of_images_that_are_not_cached_show_their_blocks",
             holes::lists_of_images_that_are_not_cached_show_their_blocks,
         ),

@@ -20,7 +20,7 @@ use crate::cache::query::{image, open_served};
 use crate::cache::remove::withdraw_damaged;
 use crate::cache::resized;
 use crate::cache::verify::call::Call;
-use crate::cache::verify::pieces::{Content, Pieces};
+use crate::cache::verify::pieces::{Bytes, Content, Pieces};
 use crate::digest::algorithm::{Algorithm, parse};
 use crate::digest::expectations::COMPUTED;
 use crate::digest::state::HashState;
@@ -142,21 +142,26 @@ fn hash(
 ) -> Result<ControlFlow<(), String>> {
     let path = || call.cache.layout().path(Area::Cached, id);
     let uncached = UncachedFile::new(file::duplicated(file, path)?);
-    let mut pieces = Pieces::new(uncached, size, call.pace.piece(algorithm))?;
+    let piece = call.pace.piece(algorithm);
+    let zeros = if algorithm.is_fast() { u64::MAX } else { piece as u64 };
+    let mut pieces = Pieces::new(uncached, size, piece, zeros)?;
     let mut state = HashState::new(algorithm);
     let mut done = 0;
     if (call.progress)(id.as_str(), done, size).is_break() {
         return Ok(ControlFlow::Break(()));
     }
     loop {
-        let hashed = pieces.next(|piece| state.update(piece));
+        let hashed = pieces.next(|bytes| match bytes {
+            Bytes::Data(data) => state.update(data),
+            Bytes::Zeros(length) => state.update_zeros(length),
+        });
         let hashed = hashed.map_err(|failure| failure.into_error(&call.cache.layout().path(Area::Cached, id)))?;
         let (length, read) = match hashed {
             None => return Ok(ControlFlow::Continue(state.finish())),
-            Some(Content::Read(length)) => (length, length),
+            Some(Content::Read(length)) => (length as u64, length),
             Some(Content::Zeros(length)) => (length, 0),
         };
-        done += length as u64;
+        done += length;
         call.bytes_read += read as u64;
         let (progress, pace) = (&mut call.progress, &mut call.pace);
         let mut report = || progress(id.as_str(), done, size);

@@ -5,7 +5,6 @@ use std::ffi::CStr;
 
 use crate::digest::channel::{Receiver, Sender, channel};
 use crate::error::Result;
-use crate::sys::memory::ZEROS;
 use crate::sys::thread::{self, Thread};
 use crate::sys::uncached::{AlignedBuffer, ReadFailure, UncachedFile};
 
@@ -24,7 +23,13 @@ pub(super) enum Content {
     /// In its memory. 0 when the file has become shorter.
     Read(usize),
     /// The zeros of a hole, which are not in the memory.
-    Zeros(usize),
+    Zeros(u64),
+}
+
+/// The bytes of a piece.
+pub(super) enum Bytes<'a> {
+    Data(&'a [u8]),
+    Zeros(u64),
 }
 
 /// What reads the next piece.
@@ -37,6 +42,8 @@ struct Source {
     hole_end: u64,
     /// The length of a piece, in bytes.
     piece: usize,
+    /// That of a piece of a hole.
+    zeros: u64,
 }
 
 impl Source {
@@ -45,13 +52,15 @@ impl Source {
         if self.hole_end <= self.offset {
             self.hole_end = self.file.hole(self.offset, self.end).unwrap_or(0);
         }
-        let piece = |end: u64| usize::try_from(end - self.offset).unwrap_or(usize::MAX).min(self.piece);
-        let content = match self.hole_end {
-            end if end > self.offset => Ok(Content::Zeros(piece(end))),
-            _ => self.file.read(self.offset, piece(self.end), &mut buffer).map(Content::Read),
+        let content = if self.hole_end > self.offset {
+            Ok(Content::Zeros((self.hole_end - self.offset).min(self.zeros)))
+        } else {
+            let piece = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX).min(self.piece);
+            self.file.read(self.offset, piece, &mut buffer).map(Content::Read)
         };
         match content {
-            Ok(Content::Read(length @ 1..) | Content::Zeros(length)) => self.offset += length as u64,
+            Ok(Content::Read(length @ 1..)) => self.offset += length as u64,
+            Ok(Content::Zeros(length)) => self.offset += length,
             _ => self.end = self.offset,
         }
         (buffer, content)
@@ -97,9 +106,9 @@ enum Reading {
 }
 
 impl Pieces {
-    /// Of the file's first `size` bytes.
-    pub fn new(file: UncachedFile, size: u64, piece: usize) -> Result<Self> {
-        let source = Source { file, offset: 0, end: size, hole_end: 0, piece };
+    /// Of the file's first `size` bytes, of so many each: of data, and of the zeros of a hole.
+    pub fn new(file: UncachedFile, size: u64, piece: usize, zeros: u64) -> Result<Self> {
+        let source = Source { file, offset: 0, end: size, hole_end: 0, piece, zeros };
         let most = usize::try_from(size).unwrap_or(usize::MAX).min(piece);
         let first = AlignedBuffer::new(most, OPERATION)?;
         // Starting a thread would cost more than it saves.
@@ -119,8 +128,8 @@ impl Pieces {
         }))
     }
 
-    /// Calls `take` with the bytes of the next piece, one or several times. `None` at the end. A file that has become shorter ends earlier.
-    pub fn next(&mut self, mut take: impl FnMut(&[u8])) -> std::result::Result<Option<Content>, ReadFailure> {
+    /// Calls `take` with the bytes of the next piece. `None` at the end. A file that has become shorter ends earlier.
+    pub fn next(&mut self, take: impl FnOnce(Bytes<'_>)) -> std::result::Result<Option<Content>, ReadFailure> {
         let piece = match &mut self.0 {
             Reading::Inline { source, buffer } if !source.is_at_end() => {
                 buffer.take().map(|buffer| source.read(buffer))
@@ -132,10 +141,8 @@ impl Pieces {
         let content = content?;
         match content {
             Content::Read(0) => return Ok(None),
-            Content::Read(length) => take(memory.first(length)),
-            Content::Zeros(length) => {
-                (0..length).step_by(ZEROS.len()).for_each(|at| take(&ZEROS[..(length - at).min(ZEROS.len())]));
-            }
+            Content::Read(length) => take(Bytes::Data(memory.first(length))),
+            Content::Zeros(length) => take(Bytes::Zeros(length)),
         }
         match &mut self.0 {
             Reading::Inline { buffer, .. } => *buffer = Some(memory),
@@ -160,9 +167,13 @@ mod tests {
             let content: Vec<u8> = (0..size).map(|at| u8::try_from(at % 251).unwrap()).collect();
             let file = tempfile::tempfile().unwrap();
             file.write_all_at(&content, 0).unwrap();
-            let mut pieces = Pieces::new(UncachedFile::new(file), size as u64, PIECE).unwrap();
+            let mut pieces = Pieces::new(UncachedFile::new(file), size as u64, PIECE, u64::MAX).unwrap();
             let mut read = Vec::new();
-            while pieces.next(|piece| read.extend_from_slice(piece)).unwrap().is_some() {}
+            let mut take = |bytes: Bytes<'_>| match bytes {
+                Bytes::Data(data) => read.extend_from_slice(data),
+                Bytes::Zeros(length) => read.resize(read.len() + usize::try_from(length).unwrap(), 0),
+            };
+            while pieces.next(&mut take).unwrap().is_some() {}
             assert!(read == content, "{size}");
         }
     }
@@ -178,6 +189,7 @@ mod tests {
             end: 1 << 40,
             hole_end: 0,
             piece: usize::MAX,
+            zeros: u64::MAX,
         };
         let mut buffer = AlignedBuffer::new(4096, "test").unwrap();
         let mut contents = Vec::new();
@@ -198,10 +210,11 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&vec![1; 10 * PIECE], 0).unwrap();
         let mut pieces =
-            Pieces::new(UncachedFile::new(duplicated(&file, PathBuf::new).unwrap()), 20 * PIECE as u64, PIECE).unwrap();
+            Pieces::new(UncachedFile::new(duplicated(&file, PathBuf::new).unwrap()), 20 * PIECE as u64, PIECE, 1)
+                .unwrap();
         assert_eq!(pieces.next(|_| {}), Ok(Some(Content::Read(PIECE))));
         drop(pieces);
-        let mut pieces = Pieces::new(UncachedFile::new(file), 20 * PIECE as u64, PIECE).unwrap();
+        let mut pieces = Pieces::new(UncachedFile::new(file), 20 * PIECE as u64, PIECE, 1).unwrap();
         let mut read = 0;
         while let Some(Content::Read(length)) = pieces.next(|_| {}).unwrap() {
             read += length;
