@@ -94,50 +94,38 @@ impl IncompleteFile {
         lock.check_held()?;
         cache.hard_limit(&lock)?;
         let (file, stat) = create(cache, &lock, &id)?;
-        let (file_id, is_marked) = (stat.id, stat.is_sticky());
         let writeback = Writeback::new(cache.durability, cache.streaming);
-        let (is_bounded, cache) = (cache.bounds.are_set(), Arc::clone(cache));
-        let (written, reserved, limit, has_ended) = (0, 0, 0, false);
-        Ok(Self {
-            cache,
-            id,
-            file,
-            file_id,
-            is_marked,
-            written,
-            is_bounded,
-            reserved,
-            holes: 0,
-            limit,
-            patience,
-            writeback,
-            has_ended,
-        })
+        let mut image = Self::new(cache, id, file, stat.id, writeback);
+        (image.is_marked, image.patience) = (stat.is_sticky(), patience);
+        Ok(image)
     }
 
     /// The finished file of a stream, whose append lock the caller holds.
     pub fn of_stream(cache: &Arc<CacheInner>, id: ImageId, file: File, file_id: FileId, length: u64) -> Self {
-        let writeback = Writeback::new(cache.durability, false);
-        let (is_bounded, cache) = (cache.bounds.are_set(), Arc::clone(cache));
+        let mut image = Self::new(cache, id, file, file_id, Writeback::new(cache.durability, false));
+        image.written = length;
         // The participants have reserved it.
-        let (written, patience) = (length, Duration::ZERO);
-        let (reserved, limit, has_ended) = (if is_bounded { u64::MAX } else { 0 }, 0, false);
-        // Its participants look for its name.
-        let is_marked = false;
+        image.reserved = if image.is_bounded { u64::MAX } else { 0 };
+        image
+    }
+
+    fn new(cache: &Arc<CacheInner>, id: ImageId, file: File, file_id: FileId, writeback: Writeback) -> Self {
+        let (is_bounded, cache) = (cache.bounds.are_set(), Arc::clone(cache));
         Self {
             cache,
             id,
             file,
             file_id,
-            is_marked,
-            written,
+            // Of a stream: its participants look for its name.
+            is_marked: false,
+            written: 0,
             is_bounded,
-            reserved,
+            reserved: 0,
             holes: 0,
-            limit,
-            patience,
+            limit: 0,
+            patience: Duration::ZERO,
             writeback,
-            has_ended,
+            has_ended: false,
         }
     }
 
