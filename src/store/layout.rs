@@ -200,12 +200,8 @@ impl Layout {
     ///
     /// Fails when the names cannot be listed. An image that cannot be stat'ed is included with its error.
     pub fn images(&self, area: Area) -> Result<impl Iterator<Item = (ImageId, Result<FileStat>)> + '_> {
-        let directory = self.directory(area);
-        let mut names = directory.all_names()?;
-        // One that was removed has none.
-        if names.is_empty() && self.follow(area)? {
-            names = directory.all_names()?;
-        }
+        self.follow(area)?;
+        let names = self.directory(area).all_names()?;
         Ok(names.into_iter().filter_map(move |name| {
             let id = self.reserved.image_id_of(&name)?;
             let stat = self.stat(area, &id).map(DirEntry::image).transpose()?;

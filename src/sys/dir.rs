@@ -97,6 +97,8 @@ impl Directory {
 
     /// Becomes another directory, for all threads that use this one: this one was removed. Keeps its path for messages.
     pub fn turn_into(&self, other: &Self) -> Result<()> {
+        // No list has names of both.
+        let _listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
         retry_on_intr(|| descriptors::replace(&self.descriptor, &other.descriptor))
             .map_err(|errno| Error::system("open the directory", &self.path, errno))
     }

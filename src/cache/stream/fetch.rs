@@ -128,7 +128,8 @@ pub(crate) fn reserve_room(cache: &CacheInner, room: &Room, end: u64, size: Opti
     }
     let limit = cache.limit()?;
     // Again if the limit was lowered meanwhile.
-    if end <= reserved && limit >= room.limit.swap(limit, Ordering::Relaxed) {
+    if end <= reserved && limit >= room.limit.load(Ordering::Relaxed) {
+        room.limit.store(limit, Ordering::Relaxed);
         return Ok(());
     }
     let need = size.unwrap_or(end).max(end);
