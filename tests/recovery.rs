@@ -356,6 +356,40 @@ fn subdirectories_that_are_removed_under_a_live_handle_are_created_again() {
     }
 }
 
+/// Another program replaces it, and the first lists after that meet at the handle.
+#[test]
+fn lists_beside_each_other_are_whole_after_a_subdirectory_was_replaced() {
+    const NAMES: usize = 10;
+    const ROUNDS: usize = 2000;
+    let scratch = Scratch::new(SQLITE);
+    let cache = scratch.open();
+    let (new, queue) = (scratch.file(".new"), scratch.file("queue"));
+    let barrier = std::sync::Barrier::new(4);
+    let list_once = || {
+        barrier.wait();
+        let found = cache.list_queued().unwrap().len();
+        barrier.wait();
+        usize::from(found != NAMES)
+    };
+    let replace = || {
+        std::fs::create_dir(&new).unwrap();
+        for number in 0..NAMES {
+            std::fs::write(new.join(number.to_string()), b"").unwrap();
+        }
+        std::fs::remove_dir_all(&queue).unwrap();
+        std::fs::rename(&new, &queue).unwrap();
+    };
+    let wrong: usize = std::thread::scope(|scope| {
+        let others = [(); 3].map(|()| scope.spawn(|| (0..ROUNDS).map(|_| list_once()).sum::<usize>()));
+        let ours = (0..ROUNDS).map(|_| {
+            replace();
+            list_once()
+        });
+        ours.sum::<usize>() + others.map(|thread| thread.join().unwrap()).iter().sum::<usize>()
+    });
+    assert_eq!(wrong, 0, "lists with other names than those of the new directory");
+}
+
 #[test]
 fn a_directory_keeps_its_driver_unless_a_change_is_asked_for() {
     let scratch = Scratch::new(SQLITE);

@@ -5,7 +5,6 @@
 #ifndef STATUSES_FAULTS_H
 #define STATUSES_FAULTS_H
 
-#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -60,7 +59,8 @@ FAULTY(ssize_t, read, (int fd, void *buffer, size_t size), (fd, buffer, size), f
 FAULTY(ssize_t, write, (int fd, const void *buffer, size_t size), (fd, buffer, size), true, -1)
 FAULTY(ssize_t, pread64, (int fd, void *buffer, size_t size, off64_t at), (fd, buffer, size, at), false, -1)
 FAULTY(ssize_t, pwrite64, (int fd, const void *buffer, size_t size, off64_t at), (fd, buffer, size, at), true, -1)
-FAULTY(struct dirent64 *, readdir64, (DIR * directory), (directory), false, NULL)
+/* Each listing rewinds a directory. */
+FAULTY(off64_t, lseek64, (int fd, off64_t offset, int whence), (fd, offset, whence), false, -1)
 
 int fsync(int fd) /* never waits for the disk, because the test makes thousands of calls */
 {
