@@ -38,12 +38,22 @@ pub fn trials_of_kind() -> Vec<Trial> {
 
 pub fn perform(task: &str, arguments: &[&str]) -> bool {
     match (task, arguments) {
+        ("set up", [driver, directory]) => set_up(Driver::of_name(driver), Path::new(directory)),
         ("work", [driver, directory]) => work(Driver::of_name(driver), Path::new(directory)),
         ("work once", [driver, directory, what]) => work_once(Driver::of_name(driver), Path::new(directory), what),
         ("read and work", [driver, directory]) => read_and_work(Driver::of_name(driver), Path::new(directory)),
         _ => return false,
     }
     true
+}
+
+/// Not in the tests' process: a child that another test forks has its images open until it calls exec, and they are not evicted.
+fn set_up(driver: Driver, directory: &Path) {
+    let cache = Cache::open(directory, Settings::new(driver)).unwrap();
+    cache.write("victim", &vec![1; 50_000]).unwrap();
+    // So that the victim is pruned.
+    cache.read(operations::KEPT).unwrap();
+    fs::write(directory.join("invalid/failed"), b"1").unwrap();
 }
 
 /// Changes the cache all the time, until the parent ends.
@@ -160,12 +170,7 @@ fn at_a_call(driver: Driver, what: &str, call: &str) -> Result<(), Failed> {
     let trace = scratch.path().join("trace");
     let mut reader = ChildProcess::start("read and work", &[driver.name(), text(&directory)]);
     reader.expect("opened")?;
-    let setup = Cache::open(&directory, Settings::new(driver))?;
-    setup.write("victim", &vec![1; 50_000])?;
-    // So that the victim is pruned.
-    setup.read(operations::KEPT)?;
-    fs::write(directory.join("invalid/failed"), b"1").unwrap();
-    drop(setup);
+    ChildProcess::start("set up", &[driver.name(), text(&directory)]).finish()?;
 
     // The signal comes at the first such call that the operation makes, not at one of the open.
     let mut child = ChildProcess::start("work once", &[driver.name(), text(&directory), what]);

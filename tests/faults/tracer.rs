@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Child;
 
 use libtest_mimic::Failed;
 
@@ -26,12 +26,12 @@ impl Tracer {
         let mut strace = command("strace");
         strace.args(["-f", "-o", text(trace), "-e", &calls, "-e", &inject]);
         strace.args(path.iter().flat_map(|path| ["-P", *path]));
-        let tracer = Self(strace.args(["-p", &pid.to_string()]).stderr(Stdio::null()).spawn().unwrap());
-        let is_traced = || {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0")).then_some(())
-        };
-        until(DEADLINE, is_traced).ok_or("strace did not attach")?;
+        let messages = trace.with_extension("messages");
+        strace.args(["-p", &pid.to_string()]).stderr(fs::File::create(&messages).unwrap());
+        let tracer = Self(strace.spawn().unwrap());
+        // From then on, the process makes no call that is not traced. The kernel names its tracer a moment earlier.
+        let is_attached = || fs::read_to_string(&messages).unwrap_or_default().contains("attached").then_some(());
+        until(DEADLINE, is_attached).ok_or("strace did not attach")?;
         child.tell("go on")?;
         let is_stopped = || fs::read_to_string(trace).unwrap_or_default().contains("stopped by SIGSTOP").then_some(());
         until(DEADLINE, is_stopped).ok_or_else(|| format!("{call} was not called so often"))?;
