@@ -324,8 +324,9 @@ typedef struct image_cache_error_t {
  *
  * Returns 0 to go on. Any other number stops the call, which returns IMAGE_CACHE_ERROR_SOURCE.
  *
- * It is called before the first byte, after each piece of up to 16 MiB and each hole, and at the end, on the thread of the call: the end of
- * an export is after the sync, that of an import before the image is inspected, synced and published. It may call the
+ * It is called before the first byte, after each piece of up to 16 MiB, and at the end, on the thread of the call: the end
+ * of an export is after the sync, that of an import before the image is inspected, synced and published. A piece of a
+ * hole is longer: up to 256 MiB, and all of it if no digest but a crc64nvme is computed. The function may call the
  * library, but must not close that cache. It must not throw or longjmp.
  */
 typedef int32_t (*image_cache_copy_progress_fn)(void *user_data, uint64_t done, uint64_t total);
@@ -694,10 +695,10 @@ typedef struct image_cache_statistics_t {
  *
  * Returns 0 to go on. Any other number stops the verification: the present image is not verified.
  *
- * It is called before the first byte of each image and after each piece of up to 4 MiB and each hole, and ten times a second while
- * the verification waits because of its rate. An image that seems to be damaged is read again, from 0 on. The function
- * is called on the thread that called image_cache_verify(). It may call the library, but must not close that cache. It
- * must not throw or longjmp.
+ * It is called before the first byte of each image and after each piece of up to 4 MiB, and ten times a second while the
+ * verification waits because of its rate. With a crc64nvme, a hole is one piece, whatever its length. An image that seems
+ * to be damaged is read again, from 0 on. The function is called on the thread that called image_cache_verify(). It may
+ * call the library, but must not close that cache. It must not throw or longjmp.
  */
 typedef int32_t (*image_cache_verify_progress_fn)(void *user_data, const char *image_id, uint64_t done, uint64_t total);
 
@@ -1259,10 +1260,10 @@ image_cache_status_t image_cache_write_chunk(struct image_cache_writer_t *writer
  *
  * Returns as image_cache_write_chunk().
  *
- * The bytes count for size and digests as written zeros do, but are neither written nor read. With crc64nvme, the digest that is
- * computed where none is expected, any number of them takes milliseconds. Other digests hash them: 1 TiB takes half an hour or more with
- * a SHA-256. To report progress, or to be able to stop, append a long
- * hole in several calls. With a hard limit or a floor, what was reserved for these bytes is freed.
+ * The bytes count for size and digests as written zeros do, but are neither written nor read. With crc64nvme, the digest
+ * that is computed where none is expected, any number of them takes milliseconds. Other digests hash them: 1 TiB takes
+ * half an hour or more with a SHA-256. To report progress then, or to be able to stop, append a long hole in several
+ * calls. With a hard limit or a floor, what was reserved for these bytes is freed.
  *
  * Threads: one at a time. Blocks: for the disk.
  *

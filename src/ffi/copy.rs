@@ -29,8 +29,9 @@ pub const IMAGE_CACHE_COPY_IN_KERNEL: i32 = 3;
 ///
 /// Returns 0 to go on. Any other number stops the call, which returns IMAGE_CACHE_ERROR_SOURCE.
 ///
-/// It is called before the first byte, after each piece of up to 16 MiB and each hole, and at the end, on the thread of the call: the end of
-/// an export is after the sync, that of an import before the image is inspected, synced and published. It may call the
+/// It is called before the first byte, after each piece of up to 16 MiB, and at the end, on the thread of the call: the end
+/// of an export is after the sync, that of an import before the image is inspected, synced and published. A piece of a
+/// hole is longer: up to 256 MiB, and all of it if no digest but a crc64nvme is computed. The function may call the
 /// library, but must not close that cache. It must not throw or longjmp.
 pub type image_cache_copy_progress_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, done: u64, total: u64) -> i32>;

@@ -21,10 +21,10 @@ use crate::{Verified, VerifyOptions};
 ///
 /// Returns 0 to go on. Any other number stops the verification: the present image is not verified.
 ///
-/// It is called before the first byte of each image and after each piece of up to 4 MiB and each hole, and ten times a second while
-/// the verification waits because of its rate. An image that seems to be damaged is read again, from 0 on. The function
-/// is called on the thread that called image_cache_verify(). It may call the library, but must not close that cache. It
-/// must not throw or longjmp.
+/// It is called before the first byte of each image and after each piece of up to 4 MiB, and ten times a second while the
+/// verification waits because of its rate. With a crc64nvme, a hole is one piece, whatever its length. An image that seems
+/// to be damaged is read again, from 0 on. The function is called on the thread that called image_cache_verify(). It may
+/// call the library, but must not close that cache. It must not throw or longjmp.
 pub type image_cache_verify_progress_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, image_id: *const c_char, done: u64, total: u64) -> i32>;
 

@@ -193,10 +193,10 @@ pub unsafe extern "C" fn image_cache_write_chunk(
 ///
 /// Returns as image_cache_write_chunk().
 ///
-/// The bytes count for size and digests as written zeros do, but are neither written nor read. With crc64nvme, the digest that is
-/// computed where none is expected, any number of them takes milliseconds. Other digests hash them: 1 TiB takes half an hour or more with
-/// a SHA-256. To report progress, or to be able to stop, append a long
-/// hole in several calls. With a hard limit or a floor, what was reserved for these bytes is freed.
+/// The bytes count for size and digests as written zeros do, but are neither written nor read. With crc64nvme, the digest
+/// that is computed where none is expected, any number of them takes milliseconds. Other digests hash them: 1 TiB takes
+/// half an hour or more with a SHA-256. To report progress then, or to be able to stop, append a long hole in several
+/// calls. With a hard limit or a floor, what was reserved for these bytes is freed.
 ///
 /// Threads: one at a time. Blocks: for the disk.
 ///

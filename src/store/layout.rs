@@ -162,8 +162,10 @@ impl Layout {
     /// What has the image's name.
     pub fn stat(&self, area: Area, id: &ImageId) -> Result<DirEntry> {
         let directory = self.directory(area);
+        let turns = directory.turns();
         let mut stat = directory.stat(id.as_file_name())?;
-        if stat.is_none() && self.follow(area)? {
+        // Another thread may follow meanwhile.
+        if stat.is_none() && (self.follow(area)? || turns % 2 == 1 || directory.turns() != turns) {
             stat = directory.stat(id.as_file_name())?;
         }
         Ok(match stat {

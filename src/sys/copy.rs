@@ -197,6 +197,9 @@ pub(crate) fn sync(file: impl AsFd) -> Result<(), Errno> {
     fsync(&file)
 }
 
+/// Where the last block begins that a file can have.
+const LAST_BLOCK: u64 = (1 << 63) - 4096;
+
 /// The next range of a file that has data, at or behind an offset, and before `end`; `None` if there are only holes. All is data where
 /// the file system cannot tell. Moves the file's offset.
 pub(crate) fn next_data(file: impl AsFd, offset: u64, end: u64) -> Result<Option<Range<u64>>, Errno> {
@@ -206,6 +209,8 @@ pub(crate) fn next_data(file: impl AsFd, offset: u64, end: u64) -> Result<Option
     let start = match seek(&file, SeekFrom::Data(offset)) {
         Ok(start) if start >= end => return Ok(None),
         Ok(start) => start.max(offset),
+        // tmpfs does not find the data of the last block that a file can have.
+        Err(Errno::NXIO) if end > LAST_BLOCK => return Ok(Some(offset.max(LAST_BLOCK)..end)),
         Err(Errno::NXIO) => return Ok(None),
         Err(errno) if is_unsupported(errno) => return Ok(Some(offset..end)),
         Err(errno) => return Err(errno),

@@ -5,11 +5,12 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{
     Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, accessat, fchmod, fstat,
-    fstatvfs, fsync, ftruncate, futimens, mkdirat, renameat, renameat_with, stat, statat, statx, syncfs, unlinkat,
+    fsync, ftruncate, futimens, mkdirat, renameat, renameat_with, stat, statat, statx, syncfs, unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
@@ -35,11 +36,13 @@ pub(crate) struct Directory {
     path: PathBuf,
     /// Who has it uses the descriptor's offset.
     listing: Mutex<()>,
+    /// How often it began or ended to turn into another directory.
+    turns: AtomicUsize,
 }
 
 impl Directory {
     fn new(descriptor: OwnedFd, path: PathBuf) -> Self {
-        Self { descriptor, path, listing: Mutex::new(()) }
+        Self { descriptor, path, listing: Mutex::new(()), turns: AtomicUsize::new(0) }
     }
 
     /// Creates a directory; false when the name is taken. On a read-only file system that, too, counts as taken if it is.
@@ -99,8 +102,15 @@ impl Directory {
     pub fn turn_into(&self, other: &Self) -> Result<()> {
         // No list has names of both.
         let _listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
-        retry_on_intr(|| descriptors::replace(&self.descriptor, &other.descriptor))
-            .map_err(|errno| Error::system("open the directory", &self.path, errno))
+        self.turns.fetch_add(1, Ordering::SeqCst);
+        let replaced = retry_on_intr(|| descriptors::replace(&self.descriptor, &other.descriptor));
+        self.turns.fetch_add(1, Ordering::SeqCst);
+        replaced.map_err(|errno| Error::system("open the directory", &self.path, errno))
+    }
+
+    /// A number that changes when the directory turns into another one; odd while it does.
+    pub fn turns(&self) -> usize {
+        self.turns.load(Ordering::SeqCst)
     }
 
     /// Whether the directory was removed. False where that is unknown.
@@ -331,15 +341,6 @@ impl Directory {
     /// Writes back the whole file system of the directory, and waits for it.
     pub fn sync_file_system(&self) -> Result<()> {
         syncfs(&self.descriptor).map_err(|errno| Error::system("sync the file system of", &self.path, errno))
-    }
-
-    /// Whether the file system has room for a few small files. The superuser's reserve does not count.
-    pub fn has_room(&self) -> Result<bool> {
-        const FEW_BLOCKS: u64 = 32;
-        let status = fstatvfs(&self.descriptor).map_err(|errno| Error::system("stat", &self.path, errno))?;
-        // Some file systems allocate inodes dynamically, and report 0.
-        let has_inodes = status.f_files == 0 || status.f_favail > 2;
-        Ok(status.f_bavail > FEW_BLOCKS && has_inodes)
     }
 
     /// Whether this process may write to a file in it, or to the directory itself (`.`). True when there is no such file.

@@ -46,6 +46,15 @@ impl FileSystemSpace {
     }
 }
 
+/// Whether the file system has room for a few small files. The superuser's reserve does not count.
+pub(crate) fn has_room(directory: &Directory) -> Result<bool> {
+    const FEW_BLOCKS: u64 = 32;
+    let status = fstatvfs(directory).map_err(|errno| Error::system("stat", directory.path(), errno))?;
+    // Some file systems allocate inodes dynamically, and report 0.
+    let has_inodes = status.f_files == 0 || status.f_favail > 2;
+    Ok(status.f_bavail > FEW_BLOCKS && has_inodes)
+}
+
 /// The id of its mount at present; `None` on kernels without it (before 5.8).
 fn mount_of(directory: &Directory) -> Option<u64> {
     let status = statx(directory, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;

@@ -90,7 +90,9 @@ impl UncachedFile {
         length: usize,
         buffer: &mut AlignedBuffer,
     ) -> std::result::Result<usize, Errno> {
-        let whole = length.next_multiple_of(ALIGNMENT).min(buffer.length);
+        // The kernel reads nothing if that would be beyond the longest file.
+        let most = usize::try_from(i64::MAX.unsigned_abs().saturating_sub(offset)).unwrap_or(usize::MAX);
+        let whole = length.next_multiple_of(ALIGNMENT).min(buffer.length).min(most);
         if self.is_direct {
             match read(self.file.as_fd(), offset, buffer.first_mut(whole)) {
                 // The file system has it for other files, or larger blocks.

@@ -277,20 +277,29 @@ fn a_limit_that_is_lowered_holds_for_writers_and_streams_that_have_reserved() {
             assert!(matches!(writer.commit(), Err(Error::NoRoom { .. })));
             assert!(ids(&cache).is_empty() && allocated(&scratch.path()) <= limit_for(2));
         }
-        let scratch = Scratch::new(driver);
-        let cache = hard(&scratch, 10);
-        let source = |_: u64, buffer: &mut [u8]| {
-            buffer.fill(7);
-            Ok(buffer.len())
-        };
-        let mut stream = cache.stream("1", source).unwrap();
-        stream.expect_size(4 * MIB).unwrap();
-        let mut buffer = mib(1);
-        stream.read(&mut buffer).unwrap();
-        scratch.open().set_max_size(limit_for(2)).unwrap();
-        while stream.read(&mut buffer).unwrap() > 0 {}
-        drop(stream);
-        assert!(ids(&cache).is_empty() && allocated(&scratch.path()) <= limit_for(2));
+        // Streams of one handle share the reservation.
+        for count in [1, 3] {
+            let scratch = Scratch::new(driver);
+            let cache = hard(&scratch, 10);
+            let source = |_: u64, buffer: &mut [u8]| {
+                buffer.fill(7);
+                Ok(buffer.len())
+            };
+            let mut buffer = mib(1);
+            let mut streams = Vec::new();
+            for _ in 0..count {
+                let mut stream = cache.stream("1", source).unwrap();
+                stream.expect_size(4 * MIB).unwrap();
+                stream.read(&mut buffer).unwrap();
+                streams.push(stream);
+            }
+            scratch.open().set_max_size(limit_for(2)).unwrap();
+            for stream in &mut streams {
+                while stream.read(&mut buffer).unwrap() > 0 {}
+            }
+            drop(streams);
+            assert!(ids(&cache).is_empty() && allocated(&scratch.path()) <= limit_for(2), "{count} streams");
+        }
     }
 }
 

@@ -132,6 +132,23 @@ pub fn a_hole_of_terabytes_is_cached_verified_and_imported(driver: DriverChoice)
     assert!(written.allocated < 1 << 20 && imported.allocated < 1 << 20);
 }
 
+/// What lies at the end of the longest file is verified, though no whole block can be read there.
+pub fn longest_images_are_verified(kind: &str, driver: DriverChoice) {
+    let volume = Volume::new(kind, 400);
+    let cache = Scratch::at(volume.join("cache"), driver);
+    let cache = cache.open();
+    for less in [0, 1, 511, 4095, 4096, 100_000] {
+        let mut writer = cache.begin_write("longest").unwrap();
+        writer.write_chunk(b"hello").unwrap();
+        writer.write_hole(i64::MAX.unsigned_abs() - less - 6).unwrap();
+        writer.write_chunk(b"w").unwrap();
+        writer.commit().unwrap();
+        let verified = cache.verify(None, &VerifyOptions::default(), |_, _, _| ControlFlow::Continue(())).unwrap();
+        assert!(verified.verified == 1, "{less} less: {verified:?}");
+        cache.delete_cached_image("longest").unwrap();
+    }
+}
+
 /// More than is expected, and more than a file can have.
 pub fn holes_that_are_too_long_fail(driver: DriverChoice) {
     let cache = Scratch::new(driver);

@@ -92,6 +92,10 @@ fn main() -> ExitCode {
         trials.extend(mounting("holes::written_holes_are_zeros", kind, holes::written_holes_are_zeros));
         trials.extend(mounting("holes::hole_takes_no_room_of_the_limit", kind, holes::hole_takes_no_room_of_the_limit));
     }
+    for kind in ["tmpfs", "xfs"] {
+        let test = holes::longest_images_are_verified;
+        trials.extend(mounting("holes::longest_images_are_verified", kind, test));
+    }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

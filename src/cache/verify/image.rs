@@ -85,6 +85,11 @@ fn verify_file(call: &mut Call<'_>, id: &ImageId, file: &File) -> Result<Outcome
         let ControlFlow::Continue(actual) = hash(call, id, file, before.size, algorithm)? else {
             return Ok(Outcome::Stopped);
         };
+        // The file has become shorter, or its end cannot be read: that says nothing of its bytes.
+        let Some(actual) = actual else {
+            former = None;
+            continue;
+        };
         let after = FileStat::of(file, || call.cache.layout().path(Area::Cached, id))?;
         let is_unchanged = is_same_content(&before, &after);
         match expected {
@@ -109,7 +114,9 @@ fn verify_file(call: &mut Call<'_>, id: &ImageId, file: &File) -> Result<Outcome
             _ => former = None,
         }
     }
-    call.cache.log().warning(|| format!("image '{id}' is not verified: its bytes change while they are read"));
+    call.cache.log().warning(|| {
+        format!("image '{id}' is not verified: its bytes change while they are read, or its end cannot be read")
+    });
     Ok(Outcome::Unreadable)
 }
 
@@ -132,14 +139,14 @@ fn stored_digest(cache: &CacheInner, id: &ImageId, file: &File) -> Option<String
     })
 }
 
-/// The digest of the file's first `size` bytes. Breaks when the caller's function stops it.
+/// The digest of the file's first `size` bytes; `None` if there were less. Breaks when the caller's function stops it.
 fn hash(
     call: &mut Call<'_>,
     id: &ImageId,
     file: &File,
     size: u64,
     algorithm: Algorithm,
-) -> Result<ControlFlow<(), String>> {
+) -> Result<ControlFlow<(), Option<String>>> {
     let path = || call.cache.layout().path(Area::Cached, id);
     let uncached = UncachedFile::new(file::duplicated(file, path)?);
     let piece = call.pace.piece(algorithm);
@@ -157,7 +164,7 @@ fn hash(
         });
         let hashed = hashed.map_err(|failure| failure.into_error(&call.cache.layout().path(Area::Cached, id)))?;
         let (length, read) = match hashed {
-            None => return Ok(ControlFlow::Continue(state.finish())),
+            None => return Ok(ControlFlow::Continue((done == size).then(|| state.finish()))),
             Some(Content::Read(length)) => (length as u64, length),
             Some(Content::Zeros(length)) => (length, 0),
         };

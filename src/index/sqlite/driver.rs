@@ -25,7 +25,7 @@ use crate::store::layout::{Area, Layout};
 use crate::store::lock::CacheLockGuard;
 use crate::store::stamp::{Stamp, StampChange};
 use crate::sys::boot::boot_id;
-use crate::sys::mount::unique_mount_of;
+use crate::sys::mount::{has_room, unique_mount_of};
 use crate::sys::open_registry::OpenRegistration;
 use crate::sys::time::Timestamp;
 
@@ -90,7 +90,7 @@ impl SqliteDriver {
             }
             Err(error) if error.is_index_locked() => (Home::File, Err(error)),
             // SQLite cannot create its files on a full disk. Without an index, what is cached could not even be pruned.
-            Err(error) if error.is_no_space() || !directory.has_room()? => {
+            Err(error) if error.is_no_space() || !has_room(directory)? => {
                 log.warning(|| format!("{error}; the disk is full: the index is in memory, without earlier hits"));
                 (Home::Memory, Ok(in_memory()?))
             }
