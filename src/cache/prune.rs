@@ -9,8 +9,8 @@
 //! - An image that anybody has open is left (see `store::in_use`), and others are evicted in its place. It is not in vain to evict
 //!   those if the limit is missed all the same: the next prune, after the image was closed, has less to evict. A prune that misses its
 //!   limit only for such images succeeds.
-//! - Images in use are tried once more before the limit is missed: a listing opens each image for a moment. Before room for an image is
-//!   refused, they are tried again for 21 ms: a child that the host forks has them open until it calls exec.
+//! - Images in use are tried once more before others are evicted in their place (a listing opens each for a moment), and again for 21 ms
+//!   before the limit is missed or room is refused: a child that the host forks has them open until it calls exec.
 //! - If room for an image cannot be made because of images in use, none is evicted. So then each victim is checked when it is
 //!   chosen. Else only its removal checks that, which holds a lease until the name is gone.
 //! - A pinned image is never a victim, and no failure. The others are evicted all the same.
@@ -269,15 +269,18 @@ impl<'a> Pruning<'a> {
             if self.is_reached() {
                 break;
             }
-            // Before others are evicted in their place.
             victims = self.in_use.repeat_once();
             if victims.is_empty() {
                 victims = self.choose(&mut lock, false)?.unwrap_or_default();
             }
+            // Not under the lock: the next ones wait.
+            if victims.is_empty() {
+                drop(lock.take());
+                victims = self.in_use.repeat();
+            }
         }
         drop(lock);
-        let is_reached = self.is_reached();
-        let Totals { images, bytes } = self.pinned;
+        let (is_reached, Totals { images, bytes }) = (self.is_reached(), self.pinned);
         if !is_reached && images > 0 {
             self.cache.log().info(|| format!("{images} pinned images with {bytes} bytes stay: the limit is missed"));
         }
